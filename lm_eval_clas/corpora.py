@@ -1,0 +1,212 @@
+"""The same texts in every language: parallel corpora from the Hub, from files, or from the package."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lm_eval_clas.errors import ClasError
+from lm_eval_clas.files import PACKAGE
+from lm_eval_clas.languages import normalize
+
+XNLI_LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh")
+XQUAD_LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh")
+MINI_LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ro", "ru", "sw", "th", "tr", "ur", "vi", "zh")
+
+Rows = dict[str, str]  # text by id, of one language, in the corpus's order
+
+
+@dataclass(frozen=True)
+class ParallelTexts:
+    """The same items in every language.
+
+    Attributes:
+        name: of the corpus: `xquad`, `xnli`, `mini`, or the last part of a path.
+        ids: of the items, in order.
+        texts: by language, one text per id, in the order of `ids`.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    texts: dict[str, tuple[str, ...]]
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """BCP-47 codes."""
+        return tuple(self.texts)
+
+    def sha256(self, languages: Iterable[str] | None = None) -> str:
+        """A hash over ids and texts of some languages (default: all), in hex."""
+        chosen = {language: self.texts[language] for language in languages or self.languages}
+        content = json.dumps([self.name, self.ids, chosen], ensure_ascii=False, sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ParallelInputBuilder:
+    """Reads a parallel corpus and takes the same sample of it in every language.
+
+    Attributes:
+        corpus: `xquad` or `xnli` (from the Hub or its cache; only rows set aside for profiling), `mini` (ships with the
+            package), a `.jsonl` file whose lines hold `id`, `language` and `text`, or a folder of files `LANGUAGE.txt`
+            (parallel by line) or `LANGUAGE.jsonl` (`id` and `text`, parallel by id).
+        languages: BCP-47 codes; None takes all that the corpus has.
+        samples: how many items; None takes all. The choice depends on the ids alone, and a smaller sample is part of a
+            larger one.
+    """
+
+    corpus: str
+    languages: Sequence[str] | None = None
+    samples: int | None = None
+
+    def build(self) -> ParallelTexts:
+        """Reads, checks and samples.
+
+        Raises:
+            ClasError: no such corpus or language, too few items, or the languages are not parallel; a missing or extra
+                item is named.
+        """
+        if self.corpus in _NAMED:
+            known, read = _NAMED[self.corpus]
+            name, rows = self.corpus, {language: read(language) for language in self._choose(known)}
+        else:
+            path = Path(self.corpus).expanduser()
+            available = _read_path(path)
+            name, rows = path.stem, {language: available[language] for language in self._choose(tuple(available))}
+        _check_parallel(rows, name)
+        ids = sorted(next(iter(rows.values())), key=lambda one: hashlib.sha256(one.encode()).digest())
+        if self.samples is not None:
+            if not 0 < self.samples <= len(ids):
+                raise ClasError(f"--samples {self.samples} is out of range: corpus '{name}' has {len(ids)} items.")
+            ids = ids[: self.samples]
+        return ParallelTexts(name, tuple(ids), {language: tuple(rows[language][i] for i in ids) for language in rows})
+
+    def _choose(self, known: tuple[str, ...]) -> tuple[str, ...]:
+        if self.languages is None:
+            return known
+        chosen = tuple(dict.fromkeys(normalize(language) or language for language in self.languages))
+        if unknown := [language for language in chosen if language not in known]:
+            raise ClasError(
+                f"Corpus '{self.corpus}' has no {', '.join(unknown)}; it has {', '.join(known)}. Choose among these with "
+                "--languages."
+            )
+        return chosen
+
+
+def load_hub(repository: str, config: str, split: str) -> Any:
+    """One split of a Hub data set, from the Hub or the local cache.
+
+    Raises:
+        ClasError: neither has it.
+    """
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(repository, config, split=split)
+    except Exception as error:  # datasets and the Hub client raise many kinds; each means that the data is not to be had
+        raise ClasError(
+            f"Cannot load {repository} ({config}): {str(error).splitlines()[0][:200]}. Check the connection to the Hub, or "
+            "use --corpus mini, which ships with the package."
+        ) from error
+
+
+def _xquad(language: str) -> Rows:
+    from lm_eval_clas.splits import xquad_rows
+
+    rows = xquad_rows(load_hub("google/xquad", f"xquad.{language}", "validation"), "profile")
+    return {row["id"]: f"{row['context']}\n{row['question']}" for row in rows}
+
+
+def _xnli(language: str) -> Rows:
+    from lm_eval_clas.splits import xnli_rows
+
+    rows = xnli_rows(load_hub("facebook/xnli", language, "validation"), "tune")
+    return {f"tune-{position}": f"{row['premise']}\n{row['hypothesis']}" for position, row in enumerate(rows)}
+
+
+def _mini(language: str) -> Rows:
+    rows = _json_lines(PACKAGE / "data" / "mini" / f"{language}.jsonl")
+    return {row["id"]: f"{row['passage']}\n{row['question']}" for row in rows}
+
+
+_NAMED: dict[str, tuple[tuple[str, ...], Callable[[str], Rows]]] = {
+    "xquad": (XQUAD_LANGUAGES, _xquad),
+    "xnli": (XNLI_LANGUAGES, _xnli),
+    "mini": (MINI_LANGUAGES, _mini),
+}
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(_lines(path), start=1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ClasError(f"'{path}', line {number}: not JSON ({error}).") from error
+        if not isinstance(row, dict):
+            raise ClasError(f"'{path}', line {number}: must be a JSON object.")
+        rows.append(row)
+    return rows
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        # Not splitlines(): that also breaks at characters which occur inside texts, such as U+2028.
+        return path.read_text(encoding="utf-8-sig").rstrip("\n").replace("\r\n", "\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ClasError(f"'{path}' cannot be read as UTF-8 text ({error}).") from error
+
+
+def _read_path(path: Path) -> dict[str, Rows]:
+    """Text by language and id, from a file or a folder."""
+    rows: dict[str, Rows] = {}
+    if path.is_file() and path.suffix == ".jsonl":
+        for number, row in enumerate(_json_lines(path), start=1):
+            _add(rows, row, row.get("language"), f"'{path}', line {number}")
+    elif path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in (".txt", ".jsonl"))
+        for file in files:
+            if file.suffix == ".txt":
+                numbered: list[dict[str, Any]] = [
+                    {"id": f"line {number}", "text": text} for number, text in enumerate(_lines(file), start=1)
+                ]
+            else:
+                numbered = _json_lines(file)
+            for number, row in enumerate(numbered, start=1):
+                _add(rows, row, file.stem, f"'{file}', line {number}")
+    else:
+        raise ClasError(
+            f"There is no corpus '{path}': give {', '.join(_NAMED)}, a .jsonl file with id, language and text, or a folder of "
+            "LANGUAGE.txt or LANGUAGE.jsonl files."
+        )
+    if not rows:
+        raise ClasError(f"'{path}' holds no texts: it needs LANGUAGE.txt or LANGUAGE.jsonl files, or lines of JSON.")
+    return rows
+
+
+def _add(rows: dict[str, Rows], row: dict[str, Any], language: Any, where: str) -> None:
+    code = normalize(str(language))
+    if code is None:
+        raise ClasError(f"{where}: '{language}' is not a language code (use BCP-47, e.g. hi).")
+    if "id" not in row or not isinstance(row.get("text"), str):
+        raise ClasError(f"{where}: needs an 'id' and a 'text'.")
+    if not row["text"].strip():
+        raise ClasError(f"{where}: the text is empty.")
+    if str(row["id"]) in rows.setdefault(code, {}):
+        raise ClasError(f"{where}: {row['id']} is there twice for language '{code}'.")
+    rows[code][str(row["id"])] = row["text"]
+
+
+def _check_parallel(rows: dict[str, Rows], name: str) -> None:
+    first = next(iter(rows))
+    for language in rows:
+        for here, there in ((first, language), (language, first)):
+            if missing := [one for one in rows[here] if one not in rows[there]]:
+                raise ClasError(
+                    f"Corpus '{name}' is not parallel: {missing[0]} is in '{here}' and missing in '{there}' "
+                    f"({len(missing)} such); give every language the same items."
+                )

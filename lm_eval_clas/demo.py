@@ -1,0 +1,145 @@
+"""The main job from end to end on Gemma 3 270M: profile, masks, then `hf` against `hf-clas` through the harness."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from lm_eval_clas.corpora import MINI_LANGUAGES, XQUAD_LANGUAGES, ParallelInputBuilder
+from lm_eval_clas.demo_model import NAME, gemma
+from lm_eval_clas.errors import ClasError
+from lm_eval_clas.files import shipped, write_text
+from lm_eval_clas.masks import MaskSet
+from lm_eval_clas.plots import plot_categories
+from lm_eval_clas.profiling import profile
+
+# Columns of the closing table: its title, the task of a language, and the metric.
+_COLUMNS = {
+    "mini": [("question answering, F1", "clas_mini_qa_{}", "f1_lang,none"), ("NLI, accuracy", "clas_mini_nli_{}", "acc,none")],
+    "hub": [("XQuAD, F1", "clas_xquad_{}", "f1_lang,none")],
+}
+
+
+def run_demo(data: str, out: Path, alpha: float, limit: int | None, console: Console) -> None:
+    """Runs the demo and prints as it goes.
+
+    Args:
+        data: `mini` (texts of the package) or `hub` (XQuAD).
+        out: folder for `masks/`, `hf.json`, `hf-clas.json` and `categories.png`.
+        alpha: strength of the steering.
+        limit: items per task.
+        console: where to print.
+
+    Raises:
+        ClasError: the extra `demo` is missing, or the data cannot be loaded.
+    """
+    started = time.monotonic()
+    _quiet()
+    out.mkdir(parents=True, exist_ok=True)
+    console.print("[bold]1/4 Model[/bold]  Gemma 3 270M, from its PyPI package; converted on the first run only")
+    with console.status("Reading and converting ..."):
+        model_path = gemma()
+    console.print(f"    {model_path}", highlight=False)
+
+    console.print("[bold]2/4 Profile[/bold]  what every MLP neuron does in each language, on the same texts")
+    languages = MINI_LANGUAGES if data == "mini" else XQUAD_LANGUAGES
+    masks = _profile(model_path, data, console)
+    masks.save(out / "masks")
+    plot_categories(masks, out / "categories.png")
+    console.print(f"    bridge layers {', '.join(map(str, masks.bridge_layers))} ({masks.config.bridge_rule})", highlight=False)
+
+    results = {}
+    tasks = [task.format(language) for _, task, _ in _COLUMNS[data] for language in languages]
+    common: dict[str, Any] = {"pretrained": str(model_path), "dtype": "float32"}
+    steered = {**common, "masks": str(out / "masks"), "alpha": alpha}
+    for number, (model, arguments) in enumerate([("hf", common), ("hf-clas", steered)], start=3):
+        console.print(f"[bold]{number}/4 Evaluate[/bold]  {model}" + (f", alpha {alpha:g}" if model == "hf-clas" else ""))
+        results[model] = _evaluate(model, arguments, tasks, limit or (None if data == "mini" else 20))
+        write_text(out / f"{model}.json", json.dumps(results[model], indent=2, default=str, ensure_ascii=False))
+    console.print(_table(results, languages, data))
+    if data == "mini":
+        console.print("A smoke test and not a benchmark: 16 items a language, and the masks come from the same texts.")
+    minutes = (time.monotonic() - started) / 60
+    console.print(
+        f"Done in {minutes:.1f} minutes. Written to {out}: masks/, hf.json, hf-clas.json, categories.png.\n"
+        f"Next: clas inspect {out}/masks; another strength: clas demo --alpha -2; real data: clas demo --data hub; your own "
+        "model: clas profile --help.",
+        highlight=False,
+    )
+
+
+def _profile(model_path: Path, data: str, console: Console) -> MaskSet:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    texts = ParallelInputBuilder("mini" if data == "mini" else "xquad", None, 16).build()
+    model = AutoModelForCausalLM.from_pretrained(model_path).eval()
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("profiling", total=len(texts.languages) * len(texts.ids))
+        done: dict[str, int] = {}
+
+        def report(language: str, count: int, _total: int) -> None:
+            done[language] = count
+            progress.update(task, completed=sum(done.values()), description=f"profiling {language}")
+
+        return MaskSet.from_profile(profile(model, AutoTokenizer.from_pretrained(model_path), texts, name=NAME, report=report))
+
+
+def _evaluate(model: str, arguments: dict[str, Any], tasks: list[str], limit: int | None) -> dict[str, Any]:
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    results = simple_evaluate(
+        model=model,
+        model_args=arguments,
+        tasks=tasks,
+        batch_size=16,
+        device="cpu",
+        limit=limit,
+        log_samples=False,
+        bootstrap_iters=0,
+        task_manager=TaskManager(include_path=str(shipped("tasks"))),
+    )
+    gc.collect()  # the model is held in cycles, and the next one needs the memory
+    if results is None:
+        raise ClasError("The demo runs in one process; start it without a launcher.")
+    return dict(results)
+
+
+def _table(results: dict[str, dict[str, Any]], languages: tuple[str, ...], data: str) -> Table:
+    table = Table(title="hf against hf-clas, by language", title_justify="left")
+    table.add_column("language")
+    for title, _, _ in _COLUMNS[data]:
+        for model in results:
+            table.add_column(f"{title}\n{model}", justify="right")
+    scores = {(model, task): result["results"][task] for model, result in results.items() for task in result["results"]}
+    rows = {
+        language: [
+            100 * scores[model, task.format(language)][metric] for _, task, metric in _COLUMNS[data] for model in results
+        ]
+        for language in languages
+    }
+    for language, row in rows.items():
+        table.add_row(language, *(f"{value:.1f}" for value in row))
+    table.add_section()
+    table.add_row("mean", *(f"{sum(column) / len(rows):.1f}" for column in zip(*rows.values(), strict=True)))
+    return table
+
+
+def _quiet() -> None:
+    """Leaves the screen to the demo: warnings of the libraries stay, their chatter goes."""
+    import datasets
+    import transformers
+
+    for name in ("lm_eval", "datasets", "huggingface_hub", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()

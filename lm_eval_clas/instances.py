@@ -1,0 +1,108 @@
+"""Categories input by input: for one item in all languages at once, which neurons are shared (Wang et al. 2024).
+
+arXiv 2406.09265 assigns dead, specific, partial-shared and all-shared for each input and reports the share of inputs. The
+languages of an item therefore run side by side in one batch, and only counts are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import nn
+
+from lm_eval_clas.categories import CATEGORIES, categorize
+from lm_eval_clas.corpora import ParallelTexts
+from lm_eval_clas.errors import ClasError
+from lm_eval_clas.files import writing
+from lm_eval_clas.profiling import Batch, batches, decoder_of, device_of
+from lm_eval_clas.projections import DownProjection, find_down_projections, reading
+
+FILE = "instances.safetensors"
+
+
+def profile_instances(
+    model: nn.Module,
+    tokenizer: Any,
+    texts: ParallelTexts,
+    out: str | Path | None = None,
+    *,
+    batch_size: int = 8,
+    max_tokens: int = 2048,
+    projection: str | None = None,
+    report: Callable[[int], None] | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """Counts categories input by input.
+
+    A neuron is active for one input when its activation is above 0: the signed mean over the input's real tokens, or its
+    last token.
+
+    Returns:
+        By tokens (`all`, `last`), float64 [layers, 4]: the share of each category among all neurons of the layer, averaged
+        over inputs. Also written to `instances.safetensors` in `out`.
+    """
+    path = None if out is None else Path(out) / FILE
+    if path is not None and path.is_file():
+        return {tokens: _load(path, tokens) for tokens in ("all", "last")}
+    projections = find_down_projections(model, projection)
+    counts = {tokens: np.zeros((len(projections), len(CATEGORIES))) for tokens in ("all", "last")}
+    for number in range(len(texts.ids)):
+        lines = [texts.texts[language][number] for language in texts.languages]
+        active: dict[str, list[NDArray[np.bool_]]] = {"all": [], "last": []}
+        # One item in many languages may not fit into one pass: its parts are put together again.
+        for batch, _, _ in batches(tokenizer, lines, batch_size, max_tokens, device_of(model), sort=False):
+            for tokens, part in _active(model, projections, batch).items():
+                active[tokens].append(part)
+        for tokens, parts in active.items():
+            categories = categorize(np.concatenate(parts))
+            counts[tokens] += np.stack([(categories == one).mean(axis=1) for one in range(len(CATEGORIES))], axis=1)
+        if report is not None:
+            report(number + 1)
+    shares = {tokens: count / len(texts.ids) for tokens, count in counts.items()}
+    if path is not None:
+        with writing(path) as temporary:
+            save_file(shares, temporary)
+    return shares
+
+
+def load_instance_shares(folder: Path, statistic: str, tokens: str, threshold: float) -> NDArray[np.float64]:
+    """The shares that `clas profile --level instance` counted, float64 [layers, 4].
+
+    Raises:
+        ClasError: it was not run, or counted with another statistic or threshold.
+    """
+    if statistic != "signed-mean" or threshold != 0:
+        raise ClasError("--level instance knows the signed mean with threshold 0 only; drop --statistic and --threshold.")
+    if not (folder / FILE).is_file():
+        raise ClasError(f"'{folder}' was not profiled input by input; run 'clas profile ... --level instance' first.")
+    return _load(folder / FILE, tokens)
+
+
+def _load(path: Path, tokens: str) -> NDArray[np.float64]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            shares: NDArray[np.float64] = file.get_tensor(tokens)
+        return shares
+    except (OSError, SafetensorError) as error:
+        raise ClasError(f"'{path}' is damaged ({error}); delete it and run 'clas profile --level instance' again.") from error
+
+
+def _active(model: nn.Module, projections: list[DownProjection], batch: Batch) -> dict[str, NDArray[np.bool_]]:
+    """bool [texts, layers, neurons] by tokens, from one pass."""
+    layers: dict[str, list[torch.Tensor]] = {"all": [], "last": []}
+
+    def read(layer: int, h: torch.Tensor) -> None:
+        real, last = batch.real.to(h.device), batch.last.to(h.device)
+        h = h.view(*real.shape, -1)
+        layers["all"].append((torch.einsum("bt,btn->bn", real, h.float()) > 0).cpu())
+        layers["last"].append((h[torch.arange(len(h), device=h.device), last] > 0).cpu())
+
+    with reading(projections, read), torch.inference_mode():
+        decoder_of(model)(**batch.inputs, use_cache=False)
+    return {tokens: torch.stack(parts, dim=1).numpy() for tokens, parts in layers.items()}

@@ -1,0 +1,155 @@
+"""The language of a request, and language codes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+import langcodes
+from langcodes.tag_parser import LanguageTagError
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+
+Source = Literal["forced", "doc", "task name", "detected"]
+
+_SEPARATORS = re.compile(r"[^A-Za-z]+")
+_WITH_SCRIPT = re.compile(r"(?<![A-Za-z])([a-z]{2,3})[_-]([A-Z][a-z]{3})(?![A-Za-z])")
+
+
+@lru_cache(maxsize=4096)
+def normalize(code: str) -> str | None:
+    """The language subtag of a BCP-47 or ISO 639 code, as short as it can be; None if it is not a language.
+
+    Region and script are dropped and members of a macrolanguage join it, since a model's neurons are profiled by language:
+    `zh-CN`, `zho_Hans` and `cmn` give `zh`, `hin_Deva` gives `hi`, `arb` gives `ar`, `swh` gives `sw`.
+    """
+    try:
+        language = langcodes.Language.get(code.strip())
+        if not language.is_valid() or not language.language:
+            return None
+        return language.prefer_macrolanguage().language
+    except (LanguageTagError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=4096)
+def _from_name(word: str) -> str | None:
+    """The code of a language given by its English name, such as `Hindi`."""
+    try:
+        return langcodes.find(word).prefer_macrolanguage().language
+    except LookupError:
+        return None
+
+
+def from_task_name(name: str, known: Iterable[str]) -> str | None:
+    """The language that a task's name gives, or None.
+
+    In this order: a code with a script anywhere (`belebele_hin_Deva`); a two-letter code at the end (`xnli_hi`,
+    `mgsm_direct_th`), known or not; a known language anywhere, the last one first, as a code (`global_mmlu_full_sw_virology`)
+    or an English name (`include_base_44_hindi`). "Known" are the languages of the masks, since many short codes are also
+    ordinary parts of names.
+    """
+    for language, _script in reversed(_WITH_SCRIPT.findall(name)):
+        if code := normalize(language):
+            return code
+    words = [word.lower() for word in _SEPARATORS.split(name) if word]
+    if words and len(words[-1]) == 2 and (code := normalize(words[-1])):
+        return code
+    for word in reversed(words):
+        code = normalize(word) if len(word) <= 3 else _from_name(word)
+        if code and len(word) >= 2 and code in known:
+            return code
+    return None
+
+
+def from_doc(doc: object) -> str | None:
+    """The language in a document's `language` field, a code or an English name, or None."""
+    value = doc.get("language") if isinstance(doc, dict) else None
+    if not isinstance(value, str) or not value.strip():
+        return None
+    return normalize(value) or _from_name(value)
+
+
+class Detector:
+    """Language detection on text, among given candidates only.
+
+    See docs/language-detection.md for the libraries compared and the accuracy by language.
+    """
+
+    def __init__(self, candidates: Sequence[str]) -> None:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+        # An identifier of our own: restricting the library's shared one would change it for everybody in the process.
+        self._identifier = LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=False)
+        supported = set(self._identifier.nb_classes)
+        self.candidates = tuple(language for language in candidates if language in supported)
+        self._identifier.set_languages(list(self.candidates))
+
+    def detect(self, text: str) -> str:
+        """The most likely candidate."""
+        return str(self._identifier.classify(text)[0])
+
+
+@dataclass(frozen=True)
+class Recognized:
+    """A request's language and how it was recognised."""
+
+    language: str
+    source: Source
+
+
+class LanguageRouter:
+    """Tells the language of each request: the first that answers of forced, doc, task name, detection on the text.
+
+    Args:
+        known: the languages of the masks. Detection chooses among them; the other sources may give any language.
+        forced: one language for every request.
+    """
+
+    def __init__(self, known: Sequence[str], forced: str | None = None) -> None:
+        self.known = tuple(known)
+        self.forced = forced
+        self._detector: Detector | None = None
+        self._by_task: dict[str, str | None] = {}
+
+    def recognize(self, requests: Sequence[Instance]) -> list[Recognized]:
+        """The language of each request. All choices of one document get one language."""
+        texts: dict[tuple[str | None, object], str] = {}
+        found: dict[tuple[str | None, object], Recognized] = {}
+        for position, request in enumerate(requests):
+            key = self._item(request, position)
+            # The choices of an item share its context; where that is empty, they are the only text there is.
+            context = str(request.args[0])
+            texts[key] = context if context.strip() else f"{texts.get(key, '')}\n{' '.join(map(str, request.args))}"
+        recognized = []
+        for position, request in enumerate(requests):
+            key = self._item(request, position)
+            if key not in found:
+                found[key] = self._told(request) or Recognized(self._detect(texts[key]), "detected")
+            recognized.append(found[key])
+        return recognized
+
+    @staticmethod
+    def _item(request: Instance, position: int) -> tuple[str | None, object]:
+        return request.task_name, position if request.doc_id is None else request.doc_id
+
+    def _told(self, request: Instance) -> Recognized | None:
+        if self.forced is not None:
+            return Recognized(self.forced, "forced")
+        if language := from_doc(request.doc):
+            return Recognized(language, "doc")
+        name = request.task_name or ""
+        if name not in self._by_task:
+            self._by_task[name] = from_task_name(name, self.known)
+        if language := self._by_task[name]:
+            return Recognized(language, "task name")
+        return None
+
+    def _detect(self, text: str) -> str:
+        if self._detector is None:
+            self._detector = Detector(self.known)
+        return self._detector.detect(text)

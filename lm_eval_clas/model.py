@@ -1,0 +1,233 @@
+"""`CLASLM`: the harness's Hugging Face model, steered by the language of each request."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.registry import register_model
+from lm_eval.models.huggingface import HFLM
+
+from lm_eval_clas import __version__
+from lm_eval_clas.errors import ClasError
+from lm_eval_clas.languages import LanguageRouter, normalize
+from lm_eval_clas.masks import MaskSet
+from lm_eval_clas.steering import ActivationSteerer, Steering
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+
+@register_model("hf-clas")
+class CLASLM(HFLM):
+    """HFLM with Cross-Lingual Activation Steering (arXiv 2601.16390).
+
+    Requests are grouped by language, each group runs steered for its language, and the answers come back in order. The
+    anchor's requests, and all requests where there is nothing to steer (no masks, `alpha=0`, `method=off`), take exactly
+    HFLM's path.
+
+    Args:
+        pretrained: as for `hf`, and so are all arguments not named here.
+        masks: a mask folder, the name of a shipped one, or a Hub repository; None for no steering.
+        alpha: strength: a number, or a JSON file with one by language.
+        beta: amplification of partial-shared neurons; default: the mask folder's (0.4).
+        gamma: damping of language-specific neurons; default: the mask folder's (0.2).
+        layers: bridge layers as a range like `24-29`; default: the mask folder's.
+        specific_scope: `all` or `own`.
+        partial_scope: `all`, `own` or `anchor`.
+        method: `clas`, `uniform`, `random` or `off`.
+        seed: of `method=random`.
+        language: one language for every request, instead of recognising it.
+        unseen: what to do with a language that the masks do not know: `off` leaves it alone, `shared` steers it with the
+            neurons of scope `all`.
+        projection: a pattern of module names, for models whose down-projections are not found by structure.
+
+    Raises:
+        ClasError: an option is wrong, or the masks do not fit the model.
+    """
+
+    def __init__(
+        self,
+        pretrained: Any,
+        masks: str | Path | MaskSet | None = None,
+        alpha: float | str | Mapping[str, float] = 1.0,
+        beta: float | str | None = None,
+        gamma: float | str | None = None,
+        layers: str | int | Sequence[int] | None = None,
+        specific_scope: str = "all",
+        partial_scope: str = "all",
+        method: str = "clas",
+        seed: int = 0,
+        language: str | None = None,
+        unseen: str = "off",
+        projection: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if unseen not in ("off", "shared"):
+            raise ClasError(f"unseen must be off or shared, not '{unseen}'.")
+        self._unseen = unseen
+        # Masks and options are checked before the model is loaded: loading takes minutes, a slip should not.
+        self._masks = masks if masks is None or isinstance(masks, MaskSet) else MaskSet.load(masks)
+        options = {
+            "alpha": alpha,
+            "beta": beta,
+            "gamma": gamma,
+            "layers": layers,
+            "specific_scope": specific_scope,
+            "partial_scope": partial_scope,
+            "method": method,
+            "seed": seed,
+        }
+        if self._masks is None:
+            self._refuse_without_masks(options, language)
+        else:
+            Steering.parse(self._masks, **options)  # type: ignore[arg-type]
+        super().__init__(pretrained, **kwargs)
+        self._steerer: ActivationSteerer | None = None
+        if self._masks is not None:
+            if self.backend != "causal":
+                raise ClasError("hf-clas steers decoder-only models; this one is an encoder-decoder: use --model hf.")
+            if self.world_size > 1:
+                raise ClasError("hf-clas steers in one process so far; start lm_eval without a launcher.")
+            self._steerer = ActivationSteerer(self.model, self._masks, projection=projection, **options)
+            self._router = LanguageRouter(self._masks.languages, self._forced(language))
+        self._seen: Counter[tuple[str, str]] = Counter()
+        self._auto_batch_size: int | None = None
+
+    @staticmethod
+    def _refuse_without_masks(options: Mapping[str, Any], language: str | None) -> None:
+        defaults = {"alpha": 1.0, "specific_scope": "all", "partial_scope": "all", "method": "clas", "seed": 0}
+        given = [name for name, value in options.items() if value != defaults.get(name)]
+        # What turns steering off needs no masks: scripts pass it together with an empty masks argument.
+        given = [name for name in given if (name, options[name]) not in (("alpha", 0), ("method", "off"))]
+        if given or language is not None:
+            names = ", ".join([*given, *(["language"] if language else [])])
+            raise ClasError(f"{names} without masks= has no effect; add masks=FOLDER, or use --model hf.")
+
+    def _forced(self, language: str | None) -> str | None:
+        if language is None:
+            return None
+        assert self._masks is not None
+        code = normalize(str(language))
+        if code is None:
+            raise ClasError(f"language={language} is not a language code (use BCP-47, e.g. hi).")
+        if self._unseen == "off":
+            self._masks.index(code)
+        return code
+
+    # The three methods where the language of a request is still known: below, only strings and tokens go on.
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        return self._by_language(requests, lambda some: super(CLASLM, self).loglikelihood(some, disable_tqdm))
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        return self._by_language(requests, lambda some: super(CLASLM, self).loglikelihood_rolling(some, disable_tqdm))
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        return self._by_language(requests, lambda some: super(CLASLM, self).generate_until(some, disable_tqdm))
+
+    def _by_language(self, requests: list[Instance], answer: Callable[[list[Instance]], list[Answer]]) -> list[Answer]:
+        """Answers requests, each group steered for its language, in the order of the requests."""
+        if self._steerer is None or self._steerer.steering.does_nothing:
+            return answer(requests)
+        groups: dict[str | None, list[int]] = {}
+        for position, found in enumerate(self._router.recognize(requests)):
+            self._note(found.language, found.source)
+            groups.setdefault(self._steered_as(found.language), []).append(position)
+        answers: dict[int, Answer] = {}
+        for group, positions in groups.items():
+            with self._steerer.language(None if group == _UNSEEN else group):
+                answers.update(zip(positions, answer([requests[i] for i in positions]), strict=True))
+        return [answers[position] for position in range(len(requests))]
+
+    def _steered_as(self, language: str) -> str:
+        """The language whose factors a request gets; the anchor's are all ones."""
+        assert self._masks is not None
+        if language in self._masks.languages:
+            return language
+        return _UNSEEN if self._unseen == "shared" else self._masks.anchor
+
+    def _note(self, language: str, source: str) -> None:
+        assert self._masks is not None
+        known = language in self._masks.languages
+        if not known and self._unseen == "off" and not any(seen == language for seen, _ in self._seen):
+            logger.warning(
+                "hf-clas: the masks do not know language '%s' (they have %s); its requests are not steered. "
+                "Use unseen=shared to steer them with the neurons that languages share.",
+                language,
+                ", ".join(self._masks.languages),
+            )
+        self._seen[language, source] += 1
+
+    def _detect_batch_size(self, requests: Sequence[Any] | None = None, pos: int = 0) -> int:
+        # Without requests, the answer depends on the model alone; one search serves every language.
+        if requests:
+            return int(super()._detect_batch_size(requests, pos))
+        if self._auto_batch_size is None:
+            self._auto_batch_size = int(super()._detect_batch_size(None, pos))
+        return self._auto_batch_size
+
+    def get_model_info(self) -> dict[str, Any]:
+        """What HFLM tells of the model, and under `clas` what was steered and how; both go into the results file."""
+        info = self.steering_info()
+        logger.info("hf-clas: %s", _one_line(info))
+        return {**super().get_model_info(), "clas": info}
+
+    def steering_info(self) -> dict[str, Any]:
+        """What was steered, as plain JSON: options, mask hash, and each language with how it was recognised."""
+        if self._masks is None or self._steerer is None:
+            return {"version": __version__, "method": "off", "why": "no masks were given"}
+        steering = self._steerer.steering
+        languages: dict[str, Any] = {}
+        left_alone: dict[str, str] = {}
+        for (language, source), count in sorted(self._seen.items()):
+            entry = languages.setdefault(language, {"requests": 0, "recognized": {}})
+            entry["requests"] += count
+            entry["recognized"][source] = count
+            if language == self._masks.anchor:
+                left_alone[language] = "anchor"
+            elif language not in self._masks.languages and self._unseen == "off":
+                left_alone[language] = "not in the masks"
+            elif language in self._masks.languages and steering.strength(language) == 0:
+                left_alone[language] = "alpha is 0"
+        return {
+            "version": __version__,
+            "method": steering.method if not steering.does_nothing else "off",
+            "masks": self._masks.config.model.name,
+            "masks_hash": self._masks.hash,
+            "anchor": self._masks.anchor,
+            "alpha": dict(steering.alpha) if isinstance(steering.alpha, Mapping) else steering.alpha,
+            "beta": steering.beta,
+            "gamma": steering.gamma,
+            "layers": list(steering.layers),
+            "specific_scope": steering.specific_scope,
+            "partial_scope": steering.partial_scope,
+            "seed": steering.seed,
+            "unseen": self._unseen,
+            "languages": languages,
+            "left_alone": left_alone,
+        }
+
+
+_UNSEEN = "unseen"  # no BCP-47 code has six letters, so it is no language's name
+
+
+def _one_line(info: dict[str, Any]) -> str:
+    if info["method"] == "off":
+        return f"nothing was steered ({info.get('why', 'alpha is 0 or method is off')})"
+    languages = ", ".join(
+        f"{language} {entry['requests']} ({'/'.join(entry['recognized'])})"
+        for language, entry in info["languages"].items()
+        if language not in info["left_alone"]
+    )
+    alone = ", ".join(f"{language} ({why})" for language, why in info["left_alone"].items())
+    return (
+        f"method {info['method']}, alpha {info['alpha']}, beta {info['beta']}, gamma {info['gamma']}, layers "
+        f"{info['layers'][0]}-{info['layers'][-1]}, masks {info['masks_hash']}; steered requests: {languages or 'none'}; "
+        f"left alone: {alone or 'none'}"
+    )

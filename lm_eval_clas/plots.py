@@ -1,0 +1,58 @@
+"""Pictures of masks, as one would put them into a paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lm_eval_clas.categories import shares
+from lm_eval_clas.errors import ClasError
+from lm_eval_clas.files import writing
+from lm_eval_clas.masks import MaskSet
+
+# Okabe and Ito's palette, told apart with any colour vision; dead is grey, and the order runs from unshared to shared.
+LABELS = ("dead (0 languages)", "language-specific (1)", "partial-shared", "all-shared")
+COLORS = ("#9a9a9a", "#e69f00", "#0072b2", "#8fcbe8")
+
+
+def plot_categories(masks: MaskSet, path: str | Path) -> Path:
+    """Draws the share of each neuron category by layer, with the bridge layers marked, as PNG, PDF or SVG.
+
+    Raises:
+        ClasError: matplotlib is not installed, or the file cannot be written.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator, PercentFormatter
+    except ImportError as error:
+        raise ClasError("Plots need matplotlib: pip install 'lm-eval-clas[plots]'.") from error
+    path = Path(path)
+    share = shares(masks.categories)
+    layers = np.arange(len(share))
+    figure = Figure(figsize=(min(12, 3.2 + 0.18 * len(layers)), 3.6), dpi=200, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    bottom = np.zeros(len(layers))
+    for category in (0, 1, 2, 3):
+        axes.bar(layers, share[:, category], 0.86, bottom, color=COLORS[category], label=LABELS[category], linewidth=0)
+        bottom += share[:, category]
+    first, last = masks.bridge_layers[0], masks.bridge_layers[-1]
+    axes.plot([first - 0.45, last + 0.45], [1.03, 1.03], color="black", linewidth=2.5, clip_on=False, solid_capstyle="butt")
+    span = f"{first}–{last}" if last > first else str(first)
+    axes.text((first + last) / 2, 1.05, f"bridge {span}", ha="center", va="bottom", fontsize=9)
+    axes.set(xlim=(-0.6, len(layers) - 0.4), ylim=(0, 1), xlabel="layer", ylabel="share of neurons")
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+    name = masks.config.model.name.rstrip("/").rpartition("/")[2]
+    axes.set_title(f"{name}, {len(masks.languages)} languages", loc="left", fontsize=10, pad=20)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles[::-1], labels[::-1], loc="outside right center", frameon=False, fontsize=9)
+    with writing(path) as temporary:
+        try:
+            figure.savefig(temporary, format=path.suffix.lstrip(".").lower() or "png")
+        except ValueError as error:
+            raise ClasError(f"Cannot draw '{path}': use a name that ends in .png, .pdf or .svg.") from error
+    return path

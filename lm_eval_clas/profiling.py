@@ -1,0 +1,365 @@
+"""Streaming statistics of MLP activations: what every neuron does, by language, over parallel texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import nn
+
+from lm_eval_clas.categories import STATISTICS, TOKENS, Statistic, Tokens
+from lm_eval_clas.corpora import ParallelTexts
+from lm_eval_clas.errors import ClasError
+from lm_eval_clas.files import write_text, writing
+from lm_eval_clas.fingerprint import ModelFingerprint
+from lm_eval_clas.projections import DownProjection, find_down_projections, reading
+
+FORMAT_VERSION = 1
+CONFIG_FILE = "clas_profile.json"
+
+Report = Callable[[str, int, int], None]  # language, texts done, texts in all
+
+
+class ProfileConfig(BaseModel):
+    """What a profile was made of: the contents of `clas_profile.json`. Two profiles of one kind can be merged."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    format_version: int = FORMAT_VERSION
+    model: str
+    revision: str | None = None
+    fingerprint: ModelFingerprint
+    projection: str | None = None
+    corpus: str
+    corpus_sha256: str
+    languages: list[str]
+    samples: int
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Sums:
+    """One language's sums over texts.
+
+    Attributes:
+        sums: by tokens and statistic, float64 [layers, neurons].
+        counts: by tokens, how many tokens were summed: all real ones, or one per text.
+    """
+
+    sums: dict[tuple[Tokens, Statistic], NDArray[np.float64]]
+    counts: dict[Tokens, int]
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(
+            {key: self.sums[key] + other.sums[key] for key in self.sums},
+            {key: self.counts[key] + other.counts[key] for key in self.counts},
+        )
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Sums of activations by language, and where they came from."""
+
+    config: ProfileConfig
+    by_language: dict[str, Sums] = field(default_factory=dict)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The profiled languages, in the configuration's order."""
+        return tuple(language for language in self.config.languages if language in self.by_language)
+
+    def mean(self, statistic: Statistic, tokens: Tokens) -> NDArray[np.float32]:
+        """The mean of a statistic over tokens, float32 [languages, layers, neurons]."""
+        sums = [self.by_language[language] for language in self.languages]
+        return np.stack([(one.sums[tokens, statistic] / one.counts[tokens]).astype(np.float32) for one in sums])
+
+    def merge(self, other: Profile) -> Profile:
+        """The profile of both sets of texts together: sums add up, language by language.
+
+        Raises:
+            ClasError: the profiles are of different models or languages.
+        """
+        same = ("fingerprint", "projection", "languages", "max_tokens")
+        for name in same:
+            if getattr(self.config, name) != getattr(other.config, name):
+                raise ClasError(f"Two profiles cannot be merged: they differ in {name}.")
+        config = self.config.model_copy(
+            update={
+                "samples": self.config.samples + other.config.samples,
+                "corpus_sha256": f"{self.config.corpus_sha256}+{other.config.corpus_sha256}",
+            }
+        )
+        return Profile(config, {one: self.by_language[one] + other.by_language[one] for one in self.languages})
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `clas_profile.json` and one file per language, each whole or not at all."""
+        save_config(self.config, Path(folder))
+        for language, sums in self.by_language.items():
+            save_language(sums, Path(folder), language)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Profile:
+        """Reads a folder that `clas profile` wrote, with the languages that are finished.
+
+        Raises:
+            ClasError: it is not such a folder, or damaged.
+        """
+        folder = Path(folder)
+        config = load_config(folder)
+        if config is None:
+            raise ClasError(f"'{folder}' is not a profile: it has no {CONFIG_FILE}; make one with 'clas profile'.")
+        finished = [one for one in config.languages if (folder / f"{one}.safetensors").is_file()]
+        return cls(config, {language: load_language(folder, language, config) for language in finished})
+
+
+def profile(
+    model: nn.Module,
+    tokenizer: Any,
+    texts: ParallelTexts,
+    *,
+    name: str | None = None,
+    out: str | Path | None = None,
+    batch_size: int = 8,
+    max_tokens: int = 2048,
+    projection: str | None = None,
+    report: Report | None = None,
+) -> Profile:
+    """Profiles every MLP neuron of a model on parallel texts, one language after the other.
+
+    Texts run through the decoder without its LM head, in batches sorted by length. For each neuron the sums of h, |h| and
+    [h > 0] are taken over all real tokens and over each text's last one; padding and special tokens (BOS) do not count.
+    Products and batch sums are float32 whatever the model's dtype, totals float64. Memory does not grow with the texts.
+
+    Args:
+        model: a Hugging Face decoder in evaluation mode.
+        tokenizer: its tokenizer, with a padding token.
+        texts: what to profile on.
+        name: what to call the model in the profile; default: the name it was loaded by.
+        out: a folder that gets each language as it is finished. Languages already there are not run again.
+        batch_size: texts in a batch.
+        max_tokens: longer texts are cut at the end.
+        projection: a pattern of module names, where the down-projections are not found by structure.
+        report: called with language, texts done and texts in all.
+
+    Raises:
+        ClasError: the model has no recognisable MLP, or `out` holds a profile of something else.
+    """
+    projections = find_down_projections(model, projection)
+    config = ProfileConfig(
+        model=name or str(getattr(model.config, "_name_or_path", "") or type(model).__name__),
+        revision=getattr(model.config, "_commit_hash", None),
+        fingerprint=ModelFingerprint.of(model, projections),
+        projection=projection,
+        corpus=texts.name,
+        corpus_sha256=texts.sha256(),
+        languages=list(texts.languages),
+        samples=len(texts.ids),
+        max_tokens=max_tokens,
+    )
+    folder = None if out is None else Path(out)
+    finished: dict[str, Sums] = {}
+    if folder is not None:
+        finished = _resume(folder, config)
+        save_config(config, folder)
+    for language, lines in texts.texts.items():
+        if language not in finished:
+            statistics = ActivationStatistics(projections)
+            with statistics.reading():
+                for batch, size, done in batches(tokenizer, lines, batch_size, max_tokens, device_of(model)):
+                    statistics.add(model, batch, size)
+                    if report is not None:
+                        report(language, done, len(lines))
+            finished[language] = statistics.sums()
+            if folder is not None:
+                save_language(finished[language], folder, language)
+        elif report is not None:
+            report(language, len(lines), len(lines))
+    return Profile(config, finished)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One padded batch on the model's device; `real` float32 [batch, tokens] is 1 on tokens that count, `last` indexes."""
+
+    inputs: dict[str, torch.Tensor]
+    real: torch.Tensor
+    last: torch.Tensor
+
+
+def batches(
+    tokenizer: Any, lines: Sequence[str], batch_size: int, max_tokens: int, device: torch.device, sort: bool = True
+) -> Iterator[tuple[Batch, int, int]]:
+    """Batches of texts, longest first so that memory problems show at once, with their size and the texts done so far."""
+    encoded = tokenizer(list(lines), truncation=True, max_length=max_tokens, return_special_tokens_mask=True)
+    order = sorted(range(len(lines)), key=lambda i: -len(encoded["input_ids"][i])) if sort else list(range(len(lines)))
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        width = max(len(encoded["input_ids"][i]) for i in rows)
+        ids = torch.full((len(rows), width), pad, dtype=torch.long)
+        attention = torch.zeros((len(rows), width), dtype=torch.long)
+        real = torch.zeros((len(rows), width), dtype=torch.float32)
+        # Padding on the right: no real token sees it, so results do not depend on it.
+        for row, i in enumerate(rows):
+            length = len(encoded["input_ids"][i])
+            ids[row, :length] = torch.tensor(encoded["input_ids"][i])
+            attention[row, :length] = 1
+            real[row, :length] = 1 - torch.tensor(encoded["special_tokens_mask"][i], dtype=torch.float32)
+        if not bool(real.any(dim=1).all()):
+            raise ClasError("A text of the corpus has no tokens at all; take it out.")
+        last = width - 1 - real.flip(1).argmax(dim=1)
+        inputs = {"input_ids": ids.to(device), "attention_mask": attention.to(device)}
+        yield Batch(inputs, real.to(device), last.to(device)), len(rows), start + len(rows)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model wants its input ids."""
+    embeddings = model.get_input_embeddings()  # type: ignore[operator]
+    device: torch.device = embeddings.weight.device
+    # With offloading, the weights wait on the meta device until their turn; accelerate moves the input itself.
+    return torch.device("cpu") if device.type == "meta" else device
+
+
+class ActivationStatistics:
+    """Accumulates sums of h, |h| and [h > 0] at every down-projection's input."""
+
+    def __init__(self, projections: list[DownProjection]) -> None:
+        self._projections = projections
+        self._totals: list[torch.Tensor | None] = [None] * len(projections)  # [tokens, statistics, neurons] per layer
+        self._counts: dict[Tokens, int] = {"all": 0, "last": 0}
+        self._batch: Batch | None = None
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Hooks the down-projections for the length of the block."""
+        return reading(self._projections, self._read)
+
+    def add(self, model: nn.Module, batch: Batch, texts: int) -> None:
+        """Runs one batch through the decoder, without its LM head."""
+        self._batch = batch
+        with torch.inference_mode():
+            decoder_of(model)(**batch.inputs, use_cache=False)
+        self._counts["all"] += int(batch.real.sum().item())
+        self._counts["last"] += texts
+
+    def sums(self) -> Sums:
+        """The totals so far."""
+        totals = [total.double().cpu().numpy() for total in self._totals if total is not None]
+        stacked = np.stack(totals)  # [layers, tokens, statistics, neurons]
+        return Sums(
+            {
+                (tokens, statistic): np.ascontiguousarray(stacked[:, i, j])
+                for i, tokens in enumerate(TOKENS)
+                for j, statistic in enumerate(STATISTICS)
+            },
+            dict(self._counts),
+        )
+
+    def _read(self, layer: int, h: torch.Tensor) -> None:
+        assert self._batch is not None
+        sums = batch_statistics(h, self._batch.real.to(h.device), self._batch.last.to(h.device))
+        # MPS has no float64; there, totals stay float32.
+        sums = sums if sums.device.type == "mps" else sums.double()
+        total = self._totals[layer]
+        self._totals[layer] = sums if total is None else total.add_(sums)
+
+
+def batch_statistics(h: torch.Tensor, real: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+    """Sums over one batch of activations, float32 [tokens, statistics, neurons] in the order of TOKENS and STATISTICS.
+
+    Args:
+        h: [batch, tokens, neurons], any floating dtype; also [batch x tokens, neurons], as OPT has it.
+        real: float32 [batch, tokens], 1 on the tokens that count.
+        last: int64 [batch], the position of each text's last real token.
+    """
+    h = h.view(*real.shape, -1)
+    final = h[torch.arange(len(h), device=h.device), last].float()
+    flat, weights = h.flatten(0, 1).float(), real.flatten()
+    return torch.stack(
+        [
+            torch.stack([weights @ flat, weights @ flat.abs(), weights @ (flat > 0).float()]),
+            torch.stack([final.sum(0), final.abs().sum(0), (final > 0).float().sum(0)]),
+        ]
+    )
+
+
+def decoder_of(model: Any) -> Any:
+    """The decoder without its LM head, also inside a PEFT wrapper (whose adapters stay in effect)."""
+    if hasattr(model, "get_base_model"):
+        model = model.get_base_model()
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
+    return decoder if decoder is not None else model.base_model
+
+
+def save_config(config: ProfileConfig, folder: Path) -> None:
+    """Writes `clas_profile.json`."""
+    write_text(folder / CONFIG_FILE, json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n")
+
+
+def load_config(folder: Path) -> ProfileConfig | None:
+    """Reads `clas_profile.json`; None if there is none.
+
+    Raises:
+        ClasError: it is damaged or of another format version.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        return None
+    try:
+        config = ProfileConfig.model_validate(json.loads(path.read_bytes()))
+    except (OSError, ValueError, ValidationError) as error:
+        raise ClasError(f"'{path}' is damaged; delete the folder and profile again.") from error
+    if config.format_version != FORMAT_VERSION:
+        raise ClasError(f"'{path}' has format version {config.format_version}, this version reads {FORMAT_VERSION}.")
+    return config
+
+
+def save_language(sums: Sums, folder: Path, language: str) -> None:
+    """Writes one language's sums."""
+    tensors = {f"{tokens}.{statistic}": value for (tokens, statistic), value in sums.sums.items()}
+    with writing(folder / f"{language}.safetensors") as temporary:
+        save_file(tensors, temporary, metadata={tokens: str(count) for tokens, count in sums.counts.items()})
+
+
+def load_language(folder: Path, language: str, config: ProfileConfig) -> Sums:
+    """Reads one language's sums.
+
+    Raises:
+        ClasError: the file is damaged.
+    """
+    path = folder / f"{language}.safetensors"
+    shape = (config.fingerprint.layers, config.fingerprint.neurons)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata()
+            counts: dict[Tokens, int] = {tokens: int(metadata[tokens]) for tokens in TOKENS}
+            sums = {(t, s): file.get_tensor(f"{t}.{s}") for t in TOKENS for s in STATISTICS}
+        if min(counts.values()) < 1 or any(one.shape != shape or one.dtype != "float64" for one in sums.values()):
+            raise ValueError("wrong shapes or counts")
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ClasError(f"'{path}' is damaged ({error}); delete it and run 'clas profile' again.") from error
+    return Sums(sums, counts)
+
+
+def _resume(folder: Path, config: ProfileConfig) -> dict[str, Sums]:
+    """The languages of an earlier, interrupted run of the same profile."""
+    before = load_config(folder)
+    if before is None:
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ClasError(f"'{folder}' is not empty and not a profile; choose another --out.")
+        return {}
+    if before != config:
+        changed = [name for name in type(config).model_fields if getattr(before, name) != getattr(config, name)]
+        raise ClasError(
+            f"'{folder}' holds another profile (it differs in {', '.join(changed)}); choose another --out or delete it."
+        )
+    return Profile.load(folder).by_language

@@ -1,0 +1,282 @@
+"""`ActivationSteerer`: one factor per neuron and language, and the one hook per bridge layer that applies it.
+
+The paper (arXiv 2601.16390) amplifies partial-shared neurons, damps language-specific ones and blends the result with the
+original activation: h1 = h (1 + beta M_partial), h2 = h1 (1 - gamma M_specific), h' = (1 - alpha) h + alpha h2. The masks
+are disjoint, so this is h' = h * s with s = 1 + alpha beta on partial-shared neurons, 1 - alpha gamma on specific ones,
+and 1 elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from lm_eval_clas.bridge import parse_layers
+from lm_eval_clas.categories import PARTIAL, SPECIFIC
+from lm_eval_clas.errors import ClasError
+from lm_eval_clas.fingerprint import ModelFingerprint
+from lm_eval_clas.masks import MaskSet
+from lm_eval_clas.projections import find_down_projections
+
+Method = Literal["clas", "off", "uniform", "random"]
+SpecificScope = Literal["all", "own"]
+PartialScope = Literal["all", "own", "anchor"]
+
+
+@dataclass(frozen=True)
+class Steering:
+    """How strongly, where and in which way masks are applied: every option of steering, checked.
+
+    Attributes:
+        alpha: strength, one number or one by language (key `default` for languages not named); may be negative. 0 is no
+            steering. The paper tunes it by task and model.
+        beta: amplification of partial-shared neurons.
+        gamma: damping of language-specific neurons.
+        layers: zero-based bridge layers, ascending.
+        specific_scope: neurons specific to `all` languages (to any of them), or to the steered language (`own`).
+        partial_scope: `all` partial-shared neurons, those active in the steered language (`own`), or those active both in
+            it and in the `anchor`.
+        method: `clas`; the controls `uniform` (every neuron of a bridge layer gets the mean of the layer's factors) and
+            `random` (the layer's factors shuffled); or `off`.
+        seed: of the shuffle.
+    """
+
+    alpha: float | Mapping[str, float]
+    beta: float
+    gamma: float
+    layers: tuple[int, ...]
+    specific_scope: SpecificScope = "all"
+    partial_scope: PartialScope = "all"
+    method: Method = "clas"
+    seed: int = 0
+
+    @classmethod
+    def parse(
+        cls,
+        masks: MaskSet,
+        alpha: float | str | Mapping[str, float] = 1.0,
+        beta: float | str | None = None,
+        gamma: float | str | None = None,
+        layers: str | int | Sequence[int] | None = None,
+        specific_scope: str = "all",
+        partial_scope: str = "all",
+        method: str = "clas",
+        seed: int | str = 0,
+    ) -> Steering:
+        """Checks options as a user gives them; None takes what the mask folder says.
+
+        Raises:
+            ClasError: an option is unknown, not a number, or does not work yet.
+        """
+        if method == "int-mu":
+            raise ClasError("method=int-mu is not available in this version; use clas, uniform, random or off.")
+        for name, value, known in (
+            ("method", method, get_args(Method)),
+            ("specific_scope", specific_scope, get_args(SpecificScope)),
+            ("partial_scope", partial_scope, get_args(PartialScope)),
+        ):
+            if value not in known:
+                raise ClasError(f"{name} must be one of {', '.join(known)}, not '{value}'.")
+        total = masks.config.model.fingerprint.layers
+        try:
+            whole_seed = int(seed)
+        except (TypeError, ValueError) as error:
+            raise ClasError(f"seed must be a whole number, not {seed!r}.") from error
+        return cls(
+            alpha=_parse_alpha(alpha, masks),
+            beta=masks.config.beta if beta is None else _number("beta", beta),
+            gamma=masks.config.gamma if gamma is None else _number("gamma", gamma),
+            layers=masks.bridge_layers if layers is None else parse_layers(layers, total),
+            specific_scope=specific_scope,  # type: ignore[arg-type]
+            partial_scope=partial_scope,  # type: ignore[arg-type]
+            method=method,  # type: ignore[arg-type]
+            seed=whole_seed,
+        )
+
+    def strength(self, language: str) -> float:
+        """Alpha for one language."""
+        if isinstance(self.alpha, Mapping):
+            return self.alpha[language] if language in self.alpha else self.alpha["default"]
+        return self.alpha
+
+    @property
+    def does_nothing(self) -> bool:
+        """Whether no language at all is steered."""
+        strengths = self.alpha.values() if isinstance(self.alpha, Mapping) else [self.alpha]
+        return self.method == "off" or not any(strengths) or not (self.beta or self.gamma)
+
+
+def _number(name: str, value: object) -> float:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+        if isinstance(value, bool) or not math.isfinite(number):
+            raise ValueError
+    except (TypeError, ValueError) as error:
+        raise ClasError(f"{name} must be a finite number, not {value!r}.") from error
+    return number
+
+
+def _parse_alpha(alpha: float | str | Mapping[str, float], masks: MaskSet) -> float | Mapping[str, float]:
+    if alpha == "tuned":
+        raise ClasError("alpha=tuned needs tuned strengths, and this version cannot tune yet; give a number, e.g. alpha=1.0.")
+    if isinstance(alpha, str) and alpha.endswith(".json"):
+        try:
+            alpha = json.loads(Path(alpha).expanduser().read_bytes())
+        except (OSError, ValueError) as error:
+            raise ClasError(f"alpha file '{alpha}' cannot be read as JSON ({error}).") from error
+        if not isinstance(alpha, dict):
+            raise ClasError('an alpha file holds one number by language, like {"hi": -2, "default": 1}.')
+    if not isinstance(alpha, Mapping):
+        try:
+            return _number("alpha", alpha)
+        except ClasError as error:
+            raise ClasError(f"alpha must be a number or a .json file with one by language, not {alpha!r}.") from error
+    by_language = {language: _number(f"alpha of '{language}'", value) for language, value in alpha.items()}
+    unknown = set(by_language) - set(masks.languages) - {"default"}
+    missing = set(masks.languages) - {masks.anchor} - set(by_language)
+    if unknown:
+        raise ClasError(f"alpha names languages that the masks do not have: {', '.join(sorted(unknown))}.")
+    if missing and "default" not in by_language:
+        raise ClasError(f"alpha has no number for {', '.join(sorted(missing))}; add them, or a 'default'.")
+    return by_language
+
+
+def steering_factors(masks: MaskSet, steering: Steering, language: str | None) -> NDArray[np.float32]:
+    """The factors s of one language, float32 [layers, neurons]; ones outside the bridge layers.
+
+    Args:
+        language: one of the masks' languages, or None for a language that was not profiled: it is steered with the
+            neurons of scope `all`, at the default strength.
+
+    Raises:
+        ClasError: the masks do not have the language, or None meets a scope that depends on it.
+    """
+    factors = np.ones(masks.categories.shape, dtype=np.float32)
+    if steering.method == "off" or language == masks.anchor:
+        return factors
+    if language is None and (steering.specific_scope, steering.partial_scope) != ("all", "all"):
+        raise ClasError("unseen=shared steers with the neurons of scope 'all'; drop specific_scope and partial_scope.")
+    alpha = steering.strength(language or "default")
+    layers = list(steering.layers)
+    partial = masks.categories[layers] == PARTIAL
+    specific = masks.categories[layers] == SPECIFIC
+    if language is not None:
+        own = masks.active_in(language)[layers]
+        if steering.specific_scope == "own":
+            specific &= own
+        if steering.partial_scope != "all":
+            partial &= own
+        if steering.partial_scope == "anchor":
+            partial &= masks.active_in(masks.anchor)[layers]
+    bridge = np.ones(partial.shape, dtype=np.float32)
+    bridge[partial] = 1 + alpha * steering.beta
+    bridge[specific] = 1 - alpha * steering.gamma
+    if steering.method == "uniform":
+        bridge[:] = bridge.mean(axis=1, keepdims=True, dtype=np.float64)
+    elif steering.method == "random":
+        for row, layer in zip(bridge, layers, strict=True):
+            # One shuffle a layer, the same for every language, whichever other layers are steered.
+            np.random.default_rng([steering.seed, layer]).shuffle(row)
+    factors[layers] = bridge
+    return factors
+
+
+class ActivationSteerer:
+    """Steers a model's MLP neurons for one language at a time.
+
+    One forward pre-hook per bridge layer is registered when the steerer is made and stays until `close`. A language only
+    swaps the factors that the hooks read; with none, or with the anchor, the hooks hand the activation on untouched.
+
+    Example:
+        >>> steerer = ActivationSteerer(model, MaskSet.load("gemma-3-270m"), alpha=1.0)
+        >>> with steerer.language("hi"):
+        ...     model.generate(**inputs)
+        >>> steerer.close()
+
+    Args:
+        model: a Hugging Face decoder, on any devices, in any floating dtype, bare or wrapped by PEFT.
+        masks: masks that were made for this model.
+        projection: a pattern of module names, where the down-projections are not found by structure.
+        **options: those of `Steering.parse`: alpha, beta, gamma, layers, specific_scope, partial_scope, method, seed.
+
+    Raises:
+        ClasError: the masks do not fit the model, or an option is wrong.
+    """
+
+    def __init__(self, model: nn.Module, masks: MaskSet, *, projection: str | None = None, **options: Any) -> None:
+        projections = find_down_projections(model, projection or masks.config.projection)
+        masks.config.model.fingerprint.require(ModelFingerprint.of(model, projections), "This mask folder")
+        self.masks = masks
+        self.steering = Steering.parse(masks, **options)
+        self._factors: dict[str | None, torch.Tensor] = {}
+        self._placed: dict[tuple[str | None, int, torch.device, torch.dtype], torch.Tensor | None] = {}
+        self._steered: list[str | None] = []  # the language in force: empty or one entry; None means an unseen language
+        self._handles = []
+        if not self.steering.does_nothing:
+            for layer in self.steering.layers:
+                self._handles.append(projections[layer].module.register_forward_pre_hook(self._hook(layer)))
+
+    def factors(self, language: str | None) -> torch.Tensor:
+        """The factors of a language, float32 [layers, neurons] on the CPU; ones outside the bridge layers.
+
+        None stands for any language that was not profiled, steered by `unseen=shared`.
+        """
+        if language not in self._factors:
+            if language is not None:
+                self.masks.index(language)
+            self._factors[language] = torch.from_numpy(steering_factors(self.masks, self.steering, language))
+        return self._factors[language]
+
+    @contextmanager
+    def language(self, language: str | None) -> Iterator[None]:
+        """Steers every pass of the model inside the block for `language`; the anchor is left alone.
+
+        Blocks nest; the inner one wins. Nothing is hooked or unhooked.
+        """
+        self.factors(language)  # an unknown language fails here and not in the middle of a pass
+        before, self._steered = self._steered, ([] if language == self.masks.anchor else [language])
+        try:
+            yield
+        finally:
+            self._steered = before
+
+    def close(self) -> None:
+        """Takes the hooks off; the model is as it was."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._placed.clear()
+
+    def __enter__(self) -> ActivationSteerer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _hook(self, layer: int) -> Any:
+        def steer(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+            if not self._steered:
+                return None
+            factors = self._place(self._steered[0], layer, args[0])
+            return None if factors is None else (args[0] * factors, *args[1:])
+
+        return steer
+
+    def _place(self, language: str | None, layer: int, activation: torch.Tensor) -> torch.Tensor | None:
+        """One layer's factors on the activation's device and in its dtype; None where they are all ones."""
+        key = (language, layer, activation.device, activation.dtype)
+        if key not in self._placed:
+            row = self.factors(language)[layer]
+            self._placed[key] = None if bool((row == 1).all()) else row.to(activation.device, activation.dtype)
+        return self._placed[key]

@@ -1,0 +1,157 @@
+"""Writes the task and group YAML files beside it: what a task says in its language, and nothing else.
+
+    python tasks/generate.py            # write
+    python tasks/generate.py --check    # exit 1 and say which files are missing, different or left over
+
+What tasks share is in the templates `_*_yaml`, which are written by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+HEADER = "# Made by tasks/generate.py, do not edit.\n"
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a prompt says in one language.
+
+    Attributes:
+        context: Label of the passage, with its colon. As all labels: an ASCII colon even in Chinese, as the answer
+            follows after a space, and a model's tokenizer may join a full-width colon and the answer to one token.
+        question: Label of the question, with its colon.
+        answer: Label of the answer, with its colon.
+        ask: The choice that is put after a hypothesis: yes, no, or maybe?
+        yes: The choice for an entailment.
+        maybe: The choice for a neutral pair.
+        no: The choice for a contradiction. No choice begins with another one, as the longer could then never win.
+    """
+
+    context: str
+    question: str
+    answer: str
+    ask: str
+    yes: str
+    maybe: str
+    no: str
+
+
+WORDS = {
+    "ar": Words("السياق:", "السؤال:", "الإجابة:", "نعم أم لا أم ربما؟", "نعم", "ربما", "لا"),
+    "bg": Words("Контекст:", "Въпрос:", "Отговор:", "Да, не или може би?", "Да", "Може би", "Не"),
+    "de": Words("Kontext:", "Frage:", "Antwort:", "Ja, nein oder vielleicht?", "Ja", "Vielleicht", "Nein"),
+    "el": Words("Κείμενο:", "Ερώτηση:", "Απάντηση:", "Ναι, όχι ή ίσως;", "Ναι", "Ίσως", "Όχι"),
+    "en": Words("Context:", "Question:", "Answer:", "Yes, no, or maybe?", "Yes", "Maybe", "No"),
+    "es": Words("Contexto:", "Pregunta:", "Respuesta:", "¿Sí, no o quizás?", "Sí", "Quizás", "No"),
+    "fr": Words("Contexte :", "Question :", "Réponse :", "Oui, non ou peut-être ?", "Oui", "Peut-être", "Non"),
+    "hi": Words("संदर्भ:", "प्रश्न:", "उत्तर:", "हाँ, नहीं या शायद?", "हाँ", "शायद", "नहीं"),
+    "ro": Words("Context:", "Întrebare:", "Răspuns:", "Da, nu sau poate?", "Da", "Poate", "Nu"),
+    "ru": Words("Контекст:", "Вопрос:", "Ответ:", "Да, нет или может быть?", "Да", "Может быть", "Нет"),
+    "sw": Words("Muktadha:", "Swali:", "Jibu:", "Ndiyo, hapana, au labda?", "Ndiyo", "Labda", "Hapana"),
+    "th": Words("บริบท:", "คำถาม:", "คำตอบ:", "ใช่ ไม่ใช่ หรืออาจจะ?", "ใช่", "อาจจะ", "ไม่ใช่"),
+    "tr": Words("Bağlam:", "Soru:", "Cevap:", "Evet mi, hayır mı, belki mi?", "Evet", "Belki", "Hayır"),
+    "ur": Words("عبارت:", "سوال:", "جواب:", "ہاں، نہیں یا شاید؟", "ہاں", "شاید", "نہیں"),
+    "vi": Words("Ngữ cảnh:", "Câu hỏi:", "Trả lời:", "Đúng, sai hay có thể?", "Đúng", "Có thể", "Sai"),
+    "zh": Words("上下文:", "问题:", "答案:", "是、否，还是也许？", "是", "也许", "否"),
+}
+
+XNLI = ["ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"]
+XQUAD = ["ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh"]
+MINI = sorted(WORDS)
+
+QA_METRICS = ("exact_match", "f1", "f1_lang")
+NLI_METRICS = ("acc",)
+
+
+def qa(language: str) -> str:
+    """The prompt of a question over a passage."""
+    words = WORDS[language]
+    prompt = f"{words.context} {{{{context|trim}}}}\n{words.question} {{{{question|trim}}}}\n{words.answer}"
+    return f"doc_to_text: {_quoted(prompt)}\n"
+
+
+def nli(language: str) -> str:
+    """The prompt of a sentence pair and its choices, in the order of the labels."""
+    words = WORDS[language]
+    prompt = f"{{{{premise|trim}}}}\n{words.question} {{{{hypothesis|trim}}}} {words.ask}\n{words.answer}"
+    return f"doc_to_text: {_quoted(prompt)}\ndoc_to_choice: {_quoted([words.yes, words.maybe, words.no])}\n"
+
+
+def task(name: str, template: str, data: str, prompt: str) -> str:
+    """A task: its name, the data of its language, and its prompt."""
+    return f"{HEADER}include: ../{template}\ntask: {name}\n{data}\n{prompt}"
+
+
+def group(name: str, members: list[str], metrics: tuple[str, ...], alias: str = "") -> str:
+    """A group: its members, and the mean of each metric over them, every language counting the same."""
+    lines = [f"group: {name}", *([f"group_alias: {_quoted(alias)}"] if alias else []), "task:"]
+    lines += [f"  - {member}" for member in members]
+    lines += ["aggregate_metric_list:"] if metrics else []
+    for metric in metrics:
+        lines += [f"  - metric: {metric}", "    aggregation: mean", "    weight_by_size: false"]
+    return HEADER + "\n".join([*lines, "metadata:", "  version: 1.0", ""])
+
+
+def files() -> dict[str, str]:
+    """All generated files: path below this folder, and text."""
+    made: dict[str, str] = {}
+
+    def add(folder: str, name: str, text: str) -> None:
+        made[f"{folder}/{name}.yaml"] = text
+
+    for name, template in (
+        ("clas_xnli", "_xnli_test_yaml"),
+        ("clas_xnli_dev", "_xnli_dev_yaml"),
+        ("clas_xnli_tune", "_xnli_tune_yaml"),
+    ):
+        for lang in XNLI:
+            add("xnli", f"{name}_{lang}", task(f"{name}_{lang}", template, f"dataset_name: {lang}", nli(lang)))
+        add("xnli", name, group(name, [f"{name}_{lang}" for lang in XNLI], NLI_METRICS))
+
+    for name, template in (("clas_xquad", "_xquad_test_yaml"), ("clas_xquad_tune", "_xquad_tune_yaml")):
+        for lang in XQUAD:
+            add("xquad", f"{name}_{lang}", task(f"{name}_{lang}", template, f"dataset_name: xquad.{lang}", qa(lang)))
+        add("xquad", name, group(name, [f"{name}_{lang}" for lang in XQUAD], QA_METRICS))
+
+    for name, template, prompt, metrics in (
+        ("clas_mini_qa", "_mini_qa_yaml", qa, QA_METRICS),
+        ("clas_mini_nli", "_mini_nli_yaml", nli, NLI_METRICS),
+    ):
+        for lang in MINI:
+            data = f"dataset_kwargs:\n  mini_language: {lang}"
+            add("mini", f"{name}_{lang}", task(f"{name}_{lang}", template, data, prompt(lang)))
+        add("mini", name, group(name, [f"{name}_{lang}" for lang in MINI], metrics, f"{name} (smoke test)"))
+    add("mini", "clas_mini", group("clas_mini", ["clas_mini_qa", "clas_mini_nli"], (), "clas_mini (smoke test)"))
+    return made
+
+
+def _quoted(value: str | list[str]) -> str:
+    """A string or list in YAML; JSON is a part of it."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def main() -> int:
+    made = files()
+    there = {path.relative_to(FOLDER).as_posix(): path for path in FOLDER.glob("*/*.yaml")}
+    left_over = sorted(there.keys() - made.keys())
+    stale = [name for name, text in made.items() if name not in there or there[name].read_text("utf-8") != text]
+    if "--check" in sys.argv[1:]:
+        for name in stale + left_over:
+            print(f"out of step with {Path(__file__).name}: {name}", file=sys.stderr)
+        return 1 if stale or left_over else 0
+    for name in left_over:
+        there[name].unlink()
+    for name in stale:
+        (FOLDER / name).parent.mkdir(exist_ok=True)
+        (FOLDER / name).write_text(made[name], "utf-8")
+    print(f"{len(made)} files, {len(stale)} written, {len(left_over)} removed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Small seeded models of every family, a real tokenizer for them, and masks made from profiling them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from lm_eval_clas import MaskSet, NeuronCategorizer, ParallelInputBuilder, Profile, profile
+from lm_eval_clas.corpora import ParallelTexts
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+LAYERS, NEURONS, HIDDEN = 6, 48, 32
+
+_LLAMA_LIKE = {
+    "hidden_size": HIDDEN,
+    "intermediate_size": NEURONS,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+}
+FAMILIES: dict[str, dict[str, object]] = {
+    "llama": _LLAMA_LIKE,
+    "qwen2": _LLAMA_LIKE,
+    "qwen3": {**_LLAMA_LIKE, "head_dim": 8},
+    "mistral": {**_LLAMA_LIKE, "sliding_window": 64},
+    "gemma2": {**_LLAMA_LIKE, "head_dim": 8, "sliding_window": 64},
+    "gemma3_text": {**_LLAMA_LIKE, "head_dim": 8, "sliding_window": 64},
+    "phi3": _LLAMA_LIKE,
+    "gpt_neox": {**_LLAMA_LIKE, "rotary_pct": 0.5},
+    "opt": {
+        "hidden_size": HIDDEN,
+        "ffn_dim": NEURONS,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 512,
+        "word_embed_proj_dim": HIDDEN,
+    },
+    "bloom": {"hidden_size": HIDDEN, "n_layer": LAYERS, "n_head": 4},  # always 4 x hidden neurons
+    "xglm": {
+        "d_model": HIDDEN,
+        "ffn_dim": NEURONS,
+        "num_layers": LAYERS,
+        "attention_heads": 4,
+        "max_position_embeddings": 512,
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Bytes as tokens, with BOS in front as Llama and Gemma have it."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {"<pad>": 0, "<s>": 1, "</s>": 2} | {letter: i + 3 for i, letter in enumerate(alphabet)}
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+
+
+def make_model(family: str = "llama", seed: int = 0, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """A small model of a family with seeded random weights, wide enough that steering shows in its answers."""
+    torch.manual_seed(seed)
+    config = CONFIG_MAPPING[family](
+        vocab_size=300, pad_token_id=0, bos_token_id=1, eos_token_id=2, **{"initializer_range": 0.3, **FAMILIES[family]}
+    )
+    return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+
+
+@pytest.fixture
+def model() -> PreTrainedModel:
+    """A fresh small Llama."""
+    return make_model()
+
+
+@pytest.fixture(scope="session")
+def texts() -> ParallelTexts:
+    """Six items of the shipped corpus in four languages."""
+    return ParallelInputBuilder("mini", ["en", "hi", "de", "zh"], 6).build()
+
+
+@pytest.fixture(scope="session")
+def profiled(tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts) -> Profile:
+    """The small Llama's profile."""
+    return profile(make_model(), tokenizer, texts, name="small-llama", max_tokens=200)
+
+
+@pytest.fixture(scope="session")
+def masks(profiled: Profile) -> MaskSet:
+    """The small Llama's masks; the threshold is chosen so that every category occurs in the bridge."""
+    return MaskSet.from_profile(profiled, categorizer=NeuronCategorizer(threshold=0.005), bridge="2-4")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Path:
+    """The small Llama as a checkpoint on disk, as `pretrained=` wants it."""
+    folder = tmp_path_factory.mktemp("small-llama")
+    make_model().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def families() -> Callable[..., PreTrainedModel]:
+    """The maker of small models."""
+    return make_model
