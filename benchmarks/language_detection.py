@@ -8,8 +8,8 @@ what the libraries answer without the restriction, and, for py3langid, how well 
 
     python benchmarks/language_detection.py [--rows 500] [--libraries py3langid,lingua,...] [--seed 0]
 
-Needs `datasets` and any of the libraries; a library that is not installed is skipped. No network access other than
-that of `load_dataset` (set HF_HUB_OFFLINE=1 to read the local cache only).
+Needs `datasets` and any of the libraries (py3langid from 0.4); a library that is not installed is skipped. No network
+access other than that of `load_dataset` (set HF_HUB_OFFLINE=1 to read the local cache only).
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ def make_py3langid_share(candidates: Sequence[str]) -> Callable[[str], float]:
 
 def make_lingua(candidates: Candidates, low_accuracy: bool = False) -> Detector:
     lingua = import_module("lingua")
-    languages = [language for language in lingua.Language.all() if allowed(language.iso_code_639_1.name.lower(), candidates)]
+    codes = {language.iso_code_639_1.name.lower(): language for language in lingua.Language.all()}
+    languages = [language for code, language in codes.items() if allowed(code, candidates)]
     builder = lingua.LanguageDetectorBuilder.from_languages(*languages)
     detector = (builder.with_low_accuracy_mode() if low_accuracy else builder).build()
 
@@ -236,7 +237,11 @@ CONDITIONS = (
         "google/xquad",
         lambda row: f"Question: {row['question']}\nAnswer:",
     ),
-    Condition("medium, XNLI premise + hypothesis", "facebook/xnli", lambda row: f"{row['premise']} {row['hypothesis']}"),
+    Condition(
+        "medium, XNLI premise + hypothesis",
+        "facebook/xnli",
+        lambda row: f"{row['premise']} {row['hypothesis']}",
+    ),
     Condition("long, XQuAD context", "google/xquad", lambda row: row["context"]),
 )
 PLAIN_SHORT = CONDITIONS[:2]
@@ -465,13 +470,10 @@ def print_sample_sizes(samples: Mapping[str, Sequence[Sample]]) -> None:
 def print_accuracy(libraries: Sequence[Library], results: Results) -> None:
     for size in CANDIDATE_SETS:
         print(f"## Accuracy, {size} candidate languages (percent, mean over languages)\n")
-        rows = [
-            [
-                condition.name,
-                *(percent(macro_accuracy(in_set(results[library.name][size][condition.name], size))) for library in libraries),
-            ]
-            for condition in CONDITIONS
-        ]
+        rows = []
+        for condition in CONDITIONS:
+            groups = [in_set(results[library.name][size][condition.name], size) for library in libraries]
+            rows.append([condition.name, *(percent(macro_accuracy(group)) for group in groups)])
         print(table(["Condition", *(library.name for library in libraries)], rows))
 
 
@@ -479,9 +481,12 @@ def print_accuracy_by_language(libraries: Sequence[Library], results: Results) -
     for size, candidates in CANDIDATE_SETS.items():
         for condition in CONDITIONS:
             print(f"## Accuracy by language: {condition.name}, {size} candidates (percent)\n")
-            groups = {library.name: by_language(results[library.name][size][condition.name]) for library in libraries}
-            present = [language for language in candidates if language in groups[libraries[0].name]]
-            rows = [[name, *(percent(accuracy(group[language])) for language in present)] for name, group in groups.items()]
+            present: list[str] = []
+            rows = []
+            for library in libraries:
+                groups = by_language(results[library.name][size][condition.name])
+                present = [language for language in candidates if language in groups]
+                rows.append([library.name, *(percent(accuracy(groups[language])) for language in present)])
             print(table(["Library", *present], rows))
 
 

@@ -84,8 +84,8 @@ class Detector:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
         # An identifier of our own: restricting the library's shared one would change it for everybody in the process.
-        self._identifier = LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=False)
-        supported = set(self._identifier.nb_classes)
+        self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
+        supported = set(self._identifier.labels)
         self.candidates = tuple(language for language in candidates if language in supported)
         self._identifier.set_languages(list(self.candidates))
 

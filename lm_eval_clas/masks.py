@@ -147,7 +147,7 @@ class MaskSet:
         """
         if language not in self.languages:
             raise ClasError(
-                f"The masks have no language '{language}', only {', '.join(self.languages)}; profile it, or choose one of these."
+                f"The masks have no language '{language}', only {', '.join(self.languages)}; profile it or use another."
             )
         return self.languages.index(language)
 
@@ -182,7 +182,7 @@ class MaskSet:
         """
         categorizer = categorizer or NeuronCategorizer()
         if anchor not in profile.languages:
-            raise ClasError(f"The anchor '{anchor}' was not profiled, only {', '.join(profile.languages)}; choose --anchor.")
+            raise ClasError(f"The anchor '{anchor}' was not profiled ({', '.join(profile.languages)} were); give another.")
         active = categorizer.active(profile)
         choice = select_bridge_layers(categorize(active), bridge, exclude_last)
         source = profile.config

@@ -77,7 +77,10 @@ def find_down_projections(model: nn.Module, pattern: str | None = None) -> list[
 
 @contextmanager
 def reading(projections: Sequence[DownProjection], read: Callable[[int, torch.Tensor], None]) -> Iterator[None]:
-    """Calls `read(layer, h)` with every layer's intermediate activation, [batch, tokens, neurons] (OPT flattens the first two), inside the block."""
+    """Calls `read(layer, h)` with every layer's intermediate activation inside the block.
+
+    `h` is [batch, tokens, neurons], but for OPT, which flattens the first two.
+    """
 
     def hook(layer: int) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
         return lambda module, args: read(layer, args[0])

@@ -16,6 +16,7 @@ from lm_eval_clas import MaskSet, NeuronCategorizer, ParallelInputBuilder, Profi
 from lm_eval_clas.corpora import ParallelTexts
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+torch.set_num_threads(1)  # the models are so small that threads only get in each other's way
 
 LAYERS, NEURONS, HIDDEN = 6, 48, 32
 

@@ -1,0 +1,85 @@
+"""The language of a request: from its doc, its task's name, or its text."""
+
+from __future__ import annotations
+
+import pytest
+from lm_eval.api.instance import Instance
+
+from lm_eval_clas.languages import Detector, LanguageRouter, from_doc, from_task_name, normalize
+
+KNOWN = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ro", "ru", "sw", "th", "tr", "ur", "vi", "zh")
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("hi", "hi"), ("hin", "hi"), ("hin_Deva", "hi"), ("zho_Hans", "zh"), ("zh-CN", "zh"), ("cmn", "zh"),
+        ("arb_Arab", "ar"), ("swh_Latn", "sw"), ("pt_BR", "pt"), ("EN", "en"), ("iw", "he"), ("quy", "quy"),
+        ("python", None), ("", None), ("x!", None), ("easy", None), ("xx", None),
+    ],
+)  # fmt: skip
+def test_codes_are_normalised(code: str, expected: str | None) -> None:
+    assert normalize(code) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # names of tasks in the harness
+        ("xnli_hi", "hi"), ("xquad_zh", "zh"), ("belebele_hin_Deva", "hi"), ("belebele_zho_Hans", "zh"),
+        ("global_mmlu_sw", "sw"), ("global_mmlu_full_sw_virology", "sw"), ("mgsm_direct_th", "th"), ("mgsm_en_cot_th", "th"),
+        ("mgsm_native_cot_en", "en"), ("xcopa_et", "et"), ("xstorycloze_ar", "ar"), ("xwinograd_zh", "zh"),
+        ("lambada_openai_mt_de", "de"), ("m_mmlu_vi", "vi"), ("arc_hi", "hi"), ("hellaswag_ru", "ru"), ("paws_es", "es"),
+        ("include_base_44_hindi", "hi"), ("include_base_44_greek_few_shot_en_stem", "en"), ("french_bench_arc_challenge", "fr"),
+        ("flores_eng_Latn-swh_Latn", "sw"), ("afrimmlu_direct_swa_prompt_1", "sw"),
+        # ours
+        ("clas_xnli_dev_sw", "sw"), ("clas_xquad_tune_hi", "hi"), ("clas_mini_qa_ur", "ur"), ("clas_xnli_th", "th"),
+        # no language in them
+        ("arc_easy", None), ("arc_challenge", None), ("hellaswag", None), ("mmlu_abstract_algebra", None), ("boolq", None),
+        ("truthfulqa_mc1", None), ("gsm8k", None), ("winogrande", None), ("piqa", None), ("wikitext", None), ("", None),
+        ("bbh_cot_fewshot_date_understanding", None), ("blimp_only_npi_scope", None), ("ifeval", None),
+    ],
+)  # fmt: skip
+def test_task_names_tell_their_language(name: str, expected: str | None) -> None:
+    assert from_task_name(name, KNOWN) == expected
+
+
+def test_a_doc_may_tell_by_code_or_name() -> None:
+    assert from_doc({"language": "hi"}) == "hi"
+    assert from_doc({"language": "Hindi"}) == "hi"
+    assert from_doc({"language": "zho_Hans"}) == "zh"
+    for doc in ({"language": 3}, {"language": " "}, {"lang": "hi"}, {"language": "python3"}, None, "hi"):
+        assert from_doc(doc) is None
+
+
+def request(task: str, doc: object, context: str, continuation: str = " x", number: int = 0) -> Instance:
+    return Instance("loglikelihood", doc, (context, continuation), 0, (task, number, 1))  # type: ignore[arg-type]
+
+
+def test_the_first_source_that_answers_wins() -> None:
+    german = "Der Storch baut im Frühling ein Nest auf dem Dach."
+    cases = [
+        (request("xnli_hi", {"language": "zh"}, german), "zh", "doc"),
+        (request("xnli_hi", {}, german), "hi", "task name"),
+        (request("arc_easy", {}, german), "de", "detected"),
+    ]
+    router = LanguageRouter(KNOWN)
+    for one, language, source in cases:
+        (found,) = router.recognize([one])
+        assert (found.language, found.source) == (language, source)
+    forced = LanguageRouter(KNOWN, "ur").recognize([one for one, _, _ in cases])
+    assert {(found.language, found.source) for found in forced} == {("ur", "forced")}
+
+
+def test_all_choices_of_one_document_get_one_language() -> None:
+    texts = ["यह एक लंबा वाक्य है।", "OK", "Das ist", "वह घर गया और सो गया।"]
+    empty = [request("story", {}, "", text) for text in texts]
+    assert {found.language for found in LanguageRouter(KNOWN).recognize(empty)} == {"hi"}
+    shared = [request("story", {}, "Der Hund schläft unter dem Tisch.", text) for text in texts]
+    assert {found.language for found in LanguageRouter(KNOWN).recognize(shared)} == {"de"}
+
+
+def test_detection_chooses_among_the_candidates_only_and_leaves_no_trace() -> None:
+    french = "Le train de nuit quitte la capitale à neuf heures du soir."
+    assert Detector(["en", "es", "hi"]).detect(french) in {"en", "es", "hi"}
+    assert Detector(KNOWN).detect(french) == "fr"
