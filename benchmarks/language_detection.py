@@ -591,6 +591,22 @@ def print_confidence(libraries: Sequence[Library], results: Results) -> None:
     print(table(["Library", "Threshold", "Kept", "Accuracy of the kept", "Out of set, kept"], rows))
 
 
+def print_unsure(libraries: Sequence[Library], results: Results) -> None:
+    libraries = [library for library in libraries if library.confidence]
+    if not libraries:
+        return
+    print("## Unsure guesses, 16 candidates: confidence below 0.5 (texts, and how many of these guesses are wrong)\n")
+    rows = []
+    for condition in CONDITIONS:
+        row = [condition.name]
+        for library in libraries:
+            found = results[library.name]["16"][condition.name]
+            unsure = [result for result in found if (result.confidence or 0.0) < 0.5]
+            row.append(f"{len(unsure)}, {sum(not result.correct for result in unsure)} wrong")
+        rows.append(row)
+    print(table(["Condition", *(library.name for library in libraries)], rows))
+
+
 def print_unrestricted(libraries: Sequence[Library], results: Results) -> None:
     print("## Without the restriction, short texts\n")
     print(
@@ -713,6 +729,7 @@ def main() -> None:
     print_accuracy_by_length(libraries, results)
     print_accuracy_by_script(libraries, results)
     print_confidence(libraries, results)
+    print_unsure(libraries, results)
     print_unrestricted(libraries, results)
     if LIBRARIES["py3langid"] in libraries:
         print_candidate_share(samples)
