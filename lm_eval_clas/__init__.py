@@ -1,10 +1,10 @@
 """lm-eval-clas: cross-lingual activation steering inside the LM evaluation harness.
 
-Nothing is imported until it is used: the plugin hook runs at every start of Python.
+Nothing is imported until it is used, so that the command line answers quickly.
 """
 
-# Not from typing, whose import would cost more than all the rest of this file.
-TYPE_CHECKING = False
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -50,8 +50,6 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if name in _HOMES:
-        from importlib import import_module
-
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -1,23 +1,25 @@
 """How a stock `lm_eval` learns the name `hf-clas`, with nothing heavy imported.
 
-Harness versions with the entry-point group `lm_eval.models` read the entry point in pyproject.toml. For the others, one
-line in `lm_eval_clas_hook.pth` calls `install()` when Python starts: it only puts a finder on `sys.meta_path`, which
-waits for the module `lm_eval.models` and registers the lazy name once that has been imported. Set the environment
-variable LM_EVAL_CLAS_NO_HOOK=1 to turn the hook off.
+Harness versions with the entry-point group `lm_eval.models` read the entry point in pyproject.toml. For the others, the one
+line of `lm_eval_clas_hook.pth`, which Python executes when it starts, puts a finder on `sys.meta_path`. It waits for the
+module `lm_eval.models` and only then imports this one, which registers the lazy name once that module has been executed.
+Set the environment variable LM_EVAL_CLAS_NO_HOOK=1 to turn the hook off.
 """
 
-import sys
+from __future__ import annotations
 
-# Not from typing: importing that would be most of the hook's cost at every start of Python.
-TYPE_CHECKING = False
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
 NAME = "hf-clas"
 TARGET = "lm_eval_clas.model:CLASLM"
-_MODULE = "lm_eval.models"
+
+_searching = False
 
 
 def register() -> None:
@@ -28,40 +30,28 @@ def register() -> None:
         model_registry.register(NAME, target=TARGET)
 
 
-class _AfterModels:
-    """A finder that finds nothing itself, but has `register` called after `lm_eval.models` was executed."""
+def spec_of_models() -> ModuleSpec | None:
+    """The spec of `lm_eval.models` as the other finders give it, whose loader also calls `register`.
 
-    _searching = False
+    None while it is being searched for, so that the other finders are asked.
+    """
+    global _searching
+    if _searching:
+        return None
+    _searching = True
+    try:
+        spec = find_spec("lm_eval.models")
+    finally:
+        _searching = False
+    if spec is not None and spec.loader is not None:
+        execute = spec.loader.exec_module
 
-    def find_spec(
-        self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
-    ) -> "ModuleSpec | None":
-        if name != _MODULE or self._searching:
-            return None
-        self._searching = True
-        try:
-            from importlib.util import find_spec
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            try:
+                register()
+            except Exception as error:  # The harness must go on without us, whatever its version.
+                sys.stderr.write(f"lm-eval-clas: could not register '{NAME}': {error}\n")
 
-            spec = find_spec(name)
-            if spec is not None and spec.loader is not None:
-                execute = spec.loader.exec_module
-
-                def exec_module(module: "ModuleType") -> None:
-                    execute(module)
-                    try:
-                        register()
-                    except Exception as error:  # The harness must go on without us, whatever its version.
-                        sys.stderr.write(f"lm-eval-clas: could not register '{NAME}': {error}\n")
-
-                spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-            return spec
-        except Exception:
-            return None  # The ordinary finders then find the module, or say why not.
-        finally:
-            self._searching = False
-
-
-def install() -> None:
-    """Puts the finder in place, once."""
-    if not any(type(finder).__name__ == "_AfterModels" for finder in sys.meta_path):
-        sys.meta_path.insert(0, _AfterModels())  # type: ignore[arg-type]
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+    return spec
