@@ -13,7 +13,7 @@ from lm_eval.models.huggingface import HFLM
 
 from lm_eval_clas import __version__
 from lm_eval_clas.errors import ClasError
-from lm_eval_clas.languages import LanguageRouter, normalize
+from lm_eval_clas.languages import UNDETERMINED, LanguageRouter, normalize
 from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.plugin import register
 from lm_eval_clas.steering import ActivationSteerer, Steering
@@ -149,11 +149,11 @@ class CLASLM(HFLM):
         assert self._masks is not None
         if language in self._masks.languages:
             return language
-        return _UNSEEN if self._unseen == "shared" else self._masks.anchor
+        return _UNSEEN if self._unseen == "shared" and language != UNDETERMINED else self._masks.anchor
 
     def _note(self, language: str, source: str) -> None:
         assert self._masks is not None
-        known = language in self._masks.languages
+        known = language in (*self._masks.languages, UNDETERMINED)
         if not known and self._unseen == "off" and not any(seen == language for seen, _ in self._seen):
             logger.warning(
                 "hf-clas: the masks do not know language '%s' (they have %s); its requests are not steered. "
@@ -190,6 +190,8 @@ class CLASLM(HFLM):
             entry["recognized"][source] = count
             if language == self._masks.anchor:
                 left_alone[language] = "anchor"
+            elif language == UNDETERMINED:
+                left_alone[language] = "not recognised"
             elif language not in self._masks.languages and self._unseen == "off":
                 left_alone[language] = "not in the masks"
             elif language in self._masks.languages and steering.strength(language) == 0:

@@ -79,7 +79,24 @@ def test_all_choices_of_one_document_get_one_language() -> None:
     assert {found.language for found in LanguageRouter(KNOWN).recognize(shared)} == {"de"}
 
 
-def test_detection_chooses_among_the_candidates_only_and_leaves_no_trace() -> None:
-    french = "Le train de nuit quitte la capitale à neuf heures du soir."
-    assert Detector(["en", "es", "hi"]).detect(french) in {"en", "es", "hi"}
-    assert Detector(KNOWN).detect(french) == "fr"
+FRENCH = "Le train de nuit quitte la capitale à neuf heures du soir."
+
+
+def test_detection_chooses_among_the_candidates() -> None:
+    assert Detector(KNOWN).detect(FRENCH) == "fr"
+    norwegian = "Jeg vet ikke hvorfor de ikke kom hjem i går kveld."
+    assert Detector(["en", "nb"]).detect(norwegian) == "nb"
+
+
+def test_detection_tells_what_is_in_no_candidate_and_what_has_no_words() -> None:
+    assert Detector(["en", "hi", "zh"]).detect(FRENCH) == "fr"
+    for text in ("", "42", "A", "= ?"):
+        assert Detector(KNOWN).detect(text) == "und"
+
+
+def test_detection_leaves_the_library_as_it_was() -> None:
+    import py3langid
+
+    before = py3langid.classify(FRENCH)
+    Detector(["en", "hi"]).detect(FRENCH)
+    assert py3langid.classify(FRENCH) == before

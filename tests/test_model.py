@@ -205,3 +205,30 @@ def test_few_shot_and_chat_template_go_through(checkpoint: Path, masks: MaskSet,
         )
         scores.append([[sample["filtered_resps"] for sample in group] for group in results["samples"].values()])
     assert scores[0] == scores[1]
+
+
+def test_a_peft_adapter_on_disk_is_steered(checkpoint: Path, masks: MaskSet, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(1)
+    lora = peft.LoraConfig(target_modules=["down_proj"], r=2, init_lora_weights=False, task_type="CAUSAL_LM")
+    peft.get_peft_model(make_model(), lora).save_pretrained(tmp_path)
+    hindi = requests("loglikelihood", ("hi",))
+    arguments: dict[str, Any] = {"pretrained": str(checkpoint), "device": "cpu", "batch_size": 3}
+    plain = HFLM(**arguments, peft=str(tmp_path)).loglikelihood(hindi)
+    assert CLASLM(**arguments, peft=str(tmp_path), masks=masks, alpha=0).loglikelihood(hindi) == plain
+    steered = CLASLM(**arguments, peft=str(tmp_path), masks=masks, alpha=2).loglikelihood(hindi)
+    assert steered != plain
+    assert steered != CLASLM(**arguments, masks=masks, alpha=2).loglikelihood(hindi)
+
+
+def test_devices_may_be_mapped(checkpoint: Path, masks: MaskSet) -> None:
+    """device_map with a layer on disk: its factors go where its activation is."""
+    hindi = requests("loglikelihood", ("hi",))
+    whole = CLASLM(str(checkpoint), device="cpu", batch_size=3, masks=masks, alpha=2).loglikelihood(hindi)
+    device_map = {"model.embed_tokens": "cpu", "model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}
+    device_map |= {f"model.layers.{layer}": "disk" if layer == 3 else "cpu" for layer in range(6)}
+    mapped = CLASLM(
+        str(checkpoint), device="cpu", batch_size=3, masks=masks, alpha=2, device_map=device_map,
+        offload_folder=str(checkpoint / "offload"),
+    )  # fmt: skip
+    assert mapped.loglikelihood(hindi) == whole
