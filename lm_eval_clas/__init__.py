@@ -16,7 +16,7 @@ _HOMES = {
     "MaskSet": "masks",
     "NeuronCategorizer": "categories",
     "ParallelInputBuilder": "corpora",
-    "Profile": "profiling",
+    "Profile": "profiles",
     "categorize": "categories",
     "profile": "profiling",
     "select_bridge_layers": "bridge",
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from lm_eval_clas.errors import ClasError
     from lm_eval_clas.masks import MaskSet
     from lm_eval_clas.model import CLASLM
-    from lm_eval_clas.profiling import Profile, profile
+    from lm_eval_clas.profiles import Profile
+    from lm_eval_clas.profiling import profile
     from lm_eval_clas.steering import ActivationSteerer
 
 __all__ = [

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lm_eval_clas.errors import ClasError
 
 if TYPE_CHECKING:
-    from lm_eval_clas.profiling import Profile
+    from lm_eval_clas.profiles import Profile
 
 Statistic = Literal["signed-mean", "mean-abs", "share-positive"]
 Tokens = Literal["all", "last"]

@@ -69,7 +69,6 @@ def profile_command(
 ) -> None:
     """Profile what every MLP neuron does in each language, on the same texts in all of them."""
     from lm_eval_clas.corpora import ParallelInputBuilder
-    from lm_eval_clas.fingerprint import model_name as public_name
     from lm_eval_clas.instances import profile_instances
     from lm_eval_clas.profiling import profile
 
@@ -83,7 +82,7 @@ def profile_command(
                 lm.model,
                 lm.tokenizer,
                 texts,
-                name=model_name or public_name(model),
+                name=model_name,
                 out=out,
                 report=lambda language, done, _: progress.update(tasks[language], completed=done),
                 **options,
@@ -120,7 +119,7 @@ def masks(
     from lm_eval_clas.categories import NeuronCategorizer
     from lm_eval_clas.instances import load_instance_shares
     from lm_eval_clas.masks import MaskSet
-    from lm_eval_clas.profiling import Profile
+    from lm_eval_clas.profiles import Profile
 
     loaded = Profile.load(profile)
     if missing := [one for one in loaded.config.languages if one not in loaded.languages]:
@@ -251,16 +250,11 @@ def _show(masks: MaskSet) -> None:
         ("steering", f"beta {info['beta']:g}, gamma {info['gamma']:g}; hash {info['hash']}"),
     ]:
         console.print(f"[bold]{label:10}[/bold]{escape(text)}", highlight=False)
-    table = Table(title="Neurons by layer", caption="* bridge layer", title_justify="left")
-    for column in ("layer", "dead", "specific", "partial", "all", "dead %", "specific %", "partial %", "all %"):
-        table.add_column(column, justify="right")
+    names = ("dead", "specific", "partial", "all")
+    table = Table("layer", *names, title="Neurons by layer and category (* bridge layer)", title_justify="left")
     for row in info["layers"]:
-        names = ("dead", "specific", "partial", "all")
-        table.add_row(
-            f"{row['layer']}{' *' if row['bridge'] else '  '}",
-            *(str(row[name]) for name in names),
-            *(f"{row[f'{name}_share']:.1%}" for name in names),
-        )
+        mark = "*" if row["bridge"] else " "
+        table.add_row(f"{row['layer']:3} {mark}", *(f"{row[name]:6,} {row[f'{name}_share']:6.1%}" for name in names))
     console.print(table)
     if len(info["languages"]) <= 20:
         table = Table(title="Overlap of active neurons in the bridge layers (Jaccard)", title_justify="left")
@@ -270,11 +264,9 @@ def _show(masks: MaskSet) -> None:
             table.add_row(language, *(f".{round(value * 100):02d}" if value < 0.995 else "1" for value in overlaps))
         console.print(table)
     if info["instance_shares"]:
-        table = Table(title="Share of categories input by input (Wang et al. 2024)", title_justify="left")
-        for column in ("layer", "dead", "specific", "partial", "all"):
-            table.add_column(column, justify="right")
+        table = Table("layer", *names, title="Share of categories input by input (Wang et al. 2024)", title_justify="left")
         for layer, row in enumerate(info["instance_shares"]):
-            table.add_row(str(layer), *(f"{value:.1%}" for value in row))
+            table.add_row(f"{layer:3}", *(f"{value:6.1%}" for value in row))
         console.print(table)
 
 

@@ -32,7 +32,7 @@ from lm_eval_clas.fingerprint import ModelFingerprint
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lm_eval_clas.profiling import Profile
+    from lm_eval_clas.profiles import Profile
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "clas_config.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -171,6 +172,27 @@ class CLASLM(HFLM):
             self._auto_batch_size = int(super()._detect_batch_size(None, pos))
         return self._auto_batch_size
 
+    def set_cache_hook(self, cache_hook: Any) -> None:
+        """Takes the database of `--use_cache`, whose keys are requests alone, only if the same steering filled it.
+
+        Raises:
+            ClasError: its answers are another steering's.
+        """
+        super().set_cache_hook(cache_hook)
+        database = cache_hook.dbdict
+        if database is None:
+            return
+        info = self.steering_info()
+        mine = "off" if info["method"] == "off" else json.dumps({k: v for k, v in info.items() if k not in _NOT_STEERING})
+        # A database without our mark, but with answers, was filled by a model that is not steered.
+        filled_by = database.get(_CACHE_KEY, "off" if len(database) else mine)
+        if filled_by != mine:
+            raise ClasError(
+                "--use_cache: this database holds answers of another steering (other masks or options); give every steering "
+                "a database of its own."
+            )
+        database[_CACHE_KEY] = mine
+
     def get_model_info(self) -> dict[str, Any]:
         """What HFLM tells of the model, and under `clas` what was steered and how; both go into the results file."""
         info = self.steering_info()
@@ -210,11 +232,14 @@ class CLASLM(HFLM):
             "partial_scope": steering.partial_scope,
             "seed": steering.seed,
             "unseen": self._unseen,
+            "forced_language": self._router.forced,
             "languages": languages,
             "left_alone": left_alone,
         }
 
 
+_CACHE_KEY = "lm-eval-clas steering"
+_NOT_STEERING = ("version", "masks", "languages", "left_alone")
 _UNSEEN = "unseen"  # no BCP-47 code has six letters, so it is no language's name
 
 

@@ -2,124 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 from torch import nn
 
-from lm_eval_clas.categories import STATISTICS, TOKENS, Statistic, Tokens
+from lm_eval_clas.categories import STATISTICS, TOKENS, Tokens
 from lm_eval_clas.corpora import ParallelTexts
 from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import write_text, writing
-from lm_eval_clas.fingerprint import ModelFingerprint
+from lm_eval_clas.fingerprint import ModelFingerprint, model_name
+from lm_eval_clas.profiles import Profile, ProfileConfig, Sums, load_config, save_config, save_language
 from lm_eval_clas.projections import DownProjection, find_down_projections, reading
 
-FORMAT_VERSION = 1
-CONFIG_FILE = "clas_profile.json"
-
 Report = Callable[[str, int, int], None]  # language, texts done, texts in all
-
-
-class ProfileConfig(BaseModel):
-    """What a profile was made of: the contents of `clas_profile.json`. Two profiles of one kind can be merged."""
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
-
-    format_version: int = FORMAT_VERSION
-    model: str
-    revision: str | None = None
-    fingerprint: ModelFingerprint
-    projection: str | None = None
-    corpus: str
-    corpus_sha256: str
-    languages: list[str]
-    samples: int
-    max_tokens: int
-
-
-@dataclass(frozen=True)
-class Sums:
-    """One language's sums over texts.
-
-    Attributes:
-        sums: by tokens and statistic, float64 [layers, neurons].
-        counts: by tokens, how many tokens were summed: all real ones, or one per text.
-    """
-
-    sums: dict[tuple[Tokens, Statistic], NDArray[np.float64]]
-    counts: dict[Tokens, int]
-
-    def __add__(self, other: Sums) -> Sums:
-        return Sums(
-            {key: self.sums[key] + other.sums[key] for key in self.sums},
-            {key: self.counts[key] + other.counts[key] for key in self.counts},
-        )
-
-
-@dataclass(frozen=True)
-class Profile:
-    """Sums of activations by language, and where they came from."""
-
-    config: ProfileConfig
-    by_language: dict[str, Sums] = field(default_factory=dict)
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """The profiled languages, in the configuration's order."""
-        return tuple(language for language in self.config.languages if language in self.by_language)
-
-    def mean(self, statistic: Statistic, tokens: Tokens) -> NDArray[np.float32]:
-        """The mean of a statistic over tokens, float32 [languages, layers, neurons]."""
-        sums = [self.by_language[language] for language in self.languages]
-        return np.stack([(one.sums[tokens, statistic] / one.counts[tokens]).astype(np.float32) for one in sums])
-
-    def merge(self, other: Profile) -> Profile:
-        """The profile of both sets of texts together: sums add up, language by language.
-
-        Raises:
-            ClasError: the profiles are of different models or languages.
-        """
-        same = ("fingerprint", "projection", "languages", "max_tokens")
-        for name in same:
-            if getattr(self.config, name) != getattr(other.config, name):
-                raise ClasError(f"Two profiles cannot be merged: they differ in {name}.")
-        config = self.config.model_copy(
-            update={
-                "samples": self.config.samples + other.config.samples,
-                "corpus_sha256": f"{self.config.corpus_sha256}+{other.config.corpus_sha256}",
-            }
-        )
-        return Profile(config, {one: self.by_language[one] + other.by_language[one] for one in self.languages})
-
-    def save(self, folder: str | Path) -> None:
-        """Writes `clas_profile.json` and one file per language, each whole or not at all."""
-        save_config(self.config, Path(folder))
-        for language, sums in self.by_language.items():
-            save_language(sums, Path(folder), language)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Profile:
-        """Reads a folder that `clas profile` wrote, with the languages that are finished.
-
-        Raises:
-            ClasError: it is not such a folder, or damaged.
-        """
-        folder = Path(folder)
-        config = load_config(folder)
-        if config is None:
-            raise ClasError(f"'{folder}' is not a profile: it has no {CONFIG_FILE}; make one with 'clas profile'.")
-        finished = [one for one in config.languages if (folder / f"{one}.safetensors").is_file()]
-        return cls(config, {language: load_language(folder, language, config) for language in finished})
 
 
 def profile(
@@ -156,7 +56,7 @@ def profile(
     """
     projections = find_down_projections(model, projection)
     config = ProfileConfig(
-        model=name or str(getattr(model.config, "_name_or_path", "") or type(model).__name__),
+        model=name or model_name(str(getattr(model.config, "_name_or_path", "") or type(model).__name__)),
         revision=getattr(model.config, "_commit_hash", None),
         fingerprint=ModelFingerprint.of(model, projections),
         projection=projection,
@@ -298,56 +198,6 @@ def decoder_of(model: Any) -> Any:
         model = model.get_base_model()
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
     return decoder if decoder is not None else model.base_model
-
-
-def save_config(config: ProfileConfig, folder: Path) -> None:
-    """Writes `clas_profile.json`."""
-    write_text(folder / CONFIG_FILE, json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n")
-
-
-def load_config(folder: Path) -> ProfileConfig | None:
-    """Reads `clas_profile.json`; None if there is none.
-
-    Raises:
-        ClasError: it is damaged or of another format version.
-    """
-    path = folder / CONFIG_FILE
-    if not path.is_file():
-        return None
-    try:
-        config = ProfileConfig.model_validate(json.loads(path.read_bytes()))
-    except (OSError, ValueError, ValidationError) as error:
-        raise ClasError(f"'{path}' is damaged; delete the folder and profile again.") from error
-    if config.format_version != FORMAT_VERSION:
-        raise ClasError(f"'{path}' has format version {config.format_version}, this version reads {FORMAT_VERSION}.")
-    return config
-
-
-def save_language(sums: Sums, folder: Path, language: str) -> None:
-    """Writes one language's sums."""
-    tensors = {f"{tokens}.{statistic}": value for (tokens, statistic), value in sums.sums.items()}
-    with writing(folder / f"{language}.safetensors") as temporary:
-        save_file(tensors, temporary, metadata={tokens: str(count) for tokens, count in sums.counts.items()})
-
-
-def load_language(folder: Path, language: str, config: ProfileConfig) -> Sums:
-    """Reads one language's sums.
-
-    Raises:
-        ClasError: the file is damaged.
-    """
-    path = folder / f"{language}.safetensors"
-    shape = (config.fingerprint.layers, config.fingerprint.neurons)
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata()
-            counts: dict[Tokens, int] = {tokens: int(metadata[tokens]) for tokens in TOKENS}
-            sums = {(t, s): file.get_tensor(f"{t}.{s}") for t in TOKENS for s in STATISTICS}
-        if min(counts.values()) < 1 or any(one.shape != shape or one.dtype != "float64" for one in sums.values()):
-            raise ValueError("wrong shapes or counts")
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ClasError(f"'{path}' is damaged ({error}); delete it and run 'clas profile' again.") from error
-    return Sums(sums, counts)
 
 
 def _resume(folder: Path, config: ProfileConfig) -> dict[str, Sums]:

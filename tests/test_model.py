@@ -12,6 +12,7 @@ import torch
 from conftest import make_model
 from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
+from lm_eval.api.model import CachingLM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import PreTrainedTokenizerFast
@@ -232,3 +233,24 @@ def test_devices_may_be_mapped(checkpoint: Path, masks: MaskSet) -> None:
         offload_folder=str(checkpoint / "offload"),
     )  # fmt: skip
     assert mapped.loglikelihood(hindi) == whole
+
+
+def test_a_cache_is_kept_to_the_steering_that_filled_it(
+    tokenizer: PreTrainedTokenizerFast, masks: MaskSet, tmp_path: Path
+) -> None:
+    database = str(tmp_path / "cache.db")
+    hindi = requests("loglikelihood", ("hi",))
+
+    def cached(lm: HFLM) -> list[tuple[float, bool]]:
+        return CachingLM(lm, database).loglikelihood(hindi)
+
+    steered = cached(clas(tokenizer, masks, alpha=4))
+    assert cached(clas(tokenizer, masks, alpha=4)) == steered
+    for other in ({"alpha": 3}, {"alpha": 0}, {"alpha": 4, "layers": "2-3"}, {"alpha": 4, "language": "de"}):
+        with pytest.raises(ClasError, match="answers of another steering"):
+            cached(clas(tokenizer, masks, **other))
+    database = str(tmp_path / "plain.db")
+    plain = cached(HFLM(make_model(), tokenizer=tokenizer, batch_size=3))
+    assert cached(clas(tokenizer, masks, alpha=0)) == plain
+    with pytest.raises(ClasError, match="answers of another steering"):
+        cached(clas(tokenizer, masks, alpha=4))
