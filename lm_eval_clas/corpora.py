@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jinja2
+import yaml
+
 from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import PACKAGE
+from lm_eval_clas.files import PACKAGE, shipped
 from lm_eval_clas.languages import normalize
 
 XNLI_LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh")
@@ -51,9 +54,10 @@ class ParallelInputBuilder:
     """Reads a parallel corpus and takes the same sample of it in every language.
 
     Attributes:
-        corpus: `xquad` or `xnli` (from the Hub or its cache; only rows set aside for profiling), `mini` (ships with the
-            package), a `.jsonl` file whose lines hold `id`, `language` and `text`, or a folder of files `LANGUAGE.txt`
-            (parallel by line) or `LANGUAGE.jsonl` (`id` and `text`, parallel by id).
+        corpus: `xquad` or `xnli` (from the Hub or its cache; only rows set aside for profiling) or `mini` (ships with the
+            package), each as the zero-shot prompts of our tasks; or a `.jsonl` file whose lines hold `id`, `language` and
+            `text`, or a folder of files `LANGUAGE.txt` (parallel by line) or `LANGUAGE.jsonl` (`id` and `text`, parallel
+            by id).
         languages: BCP-47 codes; None takes all that the corpus has.
         samples: how many items; None takes all. The choice depends on the ids alone, and a smaller sample is part of a
             larger one.
@@ -114,23 +118,36 @@ def load_hub(repository: str, config: str, split: str) -> Any:
         ) from error
 
 
+def _prompts(task: str, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Rows with their zero-shot prompts in one of our tasks: neurons are profiled on what the model will be asked.
+
+    Byte order marks, which some of XQuAD's passages begin with in some languages only, are taken out.
+    """
+    folder, _, _ = task.removeprefix("clas_").partition("_")
+    config = yaml.safe_load((shipped("tasks") / folder / f"{task}.yaml").read_text(encoding="utf-8"))
+    template = jinja2.Template(config["doc_to_text"])
+    for row in rows:
+        yield row, template.render(row).replace("\ufeff", "")
+
+
 def _xquad(language: str) -> Rows:
     from lm_eval_clas.splits import xquad_rows
 
     rows = xquad_rows(load_hub("google/xquad", f"xquad.{language}", "validation"), "profile")
-    return {row["id"]: f"{row['context']}\n{row['question']}" for row in rows}
+    return {row["id"]: prompt for row, prompt in _prompts(f"clas_xquad_{language}", rows)}
 
 
 def _xnli(language: str) -> Rows:
     from lm_eval_clas.splits import xnli_rows
 
     rows = xnli_rows(load_hub("facebook/xnli", language, "validation"), "tune")
-    return {f"tune-{position}": f"{row['premise']}\n{row['hypothesis']}" for position, row in enumerate(rows)}
+    return {f"tune-{i}": prompt for i, (_, prompt) in enumerate(_prompts(f"clas_xnli_tune_{language}", rows))}
 
 
 def _mini(language: str) -> Rows:
     rows = _json_lines(PACKAGE / "data" / "mini" / f"{language}.jsonl")
-    return {row["id"]: f"{row['passage']}\n{row['question']}" for row in rows}
+    named = ({**row, "context": row["passage"]} for row in rows)
+    return {row["id"]: prompt for row, prompt in _prompts(f"clas_mini_qa_{language}", named)}
 
 
 _NAMED: dict[str, tuple[tuple[str, ...], Callable[[str], Rows]]] = {

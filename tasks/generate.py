@@ -13,6 +13,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from lm_eval_clas.corpora import MINI_LANGUAGES, XNLI_LANGUAGES, XQUAD_LANGUAGES
+
 FOLDER = Path(__file__).resolve().parent
 HEADER = "# Made by tasks/generate.py, do not edit.\n"
 
@@ -60,10 +62,6 @@ WORDS = {
     "zh": Words("上下文:", "问题:", "答案:", "是、否，还是也许？", "是", "也许", "否"),
 }
 
-XNLI = ["ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"]
-XQUAD = ["ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh"]
-MINI = sorted(WORDS)
-
 QA_METRICS = ("exact_match", "f1", "f1_lang")
 NLI_METRICS = ("acc",)
 
@@ -109,23 +107,23 @@ def files() -> dict[str, str]:
         ("clas_xnli_dev", "_xnli_dev_yaml"),
         ("clas_xnli_tune", "_xnli_tune_yaml"),
     ):
-        for lang in XNLI:
+        for lang in XNLI_LANGUAGES:
             add("xnli", f"{name}_{lang}", task(f"{name}_{lang}", template, f"dataset_name: {lang}", nli(lang)))
-        add("xnli", name, group(name, [f"{name}_{lang}" for lang in XNLI], NLI_METRICS))
+        add("xnli", name, group(name, [f"{name}_{lang}" for lang in XNLI_LANGUAGES], NLI_METRICS))
 
     for name, template in (("clas_xquad", "_xquad_test_yaml"), ("clas_xquad_tune", "_xquad_tune_yaml")):
-        for lang in XQUAD:
+        for lang in XQUAD_LANGUAGES:
             add("xquad", f"{name}_{lang}", task(f"{name}_{lang}", template, f"dataset_name: xquad.{lang}", qa(lang)))
-        add("xquad", name, group(name, [f"{name}_{lang}" for lang in XQUAD], QA_METRICS))
+        add("xquad", name, group(name, [f"{name}_{lang}" for lang in XQUAD_LANGUAGES], QA_METRICS))
 
     for name, template, prompt, metrics in (
         ("clas_mini_qa", "_mini_qa_yaml", qa, QA_METRICS),
         ("clas_mini_nli", "_mini_nli_yaml", nli, NLI_METRICS),
     ):
-        for lang in MINI:
+        for lang in MINI_LANGUAGES:
             data = f"dataset_kwargs:\n  mini_language: {lang}"
             add("mini", f"{name}_{lang}", task(f"{name}_{lang}", template, data, prompt(lang)))
-        add("mini", name, group(name, [f"{name}_{lang}" for lang in MINI], metrics, f"{name} (smoke test)"))
+        add("mini", name, group(name, [f"{name}_{lang}" for lang in MINI_LANGUAGES], metrics, f"{name} (smoke test)"))
     add("mini", "clas_mini", group("clas_mini", ["clas_mini_qa", "clas_mini_nli"], (), "clas_mini (smoke test)"))
     return made
 

@@ -56,7 +56,7 @@ def test_samples_are_the_same_items_everywhere_and_nested() -> None:
     assert large.ids[:4] == small.ids
     assert small.languages == ("hi", "en")
     by_id = {row["id"]: row for row in mini("hi")}
-    assert small.texts["hi"] == tuple(f"{by_id[i]['passage']}\n{by_id[i]['question']}" for i in small.ids)
+    assert small.texts["hi"] == tuple(f"संदर्भ: {by_id[i]['passage']}\nप्रश्न: {by_id[i]['question']}\nउत्तर:" for i in small.ids)
     assert small.sha256() == ParallelInputBuilder("mini", ["hi", "en"], 4).build().sha256()
     assert small.sha256() != large.sha256()
 
