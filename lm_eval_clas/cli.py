@@ -70,8 +70,10 @@ def profile_command(
     """Profile what every MLP neuron does in each language, on the same texts in all of them."""
     from lm_eval_clas.corpora import ParallelInputBuilder
     from lm_eval_clas.instances import profile_instances
+    from lm_eval_clas.logs import quiet_libraries
     from lm_eval_clas.profiling import profile
 
+    quiet_libraries()
     texts = ParallelInputBuilder(corpus, languages.split(",") if languages else None, samples).build()
     lm = _load(model, model_args, device)
     options: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens, "projection": projection}
@@ -190,7 +192,9 @@ def tasks() -> None:
 def demo_model() -> None:
     """Print the path of the demo model, Gemma 3 270M; it is converted from its PyPI package on the first call."""
     from lm_eval_clas.demo_model import gemma
+    from lm_eval_clas.logs import quiet_libraries
 
+    quiet_libraries()
     with messages.status("Converting Gemma 3 270M to safetensors (once, about a minute) ..."):
         path = gemma()
     print(path)
@@ -217,10 +221,12 @@ def _load(model: str, model_args: str, device: str | None) -> Any:
     """
     from lm_eval.models.huggingface import HFLM
 
+    from lm_eval_clas.model import default_device
+
     try:
         arguments = f"pretrained={model}" + (f",{model_args}" if model_args else "")
-        return HFLM.create_from_arg_string(arguments, {"device": device})
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        return HFLM.create_from_arg_string(arguments, {"device": device or default_device()})
+    except (OSError, ValueError, RuntimeError, ImportError, AssertionError) as error:
         raise ClasError(f"Cannot load the model '{model}': {str(error).strip().splitlines()[0]}") from error
 
 

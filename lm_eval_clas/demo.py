@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from lm_eval_clas.corpora import MINI_LANGUAGES, XQUAD_LANGUAGES, ParallelInputB
 from lm_eval_clas.demo_model import NAME, gemma
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import shipped, write_text
+from lm_eval_clas.logs import quiet_libraries
 from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.plots import plot_categories
 from lm_eval_clas.profiling import profile
@@ -42,7 +42,7 @@ def run_demo(data: str, out: Path, alpha: float, limit: int | None, console: Con
         ClasError: the extra `demo` is missing, or the data cannot be loaded.
     """
     started = time.monotonic()
-    _quiet()
+    quiet_libraries()
     out.mkdir(parents=True, exist_ok=True)
     console.print("[bold]1/4 Model[/bold]  Gemma 3 270M, from its PyPI package; converted on the first run only")
     with console.status("Reading and converting ..."):
@@ -131,15 +131,3 @@ def _table(results: dict[str, dict[str, Any]], languages: tuple[str, ...], data:
     table.add_section()
     table.add_row("mean", *(f"{sum(column) / len(rows):.1f}" for column in zip(*rows.values(), strict=True)))
     return table
-
-
-def _quiet() -> None:
-    """Leaves the screen to the demo: warnings of the libraries stay, their chatter goes."""
-    import datasets
-    import transformers
-
-    for name in ("lm_eval", "datasets", "huggingface_hub", "transformers"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()

@@ -49,6 +49,10 @@ def writing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         yield scratch / path.name
+        if (scratch / path.name).is_file():
+            # safetensors writes files that only their owner can read; ours get the rights of any new file.
+            (scratch / "rights").touch()
+            shutil.copymode(scratch / "rights", scratch / path.name)
         os.replace(scratch / path.name, path)
     except OSError as error:
         raise ClasError(f"Cannot write '{path}' ({error.strerror or error}); choose another place or free it.") from error

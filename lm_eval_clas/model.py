@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
@@ -22,6 +23,12 @@ from lm_eval_clas.steering import ActivationSteerer, Steering
 logger = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
+
+
+def default_device() -> str:
+    """The machine's accelerator, or the CPU. HFLM's own default is `cuda`, which fails where there is none."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator.type if accelerator is not None else "cpu"
 
 
 class CLASLM(HFLM):
@@ -87,6 +94,8 @@ class CLASLM(HFLM):
             self._refuse_without_masks(options, language)
         else:
             Steering.parse(self._masks, **options)  # type: ignore[arg-type]
+        if kwargs.get("device") is None:
+            kwargs["device"] = default_device()
         super().__init__(pretrained, **kwargs)
         self._steerer: ActivationSteerer | None = None
         if self._masks is not None:

@@ -30,6 +30,7 @@ def test_what_is_written_reads_back(masks: MaskSet, folder: Path) -> None:
     assert again.hash == masks.hash
     assert again.means is None
     assert sorted(path.name for path in folder.iterdir()) == ["clas_config.json", "masks.safetensors"]
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
 
 
 def test_bits_are_packed_along_neurons(masks: MaskSet, folder: Path) -> None:
