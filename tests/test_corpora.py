@@ -119,3 +119,35 @@ def test_what_is_not_parallel_is_refused(tmp_path: Path, files: dict[str, str], 
 def test_bad_requests_are_one_sentence(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(ClasError, match=message):
         ParallelInputBuilder(*arguments).build()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("corpus", "languages", "size"), [("xquad", XQUAD_LANGUAGES, 111), ("xnli", XNLI_LANGUAGES, 200)])
+def test_benchmark_corpora_give_the_profiling_rows_as_prompts(corpus: str, languages: tuple[str, ...], size: int) -> None:
+    import datasets
+
+    name = {"xquad": "google___xquad", "xnli": "facebook___xnli"}[corpus]
+    if not (Path(datasets.config.HF_DATASETS_CACHE) / name).exists():
+        pytest.skip(f"{corpus} is not in the datasets cache")
+    texts = ParallelInputBuilder(corpus).build()
+    assert texts.languages == languages
+    assert len(texts.ids) == size
+    for language, lines in texts.texts.items():
+        assert len(set(lines)) >= size - 2, language  # a few questions became one in translation
+        assert all(line.endswith(":") and "\ufeff" not in line for line in lines), language
+    if corpus == "xquad":
+        from lm_eval_clas.splits import xquad_split
+
+        assert {xquad_split(one) for one in texts.ids} == {"profile"}
+        assert texts.texts["hi"][0].startswith("संदर्भ: ")
+
+
+def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import datasets
+
+    def unreachable(*arguments: object, **options: object) -> None:
+        raise ConnectionError("Couldn't reach 'google/xquad' on the Hub (LocalEntryNotFoundError)\nand more lines")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(ClasError, match=r"Cannot load google/xquad \(xquad.en\).*--corpus mini") as caught:
+        ParallelInputBuilder("xquad", ["en", "hi"]).build()
+    assert "\n" not in str(caught.value)
