@@ -79,8 +79,10 @@ def run_demo(data: str, out: Path, alpha: float, limit: int | None, console: Con
 def _profile(model_path: Path, data: str, console: Console) -> MaskSet:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from lm_eval_clas.model import default_device
+
     texts = ParallelInputBuilder("mini" if data == "mini" else "xquad", None, 16).build()
-    model = AutoModelForCausalLM.from_pretrained(model_path).eval()
+    model = AutoModelForCausalLM.from_pretrained(model_path).to(default_device()).eval()
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("profiling", total=len(texts.languages) * len(texts.ids))
         done: dict[str, int] = {}
@@ -96,12 +98,14 @@ def _evaluate(model: str, arguments: dict[str, Any], tasks: list[str], limit: in
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
+    from lm_eval_clas.model import default_device
+
     results = simple_evaluate(
         model=model,
         model_args=arguments,
         tasks=tasks,
         batch_size=16,
-        device="cpu",
+        device=default_device(),
         limit=limit,
         log_samples=False,
         bootstrap_iters=0,

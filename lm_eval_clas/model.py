@@ -104,6 +104,8 @@ class CLASLM(HFLM):
             if self.world_size > 1:
                 raise ClasError("hf-clas steers in one process so far; start lm_eval without a launcher.")
             self._steerer = ActivationSteerer(self.model, self._masks, projection=projection, **options)
+            if unseen == "shared":
+                self._steerer.factors(None)  # what does not go together fails now, and not in the middle of the run
             self._router = LanguageRouter(self._masks.languages, self._forced(language))
         self._seen: Counter[tuple[str, str]] = Counter()
         self._auto_batch_size: int | None = None

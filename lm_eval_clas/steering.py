@@ -105,10 +105,16 @@ class Steering:
         )
 
     def strength(self, language: str) -> float:
-        """Alpha for one language."""
-        if isinstance(self.alpha, Mapping):
-            return self.alpha[language] if language in self.alpha else self.alpha["default"]
-        return self.alpha
+        """Alpha for one language, or for `default`, any other one.
+
+        Raises:
+            ClasError: alpha was given by language, without this one and without a default.
+        """
+        if not isinstance(self.alpha, Mapping):
+            return self.alpha
+        if not {language, "default"} & set(self.alpha):
+            raise ClasError("alpha has no number for languages that were not profiled; add a 'default', or drop unseen=shared.")
+        return self.alpha.get(language, self.alpha.get("default", 0.0))
 
     @property
     def does_nothing(self) -> bool:

@@ -167,6 +167,8 @@ def test_the_results_file_says_what_was_steered(
     ("options", "message"),
     [
         ({"unseen": "guess"}, "unseen must be off or shared"),
+        ({"unseen": "shared", "partial_scope": "own"}, "neurons of scope 'all'"),
+        ({"unseen": "shared", "alpha": {"hi": 1, "de": 1, "zh": 2}}, "add a 'default'"),
         ({"language": "klingonish!"}, "not a language code"),
         ({"language": "fr"}, "no language 'fr'"),
         ({"alpha": "much"}, "alpha must be a number"),
