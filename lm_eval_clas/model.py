@@ -20,7 +20,8 @@ from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.plugin import register
 from lm_eval_clas.steering import ActivationSteerer, Steering
 
-logger = logging.getLogger(__name__)
+# Below the harness's own logger, so that its format and level hold and INFO is shown.
+logger = logging.getLogger("lm_eval.models.hf_clas")
 
 Answer = TypeVar("Answer")
 

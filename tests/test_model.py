@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,25 +123,36 @@ def test_a_forced_language_steers_everything(tokenizer: PreTrainedTokenizerFast,
     assert forced.steering_info()["languages"]["hi"]["recognized"] == {"forced": len(english)}
 
 
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What hf-clas logs, also once the harness has taken its loggers off the root."""
+    ours = logging.getLogger("lm_eval.models.hf_clas")
+    caplog.set_level("INFO", logger=ours.name)
+    propagate, ours.propagate = ours.propagate, False
+    ours.addHandler(caplog.handler)
+    yield caplog
+    ours.removeHandler(caplog.handler)
+    ours.propagate = propagate
+
+
 def test_unseen_languages_are_left_alone_or_share(
-    tokenizer: PreTrainedTokenizerFast, masks: MaskSet, caplog: pytest.LogCaptureFixture
+    tokenizer: PreTrainedTokenizerFast, masks: MaskSet, log: pytest.LogCaptureFixture
 ) -> None:
     french = [Instance("loglikelihood", {}, ("Le thé pousse.", " oui"), 0, ("test_fr", 0, 1))]
     plain = clas(tokenizer, masks, alpha=0).loglikelihood(french)
     off = clas(tokenizer, masks, alpha=4)
     assert off.loglikelihood(french) == plain
     assert off.loglikelihood(french) == plain
-    assert sum("do not know language 'fr'" in message for message in caplog.messages) == 1
+    assert sum("do not know language 'fr'" in message for message in log.messages) == 1
     assert off.steering_info()["left_alone"] == {"fr": "not in the masks"}
     shared = clas(tokenizer, masks, alpha=4, unseen="shared")
     assert shared.loglikelihood(french) == clas(tokenizer, masks, alpha=4, language="hi").loglikelihood(french)
 
 
 def test_the_results_file_says_what_was_steered(
-    checkpoint: Path, masks: MaskSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    checkpoint: Path, masks: MaskSet, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     masks.save(tmp_path / "masks")
-    caplog.set_level("INFO")
     results = simple_evaluate(
         model="hf-clas",
         model_args=f"pretrained={checkpoint},masks={tmp_path / 'masks'},alpha=2,layers=2-3",
@@ -158,7 +171,7 @@ def test_the_results_file_says_what_was_steered(
         "hi": {"requests": 2, "recognized": {"doc": 2}},
     }
     assert info["left_alone"] == {"en": "anchor", "fr": "not in the masks"}
-    closing = [message for message in caplog.messages if message.startswith("hf-clas: method")]
+    closing = [message for message in log.messages if message.startswith("hf-clas: method")]
     assert len(closing) == 1
     assert masks.hash in closing[0]
 
