@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from tqdm import tqdm
 
 from lm_eval_clas import __version__
 from lm_eval_clas.errors import ClasError
@@ -58,6 +60,8 @@ class CLASLM(HFLM):
     Raises:
         ClasError: an option is wrong, or the masks do not fit the model.
     """
+
+    cache_hook: Any
 
     def __init__(
         self,
@@ -135,27 +139,50 @@ class CLASLM(HFLM):
     # The three methods where the language of a request is still known: below, only strings and tokens go on.
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        return self._by_language(requests, lambda some: super(CLASLM, self).loglikelihood(some, disable_tqdm))
+        return self._by_language(super().loglikelihood, requests, disable_tqdm)
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        return self._by_language(requests, lambda some: super(CLASLM, self).loglikelihood_rolling(some, disable_tqdm))
+        return self._by_language(super().loglikelihood_rolling, requests, disable_tqdm)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        return self._by_language(requests, lambda some: super(CLASLM, self).generate_until(some, disable_tqdm))
+        return self._by_language(super().generate_until, requests, disable_tqdm)
 
-    def _by_language(self, requests: list[Instance], answer: Callable[[list[Instance]], list[Answer]]) -> list[Answer]:
+    def _by_language(
+        self, answer: Callable[[list[Instance], bool], list[Answer]], requests: list[Instance], disable_tqdm: bool
+    ) -> list[Answer]:
         """Answers requests, each group steered for its language, in the order of the requests."""
         if self._steerer is None or self._steerer.steering.does_nothing:
-            return answer(requests)
-        groups: dict[str | None, list[int]] = {}
+            return answer(requests, disable_tqdm)
+        groups: dict[str, list[int]] = {}
         for position, found in enumerate(self._router.recognize(requests)):
             self._note(found.language, found.source)
             groups.setdefault(self._steered_as(found.language), []).append(position)
         answers: dict[int, Answer] = {}
-        for group, positions in groups.items():
-            with self._steerer.language(None if group == _UNSEEN else group):
-                answers.update(zip(positions, answer([requests[i] for i in positions]), strict=True))
+        with self._one_bar(answer.__name__, len(requests), disable_tqdm) as bar:
+            for group, positions in groups.items():
+                bar.set_postfix_str(group)
+                with self._steerer.language(None if group == _UNSEEN else group):
+                    answers.update(zip(positions, answer([requests[i] for i in positions], True), strict=True))
         return [answers[position] for position in range(len(requests))]
+
+    @contextmanager
+    def _one_bar(self, kind: str, total: int, disable: bool) -> Iterator[Any]:
+        """One progress bar for all languages in place of HFLM's, which would be one for each."""
+        hook = self.cache_hook
+        with tqdm(total=total, desc=f"Running {kind} requests", disable=disable or self.rank != 0) as bar:
+
+            class Counting:
+                """The cache hook, which HFLM calls once for each answered request."""
+
+                def add_partial(self, *answered: Any) -> None:
+                    bar.update()
+                    hook.add_partial(*answered)
+
+            self.cache_hook = Counting()
+            try:
+                yield bar
+            finally:
+                self.cache_hook = hook
 
     def _steered_as(self, language: str) -> str:
         """The language whose factors a request gets; the anchor's are all ones."""
