@@ -151,7 +151,7 @@ class CLASLM(HFLM):
         self, answer: Callable[[list[Instance], bool], list[Answer]], requests: list[Instance], disable_tqdm: bool
     ) -> list[Answer]:
         """Answers requests, each group steered for its language, in the order of the requests."""
-        if self._steerer is None or self._steerer.steering.does_nothing:
+        if self._masks is None or self._steerer is None or self._steerer.steering.does_nothing:
             return answer(requests, disable_tqdm)
         groups: dict[str, list[int]] = {}
         for position, found in enumerate(self._router.recognize(requests)):
@@ -160,7 +160,7 @@ class CLASLM(HFLM):
         answers: dict[int, Answer] = {}
         with self._one_bar(answer.__name__, len(requests), disable_tqdm) as bar:
             for group, positions in groups.items():
-                bar.set_postfix_str(group)
+                bar.set_postfix_str("not steered" if group == self._masks.anchor else group)
                 with self._steerer.language(None if group == _UNSEEN else group):
                     answers.update(zip(positions, answer([requests[i] for i in positions], True), strict=True))
         return [answers[position] for position in range(len(requests))]

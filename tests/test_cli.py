@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from lm_eval_clas import ClasError, MaskSet, Profile
 from lm_eval_clas.cli import main
@@ -77,6 +78,32 @@ def test_a_finished_profile_is_not_run_again(clas: Run, profile_folder: Path, ch
     )  # fmt: skip
     assert code == 0, error
     assert {path.name: path.stat().st_mtime_ns for path in profile_folder.glob("*.safetensors")} == before
+
+
+def test_an_interrupted_profile_says_what_is_finished(
+    clas: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval_clas import profiling
+
+    command = (
+        "profile", "--model", checkpoint, "--corpus", "mini", "--languages", "en,hi,de", "--samples", 2,
+        "--out", tmp_path / "p", "--max-tokens", 30, "--device", "cpu",
+    )  # fmt: skip
+    real, calls = profiling.batch_statistics, []
+
+    def interrupted(*arguments: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) > 2 * 6:  # two languages of one batch and six layers each are done
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(profiling, "batch_statistics", interrupted)
+    code, _, error = clas(*command)
+    assert code == 130
+    assert "Finished: en, hi. The same command goes on from there." in error
+    monkeypatch.setattr(profiling, "batch_statistics", real)
+    assert clas(*command)[0] == 0
+    assert Profile.load(tmp_path / "p").languages == ("en", "hi", "de")
 
 
 def test_eval_is_lm_eval_with_our_tasks(clas: Run, checkpoint: Path, masks: MaskSet, tmp_path: Path) -> None:
