@@ -36,8 +36,11 @@ def parse_layers(layers: str | int | Sequence[int], total: int) -> tuple[int, ..
         chosen: Sequence[int] = range(first, min(last, total) + 1)
     else:
         try:
-            chosen = [int(layer) for layer in ([layers] if isinstance(layers, int | float) else layers)]
-        except (TypeError, ValueError) as error:
+            given = [layers] if isinstance(layers, int | float) else list(layers)
+            chosen = [int(layer) for layer in given]
+            if chosen != given or any(isinstance(layer, bool) for layer in given):
+                raise ValueError
+        except (TypeError, ValueError, OverflowError) as error:
             raise ClasError(f"layers must be a range like 24-29 or a list of numbers, not {layers!r}.") from error
     if not chosen or min(chosen) < 0 or max(chosen) >= total:
         raise ClasError(f"layers {layers} are out of range: this model has layers 0-{total - 1}, first one first.")

@@ -74,7 +74,8 @@ def profile_command(
     from lm_eval_clas.profiling import profile
 
     quiet_libraries()
-    texts = ParallelInputBuilder(corpus, languages.split(",") if languages else None, samples).build()
+    chosen = [one.strip() for one in languages.split(",") if one.strip()] if languages else None
+    texts = ParallelInputBuilder(corpus, chosen, samples).build()
     lm = _load(model, model_args, device)
     options: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens, "projection": projection}
     with _progress() as progress:
@@ -100,8 +101,10 @@ def profile_command(
             messages.print(f"Interrupted. Finished: {', '.join(finished) or 'none'}. The same command goes on from there.")
             raise typer.Exit(130) from None
     tokens = sum(sums.counts["all"] for sums in result.by_language.values())
-    console.print(f"Profiled {len(texts.ids)} items in {len(result.languages)} languages, {tokens:,} tokens: {out}")
-    console.print(f"Next: clas masks {out} --out masks/NAME", highlight=False)
+    console.print(
+        f"Profiled {len(texts.ids)} items in {len(result.languages)} languages, {tokens:,} tokens: {escape(str(out))}"
+    )
+    console.print(f"Next: clas masks {escape(str(out))} --out masks/NAME", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -138,7 +141,9 @@ def masks(
         made = made.with_instance_shares(load_instance_shares(profile, statistic, tokens, threshold))
     made.save(out)
     _show(made)
-    console.print(f"Wrote {out}. Next: lm_eval --model hf-clas --model_args pretrained=...,masks={out}", highlight=False)
+    shown = escape(str(out))
+    next_step = f"lm_eval --model hf-clas --model_args pretrained=...,masks={shown}"
+    console.print(f"Wrote {shown}. Next: {next_step}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -156,7 +161,7 @@ def inspect(
         from lm_eval_clas.plots import plot_categories
 
         plot_categories(loaded, plot)
-        messages.print(f"Wrote {plot}", highlight=False)
+        messages.print(f"Wrote {escape(str(plot))}", highlight=False, soft_wrap=True)
     if as_json:
         sys.stdout.write(json.dumps(summary(loaded), indent=2, ensure_ascii=False) + "\n")
     else:
@@ -167,6 +172,7 @@ def inspect(
 def evaluate(context: typer.Context) -> None:
     """Run lm_eval with the tasks of this package already on --include_path; all options are those of lm_eval run."""
     from lm_eval._cli import HarnessCLI
+    from lm_eval.config.evaluate_config import EvaluatorConfig
     from lm_eval.utils import setup_logging
 
     from lm_eval_clas.files import shipped
@@ -176,6 +182,8 @@ def evaluate(context: typer.Context) -> None:
     harness = HarnessCLI()
     arguments = harness.parse_args()
     own = getattr(arguments, "include_path", None)
+    if own is None and getattr(arguments, "config", None):
+        own = EvaluatorConfig.load_yaml_config(arguments.config).get("include_path")
     arguments.include_path = [str(shipped("tasks")), *([own] if own else [])]
     harness.execute(arguments)
 
@@ -220,14 +228,16 @@ def _load(model: str, model_args: str, device: str | None) -> Any:
         ClasError: it cannot be loaded.
     """
     from lm_eval.models.huggingface import HFLM
+    from lm_eval.utils import simple_parse_args_string
 
     from lm_eval_clas.model import default_device
 
     try:
-        arguments = f"pretrained={model}" + (f",{model_args}" if model_args else "")
-        return HFLM.create_from_arg_string(arguments, {"device": device or default_device()})
-    except (OSError, ValueError, RuntimeError, ImportError, AssertionError) as error:
-        raise ClasError(f"Cannot load the model '{model}': {str(error).strip().splitlines()[0]}") from error
+        arguments = {"device": device or default_device(), **simple_parse_args_string(model_args)}
+        return HFLM(model, **arguments)
+    except Exception as error:  # transformers, the harness and the Hub raise every kind for a wrong name or argument
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ClasError(f"Cannot load the model '{model}': {reason}") from error
 
 
 def _progress() -> Progress:

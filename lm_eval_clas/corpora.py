@@ -91,6 +91,8 @@ class ParallelInputBuilder:
     def _choose(self, known: tuple[str, ...]) -> tuple[str, ...]:
         if self.languages is None:
             return known
+        if isinstance(self.languages, str):
+            raise ClasError(f"languages must be a list of codes, not the string '{self.languages}'.")
         chosen = tuple(dict.fromkeys(normalize(language) or language for language in self.languages))
         if unknown := [language for language in chosen if language not in known]:
             raise ClasError(
@@ -111,9 +113,10 @@ def load_hub(repository: str, config: str, split: str) -> Any:
     try:
         return load_dataset(repository, config, split=split)
     except Exception as error:  # datasets and the Hub client raise many kinds; each means that the data is not to be had
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise ClasError(
-            f"Cannot load {repository} ({config}): {str(error).splitlines()[0][:200]}. Check the connection to the Hub, or "
-            "use --corpus mini, which ships with the package."
+            f"Cannot load {repository} ({config}): {reason}. Check the connection to the Hub, or use --corpus mini, which "
+            "ships with the package."
         ) from error
 
 
@@ -172,7 +175,7 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
 def _lines(path: Path) -> list[str]:
     try:
         # Not splitlines(): that also breaks at characters which occur inside texts, such as U+2028.
-        return path.read_text(encoding="utf-8-sig").rstrip("\n").replace("\r\n", "\n").split("\n")
+        return path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ClasError(f"'{path}' cannot be read as UTF-8 text ({error}).") from error
 

@@ -21,7 +21,7 @@ from lm_eval_clas.categories import CATEGORIES, categorize
 from lm_eval_clas.corpora import ParallelTexts
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import writing
-from lm_eval_clas.profiling import Batch, batches, decoder_of, device_of
+from lm_eval_clas.profiling import Batch, batches, decoder_of, device_of, position_limit
 from lm_eval_clas.projections import DownProjection, find_down_projections, reading
 
 FILE = "instances.safetensors"
@@ -51,6 +51,7 @@ def profile_instances(
     if path is not None and path.is_file():
         return {tokens: _load(path, tokens) for tokens in ("all", "last")}
     projections = find_down_projections(model, projection)
+    max_tokens = min(max_tokens, position_limit(model))
     counts = {tokens: np.zeros((len(projections), len(CATEGORIES))) for tokens in ("all", "last")}
     for number in range(len(texts.ids)):
         lines = [texts.texts[language][number] for language in texts.languages]
@@ -100,7 +101,7 @@ def _active(model: nn.Module, projections: list[DownProjection], batch: Batch) -
     def read(layer: int, h: torch.Tensor) -> None:
         real, last = batch.real.to(h.device), batch.last.to(h.device)
         h = h.view(*real.shape, -1)
-        layers["all"].append((torch.einsum("bt,btn->bn", real, h.float()) > 0).cpu())
+        layers["all"].append((torch.where(real[..., None] > 0, h.float(), 0.0).sum(1) > 0).cpu())
         layers["last"].append((h[torch.arange(len(h), device=h.device), last] > 0).cpu())
 
     with reading(projections, read), torch.inference_mode():

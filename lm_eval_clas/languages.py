@@ -26,8 +26,15 @@ _CERTAIN = 0.5
 # Below this probability of all candidates together, the text is in another language.
 _OUTSIDE = 0.2
 
-_SEPARATORS = re.compile(r"[^A-Za-z]+")
-_WITH_SCRIPT = re.compile(r"(?<![A-Za-z])([a-z]{2,3})[_-]([A-Z][a-z]{3})(?![A-Za-z])")
+_SEPARATORS = re.compile(r"[^A-Za-z0-9]+")
+# Codes of scripts as FLORES writes them, and in lower case those that are no English words.
+_SCRIPTS = "latn|arab|deva|hans|hant|cyrl|beng|ethi|hebr|grek|geor|armn|guru|gujr|taml|telu|knda|mlym|orya|sinh|mymr|khmr|laoo"
+_WITH_SCRIPT = re.compile(rf"(?<![A-Za-z])([a-z]{{2,3}})[_-]((?:[A-Z][a-z]{{3}})|{_SCRIPTS})(?![A-Za-z])")
+# Three-letter codes of libraries (ISO 639-2/B) that no task uses and that are words or abbreviations: GRE, PER, MAY, ...
+_LIBRARY_CODES = frozenset(("alb", "arm", "bur", "chi", "fre", "geo", "ger", "gre", "ice", "mac", "may", "per", "rum", "slo"))
+# English tasks whose names hold a language or end like a code: analytical reasoning, the Chinese remainder theorem.
+_NO_LANGUAGE = re.compile("lsat[_-]ar$|chinese_remainder")
+_OTHER_NAMES = {"farsi": "fa", "mandarin": "zh"}
 
 
 @lru_cache(maxsize=4096)
@@ -48,11 +55,15 @@ def normalize(code: str) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _from_name(word: str) -> str | None:
-    """The code of a language given by its English name, such as `Hindi`."""
+    """The code of a language given by its English name, such as `Hindi`; exactly, as `hindsight` is not Hindi."""
+    word = word.casefold()
+    if word in _OTHER_NAMES:
+        return _OTHER_NAMES[word]
     try:
-        return langcodes.find(word).prefer_macrolanguage().language
+        found = langcodes.find(word)
     except LookupError:
         return None
+    return found.prefer_macrolanguage().language if found.display_name("en").casefold() == word else None
 
 
 def from_task_name(name: str, known: Iterable[str]) -> str | None:
@@ -63,15 +74,21 @@ def from_task_name(name: str, known: Iterable[str]) -> str | None:
     or an English name (`include_base_44_hindi`). "Known" are the languages of the masks, since many short codes are also
     ordinary parts of names.
     """
+    if _NO_LANGUAGE.search(name):
+        return None
     for language, _script in reversed(_WITH_SCRIPT.findall(name)):
         if code := normalize(language):
             return code
-    words = [word.lower() for word in _SEPARATORS.split(name) if word]
-    if words and len(words[-1]) == 2 and (code := normalize(words[-1])):
+    words = [word for word in _SEPARATORS.split(name) if word.isalpha() and len(word) > 1]
+    if words and len(words[-1]) == 2 and name.endswith(words[-1]) and (code := normalize(words[-1])):
         return code
     for word in reversed(words):
-        code = normalize(word) if len(word) <= 3 else _from_name(word)
-        if code and len(word) >= 2 and code in known:
+        code = None
+        if len(word) > 3:
+            code = _from_name(word)
+        elif word.islower() and word not in _LIBRARY_CODES:  # ES in a name stands for something else
+            code = normalize(word)
+        if code and code in known:
             return code
     return None
 

@@ -62,6 +62,7 @@ class CLASLM(HFLM):
     """
 
     cache_hook: Any
+    batch_schedule: float
 
     def __init__(
         self,
@@ -84,7 +85,7 @@ class CLASLM(HFLM):
             raise ClasError(f"unseen must be off or shared, not '{unseen}'.")
         self._unseen = unseen
         # Masks and options are checked before the model is loaded: loading takes minutes, a slip should not.
-        self._masks = masks if masks is None or isinstance(masks, MaskSet) else MaskSet.load(masks)
+        self._masks = masks if isinstance(masks, MaskSet) else MaskSet.load(masks) if masks else None
         options = {
             "alpha": alpha,
             "beta": beta,
@@ -96,7 +97,7 @@ class CLASLM(HFLM):
             "seed": seed,
         }
         if self._masks is None:
-            self._refuse_without_masks(options, language)
+            self._refuse_without_masks({**options, "language": language, "unseen": unseen, "projection": projection})
         else:
             Steering.parse(self._masks, **options)  # type: ignore[arg-type]
         if kwargs.get("device") is None:
@@ -116,14 +117,13 @@ class CLASLM(HFLM):
         self._auto_batch_size: int | None = None
 
     @staticmethod
-    def _refuse_without_masks(options: Mapping[str, Any], language: str | None) -> None:
-        defaults = {"alpha": 1.0, "specific_scope": "all", "partial_scope": "all", "method": "clas", "seed": 0}
+    def _refuse_without_masks(options: Mapping[str, Any]) -> None:
+        defaults = {"alpha": 1.0, "specific_scope": "all", "partial_scope": "all", "method": "clas", "seed": 0, "unseen": "off"}
         given = [name for name, value in options.items() if value != defaults.get(name)]
         # What turns steering off needs no masks: scripts pass it together with an empty masks argument.
         given = [name for name in given if (name, options[name]) not in (("alpha", 0), ("method", "off"))]
-        if given or language is not None:
-            names = ", ".join([*given, *(["language"] if language else [])])
-            raise ClasError(f"{names} without masks= has no effect; add masks=FOLDER, or use --model hf.")
+        if given:
+            raise ClasError(f"{', '.join(given)} without masks= has no effect; add masks=FOLDER, or use --model hf.")
 
     def _forced(self, language: str | None) -> str | None:
         if language is None:
@@ -211,6 +211,14 @@ class CLASLM(HFLM):
             self._auto_batch_size = int(super()._detect_batch_size(None, pos))
         return self._auto_batch_size
 
+    def _batch_scheduler(self, pos: int, n_reordered_requests: Sequence[Any]) -> int:
+        # `auto:N` divides the requests into N parts; a language may have fewer requests than that.
+        schedule, self.batch_schedule = self.batch_schedule, min(self.batch_schedule, len(n_reordered_requests))
+        try:
+            return int(super()._batch_scheduler(pos, n_reordered_requests))
+        finally:
+            self.batch_schedule = schedule
+
     def set_cache_hook(self, cache_hook: Any) -> None:
         """Takes the database of `--use_cache`, whose keys are requests alone, only if the same steering filled it.
 
@@ -236,6 +244,7 @@ class CLASLM(HFLM):
         """What HFLM tells of the model, and under `clas` what was steered and how; both go into the results file."""
         info = self.steering_info()
         logger.info("hf-clas: %s", _one_line(info))
+        self._seen.clear()  # a model may be used for another run, which tells of its own requests
         return {**super().get_model_info(), "clas": info}
 
     def steering_info(self) -> dict[str, Any]:
@@ -282,6 +291,11 @@ _NOT_STEERING = ("version", "masks", "languages", "left_alone")
 _UNSEEN = "unseen"  # no BCP-47 code has six letters, so it is no language's name
 
 
+def _range(layers: list[int]) -> str:
+    first, last = layers[0], layers[-1]
+    return f"{first}-{last}" if layers == list(range(first, last + 1)) and last > first else ", ".join(map(str, layers))
+
+
 def _one_line(info: dict[str, Any]) -> str:
     if info["method"] == "off":
         return f"nothing was steered ({info.get('why', 'alpha is 0 or method is off')})"
@@ -293,7 +307,7 @@ def _one_line(info: dict[str, Any]) -> str:
     alone = ", ".join(f"{language} ({why})" for language, why in info["left_alone"].items())
     return (
         f"method {info['method']}, alpha {info['alpha']}, beta {info['beta']}, gamma {info['gamma']}, layers "
-        f"{info['layers'][0]}-{info['layers'][-1]}, masks {info['masks_hash']}; steered requests: {languages or 'none'}; "
+        f"{_range(info['layers'])}, masks {info['masks_hash']}; steered requests: {languages or 'none'}; "
         f"left alone: {alone or 'none'}"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from lm_eval_clas.corpora import ParallelTexts
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.fingerprint import ModelFingerprint, model_name
 from lm_eval_clas.profiles import Profile, ProfileConfig, Sums, load_config, save_config, save_language
-from lm_eval_clas.projections import DownProjection, find_down_projections, reading
+from lm_eval_clas.projections import DownProjection, find_down_projections, reading, text_config
 
 Report = Callable[[str, int, int], None]  # language, texts done, texts in all
 
@@ -47,7 +48,7 @@ def profile(
         name: what to call the model in the profile; default: the name it was loaded by.
         out: a folder that gets each language as it is finished. Languages already there are not run again.
         batch_size: texts in a batch.
-        max_tokens: longer texts are cut at the end.
+        max_tokens: longer texts are cut at the end; never more than the model has positions.
         projection: a pattern of module names, where the down-projections are not found by structure.
         report: called with language, texts done and texts in all.
 
@@ -55,6 +56,7 @@ def profile(
         ClasError: the model has no recognisable MLP, or `out` holds a profile of something else.
     """
     projections = find_down_projections(model, projection)
+    max_tokens = min(max_tokens, position_limit(model))
     config = ProfileConfig(
         model=name or model_name(str(getattr(model.config, "_name_or_path", "") or type(model).__name__)),
         revision=getattr(model.config, "_commit_hash", None),
@@ -100,26 +102,33 @@ def batches(
     tokenizer: Any, lines: Sequence[str], batch_size: int, max_tokens: int, device: torch.device, sort: bool = True
 ) -> Iterator[tuple[Batch, int, int]]:
     """Batches of texts, longest first so that memory problems show at once, with their size and the texts done so far."""
-    encoded = tokenizer(list(lines), truncation=True, max_length=max_tokens, return_special_tokens_mask=True)
-    order = sorted(range(len(lines)), key=lambda i: -len(encoded["input_ids"][i])) if sort else list(range(len(lines)))
+    encoded = tokenizer(list(lines), return_special_tokens_mask=True)
+    tokens = [ids[:max_tokens] for ids in encoded["input_ids"]]
+    special = [mask[:max_tokens] for mask in encoded["special_tokens_mask"]]
+    order = sorted(range(len(lines)), key=lambda i: -len(tokens[i])) if sort else list(range(len(lines)))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        width = max(len(encoded["input_ids"][i]) for i in rows)
+        width = max(len(tokens[i]) for i in rows)
         ids = torch.full((len(rows), width), pad, dtype=torch.long)
         attention = torch.zeros((len(rows), width), dtype=torch.long)
         real = torch.zeros((len(rows), width), dtype=torch.float32)
         # Padding on the right: no real token sees it, so results do not depend on it.
         for row, i in enumerate(rows):
-            length = len(encoded["input_ids"][i])
-            ids[row, :length] = torch.tensor(encoded["input_ids"][i])
+            length = len(tokens[i])
+            ids[row, :length] = torch.tensor(tokens[i])
             attention[row, :length] = 1
-            real[row, :length] = 1 - torch.tensor(encoded["special_tokens_mask"][i], dtype=torch.float32)
+            real[row, :length] = 1 - torch.tensor(special[i], dtype=torch.float32)
         if not bool(real.any(dim=1).all()):
             raise ClasError("A text of the corpus has no tokens at all; take it out.")
         last = width - 1 - real.flip(1).argmax(dim=1)
         inputs = {"input_ids": ids.to(device), "attention_mask": attention.to(device)}
         yield Batch(inputs, real.to(device), last.to(device)), len(rows), start + len(rows)
+
+
+def position_limit(model: nn.Module) -> int:
+    """The longest input that the model's positions allow."""
+    return int(getattr(text_config(model), "max_position_embeddings", None) or sys.maxsize)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -155,6 +164,8 @@ class ActivationStatistics:
         """The totals so far."""
         totals = [total.double().cpu().numpy() for total in self._totals if total is not None]
         stacked = np.stack(totals)  # [layers, tokens, statistics, neurons]
+        if not np.isfinite(stacked).all():
+            raise ClasError("Activations are infinite in this dtype; load the model with dtype=bfloat16 or dtype=float32.")
         return Sums(
             {
                 (tokens, statistic): np.ascontiguousarray(stacked[:, i, j])
@@ -183,7 +194,9 @@ def batch_statistics(h: torch.Tensor, real: torch.Tensor, last: torch.Tensor) ->
     """
     h = h.view(*real.shape, -1)
     final = h[torch.arange(len(h), device=h.device), last].float()
-    flat, weights = h.flatten(0, 1).float(), real.flatten()
+    weights = real.flatten()
+    # Not by the weights alone: in float16, BOS and padding may overflow, and infinity times zero is not zero.
+    flat = torch.where(weights[:, None] > 0, h.flatten(0, 1).float(), 0.0)
     return torch.stack(
         [
             torch.stack([weights @ flat, weights @ flat.abs(), weights @ (flat > 0).float()]),

@@ -91,8 +91,10 @@ class Steering:
         total = masks.config.model.fingerprint.layers
         try:
             whole_seed = int(seed)
-        except (TypeError, ValueError) as error:
-            raise ClasError(f"seed must be a whole number, not {seed!r}.") from error
+            if whole_seed != float(seed) or whole_seed < 0 or isinstance(seed, bool):
+                raise ValueError
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ClasError(f"seed must be a whole number from 0 on, not {seed!r}.") from error
         return cls(
             alpha=_parse_alpha(alpha, masks),
             beta=masks.config.beta if beta is None else _number("beta", beta),
@@ -162,8 +164,8 @@ def steering_factors(masks: MaskSet, steering: Steering, language: str | None) -
     """The factors s of one language, float32 [layers, neurons]; ones outside the bridge layers.
 
     Args:
-        language: one of the masks' languages, or None for a language that was not profiled: it is steered with the
-            neurons of scope `all`, at the default strength.
+        language: one of the masks' languages, or None for a language that was not profiled: of it, only the neurons that
+            other languages share are known, so partial-shared ones are amplified, at the default strength.
 
     Raises:
         ClasError: the masks do not have the language, or None meets a scope that depends on it.
@@ -171,13 +173,15 @@ def steering_factors(masks: MaskSet, steering: Steering, language: str | None) -
     factors = np.ones(masks.categories.shape, dtype=np.float32)
     if steering.method == "off" or language == masks.anchor:
         return factors
-    if language is None and (steering.specific_scope, steering.partial_scope) != ("all", "all"):
-        raise ClasError("unseen=shared steers with the neurons of scope 'all'; drop specific_scope and partial_scope.")
+    if language is None and steering.partial_scope != "all":
+        raise ClasError("unseen=shared steers with all partial-shared neurons; drop partial_scope.")
     alpha = steering.strength(language or "default")
     layers = list(steering.layers)
     partial = masks.categories[layers] == PARTIAL
     specific = masks.categories[layers] == SPECIFIC
-    if language is not None:
+    if language is None:
+        specific[:] = False
+    else:
         own = masks.active_in(language)[layers]
         if steering.specific_scope == "own":
             specific &= own

@@ -32,12 +32,16 @@ def test_codes_are_normalised(code: str, expected: str | None) -> None:
         ("lambada_openai_mt_de", "de"), ("m_mmlu_vi", "vi"), ("arc_hi", "hi"), ("hellaswag_ru", "ru"), ("paws_es", "es"),
         ("include_base_44_hindi", "hi"), ("include_base_44_greek_few_shot_en_stem", "en"), ("french_bench_arc_challenge", "fr"),
         ("flores_eng_Latn-swh_Latn", "sw"), ("afrimmlu_direct_swa_prompt_1", "sw"),
+        ("global_piqa_completions_urd_arab", "ur"), ("global_piqa_completions_hin_deva", "hi"),
         # ours
         ("clas_xnli_dev_sw", "sw"), ("clas_xquad_tune_hi", "hi"), ("clas_mini_qa_ur", "ur"), ("clas_xnli_th", "th"),
         # no language in them
         ("arc_easy", None), ("arc_challenge", None), ("hellaswag", None), ("mmlu_abstract_algebra", None), ("boolq", None),
         ("truthfulqa_mc1", None), ("gsm8k", None), ("winogrande", None), ("piqa", None), ("wikitext", None), ("", None),
         ("bbh_cot_fewshot_date_understanding", None), ("blimp_only_npi_scope", None), ("ifeval", None),
+        ("agieval_lsat_ar", None), ("inverse_scaling_hindsight_neglect_10shot", None), ("persona_subscribes-to-Hinduism", None),
+        ("bigbench_gre_reading_comprehension_multiple_choice", None), ("lm_syneval__agreement__ES_EV__x", None),
+        ("arithmetic_2da", None), ("zhoblimp_question_A_not_A_indirect", None),
     ],
 )  # fmt: skip
 def test_task_names_tell_their_language(name: str, expected: str | None) -> None:
@@ -48,7 +52,7 @@ def test_a_doc_may_tell_by_code_or_name() -> None:
     assert from_doc({"language": "hi"}) == "hi"
     assert from_doc({"language": "Hindi"}) == "hi"
     assert from_doc({"language": "zho_Hans"}) == "zh"
-    for doc in ({"language": 3}, {"language": " "}, {"lang": "hi"}, {"language": "python3"}, None, "hi"):
+    for doc in ({"language": 3}, {"language": " "}, {"lang": "hi"}, {"language": "python3"}, {"language": "Java"}, None, "hi"):
         assert from_doc(doc) is None
 
 

@@ -116,6 +116,13 @@ def test_automatic_batch_size_serves_all_languages(tokenizer: PreTrainedTokenize
             assert one == pytest.approx(other, rel=1e-4) if kind != "generate_until" else one == other
 
 
+def test_automatic_batch_sizes_in_parts_serve_small_groups(tokenizer: PreTrainedTokenizerFast, masks: MaskSet) -> None:
+    lm = CLASLM(make_model(), masks=masks, tokenizer=tokenizer, batch_size="auto:4", max_batch_size=4, max_length=128)
+    lone = [Instance("loglikelihood", {}, ("चाय", " yes"), 0, ("test_hi", 0, 1))]
+    assert len(lm.loglikelihood(lone + requests("loglikelihood", ("en", "de")))) == 13
+    assert lm.batch_schedule == 4
+
+
 def test_a_forced_language_steers_everything(tokenizer: PreTrainedTokenizerFast, masks: MaskSet) -> None:
     english = requests("loglikelihood", ("en",))
     forced = clas(tokenizer, masks, alpha=4, language="hin_Deva")
@@ -146,7 +153,8 @@ def test_unseen_languages_are_left_alone_or_share(
     assert sum("do not know language 'fr'" in message for message in log.messages) == 1
     assert off.steering_info()["left_alone"] == {"fr": "not in the masks"}
     shared = clas(tokenizer, masks, alpha=4, unseen="shared")
-    assert shared.loglikelihood(french) == clas(tokenizer, masks, alpha=4, language="hi").loglikelihood(french)
+    partial_only = clas(tokenizer, masks, alpha=4, gamma=0, language="hi")
+    assert shared.loglikelihood(french) == partial_only.loglikelihood(french)
 
 
 def test_the_results_file_says_what_was_steered(
@@ -180,12 +188,15 @@ def test_the_results_file_says_what_was_steered(
     ("options", "message"),
     [
         ({"unseen": "guess"}, "unseen must be off or shared"),
-        ({"unseen": "shared", "partial_scope": "own"}, "neurons of scope 'all'"),
+        ({"unseen": "shared", "partial_scope": "own"}, "drop partial_scope"),
         ({"unseen": "shared", "alpha": {"hi": 1, "de": 1, "zh": 2}}, "add a 'default'"),
         ({"language": "klingonish!"}, "not a language code"),
         ({"language": "fr"}, "no language 'fr'"),
         ({"alpha": "much"}, "alpha must be a number"),
         ({"masks": None, "alpha": 2}, "alpha without masks="),
+        ({"masks": "", "unseen": "shared"}, "unseen without masks="),
+        ({"seed": -1, "method": "random"}, "whole number from 0 on"),
+        ({"layers": 2.5}, "range like 24-29"),
         ({"masks": "nowhere"}, "no masks at 'nowhere'"),
     ],
 )

@@ -15,6 +15,7 @@ from lm_eval_clas import ClasError, Profile, profile
 from lm_eval_clas.categories import STATISTICS, TOKENS, categorize
 from lm_eval_clas.corpora import ParallelTexts
 from lm_eval_clas.instances import load_instance_shares, profile_instances
+from lm_eval_clas.profiling import ActivationStatistics, Batch, batch_statistics
 from lm_eval_clas.projections import find_down_projections, reading
 
 
@@ -132,3 +133,26 @@ def test_input_by_input_equals_a_slow_reference(
         assert np.array_equal(load_instance_shares(tmp_path, "signed-mean", tokens, 0.0), shares[tokens])
     with pytest.raises(ClasError, match="threshold 0 only"):
         load_instance_shares(tmp_path, "signed-mean", "all", 0.5)
+
+
+def test_overflow_in_bos_or_padding_does_not_count_and_elsewhere_is_told() -> None:
+    h = torch.tensor([[[float("inf"), 1.0], [1.0, -1.0], [2.0, 3.0]]])
+    sums = batch_statistics(h, torch.tensor([[0.0, 1.0, 1.0]]), torch.tensor([2]))
+    assert sums[0].tolist() == [[3.0, 2.0], [3.0, 4.0], [2.0, 1.0]]
+    model = make_model()
+    with torch.no_grad():
+        find_down_projections(model)[0].module.weight.fill_(float("inf"))
+    statistics = ActivationStatistics(find_down_projections(model))
+    ids = torch.arange(5, 15)[None]
+    batch = Batch({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, torch.ones(1, 10), torch.tensor([9]))
+    with statistics.reading():
+        statistics.add(model, batch, 1)
+    with pytest.raises(ClasError, match="infinite in this dtype"):
+        statistics.sums()
+
+
+def test_texts_are_cut_to_the_models_positions(tokenizer: PreTrainedTokenizerFast) -> None:
+    long = ParallelTexts("long", ("a",), {"en": ("x" * 700,), "de": ("y" * 700,)})
+    result = profile(make_model("opt"), tokenizer, long)
+    assert result.config.max_tokens == 512
+    assert result.by_language["en"].counts["all"] == 511
