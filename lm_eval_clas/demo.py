@@ -92,8 +92,8 @@ def run_demo(data: str, out: Path, alpha: float, limit: int | None, console: Con
     minutes = (time.monotonic() - started) / 60
     console.print(
         f"Done in {minutes:.1f} minutes. Written to {out}: masks/, hf.json, hf-clas.json, categories.png.\n"
-        f"Next: clas inspect {out}/masks; another strength: clas demo --alpha -2; real data: clas demo --data hub; your own "
-        "model: clas profile --help.",
+        f"Next: clas inspect {out}/masks; another strength: clas demo --alpha -2; "
+        f"{'real data: clas demo --data hub; ' if data == 'mini' else ''}your own model: clas profile --help.",
         highlight=False,
     )
 
