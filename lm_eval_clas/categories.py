@@ -39,14 +39,20 @@ def categorize(active: NDArray[np.bool_]) -> NDArray[np.uint8]:
         raise ClasError("Categories compare languages: profile at least two, the anchor and another one.")
     table = np.full(languages + 1, PARTIAL, dtype=np.uint8)
     table[0], table[1], table[languages] = DEAD, SPECIFIC, ALL
-    counts = np.count_nonzero(active, axis=0) if languages > 255 else active.sum(axis=0, dtype=np.uint8)
-    result: NDArray[np.uint8] = table[counts]
+    languages_active = np.count_nonzero(active, axis=0) if languages > 255 else active.sum(axis=0, dtype=np.uint8)
+    result: NDArray[np.uint8] = table[languages_active]
     return result
+
+
+def counts(categories: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The number of neurons in each category by layer: int64 [layers, 4] from categories [layers, neurons]."""
+    return np.stack([np.count_nonzero(categories == one, axis=1) for one in range(len(CATEGORIES))], axis=1)
 
 
 def shares(categories: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The share of each category by layer: float64 [layers, 4] from categories [layers, neurons]; rows sum to 1."""
-    return np.stack([(categories == category).mean(axis=1) for category in range(4)], axis=1)
+    share: NDArray[np.float64] = counts(categories) / categories.shape[1]
+    return share
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,9 @@ class ParallelTexts:
         """BCP-47 codes."""
         return tuple(self.texts)
 
-    def sha256(self, languages: Iterable[str] | None = None) -> str:
-        """A hash over ids and texts of some languages (default: all), in hex."""
-        chosen = {language: self.texts[language] for language in languages or self.languages}
-        content = json.dumps([self.name, self.ids, chosen], ensure_ascii=False, sort_keys=True)
+    def sha256(self) -> str:
+        """A hash over ids and texts, in hex."""
+        content = json.dumps([self.name, self.ids, self.texts], ensure_ascii=False, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_clas.categories import CATEGORIES, DEAD, PARTIAL, shares
+from lm_eval_clas.categories import CATEGORIES, DEAD, PARTIAL, counts, shares
 from lm_eval_clas.masks import MaskSet
 
 
@@ -26,7 +26,7 @@ def overlap(masks: MaskSet) -> NDArray[np.float64]:
 def summary(masks: MaskSet) -> dict[str, Any]:
     """Everything `clas inspect` shows, as plain JSON."""
     share = shares(masks.categories)
-    counts = np.stack([(masks.categories == category).sum(axis=1) for category in range(4)], axis=1)
+    count = counts(masks.categories)
     config = masks.config
     return {
         "model": config.model.model_dump(),
@@ -46,7 +46,7 @@ def summary(masks: MaskSet) -> dict[str, Any]:
             {
                 "layer": layer,
                 "bridge": layer in masks.bridge_layers,
-                **{name: int(counts[layer, i]) for i, name in enumerate(CATEGORIES)},
+                **{name: int(count[layer, i]) for i, name in enumerate(CATEGORIES)},
                 **{f"{name}_share": round(float(share[layer, i]), 4) for i, name in enumerate(CATEGORIES)},
                 "score": round(float(share[layer, PARTIAL] - share[layer, DEAD]), 4),
             }

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import nn
 
-from lm_eval_clas.categories import CATEGORIES, categorize
+from lm_eval_clas.categories import CATEGORIES, TOKENS, Tokens, categorize, shares
 from lm_eval_clas.corpora import ParallelTexts
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import writing
@@ -37,7 +37,7 @@ def profile_instances(
     max_tokens: int = 2048,
     projection: str | None = None,
     report: Callable[[int], None] | None = None,
-) -> dict[str, NDArray[np.float64]]:
+) -> dict[Tokens, NDArray[np.float64]]:
     """Counts categories input by input.
 
     A neuron is active for one input when its activation is above 0: the signed mean over the input's real tokens, or its
@@ -49,27 +49,26 @@ def profile_instances(
     """
     path = None if out is None else Path(out) / FILE
     if path is not None and path.is_file():
-        return {tokens: _load(path, tokens) for tokens in ("all", "last")}
+        return {tokens: _load(path, tokens) for tokens in TOKENS}
     projections = find_down_projections(model, projection)
     max_tokens = min(max_tokens, position_limit(model))
-    counts = {tokens: np.zeros((len(projections), len(CATEGORIES))) for tokens in ("all", "last")}
+    totals = {tokens: np.zeros((len(projections), len(CATEGORIES))) for tokens in TOKENS}
     for number in range(len(texts.ids)):
         lines = [texts.texts[language][number] for language in texts.languages]
-        active: dict[str, list[NDArray[np.bool_]]] = {"all": [], "last": []}
+        active: dict[Tokens, list[NDArray[np.bool_]]] = {tokens: [] for tokens in TOKENS}
         # One item in many languages may not fit into one pass: its parts are put together again.
-        for batch, _, _ in batches(tokenizer, lines, batch_size, max_tokens, device_of(model), sort=False):
+        for batch in batches(tokenizer, lines, batch_size, max_tokens, device_of(model), sort=False):
             for tokens, part in _active(model, projections, batch).items():
                 active[tokens].append(part)
         for tokens, parts in active.items():
-            categories = categorize(np.concatenate(parts))
-            counts[tokens] += np.stack([(categories == one).mean(axis=1) for one in range(len(CATEGORIES))], axis=1)
+            totals[tokens] += shares(categorize(np.concatenate(parts)))
         if report is not None:
             report(number + 1)
-    shares = {tokens: count / len(texts.ids) for tokens, count in counts.items()}
+    means = {tokens: total / len(texts.ids) for tokens, total in totals.items()}
     if path is not None:
         with writing(path) as temporary:
-            save_file(shares, temporary)
-    return shares
+            save_file({str(tokens): mean for tokens, mean in means.items()}, temporary)
+    return means
 
 
 def load_instance_shares(folder: Path, statistic: str, tokens: str, threshold: float) -> NDArray[np.float64]:
@@ -88,15 +87,15 @@ def load_instance_shares(folder: Path, statistic: str, tokens: str, threshold: f
 def _load(path: Path, tokens: str) -> NDArray[np.float64]:
     try:
         with safe_open(path, framework="numpy") as file:
-            shares: NDArray[np.float64] = file.get_tensor(tokens)
-        return shares
+            found: NDArray[np.float64] = file.get_tensor(tokens)
+        return found
     except (OSError, SafetensorError) as error:
         raise ClasError(f"'{path}' is damaged ({error}); delete it and run 'clas profile --level instance' again.") from error
 
 
-def _active(model: nn.Module, projections: list[DownProjection], batch: Batch) -> dict[str, NDArray[np.bool_]]:
+def _active(model: nn.Module, projections: list[DownProjection], batch: Batch) -> dict[Tokens, NDArray[np.bool_]]:
     """bool [texts, layers, neurons] by tokens, from one pass."""
-    layers: dict[str, list[torch.Tensor]] = {"all": [], "last": []}
+    layers: dict[Tokens, list[torch.Tensor]] = {tokens: [] for tokens in TOKENS}
 
     def read(layer: int, h: torch.Tensor) -> None:
         real, last = batch.real.to(h.device), batch.last.to(h.device)

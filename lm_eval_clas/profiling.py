@@ -77,10 +77,10 @@ def profile(
         if language not in finished:
             statistics = ActivationStatistics(projections)
             with statistics.reading():
-                for batch, size, done in batches(tokenizer, lines, batch_size, max_tokens, device_of(model)):
-                    statistics.add(model, batch, size)
+                for batch in batches(tokenizer, lines, batch_size, max_tokens, device_of(model)):
+                    statistics.add(model, batch)
                     if report is not None:
-                        report(language, done, len(lines))
+                        report(language, statistics.texts, len(lines))
             finished[language] = statistics.sums()
             if folder is not None:
                 save_language(finished[language], folder, language)
@@ -100,8 +100,8 @@ class Batch:
 
 def batches(
     tokenizer: Any, lines: Sequence[str], batch_size: int, max_tokens: int, device: torch.device, sort: bool = True
-) -> Iterator[tuple[Batch, int, int]]:
-    """Batches of texts, longest first so that memory problems show at once, with their size and the texts done so far."""
+) -> Iterator[Batch]:
+    """Batches of texts, longest first so that memory problems show at once."""
     encoded = tokenizer(list(lines), return_special_tokens_mask=True)
     tokens = [ids[:max_tokens] for ids in encoded["input_ids"]]
     special = [mask[:max_tokens] for mask in encoded["special_tokens_mask"]]
@@ -123,7 +123,7 @@ def batches(
             raise ClasError("A text of the corpus has no tokens at all; take it out.")
         last = width - 1 - real.flip(1).argmax(dim=1)
         inputs = {"input_ids": ids.to(device), "attention_mask": attention.to(device)}
-        yield Batch(inputs, real.to(device), last.to(device)), len(rows), start + len(rows)
+        yield Batch(inputs, real.to(device), last.to(device))
 
 
 def position_limit(model: nn.Module) -> int:
@@ -152,13 +152,18 @@ class ActivationStatistics:
         """Hooks the down-projections for the length of the block."""
         return reading(self._projections, self._read)
 
-    def add(self, model: nn.Module, batch: Batch, texts: int) -> None:
+    @property
+    def texts(self) -> int:
+        """How many texts were run."""
+        return self._counts["last"]
+
+    def add(self, model: nn.Module, batch: Batch) -> None:
         """Runs one batch through the decoder, without its LM head."""
         self._batch = batch
         with torch.inference_mode():
             decoder_of(model)(**batch.inputs, use_cache=False)
         self._counts["all"] += int(batch.real.sum().item())
-        self._counts["last"] += texts
+        self._counts["last"] += len(batch.real)
 
     def sums(self) -> Sums:
         """The totals so far."""

@@ -146,7 +146,7 @@ def test_overflow_in_bos_or_padding_does_not_count_and_elsewhere_is_told() -> No
     ids = torch.arange(5, 15)[None]
     batch = Batch({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, torch.ones(1, 10), torch.tensor([9]))
     with statistics.reading():
-        statistics.add(model, batch, 1)
+        statistics.add(model, batch)
     with pytest.raises(ClasError, match="infinite in this dtype"):
         statistics.sums()
 
