@@ -230,7 +230,7 @@ def _load(model: str, model_args: str, device: str | None) -> Any:
     from lm_eval.models.huggingface import HFLM
     from lm_eval.utils import simple_parse_args_string
 
-    from lm_eval_clas.model import default_device
+    from lm_eval_clas.fast import default_device
 
     try:
         arguments = {"device": device or default_device(), **simple_parse_args_string(model_args)}

@@ -101,7 +101,7 @@ def run_demo(data: str, out: Path, alpha: float, limit: int | None, console: Con
 def _profile(model_path: Path, data: str, console: Console) -> MaskSet:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from lm_eval_clas.model import default_device
+    from lm_eval_clas.fast import default_device
 
     texts = ParallelInputBuilder("mini" if data == "mini" else "xquad", None, 16).build()
     model = AutoModelForCausalLM.from_pretrained(model_path).to(default_device()).eval()
@@ -120,7 +120,7 @@ def _evaluate(model: str, arguments: dict[str, Any], samples: dict[str, list[int
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    from lm_eval_clas.model import default_device
+    from lm_eval_clas.fast import default_device
 
     results = simple_evaluate(
         model=model,

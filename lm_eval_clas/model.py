@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from lm_eval.api.instance import Instance
-from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 
 from lm_eval_clas import __version__
 from lm_eval_clas.errors import ClasError
+from lm_eval_clas.fast import FastLM, logger
 from lm_eval_clas.languages import UNDETERMINED, LanguageRouter, normalize
 from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.plugin import register
 from lm_eval_clas.steering import ActivationSteerer, Steering
 
-# Below the harness's own logger, so that its format and level hold and INFO is shown.
-logger = logging.getLogger("lm_eval.models.hf_clas")
-
 Answer = TypeVar("Answer")
 
 
-def default_device() -> str:
-    """The machine's accelerator, or the CPU. HFLM's own default is `cuda`, which fails where there is none."""
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator.type if accelerator is not None else "cpu"
-
-
-class CLASLM(HFLM):
+class CLASLM(FastLM):
     """HFLM with Cross-Lingual Activation Steering (arXiv 2601.16390).
 
     Requests are grouped by language, each group runs steered for its language, and the answers come back in order. The
@@ -56,13 +45,11 @@ class CLASLM(HFLM):
         unseen: what to do with a language that the masks do not know: `off` leaves it alone, `shared` steers it with the
             neurons of scope `all`.
         projection: a pattern of module names, for models whose down-projections are not found by structure.
+        scoring: `fast` computes only the logits that are read; `stock` is HFLM's own path, float for float.
 
     Raises:
         ClasError: an option is wrong, or the masks do not fit the model.
     """
-
-    cache_hook: Any
-    batch_schedule: float
 
     def __init__(
         self,
@@ -79,6 +66,7 @@ class CLASLM(HFLM):
         language: str | None = None,
         unseen: str = "off",
         projection: str | None = None,
+        scoring: str = "fast",
         **kwargs: Any,
     ) -> None:
         if unseen not in ("off", "shared"):
@@ -100,9 +88,7 @@ class CLASLM(HFLM):
             self._refuse_without_masks({**options, "language": language, "unseen": unseen, "projection": projection})
         else:
             Steering.parse(self._masks, **options)  # type: ignore[arg-type]
-        if kwargs.get("device") is None:
-            kwargs["device"] = default_device()
-        super().__init__(pretrained, **kwargs)
+        super().__init__(pretrained, scoring=scoring, **kwargs)
         self._steerer: ActivationSteerer | None = None
         if self._masks is not None:
             if self.backend != "causal":
@@ -114,7 +100,6 @@ class CLASLM(HFLM):
                 self._steerer.factors(None)  # what does not go together fails now, and not in the middle of the run
             self._router = LanguageRouter(self._masks.languages, self._forced(language))
         self._seen: Counter[tuple[str, str]] = Counter()
-        self._auto_batch_size: int | None = None
 
     @staticmethod
     def _refuse_without_masks(options: Mapping[str, Any]) -> None:
@@ -203,22 +188,6 @@ class CLASLM(HFLM):
             )
         self._seen[language, source] += 1
 
-    def _detect_batch_size(self, requests: Sequence[Any] | None = None, pos: int = 0) -> int:
-        # Without requests, the answer depends on the model alone; one search serves every language.
-        if requests:
-            return int(super()._detect_batch_size(requests, pos))
-        if self._auto_batch_size is None:
-            self._auto_batch_size = int(super()._detect_batch_size(None, pos))
-        return self._auto_batch_size
-
-    def _batch_scheduler(self, pos: int, n_reordered_requests: Sequence[Any]) -> int:
-        # `auto:N` divides the requests into N parts; a language may have fewer requests than that.
-        schedule, self.batch_schedule = self.batch_schedule, min(self.batch_schedule, len(n_reordered_requests))
-        try:
-            return int(super()._batch_scheduler(pos, n_reordered_requests))
-        finally:
-            self.batch_schedule = schedule
-
     def set_cache_hook(self, cache_hook: Any) -> None:
         """Takes the database of `--use_cache`, whose keys are requests alone, only if the same steering filled it.
 
@@ -250,7 +219,7 @@ class CLASLM(HFLM):
     def steering_info(self) -> dict[str, Any]:
         """What was steered, as plain JSON: options, mask hash, and each language with how it was recognised."""
         if self._masks is None or self._steerer is None:
-            return {"version": __version__, "method": "off", "why": "no masks were given"}
+            return {"version": __version__, "scoring": self.scoring, "method": "off", "why": "no masks were given"}
         steering = self._steerer.steering
         languages: dict[str, Any] = {}
         left_alone: dict[str, str] = {}
@@ -268,6 +237,7 @@ class CLASLM(HFLM):
                 left_alone[language] = "alpha is 0"
         return {
             "version": __version__,
+            "scoring": self.scoring,
             "method": steering.method if not steering.does_nothing else "off",
             "masks": self._masks.config.model.name,
             "masks_hash": self._masks.hash,
@@ -287,7 +257,7 @@ class CLASLM(HFLM):
 
 
 _CACHE_KEY = "lm-eval-clas steering"
-_NOT_STEERING = ("version", "masks", "languages", "left_alone")
+_NOT_STEERING = ("version", "scoring", "masks", "languages", "left_alone")
 _UNSEEN = "unseen"  # no BCP-47 code has six letters, so it is no language's name
 
 

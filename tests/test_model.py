@@ -53,7 +53,7 @@ KINDS = ("loglikelihood", "loglikelihood_rolling", "generate_until")
 
 
 def clas(tokenizer: PreTrainedTokenizerFast, masks: MaskSet | None, **options: Any) -> CLASLM:
-    return CLASLM(make_model(), masks=masks, tokenizer=tokenizer, batch_size=3, **options)
+    return CLASLM(make_model(), masks=masks, tokenizer=tokenizer, batch_size=3, **{"scoring": "stock", **options})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -219,7 +219,7 @@ def test_few_shot_and_chat_template_go_through(checkpoint: Path, masks: MaskSet,
     scores = []
     for lm in (
         HFLM(make_model(), tokenizer=chatty, batch_size=2),
-        CLASLM(make_model(), masks=masks, tokenizer=chatty, batch_size=2, alpha=0),
+        CLASLM(make_model(), masks=masks, tokenizer=chatty, batch_size=2, alpha=0, scoring="stock"),
     ):
         results = simple_evaluate(
             model=lm,
@@ -242,7 +242,7 @@ def test_a_peft_adapter_on_disk_is_steered(checkpoint: Path, masks: MaskSet, tmp
     hindi = requests("loglikelihood", ("hi",))
     arguments: dict[str, Any] = {"pretrained": str(checkpoint), "device": "cpu", "batch_size": 3}
     plain = HFLM(**arguments, peft=str(tmp_path)).loglikelihood(hindi)
-    assert CLASLM(**arguments, peft=str(tmp_path), masks=masks, alpha=0).loglikelihood(hindi) == plain
+    assert CLASLM(**arguments, peft=str(tmp_path), masks=masks, alpha=0, scoring="stock").loglikelihood(hindi) == plain
     steered = CLASLM(**arguments, peft=str(tmp_path), masks=masks, alpha=2).loglikelihood(hindi)
     assert steered != plain
     assert steered != CLASLM(**arguments, masks=masks, alpha=2).loglikelihood(hindi)

@@ -70,8 +70,8 @@ def test_alpha_0_equals_hf_on_gemma_through_the_harness(gemma_path: Path) -> Non
         return {task: [sample["resps"] for sample in group] for task, group in results["samples"].items()}
 
     plain = samples("hf")
-    assert samples("hf-clas", masks="gemma-3-270m", alpha=0) == plain
-    steered = samples("hf-clas", masks="gemma-3-270m", alpha=-4)
+    assert samples("hf-clas", masks="gemma-3-270m", alpha=0, scoring="stock") == plain
+    steered = samples("hf-clas", masks="gemma-3-270m", alpha=-4, scoring="stock")
     assert steered["clas_mini_nli_en"] == plain["clas_mini_nli_en"]
     assert steered["clas_mini_nli_zh"] != plain["clas_mini_nli_zh"]
 
