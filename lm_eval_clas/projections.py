@@ -19,6 +19,7 @@ from torch import nn
 from lm_eval_clas.errors import ClasError
 
 _ATTENTION = re.compile("attn|attention", re.IGNORECASE)
+_OTHER_TOWERS = re.compile("vision|visual|image|audio", re.IGNORECASE)
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
@@ -35,6 +36,19 @@ def text_config(model: nn.Module) -> Any:
     """The configuration of the text decoder, also where a multimodal model nests it."""
     config: Any = model.config
     return config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+
+
+def decoder_layers(model: nn.Module) -> list[nn.Module]:
+    """The layers of the text decoder, in order.
+
+    Raises:
+        ClasError: no list of modules has as many as the configuration names.
+    """
+    count = text_config(model).num_hidden_layers
+    for name, layers in model.named_modules():
+        if isinstance(layers, nn.ModuleList) and len(layers) == count and not _OTHER_TOWERS.search(name):
+            return list(layers)
+    raise ClasError(f"Found no list of {count} decoder layers in {type(model).__name__}; it is not supported here.")
 
 
 def find_down_projections(model: nn.Module, pattern: str | None = None) -> list[DownProjection]:
