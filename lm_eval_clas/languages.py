@@ -26,7 +26,7 @@ _CERTAIN = 0.5
 # Below this probability of all candidates together, the text is in another language.
 _OUTSIDE = 0.2
 
-_SEPARATORS = re.compile(r"[^A-Za-z0-9]+")
+_WORDS = re.compile(r"[A-Za-z0-9]+")
 # Codes of scripts as FLORES writes them, and in lower case those that are no English words.
 _SCRIPTS = "latn|arab|deva|hans|hant|cyrl|beng|ethi|hebr|grek|geor|armn|guru|gujr|taml|telu|knda|mlym|orya|sinh|mymr|khmr|laoo"
 _WITH_SCRIPT = re.compile(rf"(?<![A-Za-z])([a-z]{{2,3}})[_-]((?:[A-Z][a-z]{{3}})|{_SCRIPTS})(?![A-Za-z])")
@@ -74,22 +74,37 @@ def from_task_name(name: str, known: Iterable[str]) -> str | None:
     or an English name (`include_base_44_hindi`). "Known" are the languages of the masks, since many short codes are also
     ordinary parts of names.
     """
+    found = _in_name(name, known)
+    return found[0] if found else None
+
+
+def without_language(name: str, known: Iterable[str]) -> str:
+    """A task's name without the part that `from_task_name` reads, which is the same for all its languages."""
+    found = _in_name(name, known)
+    if found is None:
+        return name
+    _, start, end = found
+    return "_".join(part.strip("_-") for part in (name[:start], name[end:]) if part.strip("_-"))
+
+
+def _in_name(name: str, known: Iterable[str]) -> tuple[str, int, int] | None:
+    """A language in a task's name: its code, and where it starts and ends."""
     if _NO_LANGUAGE.search(name):
         return None
-    for language, _script in reversed(_WITH_SCRIPT.findall(name)):
-        if code := normalize(language):
-            return code
-    words = [word for word in _SEPARATORS.split(name) if word.isalpha() and len(word) > 1]
-    if words and len(words[-1]) == 2 and name.endswith(words[-1]) and (code := normalize(words[-1])):
-        return code
-    for word in reversed(words):
-        code = None
+    for match in reversed(list(_WITH_SCRIPT.finditer(name))):
+        if code := normalize(match[1]):
+            return code, *match.span()
+    words = [match for match in _WORDS.finditer(name) if match[0].isalpha() and len(match[0]) > 1]
+    if words and len(words[-1][0]) == 2 and words[-1].end() == len(name) and (code := normalize(words[-1][0])):
+        return code, *words[-1].span()
+    for match in reversed(words):
+        word, code = match[0], None
         if len(word) > 3:
             code = _from_name(word)
         elif word.islower() and word not in _LIBRARY_CODES:  # ES in a name stands for something else
             code = normalize(word)
         if code and code in known:
-            return code
+            return code, *match.span()
     return None
 
 

@@ -28,6 +28,7 @@ from lm_eval_clas.categories import NeuronCategorizer, Statistic, Tokens, catego
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import sha256, shipped, write_text, writing
 from lm_eval_clas.fingerprint import ModelFingerprint
+from lm_eval_clas.tuned import Tuned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,6 +80,7 @@ class MaskConfig(_Strict):
     beta: float = Field(default=0.4, allow_inf_nan=False)
     gamma: float = Field(default=0.2, allow_inf_nan=False)
     instance_shares: list[list[float]] | None = None
+    tuned: Tuned = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
     package_version: str = __version__
     date: str = Field(default_factory=lambda: datetime.date.today().isoformat())
@@ -95,6 +97,11 @@ class MaskConfig(_Strict):
             or not 0 <= min(self.bridge_layers) <= max(self.bridge_layers) < layers
         ):
             raise ValueError(f"bridge layers {self.bridge_layers} are not ascending layers of 0-{layers - 1}")
+        for by_language in self.tuned.values():
+            if unknown := set(by_language) - set(self.languages):
+                raise ValueError(f"strengths are tuned for languages it does not have: {', '.join(sorted(unknown))}")
+            if any(not 0 <= layer < layers for tuned in by_language.values() for layer in tuned.chosen.layers):
+                raise ValueError(f"a tuned strength names layers outside 0-{layers - 1}")
         return self
 
 
@@ -210,6 +217,11 @@ class MaskSet:
         """The same masks with per-input category shares, float64 [layers, 4], noted in the configuration."""
         rounded = [[round(float(value), 6) for value in row] for row in shares]
         return replace(self, config=self.config.model_copy(update={"instance_shares": rounded}))
+
+    def with_tuned(self, tuned: Tuned) -> MaskSet:
+        """The same masks with tuned strengths; those of other tasks and languages stay."""
+        both = {family: {**self.config.tuned.get(family, {}), **tuned.get(family, {})} for family in self.config.tuned | tuned}
+        return replace(self, config=self.config.model_copy(update={"tuned": both}))
 
     def save(self, folder: str | Path) -> Path:
         """Writes the folder, each file whole or not at all; the configuration last, since it vouches for the others."""

@@ -19,6 +19,7 @@ from lm_eval_clas.languages import UNDETERMINED, LanguageRouter, normalize
 from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.plugin import register
 from lm_eval_clas.steering import ActivationSteerer, Steering
+from lm_eval_clas.tuned_steering import TunedSteering
 
 Answer = TypeVar("Answer")
 
@@ -33,7 +34,7 @@ class CLASLM(FastLM):
     Args:
         pretrained: as for `hf`, and so are all arguments not named here.
         masks: a mask folder, the name of a shipped one, or a Hub repository; None for no steering.
-        alpha: strength: a number, or a JSON file with one by language.
+        alpha: strength: a number, a JSON file with one by language, or `tuned`: what `clas tune` chose by task and language.
         beta: amplification of partial-shared neurons; default: the mask folder's (0.4).
         gamma: damping of language-specific neurons; default: the mask folder's (0.2).
         layers: bridge layers as a range like `24-29`; default: the mask folder's.
@@ -86,20 +87,28 @@ class CLASLM(FastLM):
         }
         if self._masks is None:
             self._refuse_without_masks({**options, "language": language, "unseen": unseen, "projection": projection})
+        elif alpha == "tuned":
+            self._require_tuned(self._masks, unseen)
+            Steering.parse(self._masks, **{**options, "alpha": 0.0})  # type: ignore[arg-type]
         else:
             Steering.parse(self._masks, **options)  # type: ignore[arg-type]
         super().__init__(pretrained, scoring=scoring, **kwargs)
         self._steerer: ActivationSteerer | None = None
+        self._tuned: TunedSteering | None = None
         if self._masks is not None:
             if self.backend != "causal":
                 raise ClasError("hf-clas steers decoder-only models; this one is an encoder-decoder: use --model hf.")
             if self.world_size > 1:
                 raise ClasError("hf-clas steers in one process so far; start lm_eval without a launcher.")
-            self._steerer = ActivationSteerer(self.model, self._masks, projection=projection, **options)
+            self._tuned = TunedSteering(self.model, self._masks, projection, options) if alpha == "tuned" else None
+            # With tuned strengths, this one is for whatever was not tuned.
+            fixed = {**options, "alpha": 0.0} if self._tuned else options
+            self._steerer = ActivationSteerer(self.model, self._masks, projection=projection, **fixed)
             if unseen == "shared":
                 self._steerer.factors(None)  # what does not go together fails now, and not in the middle of the run
             self._router = LanguageRouter(self._masks.languages, self._forced(language))
         self._seen: Counter[tuple[str, str]] = Counter()
+        self._untuned: set[tuple[str, str]] = set()
 
     @staticmethod
     def _refuse_without_masks(options: Mapping[str, Any]) -> None:
@@ -109,6 +118,13 @@ class CLASLM(FastLM):
         given = [name for name in given if (name, options[name]) not in (("alpha", 0), ("method", "off"))]
         if given:
             raise ClasError(f"{', '.join(given)} without masks= has no effect; add masks=FOLDER, or use --model hf.")
+
+    @staticmethod
+    def _require_tuned(masks: MaskSet, unseen: str) -> None:
+        if not masks.config.tuned:
+            raise ClasError("alpha=tuned needs tuned strengths, which these masks do not have; run 'clas tune' on them first.")
+        if unseen == "shared":
+            raise ClasError("unseen=shared takes a strength that was not tuned; give alpha as a number, or drop unseen.")
 
     def _forced(self, language: str | None) -> str | None:
         if language is None:
@@ -135,20 +151,39 @@ class CLASLM(FastLM):
     def _by_language(
         self, answer: Callable[[list[Instance], bool], list[Answer]], requests: list[Instance], disable_tqdm: bool
     ) -> list[Answer]:
-        """Answers requests, each group steered for its language, in the order of the requests."""
-        if self._masks is None or self._steerer is None or self._steerer.steering.does_nothing:
+        """Answers requests, each group steered for its language (and task), in the order of the requests."""
+        if self._masks is None or self._steerer is None or (self._tuned is None and self._steerer.steering.does_nothing):
             return answer(requests, disable_tqdm)
-        groups: dict[str, list[int]] = {}
-        for position, found in enumerate(self._router.recognize(requests)):
+        groups: dict[tuple[str, str], list[int]] = {}
+        for position, (request, found) in enumerate(zip(requests, self._router.recognize(requests), strict=True)):
             self._note(found.language, found.source)
-            groups.setdefault(self._steered_as(found.language), []).append(position)
+            family = self._tuned.family(request.task_name) if self._tuned else ""
+            groups.setdefault((family, self._steered_as(found.language)), []).append(position)
         answers: dict[int, Answer] = {}
         with self._one_bar(answer.__name__, len(requests), disable_tqdm) as bar:
-            for group, positions in groups.items():
-                bar.set_postfix_str("not steered" if group == self._masks.anchor else group)
-                with self._steerer.language(None if group == _UNSEEN else group):
+            for (family, group), positions in groups.items():
+                steerer = self._steerer_of(family, group)
+                bar.set_postfix_str("not steered" if steerer.steering.does_nothing or group == self._masks.anchor else group)
+                with steerer.language(None if group == _UNSEEN else group):
                     answers.update(zip(positions, answer([requests[i] for i in positions], True), strict=True))
         return [answers[position] for position in range(len(requests))]
+
+    def _steerer_of(self, family: str, language: str) -> ActivationSteerer:
+        assert self._masks is not None
+        assert self._steerer is not None
+        if self._tuned is None or language == self._masks.anchor:
+            return self._steerer
+        tuned = self._tuned.steerer(family, language)
+        if tuned is None and (family, language) not in self._untuned:
+            logger.warning(
+                "hf-clas: no strength is tuned for task %s in language '%s' (tuned are %s); its requests are not steered.",
+                family,
+                language,
+                "; ".join(f"{task}: {', '.join(languages)}" for task, languages in self._tuned.strengths.items()),
+            )
+        if tuned is None:
+            self._untuned.add((family, language))
+        return tuned or self._steerer
 
     @contextmanager
     def _one_bar(self, kind: str, total: int, disable: bool) -> Iterator[Any]:
@@ -213,6 +248,7 @@ class CLASLM(FastLM):
         """What HFLM tells of the model, and under `clas` what was steered and how; both go into the results file."""
         info = self.steering_info()
         logger.info("hf-clas: %s", _one_line(info))
+        self._untuned.clear()
         self._seen.clear()  # a model may be used for another run, which tells of its own requests
         return {**super().get_model_info(), "clas": info}
 
@@ -233,16 +269,24 @@ class CLASLM(FastLM):
                 left_alone[language] = "not recognised"
             elif language not in self._masks.languages and self._unseen == "off":
                 left_alone[language] = "not in the masks"
-            elif language in self._masks.languages and steering.strength(language) == 0:
+            elif self._tuned is None and language in self._masks.languages and steering.strength(language) == 0:
                 left_alone[language] = "alpha is 0"
+        tuned: dict[str, Any] = {}
+        if self._tuned is not None:
+            left_alone |= {f"{language} in {family}": "not tuned" for family, language in sorted(self._untuned)}
+            tuned["tuned"] = {
+                family: {language: setting.options() for language, setting in by_language.items()}
+                for family, by_language in self._tuned.strengths.items()
+            }
         return {
             "version": __version__,
             "scoring": self.scoring,
-            "method": steering.method if not steering.does_nothing else "off",
+            "method": "off" if steering.does_nothing and not tuned else steering.method,
             "masks": self._masks.config.model.name,
             "masks_hash": self._masks.hash,
             "anchor": self._masks.anchor,
-            "alpha": dict(steering.alpha) if isinstance(steering.alpha, Mapping) else steering.alpha,
+            "alpha": "tuned" if tuned else dict(steering.alpha) if isinstance(steering.alpha, Mapping) else steering.alpha,
+            **tuned,
             "beta": steering.beta,
             "gamma": steering.gamma,
             "layers": list(steering.layers),
@@ -275,11 +319,18 @@ def _one_line(info: dict[str, Any]) -> str:
         if language not in info["left_alone"]
     )
     alone = ", ".join(f"{language} ({why})" for language, why in info["left_alone"].items())
+    alpha = info["alpha"]
+    if alpha == "tuned":
+        alpha += f" ({'; '.join(f'{task}: {_alphas(by_language)}' for task, by_language in info['tuned'].items())})"
     return (
-        f"method {info['method']}, alpha {info['alpha']}, beta {info['beta']}, gamma {info['gamma']}, layers "
+        f"method {info['method']}, alpha {alpha}, beta {info['beta']}, gamma {info['gamma']}, layers "
         f"{_range(info['layers'])}, masks {info['masks_hash']}; steered requests: {languages or 'none'}; "
         f"left alone: {alone or 'none'}"
     )
+
+
+def _alphas(settings: Mapping[str, Mapping[str, Any]]) -> str:
+    return ", ".join(f"{language} {setting['alpha']:g}" for language, setting in settings.items())
 
 
 # For programs that import this module where neither the hook nor an entry point is at work. Not the harness's decorator:

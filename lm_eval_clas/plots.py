@@ -1,8 +1,9 @@
-"""Pictures of masks, as one would put them into a paper."""
+"""Pictures of masks, as one would put them into a paper, and what all our pictures share."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,23 +17,48 @@ LABELS = ("dead (0 languages)", "language-specific (1)", "partial-shared", "all-
 COLORS = ("#9a9a9a", "#e69f00", "#0072b2", "#8fcbe8")
 
 
+def new_figure(width: float, height: float) -> Any:
+    """An empty matplotlib figure of that size in inches, apart from pyplot's state and from any display.
+
+    Raises:
+        ClasError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ClasError("Plots need matplotlib: pip install 'lm-eval-clas[plots]'.") from error
+    figure = Figure(figsize=(width, height), dpi=200, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Any, path: str | Path) -> Path:
+    """Writes a figure as PNG, PDF or SVG, whatever the name ends in, and returns the path.
+
+    Raises:
+        ClasError: another ending, or the file cannot be written.
+    """
+    path = Path(path)
+    with writing(path) as temporary:
+        try:
+            figure.savefig(temporary, format=path.suffix.lstrip(".").lower() or "png")
+        except ValueError as error:
+            raise ClasError(f"Cannot draw '{path}': use a name that ends in .png, .pdf or .svg.") from error
+    return path
+
+
 def plot_categories(masks: MaskSet, path: str | Path) -> Path:
     """Draws the share of each neuron category by layer, with the bridge layers marked, as PNG, PDF or SVG.
 
     Raises:
         ClasError: matplotlib is not installed, or the file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator, PercentFormatter
-    except ImportError as error:
-        raise ClasError("Plots need matplotlib: pip install 'lm-eval-clas[plots]'.") from error
-    path = Path(path)
     share = shares(masks.categories)
     layers = np.arange(len(share))
-    figure = Figure(figsize=(min(12, 3.2 + 0.18 * len(layers)), 3.6), dpi=200, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(min(12, 3.2 + 0.18 * len(layers)), 3.6)
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
     axes = figure.add_subplot()
     bottom = np.zeros(len(layers))
     for category in (0, 1, 2, 3):
@@ -50,9 +76,4 @@ def plot_categories(masks: MaskSet, path: str | Path) -> Path:
     axes.set_title(f"{name}, {len(masks.languages)} languages", loc="left", fontsize=10, pad=20)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside right center", frameon=False, fontsize=9)
-    with writing(path) as temporary:
-        try:
-            figure.savefig(temporary, format=path.suffix.lstrip(".").lower() or "png")
-        except ValueError as error:
-            raise ClasError(f"Cannot draw '{path}': use a name that ends in .png, .pdf or .svg.") from error
-    return path
+    return save(figure, path)

@@ -137,7 +137,7 @@ def _number(name: str, value: object) -> float:
 
 def _parse_alpha(alpha: float | str | Mapping[str, float], masks: MaskSet) -> float | Mapping[str, float]:
     if alpha == "tuned":
-        raise ClasError("alpha=tuned needs tuned strengths, and this version cannot tune yet; give a number, e.g. alpha=1.0.")
+        raise ClasError("alpha=tuned differs by task, which only hf-clas knows; here, give a number, e.g. alpha=1.0.")
     if isinstance(alpha, str) and alpha.endswith(".json"):
         try:
             alpha = json.loads(Path(alpha).expanduser().read_bytes())

@@ -232,7 +232,7 @@ def test_alpha_by_language(model: PreTrainedModel, masks: MaskSet, tmp_path: Pat
         ({"alpha": "strong"}, "alpha must be a number"),
         ({"alpha": float("nan")}, "alpha must be a number"),
         ({"alpha": True}, "alpha must be a number"),
-        ({"alpha": "tuned"}, "cannot tune yet"),
+        ({"alpha": "tuned"}, "differs by task"),
         ({"alpha": {"hi": 1.0}}, "no number for de, zh"),
         ({"alpha": {"xx": 1.0, "default": 1}}, "do not have: xx"),
         ({"alpha": "missing.json"}, "cannot be read as JSON"),

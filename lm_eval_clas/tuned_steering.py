@@ -1,0 +1,50 @@
+"""`TunedSteering`: the strengths that `clas tune` chose, each for its task and language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from lm_eval_clas.masks import MaskSet
+from lm_eval_clas.steering import ActivationSteerer, Steering
+from lm_eval_clas.tuned import Setting, task_family
+
+
+class TunedSteering:
+    """One steerer for each setting that occurs among the tuned strengths.
+
+    Args:
+        model: the model, as `ActivationSteerer` takes it.
+        masks: masks with tuned strengths.
+        projection: as `ActivationSteerer` takes it.
+        options: of steering, but for alpha. Those given replace the tuned ones: beta, gamma and layers, where not None.
+
+    Attributes:
+        strengths: the settings by task family and language.
+    """
+
+    def __init__(self, model: nn.Module, masks: MaskSet, projection: str | None, options: Mapping[str, Any]) -> None:
+        self._masks = masks
+        fixed = {name: value for name, value in options.items() if name != "alpha" and value is not None}
+        self._steerers: dict[Setting, ActivationSteerer] = {}
+        self.strengths: dict[str, dict[str, Setting]] = {}
+        for family, by_language in masks.config.tuned.items():
+            for language, tuned in by_language.items():
+                setting = tuned.chosen.setting
+                checked = Steering.parse(masks, **{**setting.options(), **fixed})
+                setting = Setting(setting.alpha, checked.beta, checked.gamma, checked.layers)
+                if setting not in self._steerers:
+                    every = {**fixed, **setting.options()}
+                    self._steerers[setting] = ActivationSteerer(model, masks, projection=projection, **every)
+                self.strengths.setdefault(family, {})[language] = setting
+
+    def family(self, task: str | None) -> str:
+        """The family of a request's task."""
+        return task_family(task or "", self._masks.languages)
+
+    def steerer(self, family: str, language: str) -> ActivationSteerer | None:
+        """Whatever steers a language in a task, or None if that was not tuned."""
+        setting = self.strengths.get(family, {}).get(language)
+        return self._steerers[setting] if setting else None

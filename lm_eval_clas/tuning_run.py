@@ -1,0 +1,101 @@
+"""A whole tuning run: measure task by task, choose, and write what was found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from lm_eval_clas.choosing import choose, table_rows
+from lm_eval_clas.curves import Curve, plot_curves
+from lm_eval_clas.errors import ClasError
+from lm_eval_clas.files import write_text
+from lm_eval_clas.masks import MaskSet
+from lm_eval_clas.sweep import Sweep
+from lm_eval_clas.tuned import Tuned
+from lm_eval_clas.tuning import Recipe, measure, units
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+def run_tuning(
+    recipe: Recipe,
+    tasks: Mapping[str, Any],
+    masks: MaskSet,
+    folder: Path,
+    target: Path,
+    *,
+    load: Callable[[], Any],
+    progress: Progress,
+    shared: bool = False,
+    guard: bool = False,
+    seed: int = 0,
+) -> Tuned:
+    """Tunes strengths and writes them to the run folder and into a mask folder.
+
+    Args:
+        recipe: what decides the scores.
+        tasks: the harness's task objects by name.
+        masks: the masks to tune.
+        folder: of the run; what is finished in it is kept.
+        target: the mask folder to write.
+        load: loads the model; not called if every task is finished.
+        progress: gets a bar for each task.
+        shared, guard, seed: as in `choose`.
+
+    Raises:
+        ClasError: the folder holds another run, a task cannot be tuned, or a file cannot be written.
+    """
+    recipe.claim(folder)
+    missing = [name for name in tasks if not (folder / "scores" / f"{name}.json").is_file()]
+    if skipped := [name for name in tasks if name not in missing]:
+        progress.console.print(f"Already finished, skipped: {', '.join(skipped)}", highlight=False)
+    sweep = Sweep(load(), masks, recipe.settings) if missing else None
+    scores = []
+    for name, task in tasks.items():
+        bar = progress.add_task(name, total=None if name in missing else 1, completed=0 if name in missing else 1)
+
+        def report(done: int, total: int, bar: Any = bar) -> None:
+            progress.update(bar, completed=done, total=total)
+
+        scores.append(measure(sweep, name, task, recipe, folder, report))
+        if sweep is not None and name in missing and sweep.skipped:
+            progress.console.print(f"{name}: {sweep.skipped} requests were answered before, skipped", highlight=False)
+    found = units(scores, tasks, masks)
+    if not found:
+        raise ClasError("None of the items is in a language that the masks steer; nothing can be tuned.")
+    tuned = choose(found, recipe.settings, shared=shared, guard=guard, seed=seed)
+    dumped = {family: {language: one.model_dump() for language, one in by.items()} for family, by in tuned.items()}
+    write_text(folder / "tuned.json", json.dumps(dumped, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "scores.csv", pd.DataFrame(table_rows(tuned)).to_csv(index=False))
+    masks.with_tuned(tuned).save(target)
+    plot_curves(curves(tuned), folder / "curves.png")
+    return tuned
+
+
+def curves(tuned: Tuned) -> list[Curve]:
+    """Gain over alpha for each task and language, at the chosen beta, gamma and layers."""
+    drawn = []
+    for family, by_language in tuned.items():
+        for language, one in by_language.items():
+            rest = one.best.setting.options() | {"alpha": None}
+            points = [m for m in one.measured if m.alpha == 0 or m.setting.options() | {"alpha": None} == rest]
+            points.sort(key=lambda point: point.alpha)
+            drawn.append(
+                Curve(
+                    task=family,
+                    language=language,
+                    alphas=[point.alpha for point in points],
+                    gains=[point.gain for point in points],
+                    low=[point.low for point in points],
+                    high=[point.high for point in points],
+                    chosen=one.chosen.alpha,
+                    items=one.items,
+                    unit="points" if one.objective == "metric" else "nats",
+                )
+            )
+    return drawn
