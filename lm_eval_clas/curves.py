@@ -106,6 +106,7 @@ def plot_curves(curves: Sequence[Curve], path: str | Path) -> Path:
     handles = _legend(tasks)
     widest = 0.6 + 0.075 * max(len(handle.get_label()) for handle in handles)  # inches, of the longest of the legend's entries
     fitting = max(1, min(len(handles), int(width / widest)))
+    figure.set_figheight(height + 0.2 * (math.ceil(len(handles) / fitting) - 1))  # a longer legend takes no room from panels
     # Above, as the layout would lay a legend below over the label of the axis.
     figure.legend(handles=handles, loc="outside upper center", ncols=fitting, frameon=False, fontsize=9)
     return save(figure, path)

@@ -204,7 +204,8 @@ def batch_statistics(h: torch.Tensor, real: torch.Tensor, last: torch.Tensor) ->
     flat = torch.where(weights[:, None] > 0, h.flatten(0, 1).float(), 0.0)
     return torch.stack(
         [
-            torch.stack([weights @ flat, weights @ flat.abs(), weights @ (flat > 0).float()]),
+            # The last one overwrites `flat`, a copy that nobody reads again: fresh memory costs more here than the sums.
+            torch.stack([weights @ flat, weights @ flat.abs(), weights @ flat.gt_(0)]),
             torch.stack([final.sum(0), final.abs().sum(0), (final > 0).float().sum(0)]),
         ]
     )

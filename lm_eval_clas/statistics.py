@@ -6,7 +6,7 @@ the correlation between settings, on which both the intervals and the adjustment
 The choices below were settled by simulation: data without any effect, the best of 8 settings, 50 and 200 items, 600 to
 1500 data sets each, and the share of them with p <= 0.05.
 
-- The p-value flips signs. With binary, graded, normal and heavy-tailed scores that gave 0.004 to 0.056. A bootstrap
+- The p-value flips signs. With binary, graded, normal and heavy-tailed scores that gave 0.002 to 0.059. A bootstrap
   max-T went up to 0.076, and bootstrap-t, where few answers change, to 0.114.
 - Sign flips take a gain to be as likely as a loss of the same size. Where rare large losses balance many small gains
   (1 - an exponential variable) they gave 0.18 at 50 items and 0.12 at 200; with the reverse, 0.02. So a small p-value

@@ -29,6 +29,7 @@ from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.sweep import Sweep
 from lm_eval_clas.tuned import Setting, task_family
 
+_FEWSHOT_SEED = 1234  # the harness's default
 # What a task is tuned for if nobody says: the measures of the paper, where the task has them.
 _PREFERRED = ("f1_lang", "f1", "acc")
 
@@ -92,8 +93,10 @@ def grid(
     return (unsteered, *(Setting(*choice) for choice in choices))
 
 
-def load_tasks(names: Sequence[str], include_path: Sequence[str]) -> dict[str, Any]:
+def load_tasks(names: Sequence[str], include_path: Sequence[str], num_fewshot: int | None = None) -> dict[str, Any]:
     """The harness's task objects by name; groups and tags are taken apart.
+
+    Examples in the prompt are as many and the same as in `lm_eval`: a task that is zero-shot by its own word stays so.
 
     Raises:
         ClasError: there is no such task.
@@ -104,8 +107,15 @@ def load_tasks(names: Sequence[str], include_path: Sequence[str]) -> dict[str, A
     if missing := [name for name in names if name not in manager.all_tasks]:
         raise ClasError(f"There is no task {', '.join(missing)}; 'lm_eval ls tasks' lists them, --include-path adds folders.")
     if hasattr(manager, "load"):
-        return dict(manager.load(list(names))["tasks"])
-    return dict(_leaves(get_task_dict(list(names), manager)))
+        tasks = dict(manager.load(list(names))["tasks"])
+    else:
+        tasks = dict(_leaves(get_task_dict(list(names), manager)))
+    for task in tasks.values():
+        own = task.get_config("num_fewshot")
+        if own is None or (num_fewshot is not None and own != 0):
+            task.set_config(key="num_fewshot", value=num_fewshot or 0)
+        task.set_fewshot_seed(seed=_FEWSHOT_SEED)
+    return tasks
 
 
 def _leaves(tasks: Mapping[Any, Any]) -> Iterable[tuple[str, Any]]:
@@ -184,14 +194,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _samples(sweep: Sweep, name: str, task: Any, recipe: Recipe) -> list[dict[str, Any]]:
     """The harness's own record of each document, under the sweep's setting, in the order of documents."""
-    from lm_eval import simple_evaluate
+    from lm_eval.evaluator import evaluate
 
-    results = simple_evaluate(
-        model=sweep,
-        tasks=[task],
+    results = evaluate(
+        lm=sweep,
+        task_dict={name: task},
         limit=recipe.limit,
-        num_fewshot=recipe.num_fewshot,
         apply_chat_template=recipe.apply_chat_template,
+        fewshot_as_multiturn=recipe.apply_chat_template,
         bootstrap_iters=0,
         log_samples=True,
     )

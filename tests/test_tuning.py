@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import make_model
-from lm_eval import simple_evaluate
+from lm_eval.evaluator import evaluate
 from rich.progress import Progress
 from transformers import PreTrainedTokenizerFast
 
@@ -34,7 +34,8 @@ def tasks() -> dict[str, Any]:
 
 def recipe(masks: MaskSet, **changes: Any) -> Recipe:
     settings = grid(masks, [-3, 0, 2])
-    return Recipe(**{"model": "m", "model_args": "", "masks": masks.hash, "tasks": TASKS, "settings": settings, "limit": 4, **changes})
+    fixed = {"model": "m", "model_args": "", "masks": masks.hash, "tasks": TASKS, "settings": settings, "limit": 4}
+    return Recipe(**{**fixed, **changes})
 
 
 @pytest.fixture
@@ -61,14 +62,14 @@ def values(folder: Path) -> dict[str, Any]:
     return {path.stem: json.loads(path.read_bytes()) for path in sorted((folder / "scores").iterdir())}
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
+def samples(lm: Any, name: str, task: Any, limit: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = evaluate(lm, {name: task}, limit=limit, bootstrap_iters=0)["samples"][name]
+    return found
+
+
 def test_a_sweep_equals_separate_runs(
-    family: str, tokenizer: PreTrainedTokenizerFast, masks: MaskSet, tasks: dict[str, Any], tmp_path: Path
+    tokenizer: PreTrainedTokenizerFast, masks: MaskSet, tasks: dict[str, Any], tmp_path: Path
 ) -> None:
-    if family != "llama":
-        pytest.importorskip("lm_eval_clas.profiling")
-        fingerprint = masks.config.model.fingerprint.model_copy(update={"model_type": family, "config_hash": None})
-        del fingerprint
     settings = grid(masks, [-3, 2], layers=[(2, 3), (4,)])
     sweep = Sweep(FastLM(make_model(), tokenizer=tokenizer, batch_size=2), masks, settings)
     separate = [
@@ -78,10 +79,7 @@ def test_a_sweep_equals_separate_runs(
         sweep.start(tmp_path / f"{name}.jsonl", lambda done, total: None)
         for number, lm in enumerate(separate):
             sweep.setting = number
-            mine, theirs = (
-                simple_evaluate(model=model, tasks=[task], limit=5, bootstrap_iters=0)["samples"][name] for model in (sweep, lm)
-            )
-            for one, other in zip(mine, theirs, strict=True):
+            for one, other in zip(samples(sweep, name, task, 5), samples(lm, name, task, 5), strict=True):
                 assert one["doc_id"] == other["doc_id"]
                 if task.OUTPUT_TYPE == "generate_until":
                     assert one["resps"] == other["resps"]
@@ -111,17 +109,17 @@ def test_a_run_writes_what_it_measured(run: Run, masks: MaskSet, tmp_path: Path)
 def test_a_killed_run_goes_on_and_ends_the_same(run: Run, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     whole = run("whole")
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def dying() -> FastLM:
         lm = FastLM(make_model(), tokenizer=tokenizer, batch_size=3)
-        score, left = lm._loglikelihood_tokens, 8
+        score, left = lm._loglikelihood_tokens, 5
 
         def limited(*args: Any, **kwargs: Any) -> Any:
             nonlocal left
             if not (left := left - 1):
-                raise Killed
+                raise KilledError
             return score(*args, **kwargs)
 
         lm._loglikelihood_tokens = limited  # type: ignore[method-assign]
@@ -132,7 +130,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(run: Run, tokenizer: PreTrainedT
         try:
             again = run("again", load=dying)
             break
-        except Killed:
+        except KilledError:
             deaths += 1
             for torn in (tmp_path / "again" / "partial").glob("*.jsonl"):
                 torn.write_bytes(torn.read_bytes()[:-1] + b'\n{"kind": "loglik')  # as a kill in the middle of writing
@@ -167,22 +165,20 @@ def test_tuned_strengths_are_used_by_task_and_language(
     tuned = run(objective="loglikelihood")
     folder = tmp_path / "run" / "masks"
     lm = CLASLM(make_model(), masks=folder, alpha="tuned", tokenizer=tokenizer, batch_size=2)
-    every = [tasks["clas_mini_nli_hi"], tasks["clas_mini_nli_zh"]]
-    results = simple_evaluate(model=lm, tasks=every, limit=3, bootstrap_iters=0)
-    for task, language in zip(every, ("hi", "zh"), strict=True):
+    for language in ("hi", "zh"):
+        name = f"clas_mini_nli_{language}"
         alpha = tuned["clas_mini_nli"][language].chosen.alpha
         assert alpha != 0
         fixed = CLASLM(make_model(), masks=folder, alpha=alpha, tokenizer=tokenizer, batch_size=2)
-        expected = simple_evaluate(model=fixed, tasks=[task], limit=3, bootstrap_iters=0)["samples"]
-        name = f"clas_mini_nli_{language}"
-        assert [one["resps"] for one in results["samples"][name]] == [one["resps"] for one in expected[name]]
-    info = results["config"]["clas"]
+        mine, expected = samples(lm, name, tasks[name], 3), samples(fixed, name, tasks[name], 3)
+        assert [one["resps"] for one in mine] == [one["resps"] for one in expected]
+    info = lm.get_model_info()["clas"]
     assert info["alpha"] == "tuned"
     assert info["tuned"]["clas_mini_nli"]["hi"]["alpha"] == tuned["clas_mini_nli"]["hi"].chosen.alpha
     assert not info["left_alone"]
     untuned = load_tasks(["clas_mini_qa_hi"], [str(shipped("tasks"))])["clas_mini_qa_hi"]
-    info = simple_evaluate(model=lm, tasks=[untuned], limit=1, bootstrap_iters=0)["config"]["clas"]
-    assert info["left_alone"] == {"hi in clas_mini_qa": "not tuned"}
+    samples(lm, "clas_mini_qa_hi", untuned, 1)
+    assert lm.get_model_info()["clas"]["left_alone"] == {"hi in clas_mini_qa": "not tuned"}
 
 
 def test_tuned_needs_tuned_masks(masks: MaskSet, tokenizer: PreTrainedTokenizerFast) -> None:
