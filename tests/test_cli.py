@@ -199,3 +199,53 @@ def test_nothing_is_half_written(tmp_path: Path) -> None:
     (tmp_path / "blocked").touch()
     with pytest.raises(ClasError, match="Cannot write"):
         write_text(tmp_path / "blocked" / "file", "whole")
+
+
+def test_tune_writes_strengths_into_the_mask_folder(clas: Run, checkpoint: Path, masks: MaskSet, tmp_path: Path) -> None:
+    folder = masks.save(tmp_path / "masks")
+    command = (
+        "tune", "--model", checkpoint, "--masks", folder, "--tasks", "clas_mini_nli_hi,clas_mini_nli_en,clas_mini_qa_de",
+        "--alphas", "-3,1", "--layers", "2-4,3", "--objective", "loglikelihood", "--limit", 3, "--out", tmp_path / "run",
+        "--device", "cpu", "--guard",
+    )  # fmt: skip
+    code, text, error = clas(*command)
+    assert code == 0, error
+    assert "Skipping clas_mini_nli_en: its language is the anchor" in error
+    tuned = MaskSet.load(folder).config.tuned
+    assert len(tuned["clas_mini_nli"]["hi"].measured) == 1 + 2 * 2
+    assert tuned["clas_mini_qa"]["de"].chosen.alpha == 0  # of three items, no gain can be told from 0
+    assert "alpha=tuned" in text
+    code, _, error = clas(*command)
+    assert code == 0, error
+    assert "Already finished, skipped: clas_mini_nli_hi, clas_mini_qa_de" in error
+    code, _, error = clas(*command[:8], "2,4", *command[9:])
+    assert code == 2
+    assert "holds a run with other settings" in error
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--alphas": "strong"}, "--alphas takes numbers"),
+        ({"--alphas": "0"}, "nothing to try beside 0"),
+        ({"--alphas": "1,inf"}, "finite"),
+        ({"--layers": "7-9"}, "out of range"),
+        ({"--tasks": "clas_xquad_toon"}, "There is no task clas_xquad_toon"),
+        ({"--tasks": "clas_mini_nli_en"}, "None of the tasks has anything to tune"),
+        ({"--masks": "there-are-none"}, "no masks"),
+    ],
+)
+def test_a_slip_in_tune_is_one_sentence(
+    change: dict[str, str], message: str, clas: Run, checkpoint: Path, masks: MaskSet, tmp_path: Path
+) -> None:
+    options = {
+        "--model": checkpoint,
+        "--masks": masks.save(tmp_path / "masks"),
+        "--tasks": "clas_mini_nli_hi",
+        "--out": tmp_path / "run",
+        **change,
+    }
+    code, _, error = clas("tune", *(part for option in options.items() for part in option))
+    assert code == 2
+    assert message in " ".join(error.split())
+    assert not (tmp_path / "run").exists()

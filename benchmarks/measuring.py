@@ -1,0 +1,79 @@
+"""Comparing the cost of two or three ways to do one thing, on a machine that is never quite at rest.
+
+The sides run in turn and each round gives one ratio for each pair of sides. What slows the machine down for a while slows
+neighbours alike, so the median of these ratios says more than the ratio of two medians. On a machine that others use at the
+same time, OMP_NUM_THREADS=1 helps too: threads that wait for a thread without a core add most of the noise.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+def alternate(sides: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1) -> dict[str, list[float]]:
+    """Runs the sides in turn, in reversed order every other round, and returns the seconds of every round by side."""
+    for _ in range(warmup):
+        for run in sides.values():
+            run()
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    for number in range(rounds):
+        for side in reversed(sides) if number % 2 else sides:
+            start = time.perf_counter()
+            sides[side]()
+            seconds[side].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratios(measured: Mapping[str, Sequence[float]], side: str, base: str) -> list[float]:
+    """What `side` took relative to `base`, round by round."""
+    return [one / other for one, other in zip(measured[side], measured[base], strict=True)]
+
+
+def print_table(title: str, measured: Mapping[str, Sequence[float]], pairs: Sequence[tuple[str, str]], unit: str = "s") -> None:
+    """Prints what every side took, then the ratio of each pair (side, base) over the rounds, then the environment."""
+    console = Console(width=120, highlight=False)
+    table = Table("", f"median, {unit}", "min", "max")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for side, values in measured.items():
+        table.add_row(side, *(f"{value:.4g}" for value in (statistics.median(values), min(values), max(values))))
+    console.print(title, style="bold")
+    console.print(table)
+    for side, base in pairs:
+        each = ratios(measured, side, base)
+        console.print(
+            f"{side} / {base}: median ratio {statistics.median(each):.3f} "
+            f"({min(each):.3f} to {max(each):.3f} in {len(each)} rounds)"
+        )
+    console.print(f"{environment()}\n", style="dim")
+
+
+def environment() -> str:
+    """Versions and machine, in one line."""
+    # Here, so that a benchmark which runs nothing but other processes does not need half a gigabyte for this.
+    import torch
+
+    packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("transformers", "lm_eval"))
+    return (
+        f"Python {platform.python_version()}, torch {torch.__version__} with {torch.get_num_threads()} threads, {packages}; "
+        f"{_processor()}, {os.cpu_count()} cores, {_memory_gb():.0f} GB"
+    )
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _memory_gb() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
