@@ -7,6 +7,7 @@ same time, OMP_NUM_THREADS=1 helps too: threads that wait for a thread without a
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import statistics
@@ -14,19 +15,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from random import Random
 
 from rich.console import Console
 from rich.table import Table
 
 
 def alternate(sides: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1) -> dict[str, list[float]]:
-    """Runs the sides in turn, in reversed order every other round, and returns the seconds of every round by side."""
+    """Runs the sides in turn, every round in another order, and returns the seconds of every round by side."""
     for _ in range(warmup):
         for run in sides.values():
             run()
     seconds: dict[str, list[float]] = {side: [] for side in sides}
-    for number in range(rounds):
-        for side in reversed(sides) if number % 2 else sides:
+    orders = itertools.cycle(itertools.permutations(sides))
+    for order in itertools.islice(orders, rounds):
+        for side in order:
             start = time.perf_counter()
             sides[side]()
             seconds[side].append(time.perf_counter() - start)
@@ -36,6 +39,14 @@ def alternate(sides: Mapping[str, Callable[[], object]], rounds: int, warmup: in
 def ratios(measured: Mapping[str, Sequence[float]], side: str, base: str) -> list[float]:
     """What `side` took relative to `base`, round by round."""
     return [one / other for one, other in zip(measured[side], measured[base], strict=True)]
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the median: a few rounds cannot tell a difference that is smaller."""
+    random = Random(0)
+    medians = [statistics.median(random.choices(values, k=len(values))) for _ in range(2000)]
+    cuts = statistics.quantiles(medians, n=40)
+    return cuts[0], cuts[-1]
 
 
 def print_table(title: str, measured: Mapping[str, Sequence[float]], pairs: Sequence[tuple[str, str]], unit: str = "s") -> None:
@@ -50,9 +61,10 @@ def print_table(title: str, measured: Mapping[str, Sequence[float]], pairs: Sequ
     console.print(table)
     for side, base in pairs:
         each = ratios(measured, side, base)
+        low, high = median_interval(each)
         console.print(
-            f"{side} / {base}: median ratio {statistics.median(each):.3f} "
-            f"({min(each):.3f} to {max(each):.3f} in {len(each)} rounds)"
+            f"{side} / {base}: median ratio {statistics.median(each):.3f}, 95 % interval {low:.3f} to {high:.3f} "
+            f"({len(each)} rounds of {min(each):.2f} to {max(each):.2f})"
         )
     console.print(f"{environment()}\n", style="dim")
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from lm_eval_clas.projections import text_config
 
-# Logits held at a time: 128 MiB in float32, which is 128 positions of a vocabulary of 262,144.
-_AT_ONCE = 2**25
+# Logits held at a time: 64 MiB in float32, which is 64 positions of a vocabulary of 262,144.
+_AT_ONCE = 2**24
 
 
 class HeadError(RuntimeError):
