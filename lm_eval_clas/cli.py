@@ -410,10 +410,12 @@ def _show(masks: MaskSet) -> None:
 
 def _show_tuned(tuned: Tuned) -> None:
     points = {"metric": 100.0, "loglikelihood": 1.0}
-    table = Table(title="Strength by task and language; gain over alpha 0", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(
+        title="Strength by task and language; gain over alpha 0", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
     for column in ("task", "lang", "items", "at 0", "best", "gain", "95 % interval", "p", "chosen"):
         text = column in ("task", "lang")
-        table.add_column(column, justify="left" if text else "right", no_wrap=column != "task", overflow="fold")
+        table.add_column(column, justify="left" if text else "right", no_wrap=column != "task", overflow="fold", min_width=4)
     for family, by_language in tuned.items():
         for language, one in by_language.items():
             scale = points[one.objective]
