@@ -1,0 +1,1 @@
+"""The commands of `clas`, a file for each stage of the work. Each is a thin layer over the module that does it."""

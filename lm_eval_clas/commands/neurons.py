@@ -1,0 +1,184 @@
+"""`clas profile`, `clas masks`, `clas inspect`: from parallel texts to a mask folder."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from lm_eval_clas.commands.common import app, console, load_model, messages, progress_bars, words
+from lm_eval_clas.errors import ClasError
+
+if TYPE_CHECKING:
+    from lm_eval_clas.masks import MaskSet
+
+
+class Level(str, Enum):
+    """Whether categories are counted over the data set only, or also for each input."""
+
+    dataset = "dataset"
+    instance = "instance"
+
+
+@app.command(name="profile")
+def profile_command(
+    model: Annotated[str, typer.Option(help="Hugging Face model: Hub id or local path.")],
+    corpus: Annotated[
+        str, typer.Option(help="xquad, xnli, mini, a .jsonl file, or a folder of LANGUAGE.txt or LANGUAGE.jsonl files.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the profile; finished languages in it are kept.")],
+    languages: Annotated[str | None, typer.Option(help="BCP-47 codes, e.g. en,ar,hi; default: all of the corpus.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Items to profile on; default: all of the corpus.", min=1)] = None,
+    batch_size: Annotated[int, typer.Option(help="Texts in a batch.", min=1)] = 8,
+    max_tokens: Annotated[int, typer.Option(help="Longer texts are cut at the end.", min=1)] = 2048,
+    level: Annotated[
+        Level, typer.Option(help="instance: also count categories input by input (Wang et al. 2024).")
+    ] = Level.dataset,
+    model_args: Annotated[
+        str, typer.Option(help="More arguments of the harness's hf model, e.g. dtype=bfloat16,gguf_file=model.gguf.")
+    ] = "",
+    model_name: Annotated[str | None, typer.Option(help="What to call the model in the profile; default: --model.")] = None,
+    device: Annotated[str | None, typer.Option(help="cuda, cuda:0, cpu, mps; default: the first accelerator.")] = None,
+    projection: Annotated[
+        str | None, typer.Option(help="Pattern of the down-projections' names, where they are not found by structure.")
+    ] = None,
+) -> None:
+    """Profile what every MLP neuron does in each language, on the same texts in all of them."""
+    from lm_eval_clas.corpora import ParallelInputBuilder
+    from lm_eval_clas.instances import profile_instances
+    from lm_eval_clas.logs import quiet_libraries
+    from lm_eval_clas.profiling import profile
+
+    quiet_libraries()
+    texts = ParallelInputBuilder(corpus, words(languages) or None, samples).build()
+    lm = load_model(model, model_args, device)
+    options: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens, "projection": projection}
+    with progress_bars() as progress:
+        tasks = {language: progress.add_task(language, total=len(texts.ids)) for language in texts.languages}
+        try:
+            result = profile(
+                lm.model,
+                lm.tokenizer,
+                texts,
+                name=model_name,
+                out=out,
+                report=lambda language, done, _: progress.update(tasks[language], completed=done),
+                **options,
+            )
+            if level is Level.instance:
+                task = progress.add_task("input by input", total=len(texts.ids))
+                profile_instances(
+                    lm.model, lm.tokenizer, texts, out, report=lambda done: progress.update(task, completed=done), **options
+                )
+        except KeyboardInterrupt:
+            finished = [one for one in texts.languages if (out / f"{one}.safetensors").is_file()]
+            progress.stop()
+            messages.print(f"Interrupted. Finished: {', '.join(finished) or 'none'}. The same command goes on from there.")
+            raise typer.Exit(130) from None
+    tokens = sum(sums.counts["all"] for sums in result.by_language.values())
+    console.print(
+        f"Profiled {len(texts.ids)} items in {len(result.languages)} languages, {tokens:,} tokens: {escape(str(out))}"
+    )
+    console.print(f"Next: clas masks {escape(str(out))} --out masks/NAME", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def masks(
+    profile: Annotated[Path, typer.Argument(help="Folder that clas profile wrote.")],
+    out: Annotated[Path, typer.Option(help="Mask folder to write.")],
+    statistic: Annotated[str, typer.Option(help="signed-mean, mean-abs or share-positive.")] = "signed-mean",
+    tokens: Annotated[str, typer.Option(help="all, or last: the last token of each text only.")] = "all",
+    threshold: Annotated[float, typer.Option(help="A neuron is active where its statistic is above this.")] = 0.0,
+    anchor: Annotated[str, typer.Option(help="The language that is never steered.")] = "en",
+    bridge: Annotated[str, typer.Option(help="auto, or layers like 24-29.")] = "auto",
+    exclude_last: Annotated[int, typer.Option(help="Last layers that auto leaves out.", min=0)] = 2,
+    level: Annotated[Level, typer.Option(help="instance: also report categories input by input.")] = Level.dataset,
+    keep_means: Annotated[bool, typer.Option(help="Store the means in the folder too (profile.safetensors).")] = False,
+) -> None:
+    """Turn a profile into a mask folder: categories of neurons and bridge layers."""
+    from lm_eval_clas.categories import NeuronCategorizer
+    from lm_eval_clas.instances import load_instance_shares
+    from lm_eval_clas.masks import MaskSet
+    from lm_eval_clas.profiles import Profile
+
+    loaded = Profile.load(profile)
+    if missing := [one for one in loaded.config.languages if one not in loaded.languages]:
+        raise ClasError(f"The profile '{profile}' is not finished ({', '.join(missing)} missing); run 'clas profile' again.")
+    made = MaskSet.from_profile(
+        loaded,
+        categorizer=NeuronCategorizer(statistic, tokens, threshold),  # type: ignore[arg-type]
+        anchor=anchor,
+        bridge=bridge,
+        exclude_last=exclude_last,
+        keep_means=keep_means,
+    )
+    if level is Level.instance:
+        made = made.with_instance_shares(load_instance_shares(profile, statistic, tokens, threshold))
+    made.save(out)
+    _show(made)
+    shown = escape(str(out))
+    next_step = f"lm_eval --model hf-clas --model_args pretrained=...,masks={shown}"
+    console.print(f"Wrote {shown}. Next: {next_step}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def inspect(
+    masks: Annotated[str, typer.Argument(help="Mask folder, name of a shipped one, or Hub repository.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw categories by layer to FILE.png (or .pdf, .svg).")] = None,
+) -> None:
+    """Show what is in a mask folder: model, corpus, languages, categories by layer, bridge layers and why."""
+    from lm_eval_clas.inspection import summary
+    from lm_eval_clas.masks import MaskSet
+
+    loaded = MaskSet.load(masks)
+    if plot is not None:
+        from lm_eval_clas.plots import plot_categories
+
+        plot_categories(loaded, plot)
+        messages.print(f"Wrote {escape(str(plot))}", highlight=False, soft_wrap=True)
+    if as_json:
+        sys.stdout.write(json.dumps(summary(loaded), indent=2, ensure_ascii=False) + "\n")
+    else:
+        _show(loaded)
+
+
+def _show(masks: MaskSet) -> None:
+    from lm_eval_clas.inspection import summary
+
+    info = summary(masks)
+    corpus = info["corpus"]
+    size = info["model"]["fingerprint"]
+    for label, text in [
+        ("model", f"{info['model']['name']} ({size['model_type']}, {size['layers']} layers x {size['neurons']:,} neurons)"),
+        ("corpus", f"{corpus['name']}, {corpus['samples']} samples, {sum(corpus['tokens'].values()):,} tokens"),
+        ("active", f"{info['statistic']} over {info['tokens']} tokens above {info['threshold']:g}"),
+        ("languages", f"{', '.join(info['languages'])}; anchor {info['anchor']}"),
+        ("bridge", f"{', '.join(map(str, info['bridge_layers']))} ({info['bridge_rule']})"),
+        ("steering", f"beta {info['beta']:g}, gamma {info['gamma']:g}; hash {info['hash']}"),
+    ]:
+        console.print(f"[bold]{label:10}[/bold]{escape(text)}", highlight=False)
+    names = ("dead", "specific", "partial", "all")
+    table = Table("layer", *names, title="Neurons by layer and category (* bridge layer)", title_justify="left")
+    for row in info["layers"]:
+        mark = "*" if row["bridge"] else " "
+        table.add_row(f"{row['layer']:3} {mark}", *(f"{row[name]:6,} {row[f'{name}_share']:6.1%}" for name in names))
+    console.print(table)
+    if len(info["languages"]) <= 20:
+        table = Table(title="Overlap of active neurons in the bridge layers (Jaccard)", title_justify="left")
+        for column in ("", *info["languages"]):
+            table.add_column(column, justify="right", no_wrap=True)
+        for language, overlaps in zip(info["languages"], info["overlap"], strict=True):
+            table.add_row(language, *(f".{round(value * 100):02d}" if value < 0.995 else "1" for value in overlaps))
+        console.print(table)
+    if info["instance_shares"]:
+        table = Table("layer", *names, title="Share of categories input by input (Wang et al. 2024)", title_justify="left")
+        for layer, row in enumerate(info["instance_shares"]):
+            table.add_row(f"{layer:3}", *(f"{value:6.1%}" for value in row))
+        console.print(table)
