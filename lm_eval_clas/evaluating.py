@@ -21,7 +21,7 @@ def evaluate_run(
     folder: Path,
     model_args: Mapping[str, Any],
     decides: Any,
-    tasks: Sequence[str],
+    tasks: Mapping[str, int | None],
     *,
     include_path: Sequence[str],
     options: Mapping[str, Any],
@@ -33,18 +33,18 @@ def evaluate_run(
         folder: of the run. A task that is there already, with the same inputs, is not evaluated again.
         model_args: of `hf-clas`.
         decides: all that decides the results besides task and options: the arguments with masks as a hash, for example.
-        tasks: names of single tasks.
+        tasks: names of single tasks, each with how many items to take of it (None: all).
         include_path: folders of tasks.
-        options: of `lm_eval.simple_evaluate`: limit, batch_size, num_fewshot, apply_chat_template.
+        options: of `lm_eval.simple_evaluate`: batch_size, num_fewshot, apply_chat_template.
         report: called with each task's name as it is finished, and whether it was finished before.
 
     Raises:
         ClasError: the results cannot be written.
     """
-    inputs = {"decides": decides, "options": dict(options)}
+    inputs = {task: [decides, dict(options), task, limit] for task, limit in tasks.items()}
     left = []
     for task in tasks:
-        if _finished(folder / task, {**inputs, "task": task}):
+        if _finished(folder / task, inputs[task]):
             report(task, True)
         else:
             left.append(task)
@@ -60,7 +60,7 @@ def evaluate_run(
     lm = CLASLM(**model_args, batch_size=options["batch_size"])
     try:
         for task in left:
-            results = _results(lm, task, manager, model_args, options)
+            results = _results(lm, task, manager, model_args, {**options, "limit": tasks[task]})
             samples = results.pop("samples")
             shutil.rmtree(folder / task, ignore_errors=True)
             with writing(folder / task) as temporary:
@@ -72,7 +72,7 @@ def evaluate_run(
                 # The tracker only warns where it could not write.
                 if len(list(temporary.rglob("*.json*"))) != 2:
                     raise ClasError(f"The results of {task} could not be written under '{folder}'; free it or choose another.")
-                write_text(temporary / _INPUTS, json.dumps({"inputs": hash_of({**inputs, "task": task})}) + "\n")
+                write_text(temporary / _INPUTS, json.dumps({"inputs": hash_of(inputs[task])}) + "\n")
             report(task, False)
     finally:
         del lm

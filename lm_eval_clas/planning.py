@@ -73,8 +73,10 @@ def count(stages: Stages, tokenizer: Any | None) -> list[Work]:
         works.append(_tune(stages, tokenizer))
     runs = len(recipe.evaluate.runs)
     evaluate = Work("evaluate", f"{runs} runs")
-    for task in _tasks(stages, recipe.evaluate.tasks, evaluate).values():
-        _add(evaluate, task, recipe.evaluate.limit, tokenizer, _number(recipe.evaluate.batch_size), times=runs)
+    for entry in recipe.evaluate.tasks:
+        for task in _tasks(stages, [entry], evaluate).values():
+            limit = recipe.evaluate.limit_of(entry)
+            _add(evaluate, task, limit, tokenizer, _number(recipe.evaluate.batch_size), times=runs)
     works.append(evaluate)
     if (corpus := recipe.analyse.geometry_corpus) is not None:
         analyse = Work("analyse", f"geometry of {corpus}, with and without steering")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
 from lm_eval_clas.categories import Statistic, Tokens
 from lm_eval_clas.errors import ClasError
@@ -67,12 +67,13 @@ class EvaluateStep(_Strict):
 
     Attributes:
         tasks: tasks or groups of the harness.
+        limit: items of each task: one number, or one by entry of `tasks`; None takes all.
         runs: the arguments of `hf-clas`, by the label of the run. A run without any is the model as it is; for the others,
             `masks` is given by the study.
     """
 
     tasks: list[str] = Field(min_length=1)
-    limit: int | None = Field(default=None, ge=1)
+    limit: PositiveInt | dict[str, PositiveInt] | None = None
     batch_size: int | str = 8
     num_fewshot: int | None = Field(default=None, ge=0)
     apply_chat_template: bool = False
@@ -87,6 +88,10 @@ class EvaluateStep(_Strict):
             if taken := {"pretrained", "masks"} & set(options):
                 raise ValueError(f"the study gives {', '.join(sorted(taken))} itself (run '{label}')")
         return runs
+
+    def limit_of(self, entry: str) -> int | None:
+        """Items of each task of one entry of `tasks`."""
+        return self.limit.get(entry) if isinstance(self.limit, dict) else self.limit
 
 
 class AnalyseStep(_Strict):
@@ -153,7 +158,8 @@ class StudyRecipe(_Strict):
 
     def dump(self) -> str:
         """The recipe as YAML, with every default written out."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return text
 
 
 def shipped_recipes() -> list[str]:

@@ -250,13 +250,13 @@ class Stages:
         from lm_eval_clas.fast import default_device
 
         step, commands = self.recipe.evaluate, []
-        tasks = list(self.tasks(step.tasks))
+        tasks = {task: step.limit_of(entry) for entry in step.tasks for task in self.tasks([entry])}
         results = self.folder / "results"
-        _keep_only(results, list(step.runs), tasks)
+        _keep_only(results, list(step.runs), list(tasks))
         for label, options in step.runs.items():
             own = {**options, "masks": str(self.masks_folder)} if options else {}
             model_args = {"pretrained": self.model, **simple_parse_args_string(self.recipe.model_args), **own}
-            settings: dict[str, Any] = step.model_dump(include={"limit", "batch_size", "num_fewshot", "apply_chat_template"})
+            settings: dict[str, Any] = step.model_dump(include={"batch_size", "num_fewshot", "apply_chat_template"})
             bar = self.progress.add_task(label, total=len(tasks))
 
             def report(_: str, __: bool, bar: Any = bar) -> None:
@@ -273,17 +273,25 @@ class Stages:
             )
             self.progress.remove_task(bar)
             given = {**model_args, "pretrained": self._shown_model}
-            commands.append(
-                _command(
-                    *("lm_eval", "--model", "hf-clas", "--model_args", ",".join(f"{k}={v}" for k, v in given.items())),
-                    *("--include_path", "$(clas tasks)", "--tasks", ",".join(step.tasks)),
-                    *(("--limit", step.limit) if step.limit else ()),
-                    *(("--num_fewshot", step.num_fewshot) if step.num_fewshot is not None else ()),
-                    *(("--apply_chat_template",) if step.apply_chat_template else ()),
-                    *("--batch_size", step.batch_size, "--output_path", results / label, "--log_samples"),
-                )
-            )
+            commands += [self._evaluate_command(entry, given, results / label) for entry in step.tasks]
         return commands
+
+    def _evaluate_command(self, entry: str, model_args: dict[str, Any], out: Path) -> str:
+        step = self.recipe.evaluate
+        limit = step.limit_of(entry)
+        return _command(
+            *(
+                "lm_eval",
+                "--model",
+                "hf-clas",
+                "--model_args",
+                ",".join(f"{name}={value}" for name, value in model_args.items()),
+            ),
+            *("--include_path", "$(clas tasks)", "--tasks", entry, *(("--limit", limit) if limit else ())),
+            *(("--num_fewshot", step.num_fewshot) if step.num_fewshot is not None else ()),
+            *(("--apply_chat_template",) if step.apply_chat_template else ()),
+            *("--batch_size", step.batch_size, "--output_path", out, "--log_samples"),
+        )
 
     # analyse, tables, report
 
