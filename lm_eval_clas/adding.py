@@ -36,7 +36,7 @@ class MonolingualText:
     """Plain text of one language.
 
     Attributes:
-        language: as short a BCP-47 code as there is: `quy` is a member of the macrolanguage `qu`.
+        language: a BCP-47 code, as `languages.normalize` gives it.
         path: a UTF-8 file with one text a line; empty lines do not count.
         lines: its texts.
     """

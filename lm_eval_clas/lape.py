@@ -128,6 +128,8 @@ def with_neuron_file(masks: MaskSet, path: str | Path, languages: Sequence[str])
         ClasError: the file is not such a file, does not fit the model or the languages, or has none of the masks' languages.
     """
     path = Path(path).expanduser()
+    if not path.is_file():
+        raise ClasError(f"There is no file '{path}'; --specific takes counts, lape, or a file of neurons by language.")
     codes = [normalize(language) for language in languages]
     if not codes or None in codes or len(set(codes)) < len(codes):
         given = ",".join(languages)
@@ -155,8 +157,6 @@ def read_neuron_file(path: Path, languages: int, layers: int, neurons: int) -> N
     """
     import torch
 
-    if not path.is_file():
-        raise ClasError(f"There is no file '{path}'; --specific takes counts, lape, or a file of neurons by language.")
     try:
         # Files from before PyTorch 1.6 are bare pickles, which are not opened at all.
         found = torch.load(path, map_location="cpu", weights_only=True) if zipfile.is_zipfile(path) else None
