@@ -124,10 +124,10 @@ class CLASLM(FastLM):
 
     @staticmethod
     def _require_tuned(masks: MaskSet, unseen: str, method: str) -> None:
-        if not masks.config.tuned:
-            raise ClasError("alpha=tuned needs tuned strengths, which these masks do not have; run 'clas tune' on them first.")
         if method == "int-mu":
             raise ClasError("alpha=tuned was chosen for CLAS; give method=int-mu a number, e.g. alpha=1.0, which overwrites.")
+        if not masks.config.tuned:
+            raise ClasError("alpha=tuned needs tuned strengths, which these masks do not have; run 'clas tune' on them first.")
         if unseen == "shared":
             raise ClasError("unseen=shared takes a strength that was not tuned; give alpha as a number, or drop unseen.")
 

@@ -209,7 +209,7 @@ def test_means_of_another_statistic_are_refused(profiled: Profile, statistic: An
     ("options", "message"),
     [
         ({"unseen": "shared"}, "method=int-mu leaves alone; drop unseen"),
-        ({"alpha": "tuned"}, "tuned"),
+        ({"alpha": "tuned"}, "was chosen for CLAS; give method=int-mu a number"),
         ({"masks": "gemma-3-270m"}, "which these masks do not hold; .*clas masks PROFILE --keep-means"),
     ],
 )
