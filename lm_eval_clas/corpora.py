@@ -160,7 +160,7 @@ _NAMED: dict[str, tuple[tuple[str, ...], Callable[[str], Rows]]] = {
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:
     rows = []
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         try:
             row = json.loads(line)
         except ValueError as error:
@@ -171,7 +171,12 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 text file, without the empty one at its end.
+
+    Raises:
+        ClasError: it cannot be read.
+    """
     try:
         # Not splitlines(): that also breaks at characters which occur inside texts, such as U+2028.
         return path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
@@ -190,7 +195,7 @@ def _read_path(path: Path) -> dict[str, Rows]:
         for file in files:
             if file.suffix == ".txt":
                 numbered: list[dict[str, Any]] = [
-                    {"id": f"line {number}", "text": text} for number, text in enumerate(_lines(file), start=1)
+                    {"id": f"line {number}", "text": text} for number, text in enumerate(read_lines(file), start=1)
                 ]
             else:
                 numbered = _json_lines(file)

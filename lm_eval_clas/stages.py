@@ -171,7 +171,8 @@ class Stages:
             _command(
                 *("clas", "masks", folder, "--statistic", step.statistic, "--tokens", step.tokens),
                 *("--threshold", step.threshold, "--anchor", step.anchor, "--bridge", step.bridge),
-                *("--exclude-last", step.exclude_last, "--keep-means", "--out", self.folder / "masks"),
+                *("--exclude-last", step.exclude_last, "--beta", step.beta, "--gamma", step.gamma),
+                *("--keep-means", "--out", self.folder / "masks"),
             )
         ]
 
