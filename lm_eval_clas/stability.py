@@ -98,14 +98,21 @@ def jaccard(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float | None:
 def jaccard_by_chance(a: int, b: int, total: int) -> float | None:
     """The Jaccard index that is expected of random sets of `a` and `b` out of `total` neurons; None of two empty sets.
 
-    The size of their intersection is hypergeometric, so that this is exact.
+    The size of their intersection is hypergeometric, so that this is exact. (scipy's `hypergeom.pmf` is too: it takes seconds
+    for the sizes of a layer, and there are hundreds to compare.)
     """
-    from scipy.stats import hypergeom
+    from scipy.special import gammaln
 
     if not a + b:
         return None
     both = np.arange(max(0, a + b - total), min(a, b) + 1)
-    return float(np.sum(hypergeom.pmf(both, total, a, b) * both / (a + b - both)))
+
+    def log_choose(n: int, k: NDArray[np.int64]) -> NDArray[np.float64]:
+        return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)  # type: ignore[no-any-return]
+
+    weights = log_choose(a, both) + log_choose(total - a, b - both)
+    weights = np.exp(weights - weights.max())
+    return float(np.sum(weights * both / (a + b - both)) / weights.sum())
 
 
 def kappa(a: NDArray[np.generic], b: NDArray[np.generic]) -> float | None:

@@ -1,4 +1,4 @@
-"""Representations against one text at a time; measures against loops, scikit-learn and invariances; the picture; the command."""
+"""Representations against one text at a time; measures against loops and invariances; picture and command."""
 
 from __future__ import annotations
 
@@ -134,7 +134,8 @@ def test_silhouette_is_scikit_learns_and_a_slow_references(seed: int) -> None:
             others = [math.dist(x, y) for j, y in enumerate(flat) if labels[j] == label and j != i]
             mean[label] = sum(others) / len(others)
         own = mean.pop(labels[i])
-        scores.append((min(mean.values()) - own) / max(own, *mean.values()))
+        nearest = min(mean.values())
+        scores.append((nearest - own) / max(own, nearest))
     assert silhouette(found) == pytest.approx(sum(scores) / len(scores))
 
 
@@ -255,11 +256,11 @@ def test_run_geometry_writes_all_three(
 
 
 def test_geometry_on_the_command_line(
-    clas: Run,
+    clas: Run,  # noqa: F811
     checkpoint: Path,
     tokenizer: PreTrainedTokenizerFast,
     masks: MaskSet,
-    tmp_path: Path,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     folder = masks.save(tmp_path / "masks")
     base = ("geometry", "--model", checkpoint, "--masks", folder, "--corpus", "mini", "--samples", 3, "--device", "cpu")
