@@ -23,8 +23,11 @@ def correlate(
     """Pearson's and Spearman's correlation, each with a 95 % interval and a p-value.
 
     The intervals are the percentile bootstrap's over pairs (Efron & Tibshirani 1993, chapter 13), without resamples in which
-    a correlation is not defined. The p-values are two-sided, from permuting one side (scipy's `permutation_test`): every
-    order up to 7 pairs, 9999 random ones from then on. They are not adjusted for looking at several causes.
+    a correlation is not defined. In simulations (normal data, r of 0 and 0.6, 600 data sets each), 94 to 98 % of Spearman's
+    held the true value, but of Pearson's 89 to 92 % with 6 or 11 pairs and 91 to 94 % with 15: those are somewhat narrow.
+
+    The p-values are two-sided, from permuting one side (scipy's `permutation_test`): every order up to 7 pairs, 9999 random
+    ones from 8 on. They are not adjusted for looking at several causes.
 
     Args:
         x: one number for each language.
@@ -54,7 +57,7 @@ def correlate(
             return found
     smallest = smallest_telling(len(left))
     if smallest > _TELLING:
-        found.warning = f"Few languages: of {len(left)}, only |r| of {smallest:.2f} or more can be told from 0 (at 5 %)."
+        found.warning = f"Few languages: of {len(left)}, only |r| of {smallest:.3f} or more can be told from 0 (at 5 %)."
 
     rng = np.random.default_rng(seed)
     drawn = rng.integers(len(left), size=(resamples, len(left)))

@@ -63,7 +63,7 @@ def plot_geometry(
         for axes in grid[:, column]:
             axes.set(xlim=(low[0] - room[0], high[0] + room[0]), ylim=(low[1] - room[1], high[1] + room[1]))
         grid[0, column].set_title(_place(layer, bridge, before.shape[1] - 1), loc="left", fontsize=9)
-        grid[1, column].set_xlabel(f"PC1 {shares[0]:.0%}, PC2 {shares[1]:.0%}", fontsize=8)
+        grid[1, column].set_xlabel(f"PC1 {100 * shares[0]:.0f} %, PC2 {100 * shares[1]:.0f} %", fontsize=8)
     for axes, label in zip(grid[:, 0], ("not steered", "steered"), strict=True):
         axes.set_ylabel(label, fontsize=10)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
@@ -85,13 +85,13 @@ def _principal(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArra
 
 def _draw(axes: Any, plane: NDArray[np.float64], languages: Sequence[str], anchor: str) -> None:
     """One panel from [languages, items, 2]: dots for items, and a larger one for each language's mean."""
-    items = plane.shape[1]
+    size = float(np.clip(3000 / plane[..., 0].size, 3, 14))
     for number, language in enumerate(languages):
         color, shape = _look(language, languages, anchor)
         dots = {"color": color, "marker": shape, "linewidths": 0}
-        axes.scatter(*plane[number].T, s=min(14, max(3, 300 / items)), alpha=0.35, zorder=2, **dots)
+        axes.scatter(*plane[number].T, s=size, alpha=0.35, zorder=2, **dots)
         mean = plane[number].mean(axis=0)
-        axes.scatter(*mean, s=90 if language == anchor else 42, color=color, marker=shape, edgecolors="white", linewidths=0.8,
+        axes.scatter(*mean, s=130 if language == anchor else 42, color=color, marker=shape, edgecolors="white", linewidths=0.8,
                      zorder=4 if language == anchor else 3)  # fmt: skip
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_color("#bbbbbb")

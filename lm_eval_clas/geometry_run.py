@@ -97,6 +97,6 @@ def shared_languages(texts: ParallelTexts, masks: MaskSet) -> ParallelTexts:
 def describe(geometry: Geometry) -> str:
     """How it was steered, in a few words."""
     steering = geometry.steering
-    alpha = steering["alpha"] if isinstance(steering["alpha"], dict) else f"{steering['alpha']:g}"
+    alpha = "by language" if isinstance(steering["alpha"], dict) else f"{steering['alpha']:g}"
     layers = ", ".join(map(str, geometry.bridge_layers))
     return f"{steering['method']}, alpha {alpha}, beta {steering['beta']:g}, gamma {steering['gamma']:g}, layers {layers}"

@@ -184,6 +184,10 @@ def _number(value: float | None, sign: str = "") -> str:
     return "-" if value is None else f"{value:{sign}.2f}"
 
 
+def _interval(low: float | None, high: float | None) -> str:
+    return "-" if low is None else f"{_number(low, '+')} {_number(high, '+')}"
+
+
 def _show_geometry(geometry: Geometry) -> None:
     value = {
         (one.measure, one.layer, one.language, one.steered): one.value for one in geometry.measurements if one.pooling == "mean"
@@ -195,8 +199,8 @@ def _show_geometry(geometry: Geometry) -> None:
             before, after = (value[measure, layer, language, steered] for steered in (False, True))
             return f"{before:.3f} {after - before:+.3f}"
 
-        what = "where the bridge ends" if layer != last else "the last one"
-        table = _table(f"Leaving layer {layer - 1}, {what}: not steered, and the change (mean of tokens)",
+        what = "the end of the bridge" if layer != last else "the last"
+        table = _table(f"Leaving layer {layer - 1}, {what}: unsteered, change (mean of tokens)",
                        "lang", "cosine to anchor", "retrieval", "distance to anchor")  # fmt: skip
         for language in geometry.languages:
             if language != geometry.anchor:
@@ -233,7 +237,7 @@ def _show_causes(found: Causes) -> None:
     names = list(dict.fromkeys(name for row in found.rows.values() for name in row))
     table = _table(f"{found.run} in {found.family}: gain and candidate causes", "lang", *names)
     for language, row in found.rows.items():
-        table.add_row(language, *(_number(row.get(name)) for name in names))
+        table.add_row(language, *(f"{row[name]:.3g}" if name in row else "-" for name in names))
     console.print(table)
     table = _table("Correlation with the gain, over languages, with 95 % intervals",
                    "cause", "n", "Pearson", "interval", "p", "Spearman", "interval", "p")  # fmt: skip
@@ -242,10 +246,10 @@ def _show_causes(found: Causes) -> None:
             one.cause,
             str(one.n),
             _number(one.pearson, "+"),
-            f"{_number(one.pearson_low, '+')} {_number(one.pearson_high, '+')}",
+            _interval(one.pearson_low, one.pearson_high),
             _number(one.pearson_p),
             _number(one.spearman, "+"),
-            f"{_number(one.spearman_low, '+')} {_number(one.spearman_high, '+')}",
+            _interval(one.spearman_low, one.spearman_high),
             _number(one.spearman_p),
         )
     console.print(table)
@@ -254,5 +258,5 @@ def _show_causes(found: Causes) -> None:
         if one.warning:
             by_warning.setdefault(one.warning, []).append(one.cause)
     for warning, named in by_warning.items():
-        which = "all" if len(named) == len(found.correlations) else ", ".join(named)
+        which = ", ".join(named) if len(named) <= 4 else f"{len(named)} of {len(found.correlations)} causes"
         messages.print(f"[bold]Note[/bold] ({escape(which)}): {escape(warning)}", highlight=False)
