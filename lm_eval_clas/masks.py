@@ -218,6 +218,10 @@ class MaskSet:
         rounded = [[round(float(value), 6) for value in row] for row in shares]
         return replace(self, config=self.config.model_copy(update={"instance_shares": rounded}))
 
+    def with_strengths(self, beta: float, gamma: float) -> MaskSet:
+        """The same masks with other amplification and damping."""
+        return replace(self, config=self.config.model_copy(update={"beta": beta, "gamma": gamma}))
+
     def with_tuned(self, tuned: Tuned) -> MaskSet:
         """The same masks with tuned strengths; those of other tasks and languages stay."""
         both = {family: {**self.config.tuned.get(family, {}), **tuned.get(family, {})} for family in self.config.tuned | tuned}

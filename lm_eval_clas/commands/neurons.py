@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lm_eval_clas.commands.common import app, console, load_model, messages, progress_bars, words
+from lm_eval_clas.commands.common import app, console, messages, progress_bars, words
 
 if TYPE_CHECKING:
     from lm_eval_clas.masks import MaskSet
@@ -61,6 +61,7 @@ def profile_command(
     """Profile what every MLP neuron does in each language, on the same texts in all of them."""
     from lm_eval_clas.corpora import ParallelInputBuilder
     from lm_eval_clas.instances import profile_instances
+    from lm_eval_clas.loading import load_model
     from lm_eval_clas.logs import quiet_libraries
     from lm_eval_clas.profiling import profile
 

@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from lm_eval_clas.commands.common import app, console, load_model, messages, progress_bars, words
+from lm_eval_clas.commands.common import app, console, messages, progress_bars, words
 from lm_eval_clas.errors import ClasError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def geometry(
     """Measure what steering moves: how near the languages' sentence representations are, by layer, before and after."""
     from lm_eval_clas.corpora import ParallelInputBuilder
     from lm_eval_clas.geometry_run import run_geometry, shared_languages
+    from lm_eval_clas.loading import load_model
     from lm_eval_clas.logs import quiet_libraries
     from lm_eval_clas.masks import MaskSet
     from lm_eval_clas.plots import new_figure
