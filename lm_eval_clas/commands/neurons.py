@@ -29,6 +29,13 @@ class Level(str, Enum):
     instance = "instance"
 
 
+class Half(str, Enum):
+    """Which items of the sample: every other one, from the first or from the second on."""
+
+    first = "first"
+    second = "second"
+
+
 @app.command(name="profile")
 def profile_command(
     model: Annotated[str, typer.Option(help="Hugging Face model: Hub id or local path.")],
@@ -38,6 +45,9 @@ def profile_command(
     out: Annotated[Path, typer.Option(help="Folder for the profile; finished languages in it are kept.")],
     languages: Annotated[str | None, typer.Option(help="BCP-47 codes, e.g. en,ar,hi; default: all of the corpus.")] = None,
     samples: Annotated[int | None, typer.Option(help="Items to profile on; default: all of the corpus.", min=1)] = None,
+    half: Annotated[
+        Half | None, typer.Option(help="Every other item of the sample only, for the ceiling of clas stability.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Texts in a batch.", min=1)] = 8,
     max_tokens: Annotated[int, typer.Option(help="Longer texts are cut at the end.", min=1)] = 2048,
     level: Annotated[
@@ -60,7 +70,7 @@ def profile_command(
     from lm_eval_clas.profiling import profile
 
     quiet_libraries()
-    texts = ParallelInputBuilder(corpus, words(languages) or None, samples).build()
+    texts = ParallelInputBuilder(corpus, words(languages) or None, samples, half.value if half else None).build()
     lm = load_model(model, model_args, device)
     options: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens, "projection": projection}
     with progress_bars() as progress:
@@ -144,9 +154,7 @@ def masks(
         _refuse(context, _OF_A_PROFILE, because=f"needs a profile, and '{profile}' is none; drop it")
         _finish(_add(MaskSet.load(profile), texts, model, model_args, device), out)
         return
-    loaded = Profile.load(profile)
-    if missing := [one for one in loaded.config.languages if one not in loaded.languages]:
-        raise ClasError(f"The profile '{profile}' is not finished ({', '.join(missing)} missing); run 'clas profile' again.")
+    loaded = Profile.load_finished(profile)
     made = MaskSet.from_profile(
         loaded,
         categorizer=NeuronCategorizer(statistic, tokens, threshold),  # type: ignore[arg-type]
