@@ -5,12 +5,13 @@ MkDocs runs this file as a hook. `python docs/mkdocs/reference.py commands` (or 
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # the checkout's own package, also where another one is installed
@@ -48,7 +49,8 @@ def _command(name: str, command: Any) -> Lines:
     arguments = [one for one in shown if one.param_type_name == "argument"]
     options = [one for one in shown if one.param_type_name == "option"]
     words = ["clas", name, *(_word(one) for one in arguments)]
-    words += [f"{one.opts[0]} {_metavar(one)}" for one in options if one.required]
+    types = get_type_hints(inspect.unwrap(command.callback))
+    words += [f"{one.opts[0]} {_choices(types[one.name]) or _metavar(one)}" for one in options if one.required]
     if name == "eval":
         words.append("[options of lm_eval run]")
     elif any(not one.required for one in options):
@@ -61,7 +63,7 @@ def _command(name: str, command: Any) -> Lines:
     if options:
         yield from ("", "| option | default | |", "| --- | --- | --- |")
         for one in options:
-            yield f"| {_option(one)} | {_default(one)} | {_cell(one.help)} |"
+            yield f"| {_names(one)} | {_default(one)} | {_cell(_with_choices(one.help, types.get(one.name)))} |"
 
 
 def _word(argument: Any) -> str:
@@ -70,16 +72,22 @@ def _word(argument: Any) -> str:
 
 
 def _metavar(option: Any) -> str:
-    choices = getattr(option.type, "choices", None)
-    if choices:
-        return "|".join(str(one.value if isinstance(one, Enum) else one) for one in choices)
     return str(option.metavar or option.name).upper().replace("_", "-")
 
 
-def _option(option: Any) -> str:
-    names = " ".join(f"`{name}`" for name in [*option.opts, *option.secondary_opts])
-    choices = getattr(option.type, "choices", None)
-    return names + (f" {_metavar(option)}".replace("|", r"\|") if choices else "")
+def _names(option: Any) -> str:
+    return " ".join(f"`{name}`" for name in [*option.opts, *option.secondary_opts])
+
+
+def _choices(kind: Any) -> str:
+    """The values of an option whose type is an enumeration; typer has no stable way to ask for them."""
+    kinds = [one for one in (kind, *get_args(kind)) if isinstance(one, type) and issubclass(one, Enum)]
+    return "|".join(str(member.value) for one in kinds for member in one)
+
+
+def _with_choices(text: str, kind: Any) -> str:
+    unnamed = [choice for choice in _choices(kind).split("|") if choice not in text]
+    return f"{text} One of: {', '.join(_choices(kind).split('|'))}." if unnamed and unnamed != [""] else text
 
 
 def _default(option: Any) -> str:
@@ -98,7 +106,7 @@ def options() -> Lines:
     model: Any = griffe.load("lm_eval_clas.model", search_paths=[str(ROOT)])["CLASLM"]
     sections = model.docstring.parse("google")
     described = {one.name: one.description for part in sections if part.kind.value == "parameters" for one in part.value}
-    defaults = {one.name: str(one.default) for one in model["__init__"].parameters}
+    defaults = {one.name: one.default for one in model["__init__"].parameters}  # as source text; None for none
     yield "# Options of hf-clas"
     yield ""
     yield "Made from the code when this site is built. Options go into `--model_args`, with commas between them:"
@@ -113,13 +121,14 @@ def options() -> Lines:
     yield "| option | default | |"
     yield "| --- | --- | --- |"
     for name, description in described.items():
-        default = defaults[name].strip("'\"")
-        yield f"| `{name}` | {'' if default == 'None' else f'`{default}`'} | {_cell(description)} |"
+        default = "required" if defaults[name] is None else f"`{str(defaults[name]).strip(QUOTES)}`".replace("`None`", "")
+        yield f"| `{name}` | {default} | {_cell(description)} |"
     yield ""
     yield "An empty default means: what the mask folder says, or nothing. What was in force is in the results file under"
     yield "`config.clas` (see [file formats](file-formats.md#results))."
 
 
+QUOTES = "'\""
 PAGES = {"commands": commands, "options": options}
 
 
