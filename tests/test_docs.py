@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any, get_args
 
 import pytest
+import yaml
 from typer.main import get_command
 
 import lm_eval_clas
@@ -102,7 +103,7 @@ def _commands(name: str) -> list[Any]:
 
 
 def _model_args(value: str) -> dict[str, str]:
-    return dict(part.partition("=")[::2] for part in value.split(","))
+    return dict(part.partition("=")[::2] for part in value.split(",") if not part.startswith("$"))
 
 
 @cache
@@ -130,7 +131,7 @@ def _check_arguments(arguments: dict[str, str]) -> None:
     assert set(arguments) <= _known_arguments(), f"hf-clas takes no {set(arguments) - _known_arguments()}"
     for name, values in _known_values().items():
         given = arguments.get(name, values[0])
-        assert given in values or given in ("", "$method", "SUBSTITUTED"), f"{name}={given}"
+        assert given in values or given.startswith("$"), f"{name}={given}"
 
 
 @cache
@@ -189,6 +190,13 @@ def test_python_imports_public_names(block: Block) -> None:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lm_eval_clas"):
             assert node.module == "lm_eval_clas"
             assert {alias.name for alias in node.names} <= set(lm_eval_clas.__all__)
+
+
+@pytest.mark.parametrize("block", [block for block in _blocks() if "\nevaluate:" in block.text], ids=lambda b: b.page.stem)
+def test_recipes_are_valid(block: Block) -> None:
+    from lm_eval_clas.recipe import StudyRecipe
+
+    StudyRecipe.model_validate(yaml.safe_load(block.text))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
