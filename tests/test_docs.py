@@ -131,7 +131,7 @@ def _check_arguments(arguments: dict[str, str]) -> None:
     assert set(arguments) <= _known_arguments(), f"hf-clas takes no {set(arguments) - _known_arguments()}"
     for name, values in _known_values().items():
         given = arguments.get(name, values[0])
-        assert given in values or given.startswith("$"), f"{name}={given}"
+        assert given in (*values, "") or given.startswith("$"), f"{name}={given}"
 
 
 @cache

@@ -39,9 +39,15 @@ def commands() -> Lines:
     yield "Made from the code when this site is built; `clas COMMAND --help` says the same. A mistake in a command ends it with"
     yield "one sentence and exit code 2. Commands that take long go on where they were if the same command is given again."
     command: Any = get_command(cli.app)
-    for name, one in command.commands.items():
+    stages = [module.__name__ for module in cli.COMMANDS]
+    for name, one in sorted(command.commands.items(), key=lambda item: stages.index(_function(item[1]).__module__)):
         if not one.hidden:
             yield from _command(name, one)
+
+
+def _function(command: Any) -> Any:
+    """The function behind a command, which typer has wrapped."""
+    return inspect.unwrap(command.callback)
 
 
 def _command(name: str, command: Any) -> Lines:
@@ -49,7 +55,7 @@ def _command(name: str, command: Any) -> Lines:
     arguments = [one for one in shown if one.param_type_name == "argument"]
     options = [one for one in shown if one.param_type_name == "option"]
     words = ["clas", name, *(_word(one) for one in arguments)]
-    types = get_type_hints(inspect.unwrap(command.callback))
+    types = get_type_hints(_function(command))
     words += [f"{one.opts[0]} {_choices(types[one.name]) or _metavar(one)}" for one in options if one.required]
     if name == "eval":
         words.append("[options of lm_eval run]")
@@ -67,7 +73,7 @@ def _command(name: str, command: Any) -> Lines:
 
 
 def _word(argument: Any) -> str:
-    word = str(argument.name).upper() + ("..." if argument.nargs == -1 else "")
+    word = str(argument.metavar or argument.name.upper() + ("..." if argument.nargs == -1 else ""))
     return word if argument.required else f"[{word}]"
 
 
