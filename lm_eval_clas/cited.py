@@ -28,7 +28,7 @@ def cited_rows(family: str) -> tuple[list[Row], list[str]]:
                 for model, gain in gains.items()
             ]
             note = (
-                f"What is marked 'cited' was not measured here: the average gain over the unmodified model, {metric} in points, "
+                f"What is cited was not measured here: the average gain over the unmodified model, {metric} in points, "
                 f"{languages} languages, from {_SUMMARY}; prompts and items are other ones. The abstract claims {abstract}."
             )
             return rows, [note]

@@ -99,6 +99,7 @@ def compare(
         notes.append(f"The rows are of {len({run.model for run in runs})} models; a gain is also one of the model.")
     if not higher:
         notes.append(f"Lower {name} is better: a gain below 0 is an improvement.")
+    notes += _about_left_alone(entries, languages, family, anchor)
     notes += _about_missing(entries, measured, tasks, name)
     for one in entries:
         if len(one.members) > 1:
@@ -174,6 +175,21 @@ def _about_averages(languages: Sequence[str], averaged: Sequence[str], anchor: s
     if anchor in averaged:
         return [f"Averages are over {_count(averaged)}, the anchor {anchor}, which is never steered, among them."]
     return [f"Averages are over {_count(averaged)}, without the anchor {anchor}, which is never steered."]
+
+
+def _about_left_alone(entries: Sequence[_Entry], languages: Sequence[str], family: str, anchor: str | None) -> list[str]:
+    """Languages that a method met and did not steer, other than the anchor: they pull its average gain towards 0."""
+    rows: dict[str, list[str]] = {}
+    for entry in entries:
+        for run in entry.members[:1] if not entry.members[0].unsteered else ():
+            for language, why in run.steering.get("left_alone", {}).items():
+                code, _, untuned = language.partition(" in ")  # `hi in clas_xquad`, where no strength was tuned
+                if code in languages and code != anchor and (untuned or family).startswith(family):
+                    rows.setdefault(f"{code} ({why})", []).append(f"'{entry.label}'")
+    by_rows: dict[str, list[str]] = {}
+    for language, labels in rows.items():
+        by_rows.setdefault(", ".join(labels), []).append(language)
+    return [f"Left alone by {labels}: {', '.join(found)}." for labels, found in by_rows.items()]
 
 
 def _count(languages: Sequence[str]) -> str:

@@ -51,7 +51,7 @@ def seeds_label(labels: Sequence[str]) -> str:
     if len(bare) > 1:
         bare = {re.sub(r"[\s,_-]*(seed[\s=_-]*)?\d+$", "", label) for label in labels}
     name = bare.pop() if len(bare) == 1 else ""
-    return f"{name or 'random'} ({len(labels)} seeds)"
+    return f"{name or 'random'}, {len(labels)} seeds"
 
 
 def _plain(run: Run, several_models: bool) -> str:
