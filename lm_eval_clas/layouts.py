@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,16 +17,22 @@ Orientation = Literal["rows", "columns"]
 
 @dataclass(frozen=True)
 class Style:
-    """How a format writes texts and numbers with a sign."""
+    """How a format writes texts, the lines of a heading, numbers with a sign, and what marks significance."""
 
     text: Callable[[str], str] = str
+    stacked: Callable[[list[str]], str] = " ".join
     signed: Callable[[str], str] = str
     star: str = "*"
 
 
+def _shortstack(lines: list[str]) -> str:
+    joined = r" \\ ".join(lines)
+    return joined if len(lines) == 1 else f"\\shortstack{{{joined}}}"
+
+
 PLAIN = Style()
 MARKDOWN = Style(text=markdown_text)
-LATEX = Style(text=latex_text, signed=lambda number: f"${number}$", star=r"\rlap{*}")
+LATEX = Style(text=latex_text, stacked=_shortstack, signed=lambda number: f"${number}$", star=r"\rlap{*}")
 
 
 @dataclass(frozen=True)
@@ -47,10 +54,15 @@ class Layout:
         return [one[0] if one[0] not in above[:number] else one[1] for number, one in enumerate(self.frame.columns)]
 
     @property
-    def width(self) -> int:
-        """In characters, with one space between columns."""
+    def widths(self) -> list[int]:
+        """Of each column, in characters, with headings of several lines."""
         columns = zip(*self.frame.itertuples(index=False, name=None), strict=True)
-        return sum(max(map(len, (name, *cells))) + 1 for name, cells in zip(self.headings, columns, strict=True)) - 1
+        return [max(map(len, (*broken(name), *cells))) for name, cells in zip(self.headings, columns, strict=True)]
+
+
+def broken(heading: str) -> list[str]:
+    """A heading in lines that are not much wider than numbers are."""
+    return textwrap.wrap(heading, 12, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def layout(comparison: Comparison, languages: Orientation, style: Style = PLAIN) -> Layout:
@@ -84,18 +96,21 @@ def _with_rows(comparison: Comparison, style: Style) -> Layout:
     import pandas as pd
 
     count = len(comparison.average_languages)
-    names = [*comparison.languages, f"average ({count})", "95 % interval", "gain in %", "languages that lose"]
+    names = [*comparison.languages, f"average ({count})", "95 % from", "95 % to", "gain in %", "lose"]
     headings, columns = [("", "")], [[style.text(name) for name in names]]
     for row in comparison.rows:
         cells = [row.cells.get(one) for one in comparison.languages]
+        name = style.stacked([style.text(line) for line in broken(title(row))])
         if row.average is not None:
-            headings.append((style.text(title(row)), "score"))
+            headings.append((name, "score"))
             scores = [_score(comparison, cell) for cell in cells]
-            columns.append([*scores, _number(comparison, row.average, 1), "", "", ""])
+            columns.append([*scores, _number(comparison, row.average, 1), "", "", "", ""])
         if row.gain is not None:
-            headings.append((style.text(title(row)), "gain"))
+            headings.append((name, "gain"))
             gains = [_gain(comparison, cell, style) for cell in cells]
-            columns.append([*gains, _average_gain(comparison, row, style), *_summary(comparison, row, style)])
+            bounds = ["" if bound is None else _signed(comparison, bound, style, 1) for bound in (row.low, row.high)]
+            relative = _summary(comparison, row, style)[1:]
+            columns.append([*gains, _average_gain(comparison, row, style), *bounds, *relative])
     frame = pd.DataFrame(list(map(list, zip(*columns, strict=True))), columns=pd.MultiIndex.from_tuples(headings))
     return Layout(frame, (len(comparison.languages),))
 
@@ -175,5 +190,5 @@ def _summary(comparison: Comparison, row: Row, style: Style) -> list[str]:
         percent = style.signed(f"{row.percent:+.1f}") if f"{abs(row.percent):.1f}" != "0.0" else "0.0"
     losses = ""
     if row.losses is not None:
-        losses = f"{row.losses} ({row.significant_losses}{style.star})" if row.significant_losses else str(row.losses)
+        losses = f"{row.losses} ({row.significant_losses}*)" if row.significant_losses else str(row.losses)
     return [interval, percent, losses]

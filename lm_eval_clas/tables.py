@@ -11,8 +11,8 @@ from lm_eval_clas.escaping import latex_text, markdown_text
 from lm_eval_clas.files import write_text
 from lm_eval_clas.layouts import LATEX, MARKDOWN, Layout, Orientation, caption, layout, legend
 
-# Characters of a table that fit the width of a page, in the size that we choose.
-_PAGE = 85
+# Characters of a table that fit the width of a page, in the size that we choose or only a little smaller.
+_PAGE = 110
 
 
 def markdown(comparison: Comparison, languages: Orientation | None = None) -> str:
@@ -42,13 +42,12 @@ def latex(comparison: Comparison, languages: Orientation | None = None) -> str:
         comparison: what `compare` gives.
         languages: as `columns`, shrunk to the width of the page where they are many, or as `rows`. Default: whichever fits.
     """
-    chosen = languages or ("columns" if layout(comparison, "columns").width <= _PAGE else "rows")
+    chosen = languages or ("columns" if _width(comparison, "columns") <= _PAGE else "rows")
     drawn = layout(comparison, chosen, LATEX)
     cells = drawn.frame if chosen == "rows" else drawn.frame.set_axis(drawn.headings, axis=1)
     align = "l" + "r" * (len(drawn.headings) - 1)
     body = _ruled(cells.to_latex(index=False, escape=False, column_format=align, multicolumn_format="c"), drawn)
-    if layout(comparison, chosen).width > _PAGE:
-        body = f"\\resizebox{{\\textwidth}}{{!}}{{%\n{body}}}\n"
+    body = f"\\resizebox{{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}}{{!}}{{%\n{body}}}\n"
     family, metric, rest = map(latex_text, caption(comparison))
     marks = latex_text(legend(comparison))
     marks = (" *: " if comparison.test != "none" else " ") + f"{marks}." if marks else ""
@@ -57,7 +56,7 @@ def latex(comparison: Comparison, languages: Orientation | None = None) -> str:
         "% Needs \\usepackage{booktabs} and \\usepackage{graphicx}.\n"
         "\\begin{table}\n\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}\n"
         f"\\caption{{\\texttt{{{family}}}: {metric} {rest}.{marks}}}\n\\label{{tab:{_plain(comparison.family)}}}\n"
-        f"{body}" + (f"\\par\\medskip\\raggedright\\scriptsize{notes}\n" if notes else "") + "\\end{table}\n"
+        f"\\par\\smallskip\n{body}" + (f"\\par\\medskip\\raggedright\\scriptsize{notes}\n" if notes else "") + "\\end{table}\n"
     )
 
 
@@ -118,6 +117,11 @@ def write_tables(comparison: Comparison, folder: str | Path, languages: Orientat
 def _plain(name: str) -> str:
     """A name that a file and a LaTeX label can have."""
     return "".join(char if char.isalnum() or char in "-_" else "-" for char in name)
+
+
+def _width(comparison: Comparison, languages: Orientation) -> int:
+    """In characters, with one space between columns."""
+    return sum(width + 1 for width in layout(comparison, languages).widths) - 1
 
 
 def _ruled(tabular: str, drawn: Layout) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -101,14 +100,17 @@ def table_command(
 
 
 def _show(comparison: Comparison, languages: Orientation | None) -> None:
-    """On the terminal: languages as columns if that fits, and else as rows."""
-    from lm_eval_clas.layouts import caption, legend
+    """On the terminal: languages as columns if that fits, and else as rows, of as many runs at a time as fit."""
+    from lm_eval_clas.layouts import caption, legend, title
 
-    drawn = _drawn(comparison, languages or "columns")
-    if languages is None and Measurement.get(console, console.options, drawn).minimum > console.width:
-        drawn = _drawn(comparison, "rows")
+    if languages is None:
+        languages = "columns" if _width(comparison, "columns") <= console.width else "rows"
     console.print(Text.assemble((comparison.family, "bold"), ": ", " ".join(caption(comparison)[1:])))
-    console.print(drawn)
+    for part in _panels(comparison) if languages == "rows" else [comparison]:
+        console.print(_drawn(part, languages))
+    for row in comparison.rows if languages == "rows" else ():
+        if row.kind == "cited" and row.gain is not None:
+            console.print(Text(f"{title(row)}: average gain {row.gain:+.2f}"))
     if marks := legend(comparison):
         console.print(Text(f"{'*: ' if comparison.test != 'none' else ''}{marks}", style="dim"))
     for note in comparison.notes:
@@ -116,14 +118,35 @@ def _show(comparison: Comparison, languages: Orientation | None) -> None:
     console.print()
 
 
-def _drawn(comparison: Comparison, languages: Orientation) -> Table:
+def _panels(comparison: Comparison) -> list[Comparison]:
+    """The comparison in parts that fit the screen, each with the baseline; without what is cited, which has no languages."""
+    baseline, *others = [row for row in comparison.rows if row.kind != "cited"]
+    panels = [[baseline]]
+    for row in others:
+        more = [*panels[-1], row]
+        if len(more) > 2 and _width(comparison.model_copy(update={"rows": more}), "rows") > console.width:
+            more = [baseline, row]
+            panels.append(more)
+        panels[-1] = more
+    return [comparison.model_copy(update={"rows": rows}) for rows in panels]
+
+
+def _width(comparison: Comparison, languages: Orientation) -> int:
+    """Of `_drawn`, which puts two spaces between columns and may break long labels."""
     from lm_eval_clas.layouts import layout
+
+    labels, *others = layout(comparison, languages).widths
+    return min(labels, 24) + sum(others) + 2 * len(others) + 2
+
+
+def _drawn(comparison: Comparison, languages: Orientation) -> Table:
+    from lm_eval_clas.layouts import broken, layout
 
     drawn = layout(comparison, languages)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for number, heading in enumerate(drawn.headings):
-        numeric = number > 0
-        table.add_column(Text(heading), justify="right" if numeric else "left", no_wrap=numeric and languages == "columns")
+        lines = Text("\n".join(broken(heading)))
+        table.add_column(lines, justify="right" if number else "left", no_wrap=number > 0, vertical="top")
     for number, line in enumerate(drawn.frame.itertuples(index=False, name=None)):
         if number in drawn.rules and languages == "rows":
             table.add_section()
