@@ -13,7 +13,7 @@ from lm_eval_clas.gains import Measured, Settings, baseline_row, compared_row, m
 from lm_eval_clas.labels import seeds_label
 from lm_eval_clas.pairing import require_same_items
 from lm_eval_clas.results import Run
-from lm_eval_clas.tuned import PREFERRED_METRICS
+from lm_eval_clas.tuned import PREFERRED_METRICS, task_family
 
 # Metrics that the harness gives in another unit than a share of 1, whatever their value in a run.
 _OTHER_UNITS = ("bleu", "chrf", "ter", "perplexity", "bits_per_byte", "brier_score", "likelihood")
@@ -182,7 +182,9 @@ def _about_left_alone(entries: Sequence[_Entry], languages: Sequence[str], famil
     rows: dict[str, list[str]] = {}
     for entry in entries:
         for run in entry.members[:1] if not entry.members[0].unsteered else ():
-            for language, why in run.steering.get("left_alone", {}).items():
+            strengths = run.steering.get("tuned", {}).get(task_family(family, ()), {})
+            tuned_to_0 = {language: "tuned to 0" for language, one in strengths.items() if one.get("alpha") == 0}
+            for language, why in {**tuned_to_0, **run.steering.get("left_alone", {})}.items():
                 code, _, untuned = language.partition(" in ")  # `hi in clas_xquad`, where no strength was tuned
                 if code in languages and code != anchor and (untuned or family).startswith(family):
                     rows.setdefault(f"{code} ({why})", []).append(f"'{entry.label}'")
@@ -242,7 +244,7 @@ def _entries(runs: Sequence[Run]) -> list[_Entry]:
             entries.append(entry)
     for entry in entries:
         if [one.label for one in entries].count(entry.label) > 1:
-            raise ClasError(f"Two runs are called '{entry.label}'; give each its own label (LABEL=PATH).")
+            raise ClasError(f"Several models or settings are called '{entry.label}'; give each its own label (LABEL=PATH).")
     return entries
 
 

@@ -16,12 +16,14 @@ _DETAILS = {
     "beta": "beta",
     "gamma": "gamma",
     "layers": "layers",
+    "specific": "specific by",
     "specific_scope": "specific",
     "partial_scope": "partial",
     "unseen": "unseen",
     "forced_language": "language",
     "anchor": "anchor",
     "masks_hash": "masks",
+    "means_hash": "means",
 }
 
 

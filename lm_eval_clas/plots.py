@@ -73,7 +73,7 @@ def plot_categories(masks: MaskSet, path: str | Path) -> Path:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     name = masks.config.model.name.rstrip("/").rpartition("/")[2]
-    axes.set_title(f"{name}, {len(masks.languages)} languages", loc="left", fontsize=10, pad=20)
+    axes.set_title(f"{name}, {len(masks.counted)} languages", loc="left", fontsize=10, pad=20)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside right center", frameon=False, fontsize=9)
     return save(figure, path)

@@ -17,6 +17,7 @@ from lm_eval_clas.errors import ClasError
 _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
 # Of `config.clas`, what happened in the run or is said twice: no part of how it was steered.
 _NOT_STEERING = ("version", "scoring", "masks", "languages", "left_alone", "seed")
+_BY_LANGUAGE = ("languages", "left_alone")
 # Of the model's arguments, ours: `config.clas` tells them, and tells `masks=` by content.
 _OUR_ARGUMENTS = {"masks", "alpha", "beta", "gamma", "layers", "specific_scope", "partial_scope", "method", "seed"}
 _OUR_ARGUMENTS |= {"language", "unseen", "projection", "scoring"}
@@ -96,7 +97,7 @@ class Run:
     Attributes:
         label: what tables call it; `named` if the user gave it.
         model: name or path; `source`: the harness's name of the model class, such as `hf`.
-        steering: `config.clas` of the results file; empty for other models.
+        steering: `config.clas` of the results files, the newest one's but for what is told by language; empty for other models.
         setup: what decides its scores, but for tasks, shots and seed, as a string: random controls that share it are
             seeds of one.
         tasks: by name; groups are left out.
@@ -165,11 +166,12 @@ def read_runs(paths: Iterable[str | Path]) -> list[Run]:
 
     Args:
         paths: files, folders, or `LABEL=PATH`, which gives the run's name. A label may come several times, with parts of
-            one run, or with seeds of one random control. In a folder that has a label, newer files replace older ones of
-            the same tasks even if their setup was another, as when something was tuned anew.
+            one run, with seeds of one random control, or with another setup for each family of tasks. In a folder that has
+            a label, newer files replace older ones of the same tasks even if their setup was another, as when something was
+            tuned anew.
 
     Raises:
-        ClasError: nothing is there, a file is damaged, or one label has runs of several setups.
+        ClasError: nothing is there, or a file is damaged.
     """
     from lm_eval_clas.labels import with_labels
 
@@ -182,12 +184,7 @@ def read_runs(paths: Iterable[str | Path]) -> list[Run]:
             for file in kept:
                 if file.path not in [known.path for known in groups.setdefault(file.run, [])]:
                     groups[file.run].append(file)
-    runs = with_labels([_join(group, older.get(key, [])) for key, group in groups.items()])
-    for run in runs:
-        others = {other.setup for other in runs if run.named and other.label == run.label}
-        if len(others) > 1:
-            raise ClasError(f"The label '{run.label}' holds runs of {len(others)} models or settings; give each its own label.")
-    return runs
+    return with_labels([_join(group, older.get(key, [])) for key, group in groups.items()])
 
 
 def _folders(files: Iterable[_File]) -> list[list[_File]]:
@@ -278,6 +275,11 @@ def _setup(data: dict[str, Any]) -> str:
     return json.dumps([said, arguments, config.get("gen_kwargs"), steering], sort_keys=True, default=str)
 
 
+def _together(newest_first: Sequence[_File], key: str) -> dict[str, Any]:
+    """What files that may be of a language each say by language."""
+    return {language: told for file in reversed(newest_first) for language, told in file.steering.get(key, {}).items()}
+
+
 def _join(files: Sequence[_File], older: Sequence[Path]) -> Run:
     """One run of all its files."""
     newest_first = sorted(files, key=lambda file: file.date, reverse=True)
@@ -293,7 +295,7 @@ def _join(files: Sequence[_File], older: Sequence[Path]) -> Run:
         named=newest.label is not None,
         model=str(newest.data.get("model_name") or newest.data["config"].get("model") or "model"),
         source=str(newest.data.get("model_source") or newest.data["config"].get("model") or "model"),
-        steering=newest.steering,
+        steering=newest.steering | {key: told for key in _BY_LANGUAGE if (told := _together(newest_first, key))},
         setup=newest.setup,
         tasks=dict(sorted(tasks.items())),
         files=tuple(used),

@@ -289,8 +289,26 @@ def test_what_was_tuned_anew_replaces_the_older_run_of_a_label(tmp_path: Path) -
     assert run.steering["tuned"]["xnli"]["hi"]["alpha"] == 4
     assert len(run.superseded) == 1
     write_run(tmp_path / "other", {"xnli_hi": [1.0] * 5}, STEERED)
-    with pytest.raises(ClasError, match="label 'clas' holds runs of 2"):
-        read_runs([f"clas={tmp_path}"])
+    with pytest.raises(ClasError, match="Several models or settings are called 'clas'"):
+        compare(read_runs([f"clas={tmp_path}"]), "xnli")
+
+
+def test_a_label_may_have_other_masks_for_each_family(tmp_path: Path) -> None:
+    """As a study writes it: a folder for each task, and masks that were made for its data set."""
+    for label, clas in {"hf": None, "random-0": {"seed": 0}, "random-1": {"seed": 1}}.items():
+        for family, graded in (("xnli", False), ("xquad", True)):
+            for task, values in draw(len(label), graded=graded).items():
+                language = task[-2:]
+                told = {"languages": {language: {}}, "left_alone": {language: "not in the masks"} if language == "sw" else {}}
+                steering = clas and {**STEERED, "method": "random", **clas, **told, "masks_hash": family}
+                write_run(tmp_path / label / task, {task: values}, steering, metric="f1" if graded else "acc")
+    runs = read_runs([f"{label}={tmp_path / label}" for label in ("hf", "random-0", "random-1")])
+    for family in ("xnli", "xquad"):
+        found = compare(runs, family)
+        assert [row.label for row in found.rows] == ["hf", "random, 2 seeds"]
+        assert found.rows[1].steering["masks_hash"] == family
+        assert set(found.rows[1].steering["languages"]) == {"en", "hi", "sw"}
+        assert "Left alone by 'random, 2 seeds': sw (not in the masks)." in found.notes
 
 
 def test_labels_tell_runs_apart(tmp_path: Path) -> None:
@@ -335,6 +353,10 @@ def test_what_a_method_left_alone_is_told(tmp_path: Path) -> None:
     write_run(tmp_path / "clas", draw(2), {**STEERED, "left_alone": alone})
     found = compare(read_runs([tmp_path]), "xnli")
     assert [note for note in found.notes if "Left alone" in note] == ["Left alone by 'clas alpha 1': sw (not in the masks)."]
+    tuned = {"xnli": {"hi": {"alpha": 0.0}, "sw": {"alpha": -2.0}}}
+    write_run(tmp_path / "clas", draw(2), {**STEERED, "alpha": "tuned", "tuned": tuned})
+    found = compare(read_runs([tmp_path]), "xnli")
+    assert "Left alone by 'clas alpha tuned': hi (tuned to 0)." in found.notes
 
 
 def test_bad_paths_and_baselines_are_one_sentence(tmp_path: Path) -> None:
@@ -354,5 +376,5 @@ def test_bad_paths_and_baselines_are_one_sentence(tmp_path: Path) -> None:
     write_run(tmp_path / "c", draw(1), model_name="two")
     with pytest.raises(ClasError, match="several runs are unsteered"):
         compare(read_runs([tmp_path / "b", tmp_path / "c"]), "xnli")
-    with pytest.raises(ClasError, match="label 'hf' holds runs of 2 models"):
+    with pytest.raises(ClasError, match="Several models or settings are called 'hf'"):
         compare(read_runs([f"hf={tmp_path / 'a'}", f"hf={tmp_path / 'b'}"]), "xnli")

@@ -1,0 +1,371 @@
+"""The stages of a study, in order: profile, masks, tune, evaluate, analyse, tables, report. Each calls what does the work."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lm_eval_clas import __version__
+from lm_eval_clas.categories import NeuronCategorizer
+from lm_eval_clas.errors import ClasError
+from lm_eval_clas.files import shipped
+from lm_eval_clas.masks import MaskSet
+from lm_eval_clas.profiles import Profile
+from lm_eval_clas.recipe import DEMO_MODEL, StudyRecipe
+from lm_eval_clas.study import Stage, content_hash
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from lm_eval_clas.comparison import Comparison
+    from lm_eval_clas.corpora import ParallelTexts
+
+STAGES = ("profile", "masks", "tune", "evaluate", "analyse", "tables", "report")
+
+
+@dataclass
+class Stages:
+    """The stages of one recipe in one folder.
+
+    Attributes:
+        progress: gets a bar for whatever takes long.
+    """
+
+    recipe: StudyRecipe
+    folder: Path
+    progress: Progress
+
+    def all(self) -> list[Stage]:
+        """The stages, in order; without `tune`, if the recipe tunes nothing."""
+        stages = [
+            Stage("profile", self._profile_inputs, self._profile, ["profile"]),
+            Stage("masks", self._masks_inputs, self._make_masks, ["masks"]),
+            Stage("tune", self._tune_inputs, self._tune, ["tune"]),
+            # Its results know their own inputs, one by one: a new run in the recipe does not lose the others.
+            Stage("evaluate", self._evaluate_inputs, self._evaluate, []),
+            Stage("analyse", self._analyse_inputs, self._analyse, ["analysis"]),
+            Stage("tables", self._tables_inputs, self._tables, ["tables"]),
+            Stage("report", self._report_inputs, self._report, ["report.html"]),
+        ]
+        return [stage for stage in stages if stage.name != "tune" or self._tuned_parts]
+
+    # What they share
+
+    @cached_property
+    def model(self) -> str:
+        """What transformers loads."""
+        if self.recipe.model != DEMO_MODEL:
+            return self.recipe.model
+        from lm_eval_clas.demo_model import gemma
+
+        return str(gemma())
+
+    @cached_property
+    def include_path(self) -> list[str]:
+        """Folders of tasks."""
+        return [str(shipped("tasks"))]
+
+    def texts(self, part: str, half: Literal["first", "second"] | None = None) -> ParallelTexts:
+        """The texts that neurons are measured on, or every other one of them."""
+        from lm_eval_clas.corpora import ParallelInputBuilder
+
+        step = self.recipe.profile
+        return ParallelInputBuilder(self.recipe.parts[part].corpus, step.languages, step.samples, half=half).build()
+
+    def tasks(self, names: Sequence[str]) -> dict[str, Any]:
+        """The harness's single tasks by name."""
+        from lm_eval_clas.tuning import load_tasks
+
+        return load_tasks(names, self.include_path)
+
+    def profile_folder(self, part: str) -> Path:
+        """Where a profile is."""
+        return self.folder / "profile" / part
+
+    def masks_folder(self, part: str) -> Path:
+        """The masks that runs use: with tuned strengths, where there are any."""
+        return self.folder / ("tune" if part in self._tuned_parts else "masks") / part / ("masks" * (part in self._tuned_parts))
+
+    @cached_property
+    def halves(self) -> dict[str, tuple[str, Literal["first", "second"]]]:
+        """Profiles of halves of the first part's corpus, by the name of their folder."""
+        if not self.recipe.profile.halves:
+            return {}
+        first = next(iter(self.recipe.parts))
+        return {f"{first}-first-half": (first, "first"), f"{first}-second-half": (first, "second")}
+
+    @property
+    def shown_model(self) -> str:
+        """What a command line calls the model."""
+        return "$(clas demo-model)" if self.recipe.model == DEMO_MODEL else self.recipe.model
+
+    @property
+    def model_name(self) -> str | None:
+        """What profiles and pictures call the model; None for what it is loaded by."""
+        return "gemma-3-270m" if self.recipe.model == DEMO_MODEL else None
+
+    def load(self, fast: bool = False) -> Any:
+        """The model as the harness loads it."""
+        from lm_eval_clas.loading import load_model
+
+        batch = f"batch_size={self.recipe.tune.batch_size}" if fast else ""
+        return load_model(self.model, ",".join(filter(None, [batch, self.recipe.model_args])), self.recipe.device, fast)
+
+    @property
+    def _tuned_parts(self) -> list[str]:
+        return [name for name, part in self.recipe.parts.items() if part.tune]
+
+    @property
+    def _model_identity(self) -> list[str | None]:
+        return [self.recipe.model, self.recipe.model_args, self.recipe.device, __version__]
+
+    def _masks_identity(self, folder: Path) -> Any:
+        try:
+            masks = MaskSet.load(folder)
+        except ClasError:
+            return None
+        tuned = {family: {one: t.chosen.model_dump() for one, t in by.items()} for family, by in masks.config.tuned.items()}
+        return [masks.hash, masks.means_hash, masks.config.beta, masks.config.gamma, tuned]
+
+    def _all_masks(self) -> Any:
+        found = {part: self._masks_identity(self.masks_folder(part)) for part in self.recipe.parts}
+        return found if all(found.values()) else None
+
+    # profile
+
+    def _profile_inputs(self) -> Any:
+        corpora = {name: [part.corpus, content_hash(Path(part.corpus))] for name, part in self.recipe.parts.items()}
+        return [self._model_identity, self.recipe.profile.model_dump(), corpora]
+
+    def _profile(self) -> list[str]:
+        from lm_eval_clas.profiling import profile
+
+        step, commands = self.recipe.profile, []
+        lm = self.load()
+        wanted: dict[str, tuple[str, Literal["first", "second"] | None]] = {name: (name, None) for name in self.recipe.parts}
+        for name, (part, half) in (wanted | self.halves).items():
+            texts = self.texts(part, half)
+            bars = {one: self.progress.add_task(f"{name} {one}", total=len(texts.ids)) for one in texts.languages}
+
+            def report(language: str, done: int, _: int, bars: dict[str, Any] = bars) -> None:
+                self.progress.update(bars[language], completed=done)
+
+            options: dict[str, Any] = {"batch_size": step.batch_size, "max_tokens": step.max_tokens}
+            out = self.profile_folder(name)
+            profile(lm.model, lm.tokenizer, texts, name=self.model_name, out=out, report=report, **options)
+            for bar in bars.values():
+                self.progress.remove_task(bar)
+            commands.append(
+                command(
+                    *("clas", "profile", "--model", self.shown_model, "--corpus", self.recipe.parts[part].corpus),
+                    *(("--samples", step.samples) if step.samples else ()),
+                    *(("--half", half) if half else ()),
+                    *(("--languages", ",".join(step.languages)) if step.languages else ()),
+                    *(("--model-args", self.recipe.model_args) if self.recipe.model_args else ()),
+                    *("--batch-size", step.batch_size, "--max-tokens", step.max_tokens, "--out", out),
+                )
+            )
+        return commands
+
+    # masks
+
+    def _masks_inputs(self) -> Any:
+        profiles = {part: content_hash(self.profile_folder(part)) for part in self.recipe.parts}
+        return [profiles, self.recipe.masks.model_dump(), __version__] if all(profiles.values()) else None
+
+    @property
+    def categorizer(self) -> NeuronCategorizer:
+        """When a neuron counts as active."""
+        step = self.recipe.masks
+        return NeuronCategorizer(step.statistic, step.tokens, step.threshold)
+
+    def _make_masks(self) -> list[str]:
+        step, commands = self.recipe.masks, []
+        for part in self.recipe.parts:
+            made = MaskSet.from_profile(
+                Profile.load_finished(self.profile_folder(part)),
+                categorizer=self.categorizer,
+                anchor=step.anchor,
+                bridge=step.bridge,
+                exclude_last=step.exclude_last,
+                keep_means=True,
+            )
+            made.with_strengths(step.beta, step.gamma).save(self.folder / "masks" / part)
+            commands.append(
+                command(
+                    *("clas", "masks", self.profile_folder(part), "--statistic", step.statistic, "--tokens", step.tokens),
+                    *("--threshold", step.threshold, "--anchor", step.anchor, "--bridge", step.bridge),
+                    *("--exclude-last", step.exclude_last, "--beta", step.beta, "--gamma", step.gamma),
+                    *("--keep-means", "--out", self.folder / "masks" / part),
+                )
+            )
+        return commands
+
+    # tune
+
+    def _tune_inputs(self) -> Any:
+        masks = {part: self._masks_identity(self.folder / "masks" / part) for part in self._tuned_parts}
+        tasks = {name: part.tune for name, part in self.recipe.parts.items()}
+        return [self._model_identity, masks, tasks, self.recipe.tune.model_dump()] if all(masks.values()) else None
+
+    def _tune(self) -> list[str]:
+        return [self._tune_part(part) for part in self._tuned_parts]
+
+    def _tune_part(self, part: str) -> str:
+        from lm_eval_clas.tuning import Recipe, grid, tunable
+        from lm_eval_clas.tuning_run import run_tuning
+
+        step, wanted, out = self.recipe.tune, self.recipe.parts[part].tune, self.folder / "tune" / part
+        masks = MaskSet.load(self.folder / "masks" / part)
+        found = self.tasks(wanted)
+        names, _ = tunable(found, masks)
+        if not names:
+            raise ClasError(f"The tasks to tune part '{part}' on are in none of the languages of its masks; choose others.")
+        recipe = Recipe(
+            model=self.recipe.model,
+            model_args=self.recipe.model_args,
+            masks=masks.hash,
+            tasks=tuple(names),
+            settings=grid(masks, step.alphas),
+            objective=step.objective,
+            limit=step.limit,
+        )
+        before = set(self.progress.task_ids)
+        run_tuning(
+            recipe,
+            {name: found[name] for name in names},
+            masks,
+            out,
+            out / "masks",
+            load=lambda: self.load(fast=True),
+            progress=self.progress,
+            shared=step.shared,
+            guard=step.guard,
+            seed=step.seed,
+        )
+        for bar in set(self.progress.task_ids) - before:
+            self.progress.remove_task(bar)
+        return command(
+            *("clas", "tune", "--model", self.shown_model, "--masks", self.folder / "masks" / part),
+            *("--tasks", ",".join(wanted), f"--alphas={','.join(f'{alpha:g}' for alpha in step.alphas)}"),
+            *("--objective", step.objective, *(("--limit", step.limit) if step.limit else ())),
+            *(("--model-args", self.recipe.model_args) if self.recipe.model_args else ()),
+            *(["--shared"] if step.shared else []),
+            *(["--guard"] if step.guard else []),
+            *("--batch-size", step.batch_size, "--seed", step.seed, "--out", out),
+        )
+
+    # evaluate
+
+    def _evaluate_inputs(self) -> Any:
+        masks = self._all_masks()
+        parts = {name: part.model_dump() for name, part in self.recipe.parts.items()}
+        return masks and [self._model_identity, masks, parts, self.recipe.evaluate.model_dump()]
+
+    def _evaluate(self) -> list[str]:
+        tasks = {name: list(self.tasks(part.evaluate)) for name, part in self.recipe.parts.items()}
+        runs = self.recipe.evaluate.runs
+        _keep_only(self.folder / "results", list(runs), [task for names in tasks.values() for task in names])
+        return [self._evaluate_part(label, part, tasks[part]) for label in runs for part in self.recipe.parts]
+
+    def _evaluate_part(self, label: str, part: str, tasks: list[str]) -> str:
+        from lm_eval.utils import simple_parse_args_string
+
+        from lm_eval_clas.evaluating import evaluate_run
+        from lm_eval_clas.fast import default_device
+
+        step, limit, out = self.recipe.evaluate, self.recipe.parts[part].limit, self.folder / "results" / label
+        options = step.runs[label]
+        masks = self.masks_folder(part)
+        given = {**simple_parse_args_string(self.recipe.model_args), **options, **({"masks": str(masks)} if options else {})}
+        settings = {"limit": limit, **step.model_dump(include={"batch_size", "num_fewshot", "apply_chat_template"})}
+        bar = self.progress.add_task(f"{label} {part}", total=len(tasks))
+        evaluate_run(
+            out,
+            {"pretrained": self.model, "device": self.recipe.device or default_device(), **given},
+            [self._model_identity, options, self._masks_identity(masks) if options else None],
+            tasks,
+            include_path=self.include_path,
+            options=settings,
+            report=lambda _: self.progress.advance(bar),
+        )
+        self.progress.remove_task(bar)
+        arguments = ",".join(f"{name}={value}" for name, value in {"pretrained": self.shown_model, **given}.items())
+        return command(
+            *("lm_eval", "--model", "hf-clas", "--model_args", arguments, "--include_path", "$(clas tasks)"),
+            *("--tasks", ",".join(self.recipe.parts[part].evaluate), *(("--limit", limit) if limit else ())),
+            *(("--num_fewshot", step.num_fewshot) if step.num_fewshot is not None else ()),
+            *(("--apply_chat_template",) if step.apply_chat_template else ()),
+            *("--batch_size", step.batch_size, "--output_path", out, "--log_samples"),
+        )
+
+    # analyse, tables, report
+
+    def comparisons(self) -> dict[str, Comparison]:
+        """The runs side by side, by task family."""
+        from lm_eval_clas.comparing import compare
+        from lm_eval_clas.families import families
+        from lm_eval_clas.results import read_runs
+
+        runs = read_runs(self._results)
+        return {family: compare(runs, family, baseline=self.recipe.analyse.baseline) for family in families(runs)}
+
+    @property
+    def _results(self) -> list[str]:
+        return [f"{label}={self.folder / 'results' / label}" for label in self.recipe.evaluate.runs]
+
+    def _results_inputs(self) -> Any:
+        results = content_hash(self.folder / "results")
+        return results and [results, list(self.recipe.evaluate.runs), self.recipe.analyse.model_dump(), __version__]
+
+    def _analyse_inputs(self) -> Any:
+        profiles = [content_hash(self.profile_folder(name)) for name in (*self.recipe.parts, *self.halves)]
+        masks, results = self._all_masks(), self._results_inputs()
+        return [results, masks, profiles] if results and masks and all(profiles) else None
+
+    def _analyse(self) -> list[str]:
+        from lm_eval_clas.analysing import analyse
+
+        return analyse(self)
+
+    def _tables_inputs(self) -> Any:
+        return self._results_inputs()
+
+    def _tables(self) -> list[str]:
+        from lm_eval_clas.tables import write_tables
+
+        for comparison in self.comparisons().values():
+            write_tables(comparison, self.folder / "tables")
+        baseline = self.recipe.analyse.baseline
+        return [command("clas", "table", *self._results, "--baseline", baseline, "--out", self.folder / "tables")]
+
+    def _report_inputs(self) -> Any:
+        shown = {name: content_hash(self.folder / name) for name in ("analysis", "tables")}
+        return shown["tables"] and [shown, self._all_masks(), __version__]
+
+    def _report(self) -> list[str]:
+        from lm_eval_clas.report import write_report
+
+        write_report(self.folder, self.folder / "report.html")
+        return [command("clas", "report", self.folder)]
+
+
+def _keep_only(results: Path, labels: Sequence[str], tasks: Sequence[str]) -> None:
+    """Deletes results of runs and tasks that are no longer in the recipe: tables must not show them."""
+    for run in results.iterdir() if results.is_dir() else ():
+        if run.name not in labels:
+            shutil.rmtree(run)
+            continue
+        for task in run.iterdir():
+            if task.name not in tasks:
+                shutil.rmtree(task)
+
+
+def command(*words: object) -> str:
+    """A command line to copy; what the shell must substitute stays bare."""
+    return " ".join(str(word) if "$(" in str(word) else shlex.quote(str(word)) for word in words)
