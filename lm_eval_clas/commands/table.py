@@ -41,7 +41,7 @@ def table_command(
     results: Annotated[
         list[str],
         typer.Argument(
-            metavar="RESULTS...",
+            metavar="RESULTS",
             help="Results files of lm_eval (any model), or folders, searched with all that is in them; LABEL=PATH names a row.",
             show_default=False,
         ),
