@@ -65,11 +65,6 @@ class Stages:
 
         return str(gemma())
 
-    @cached_property
-    def include_path(self) -> list[str]:
-        """Folders of tasks."""
-        return [str(shipped("tasks"))]
-
     def texts(self, part: str, half: Literal["first", "second"] | None = None) -> ParallelTexts:
         """The texts that neurons are measured on, or every other one of them."""
         from lm_eval_clas.corpora import ParallelInputBuilder
@@ -77,11 +72,11 @@ class Stages:
         step = self.recipe.profile
         return ParallelInputBuilder(self.recipe.parts[part].corpus, step.languages, step.samples, half=half).build()
 
-    def tasks(self, names: Sequence[str]) -> dict[str, Any]:
+    def tasks(self, names: Sequence[str], num_fewshot: int | None = None) -> dict[str, Any]:
         """The harness's single tasks by name."""
         from lm_eval_clas.tuning import load_tasks
 
-        return load_tasks(names, self.include_path)
+        return load_tasks(names, [str(shipped("tasks"))], num_fewshot)
 
     def profile_folder(self, part: str) -> Path:
         """Where a profile is."""
@@ -268,12 +263,12 @@ class Stages:
         return masks and [self._model_identity, masks, parts, self.recipe.evaluate.model_dump()]
 
     def _evaluate(self) -> list[str]:
-        tasks = {name: list(self.tasks(part.evaluate)) for name, part in self.recipe.parts.items()}
-        runs = self.recipe.evaluate.runs
+        step, runs = self.recipe.evaluate, self.recipe.evaluate.runs
+        tasks = {name: self.tasks(part.evaluate, step.num_fewshot) for name, part in self.recipe.parts.items()}
         _keep_only(self.folder / "results", list(runs), [task for names in tasks.values() for task in names])
         return [self._evaluate_part(label, part, tasks[part]) for label in runs for part in self.recipe.parts]
 
-    def _evaluate_part(self, label: str, part: str, tasks: list[str]) -> str:
+    def _evaluate_part(self, label: str, part: str, tasks: dict[str, Any]) -> str:
         from lm_eval.utils import simple_parse_args_string
 
         from lm_eval_clas.evaluating import evaluate_run
@@ -283,15 +278,15 @@ class Stages:
         options = step.runs[label]
         masks = self.masks_folder(part)
         given = {**simple_parse_args_string(self.recipe.model_args), **options, **({"masks": str(masks)} if options else {})}
-        settings = {"limit": limit, **step.model_dump(include={"batch_size", "num_fewshot", "apply_chat_template"})}
         bar = self.progress.add_task(f"{label} {part}", total=len(tasks))
         evaluate_run(
             out,
             {"pretrained": self.model, "device": self.recipe.device or default_device(), **given},
-            [self._model_identity, options, self._masks_identity(masks) if options else None],
+            [self._model_identity, options, self._masks_identity(masks) if options else None, step.num_fewshot],
             tasks,
-            include_path=self.include_path,
-            options=settings,
+            limit=limit,
+            batch_size=step.batch_size,
+            apply_chat_template=step.apply_chat_template,
             report=lambda _: self.progress.advance(bar),
         )
         self.progress.remove_task(bar)

@@ -29,7 +29,7 @@ from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.sweep import Sweep
 from lm_eval_clas.tuned import PREFERRED_METRICS, Setting, task_family
 
-_FEWSHOT_SEED = 1234  # the harness's default
+FEWSHOT_SEED = 1234  # the harness's default
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def load_tasks(names: Sequence[str], include_path: Sequence[str], num_fewshot: i
         own = task.get_config("num_fewshot")
         if own is None or (num_fewshot is not None and own != 0):
             task.set_config(key="num_fewshot", value=num_fewshot or 0)
-        task.set_fewshot_seed(seed=_FEWSHOT_SEED)
+        task.set_fewshot_seed(seed=FEWSHOT_SEED)
     return tasks
 
 

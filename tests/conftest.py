@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from lm_eval_clas import MaskSet, NeuronCategorizer, ParallelInputBuilder, Profile, profile
+from lm_eval_clas.cli import main
 from lm_eval_clas.corpora import ParallelTexts
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -114,3 +117,21 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTo
 def families() -> Callable[..., PreTrainedModel]:
     """The maker of small models."""
     return make_model
+
+
+@pytest.fixture
+def clas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs `clas` in this process: exit code, standard output, standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["clas", *map(str, arguments)])
+        monkeypatch.setattr(logging, "raiseExceptions", False)  # handlers of earlier runs hold a stream that is closed by now
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

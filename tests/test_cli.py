@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,28 +10,9 @@ import pytest
 import torch
 
 from lm_eval_clas import ClasError, MaskSet, Profile
-from lm_eval_clas.cli import main
 from lm_eval_clas.files import shipped, write_text, writing
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def clas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `clas` in this process: exit code, standard output, standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["clas", *map(str, arguments)])
-        monkeypatch.setattr(logging, "raiseExceptions", False)  # handlers of earlier runs hold a stream that is closed by now
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -16,27 +16,10 @@ import pytest
 from made_runs import STEERED, compare_made, draw, write_run
 from markdown_it import MarkdownIt
 
-from lm_eval_clas.cli import main
 from lm_eval_clas.comparing import compare
 from lm_eval_clas.comparison import Comparison
 from lm_eval_clas.results import read_runs
 from lm_eval_clas.tables import csv, frame, latex, markdown, write_tables
-
-
-@pytest.fixture
-def clas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs `clas` in this process: exit code, standard output, standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["clas", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture
