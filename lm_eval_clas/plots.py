@@ -54,7 +54,7 @@ def plot_categories(masks: MaskSet, path: str | Path, width: float | None = None
     Args:
         masks: the masks.
         path: of the picture.
-        width: in inches, for a narrow page, with the legend below; default: as wide as the layers need, legend at the side.
+        width: in inches, for a narrow page, without title and with the legend below; default: as the layers need.
 
     Raises:
         ClasError: matplotlib is not installed, or the file cannot be written.
@@ -78,7 +78,8 @@ def plot_categories(masks: MaskSet, path: str | Path, width: float | None = None
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     name = masks.config.model.name.rstrip("/").rpartition("/")[2]
-    axes.set_title(f"{name}, {len(masks.languages)} languages", loc="left", fontsize=10, pad=20)
+    if width is None:
+        axes.set_title(f"{name}, {len(masks.languages)} languages", loc="left", fontsize=10, pad=20)
     handles, labels = axes.get_legend_handles_labels()
     place = {"loc": "outside right center"} if width is None else {"loc": "outside lower center", "ncols": 2}
     figure.legend(handles[::-1], labels[::-1], frameon=False, fontsize=9, **place)

@@ -187,7 +187,7 @@ def causes(found: Mapping[str, Causes]) -> Section:
             for other in one.correlations
         ]
         head = ["cause", "effect", "languages", "Spearman", "p", "Pearson", "p"]
-        caption = "Correlations over languages, with 95 % intervals. None says that one thing causes the other."
+        caption = "Correlations over languages, with 95\u00a0% intervals. None says that one thing causes the other."
         if rows:
             blocks.append(Table(caption, head, rows, prose=frozenset({1})))
         names = list(dict.fromkeys(name for values in one.rows.values() for name in values))

@@ -95,7 +95,7 @@ def _odd(comparison: Comparison, code: str, sources: Sources) -> list[str]:
         notes.append(f"{'gains' if cell.gain > 0 else 'loses'} significantly.")
     better = [one.label for one in controls_of(comparison) if code in one.cells and one.cells[code].score > cell.score]
     if better:
-        notes.append(f"the control {listed(better)} scores higher than {row.label}.")
+        notes.append(f"{'the control' if len(better) == 1 else 'the controls'} {listed(better)}: higher than {row.label}.")
     tuned = sources.tuned.get(comparison.family, {}).get(code)
     if tuned is not None and row.steering.get("alpha") in (None, "tuned") and cell.gain is not None:
         if tuned.chosen.gain > 0 > cell.gain:

@@ -1,7 +1,7 @@
 """Pictures for a web page: SVG inside the page, in its colours, with a text alternative that says what is to be seen.
 
-Words stay words, so that the page's font draws them; ink, grid and background are the page's variables `--ink`, `--soft`
-and `--line`, so that one picture serves light, dark and print. All are drawn as wide as a phone.
+Words stay words, so that the page's font draws them; ink, grid and background are the page's variables `--ink`, `--soft`,
+`--line` and `--blue`, so that one picture serves light, dark and print. All are drawn as wide as a phone.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ WIDTH = 3.6  # inches, as wide as a phone
 _SVG = "http://www.w3.org/2000/svg"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 _INKS = {"#000000": "var(--ink)", "#555555": "var(--soft)", "#666666": "var(--soft)", "#e4e4e4": "var(--line)"}
+_STROKES = {"stroke: #0072b2": "stroke: var(--blue)"}  # of lines alone: bars have a second blue beside the first
 _LARGEST = (1200, 400_000)  # pixels of width, bytes
 
 
@@ -83,7 +84,7 @@ def _own(value: str, name: str) -> str:
     value = re.sub(r"url\(#", f"url(#{name}-", value)
     value = re.sub(r"(font: [^;']*)'[^;]*", r"\1system-ui, sans-serif", value)
     value = re.sub(r"-?\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), value)
-    for ink, own in _INKS.items():
+    for ink, own in (_INKS | _STROKES).items():
         value = value.replace(ink, own)
     return value
 
@@ -134,7 +135,7 @@ def plot_averages(comparison: Comparison, rows: Sequence[Row], path: Path) -> Pa
         axes.plot([row.gain], [position], "o" if row.kind == "method" else "s", color=color, markersize=6)
     axes.set_yticks(range(len(rows)), [drawable(row.label, 20) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlabel(f"average gain ({drawable(comparison.unit)}), 95 % interval", fontsize=9)
+    axes.set_xlabel(f"average gain ({drawable(comparison.unit)}), 95\u00a0% interval", fontsize=9)
     return save(figure, path)
 
 
@@ -165,6 +166,8 @@ def plot_gains(comparison: Comparison, rows: Sequence[Row], codes: Sequence[str]
 def plot_layers(geometry: Geometry, measure: Measure, pooling: Pooling, path: Path) -> Path:
     """A measure by layer, a thin line for each language, without steering and with it; the bridge is shaded."""
     figure, axes = _axes(2.5)
+    from matplotlib.ticker import MaxNLocator
+
     chosen = [one for one in geometry.measurements if (one.measure, one.pooling) == (measure, pooling)]
     codes = list(dict.fromkeys(one.language for one in chosen))
     if bridge := geometry.bridge_layers:  # what decoder layer l puts out is representation l + 1
@@ -176,6 +179,7 @@ def plot_layers(geometry: Geometry, measure: Measure, pooling: Pooling, path: Pa
             label = ("steered" if steered else "not steered") if order == 0 else None
             line = {"color": color, "linestyle": dashes, "linewidth": 1.3, "alpha": faint, "label": label}
             axes.plot([layer for layer, _ in points], [value for _, value in points], **line)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("layer of the representation (0: embeddings)", fontsize=9)
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     return save(figure, path)

@@ -61,7 +61,7 @@ def results(comparisons: Mapping[str, Comparison]) -> Section:
 
 def _averages(comparison: Comparison, rows: list[Row], stem: str) -> Picture:
     told = [f"{row.label} {signed(row.gain)} ({interval(row.low, row.high)})" for row in rows]
-    alternative = f"Average gain over {comparison.baseline} in {comparison.unit}, with 95 % intervals: {'; '.join(told)}."
+    alternative = f"Average gain over {comparison.baseline} in {comparison.unit}, with 95\u00a0% intervals: {'; '.join(told)}."
     drawn = picture(partial(plot_averages, comparison, rows), f"averages-{_id(stem)}", alternative)
     return Picture(drawn, f"Average gain over {comparison.baseline}; methods in blue, controls in orange.")
 
@@ -78,7 +78,7 @@ def _runs(comparison: Comparison) -> Table:
         ]
         for row in comparison.rows
     ]
-    head = ["run", "kind", "average", "gain", "95 % interval", "relative"]
+    head = ["run", "kind", "average", "gain", "95\u00a0% interval", "relative"]
     return Table(f"Averages on {comparison.family}, in {comparison.unit}; gains over {comparison.baseline}.", head, rows)
 
 
@@ -137,8 +137,9 @@ def controls(comparisons: Mapping[str, Comparison]) -> Section | None:
             [Cell(language(code)), *(Cell(number(_value(one, code))) for one in runs), Cell(verdict(comparison, code))]
             for code in codes
         ]
-        caption = f"Scores ({comparison.metric}), and what {row.label} beats: has the higher score, and no more than that."
-        blocks.append(Table(caption, ["language", *heads, row.label], rows, prose=frozenset({len(heads) + 1})))
+        caption = f"Scores ({comparison.metric}), and what {row.label} is above, whether by chance or not."
+        head = ["language", *heads, f"{row.label} against the others"]
+        blocks.append(Table(caption, head, rows, prose=frozenset({len(heads) + 1})))
     return Section("controls", "Alpha 0 and controls", blocks) if blocks else None
 
 

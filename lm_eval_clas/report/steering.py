@@ -61,7 +61,7 @@ def strengths(tuned: Tuned, where: Path) -> Section:
             f"{metric if objective == 'metric' else objective}{', guarded' * guarded}{', one strength for all' * shared}"
             for metric, objective, guarded, shared in kinds
         ]
-        head = ["language", "chosen alpha", "score at 0", "gain of the best", "95 % interval", "p", "items"]
+        head = ["language", "chosen alpha", "score at 0", "gain of the best", "95\u00a0% interval", "p", "items"]
         caption = f"Strengths of {family} ({listed(told)}), on tuning items; other items may gain less."
         blocks.append(Table(caption, head, rows))
     return Section("strengths", "Strength by language", blocks)
@@ -87,7 +87,7 @@ def _panels(curves: Sequence[Curve], name: str) -> Pictures:
     caption = (
         f"Gain over alpha 0 in {curves[0].unit} (upwards), over alpha (to the right), on tuning items"
         f"{f'; {cut}' if cut else ''}."
-        " Shaded: 95 % intervals. A dot marks the chosen alpha, a ring that alpha 0 was kept."
+        " Shaded: 95\u00a0% intervals. A dot marks the chosen alpha, a ring that alpha 0 was kept."
     )
     return Pictures(panels, small=True, caption=caption, legend=legend)
 
@@ -95,10 +95,11 @@ def _panels(curves: Sequence[Curve], name: str) -> Pictures:
 def _told(curve: Curve) -> str:
     scale, digits = (100, 2) if curve.unit == "points" else (1, 3)
     best = max(range(len(curve.alphas)), key=lambda position: curve.gains[position])
+    told = interval(scale * curve.low[best], scale * curve.high[best], digits)
     ends = [f"{signed(scale * curve.gains[end], digits)} at alpha {short(curve.alphas[end])}" for end in (0, -1)]
     return (
         f"{curve.task}: highest gain {signed(scale * curve.gains[best], digits)} {curve.unit} at alpha "
-        f"{short(curve.alphas[best])} (95 % interval {interval(scale * curve.low[best], scale * curve.high[best], digits)}), "
+        f"{short(curve.alphas[best])} (95\u00a0% interval {told}), "
         f"{listed(ends)}; chosen alpha {short(curve.chosen)}."
     )
 
@@ -118,19 +119,21 @@ def neurons(masks: MaskSet) -> Section:
         f"all-shared {rows[at][4].text} %"
         for at in dict.fromkeys((0, lowest, highest, len(rows) - 1))
     ]
-    name = masks.config.model.name
-    drawable_masks = replace(
-        masks,
-        config=masks.config.model_copy(update={"model": masks.config.model.model_copy(update={"name": drawable(name)})}),
-    )
     drawn = picture(
-        partial(plot_categories, drawable_masks, width=WIDTH),
+        partial(plot_categories, masks, width=WIDTH),
         "categories",
         f"Share of neurons by category and layer, bridge layers {layers(masks.bridge_layers)}; {'; '.join(told)}.",
     )
+    name = masks.config.model.name.rstrip("/").rpartition("/")[2]
     blocks: list[Block] = [
         Text(f"Bridge layers: {layers(masks.bridge_layers)} of {len(rows)} (counted from 0). Why: {masks.config.bridge_rule}."),
-        Pictures([Picture(drawn, "Neurons by the number of languages in which they are active.")]),
+        Pictures(
+            [
+                Picture(
+                    drawn, f"Neurons of {name} by the number of languages, of {len(masks.languages)}, in which they are active."
+                )
+            ]
+        ),
         Table(
             "Share of neurons by category, in per cent; score is partial-shared minus dead, what the default rule looks at.",
             ["layer", "dead", "language-specific", "partial-shared", "all-shared", "score"],

@@ -76,7 +76,7 @@ def headline(comparison: Comparison) -> str:
         return f"{row.label} {on}: the comparison gives no gain over {comparison.baseline}."
     percent = "" if row.percent is None else f" ({signed(row.percent, 1)} %)"
     gain = f"{signed(row.gain)} {comparison.unit}{percent} over {comparison.baseline} on average"
-    told = f"95 % interval {interval(row.low, row.high)}"
+    told = f"95\u00a0% interval {interval(row.low, row.high)}"
     if row.gain == 0 and (row.low, row.high) in ((0, 0), (None, None)):
         return f"{row.label} changed nothing {on}: its average is that of {comparison.baseline}."
     match distinguishable(row):
@@ -118,9 +118,10 @@ def against_controls(comparison: Comparison, all_comparisons: Sequence[Compariso
         ahead.append(row.gain > control.gain)
         place = "ahead of" if row.gain > control.gain else "level with" if row.gain == control.gain else "behind"
         told = interval(control.low, control.high)
+        by = f" by {number(abs(row.gain - control.gain))}" if row.gain != control.gain else ""
         sentences.append(
-            f"The control {control.label} ({EXPECTED.get(method_of(control), method_of(control))}) gains {signed(control.gain)}"
-            f" (95 % interval {told}): {row.label} is {place} it by {number(abs(row.gain - control.gain))}."
+            f"Control {control.label}: {signed(control.gain)} over {comparison.baseline} (95\u00a0% interval {told}); "
+            f"{row.label} is {place} it{by}."
         )
     present = {method_of(control) for control in controls}
     if missing := [name for method, name in EXPECTED.items() if method not in present]:
