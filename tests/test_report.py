@@ -153,7 +153,7 @@ def test_strengths_come_from_the_run_of_tuning_if_masks_have_none(copy: Path) ->
     "name",
     [
         *("tables/clas_xquad.json", "analysis/geometry.json", "analysis/stability.json", "analysis/causes-clas_xnli.json"),
-        *("stages/tune.json", "results/hf/results_2026-11-23T09-00-00.json", "masks/clas_config.json", "analysis/geometry.png"),
+        *("stages/tune.json", "results/hf/results_2026-11-23T09-00-00.json", "masks/clas_config.json"),
     ],
 )
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"a": "\\ud800"}', b"\xff\xfe", b"[" * 100_000])
@@ -162,6 +162,18 @@ def test_damaged_files_are_named(copy: Path, name: str, content: bytes) -> None:
     with pytest.raises(ClasError, match=re.escape(Path(name).name)):
         write_report(copy)
     assert not (copy / "report.html").exists()
+
+
+def test_a_damaged_picture_is_named(copy: Path) -> None:
+    for name in ("tables", "masks", "stages"):
+        shutil.rmtree(copy / name)
+    picture = copy / "analysis" / "geometry.png"
+    for content in (b"", b"GIF89a", picture.read_bytes()[:2000]):
+        picture.write_bytes(content)
+        with pytest.raises(ClasError, match=r"geometry\.png' is damaged"):
+            embedded(picture, "x")
+    with pytest.raises(ClasError, match=r"geometry\.png' is damaged"):
+        write_report(copy)
 
 
 def test_nothing_to_show(tmp_path: Path) -> None:

@@ -100,7 +100,12 @@ def _layers(found: Geometry, measure: Measure, pooling: Pooling, at: int) -> Pic
     alternative = f"{what} by layer; representation {at}: {', '.join(told) or 'not measured'}."
     draw = partial(plot_layers, found, measure, pooling)
     drawn = picture(draw, f"layers-{measure}-{pooling}", alternative[0].upper() + alternative[1:])
-    return Picture(drawn, f"{what[0].upper()}{what[1:]}; a line for each language." if measure != "silhouette" else what)
+    return Picture(
+        drawn,
+        f"{what[0].upper()}{what[1:]}; a line for each language."
+        if measure != "silhouette"
+        else f"{what[0].upper()}{what[1:]}.",
+    )
 
 
 def _described(path: Path, found: Geometry | None) -> tuple[str, str]:
@@ -176,8 +181,7 @@ def causes(found: Mapping[str, Causes]) -> Section:
             blocks.append(Points(warnings))
         rows = [
             [
-                Cell(other.cause),
-                Cell(other.effect),
+                Cell(other.cause, f"with {other.effect}"),
                 Cell(str(other.n)),
                 Cell(signed(other.spearman), interval(other.spearman_low, other.spearman_high)),
                 Cell(probability(other.spearman_p)),
@@ -186,10 +190,10 @@ def causes(found: Mapping[str, Causes]) -> Section:
             ]
             for other in one.correlations
         ]
-        head = ["cause", "effect", "languages", "Spearman", "p", "Pearson", "p"]
+        head = ["cause", "languages", "Spearman", "p", "Pearson", "p"]
         caption = "Correlations over languages, with 95\u00a0% intervals. None says that one thing causes the other."
         if rows:
-            blocks.append(Table(caption, head, rows, prose=frozenset({1})))
+            blocks.append(Table(caption, head, rows))
         names = list(dict.fromkeys(name for values in one.rows.values() for name in values))
         rows = [
             [Cell(language(code)), *(Cell(number(values.get(name), 3)) for name in names)] for code, values in one.rows.items()

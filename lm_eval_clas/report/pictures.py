@@ -135,7 +135,7 @@ def plot_averages(comparison: Comparison, rows: Sequence[Row], path: Path) -> Pa
         axes.plot([row.gain], [position], "o" if row.kind == "method" else "s", color=color, markersize=6)
     axes.set_yticks(range(len(rows)), [drawable(row.label, 20) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlabel(f"average gain ({drawable(comparison.unit)}), 95\u00a0% interval", fontsize=9)
+    figure.supxlabel(f"average gain ({drawable(comparison.unit)}), 95\u00a0% interval", fontsize=9)
     return save(figure, path)
 
 
@@ -158,8 +158,10 @@ def plot_gains(comparison: Comparison, rows: Sequence[Row], codes: Sequence[str]
         )
     axes.set_yticks(range(len(codes)), [drawable(language(code), 22) for code in codes])
     axes.set_ylim(len(codes) - 0.4, -0.6)
-    axes.set_xlabel(f"gain over {drawable(comparison.baseline, 16)} ({drawable(comparison.unit, 10)})", fontsize=9)
-    figure.legend(loc="outside upper center", ncols=min(3, len(rows)), frameon=False, fontsize=8)
+    figure.supxlabel(f"gain over {drawable(comparison.baseline, 16)} ({drawable(comparison.unit, 10)})", fontsize=9)
+    widest = 0.45 + 0.07 * max(len(drawable(row.label, 16)) for row in rows)  # inches, of an entry of the legend
+    fitting = max(1, min(len(rows), int(WIDTH / widest)))
+    figure.legend(loc="outside upper center", ncols=fitting, frameon=False, fontsize=8)
     return save(figure, path)
 
 

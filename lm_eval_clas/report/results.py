@@ -99,7 +99,7 @@ def _score(cell: Score | None) -> Cell:
         return Cell(NONE)
     if cell.gain is None:
         return Cell(number(cell.score))
-    return Cell(number(cell.score), signed(cell.gain) + (" *" if significant(cell) else ""), tone(cell))
+    return Cell(number(cell.score), signed(cell.gain) + ("\u00a0*" if significant(cell) else ""), tone(cell))
 
 
 def tone(cell: Score | None) -> Tone:

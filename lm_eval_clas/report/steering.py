@@ -125,15 +125,10 @@ def neurons(masks: MaskSet) -> Section:
         f"Share of neurons by category and layer, bridge layers {layers(masks.bridge_layers)}; {'; '.join(told)}.",
     )
     name = masks.config.model.name.rstrip("/").rpartition("/")[2]
+    caption = f"Neurons of {name} by the number of languages, of {len(masks.languages)}, in which they are active."
     blocks: list[Block] = [
         Text(f"Bridge layers: {layers(masks.bridge_layers)} of {len(rows)} (counted from 0). Why: {masks.config.bridge_rule}."),
-        Pictures(
-            [
-                Picture(
-                    drawn, f"Neurons of {name} by the number of languages, of {len(masks.languages)}, in which they are active."
-                )
-            ]
-        ),
+        Pictures([Picture(drawn, caption)]),
         Table(
             "Share of neurons by category, in per cent; score is partial-shared minus dead, what the default rule looks at.",
             ["layer", "dead", "language-specific", "partial-shared", "all-shared", "score"],
