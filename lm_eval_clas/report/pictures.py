@@ -89,6 +89,11 @@ def _own(value: str, name: str) -> str:
     return value
 
 
+def in_the_page(color: str) -> str:
+    """The colour of a line as the page draws it."""
+    return _STROKES.get(f"stroke: {color}", color).removeprefix("stroke: ")
+
+
 def embedded(path: Path, alternative: str) -> Markup:
     """A PNG as an `img` that needs no file, made smaller if it is large.
 

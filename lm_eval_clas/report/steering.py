@@ -13,7 +13,7 @@ from lm_eval_clas.errors import ClasError
 from lm_eval_clas.inspection import summary
 from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.plots import plot_categories
-from lm_eval_clas.report.pictures import WIDTH, inline, picture, web_style
+from lm_eval_clas.report.pictures import WIDTH, in_the_page, inline, picture, web_style
 from lm_eval_clas.report.view import Block, Cell, Legend, Picture, Pictures, Section, Table, Text
 from lm_eval_clas.report.words import (
     NONE,
@@ -80,7 +80,7 @@ def _panels(curves: Sequence[Curve], name: str) -> Pictures:
             told = " ".join(_told(curve) for curve in curves if curve.language == code)
             panels.append(Picture(inline(path.read_text(encoding="utf-8"), f"{name}-{number_}", f"{language(code)}: {told}")))
     legend = [
-        Legend(task, COLORS[order % len(COLORS)], _DASHES[DASHES[order // len(COLORS) % len(DASHES)]])
+        Legend(task, in_the_page(COLORS[order % len(COLORS)]), _DASHES[DASHES[order // len(COLORS) % len(DASHES)]])
         for order, task in enumerate(tasks)
     ]
     cut = cut_off(curves)
