@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jinja2
 import yaml
@@ -20,6 +20,8 @@ XNLI_LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "t
 XQUAD_LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh")
 MINI_LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ro", "ru", "sw", "th", "tr", "ur", "vi", "zh")
 
+Half = Literal["first", "second"]
+
 Rows = dict[str, str]  # text by id, of one language, in the corpus's order
 
 
@@ -28,7 +30,7 @@ class ParallelTexts:
     """The same items in every language.
 
     Attributes:
-        name: of the corpus: `xquad`, `xnli`, `mini`, or the last part of a path.
+        name: of the corpus: `xquad`, `xnli`, `mini`, or the last part of a path; and which half it is, if it is one.
         ids: of the items, in order.
         texts: by language, one text per id, in the order of `ids`.
     """
@@ -59,11 +61,13 @@ class ParallelInputBuilder:
             by id).
         languages: BCP-47 codes; None takes all that the corpus has.
         samples: how many items, the first ones in the order of the first language; None takes all.
+        half: of the sample: items 1, 3, 5, ... are the `first`, items 2, 4, 6, ... the `second`; None takes both.
     """
 
     corpus: str
     languages: Sequence[str] | None = None
     samples: int | None = None
+    half: Half | None = None
 
     def build(self) -> ParallelTexts:
         """Reads, checks and samples.
@@ -85,6 +89,10 @@ class ParallelInputBuilder:
             if not 0 < self.samples <= len(ids):
                 raise ClasError(f"--samples {self.samples} is out of range: corpus '{name}' has {len(ids)} items.")
             ids = ids[: self.samples]
+        if self.half is not None:
+            if self.half not in get_args(Half) or len(ids) < 2:
+                raise ClasError(f"--half is first or second, of two items at least; not '{self.half}' of {len(ids)}.")
+            name, ids = f"{name}, {self.half} half", ids[self.half == "second" :: 2]
         return ParallelTexts(name, tuple(ids), {language: tuple(rows[language][i] for i in ids) for language in rows})
 
     def _choose(self, known: tuple[str, ...]) -> tuple[str, ...]:
@@ -160,7 +168,7 @@ _NAMED: dict[str, tuple[tuple[str, ...], Callable[[str], Rows]]] = {
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:
     rows = []
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         try:
             row = json.loads(line)
         except ValueError as error:
@@ -171,7 +179,12 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 text file, without the empty one at its end.
+
+    Raises:
+        ClasError: it cannot be read.
+    """
     try:
         # Not splitlines(): that also breaks at characters which occur inside texts, such as U+2028.
         return path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
@@ -190,7 +203,7 @@ def _read_path(path: Path) -> dict[str, Rows]:
         for file in files:
             if file.suffix == ".txt":
                 numbered: list[dict[str, Any]] = [
-                    {"id": f"line {number}", "text": text} for number, text in enumerate(_lines(file), start=1)
+                    {"id": f"line {number}", "text": text} for number, text in enumerate(read_lines(file), start=1)
                 ]
             else:
                 numbered = _json_lines(file)

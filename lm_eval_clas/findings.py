@@ -40,7 +40,9 @@ class Correlation(_Strict):
 
     Attributes:
         cause: what is compared with `effect`, in words that a table can print.
-        n: how many languages; `warning` says so where they are too few to tell anything.
+        n: how many languages.
+        pearson_p, spearman_p: two-sided, from permutations; not adjusted for looking at several causes.
+        warning: what a reader must know: that so few languages tell little, or why there are no numbers.
     """
 
     cause: str

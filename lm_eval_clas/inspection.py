@@ -28,6 +28,7 @@ def summary(masks: MaskSet) -> dict[str, Any]:
     share = shares(masks.categories)
     count = counts(masks.categories)
     config = masks.config
+    bridge = list(masks.bridge_layers)
     return {
         "model": config.model.model_dump(),
         "corpus": config.corpus.model_dump(),
@@ -52,9 +53,10 @@ def summary(masks: MaskSet) -> dict[str, Any]:
             }
             for layer in range(len(share))
         ],
-        "active_in_bridge": {
-            language: int(masks.active_in(language)[list(masks.bridge_layers)].sum()) for language in masks.languages
-        },
+        "active_in_bridge": {one: int(masks.active_in(one)[bridge].sum()) for one in masks.languages},
+        "specific": config.specific.model_dump(),
+        "specific_in_bridge": {one: int(masks.specific_in(one)[bridge].sum()) for one in masks.languages},
+        "added": {language: text.model_dump() for language, text in config.added.items()},
         "overlap": [[round(float(value), 4) for value in row] for row in overlap(masks)],
         "instance_shares": config.instance_shares,
         "date": config.date,

@@ -1,108 +1,48 @@
 """`MaskSet`: which neurons are active in which languages, and where to steer them; the folder format, read and written.
 
 clas_config.json     what the masks are: model, languages, corpus, rule, bridge layers, strengths (readable, checked)
-masks.safetensors    `active`: uint8, bits packed along neurons, [languages, layers, ceil(neurons / 8)]
+masks.safetensors    `active`: uint8, bits packed along neurons, [languages, layers, ceil(neurons / 8)]; `specific` alike,
+                     where each language's specific neurons do not come from counting languages
 profile.safetensors  optional: `means`, float32 [languages, layers, neurons], and `counts`, int64 [languages]
 """
 
 from __future__ import annotations
 
-import datetime
 import difflib
 import hashlib
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from lm_eval_clas import __version__
 from lm_eval_clas.bridge import select_bridge_layers
-from lm_eval_clas.categories import NeuronCategorizer, Statistic, Tokens, categorize
+from lm_eval_clas.categories import DEAD, PARTIAL, SPECIFIC, NeuronCategorizer, categorize
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import sha256, shipped, write_text, writing
-from lm_eval_clas.fingerprint import ModelFingerprint
-from lm_eval_clas.tuned import Tuned
+from lm_eval_clas.mask_config import (
+    CONFIG_FILE,
+    REMEDY,
+    CorpusSource,
+    MaskConfig,
+    ModelSource,
+    SpecificSource,
+    read_config,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lm_eval_clas.profiles import Profile
+    from lm_eval_clas.tuned import Tuned
 
-FORMAT_VERSION = 1
-CONFIG_FILE = "clas_config.json"
 MASKS_FILE = "masks.safetensors"
 PROFILE_FILE = "profile.safetensors"
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
-
-
-class ModelSource(_Strict):
-    """The model that was profiled."""
-
-    name: str
-    revision: str | None = None
-    fingerprint: ModelFingerprint
-
-
-class CorpusSource(_Strict):
-    """The texts it was profiled on. Samples and tokens are counted by language."""
-
-    name: str
-    sha256: str
-    samples: int
-    tokens: dict[str, int]
-
-
-class MaskConfig(_Strict):
-    """The contents of `clas_config.json`."""
-
-    format_version: int = FORMAT_VERSION
-    model: ModelSource
-    languages: list[str] = Field(min_length=2)
-    anchor: str
-    site: Literal["mlp"] = "mlp"
-    projection: str | None = None
-    statistic: Statistic = "signed-mean"
-    tokens: Tokens = "all"
-    threshold: float = 0.0
-    corpus: CorpusSource
-    bridge_layers: list[int] = Field(min_length=1)
-    bridge_rule: str
-    beta: float = Field(default=0.4, allow_inf_nan=False)
-    gamma: float = Field(default=0.2, allow_inf_nan=False)
-    instance_shares: list[list[float]] | None = None
-    tuned: Tuned = Field(default_factory=dict)
-    files: dict[str, str] = Field(default_factory=dict)
-    package_version: str = __version__
-    date: str = Field(default_factory=lambda: datetime.date.today().isoformat())
-
-    @model_validator(mode="after")
-    def _consistent(self) -> MaskConfig:
-        if len(set(self.languages)) != len(self.languages):
-            raise ValueError("a language is listed twice")
-        if self.anchor not in self.languages:
-            raise ValueError(f"the anchor '{self.anchor}' is not one of its languages")
-        layers = self.model.fingerprint.layers
-        if (
-            sorted(set(self.bridge_layers)) != self.bridge_layers
-            or not 0 <= min(self.bridge_layers) <= max(self.bridge_layers) < layers
-        ):
-            raise ValueError(f"bridge layers {self.bridge_layers} are not ascending layers of 0-{layers - 1}")
-        for by_language in self.tuned.values():
-            if unknown := set(by_language) - set(self.languages):
-                raise ValueError(f"strengths are tuned for languages it does not have: {', '.join(sorted(unknown))}")
-            if any(not 0 <= layer < layers for tuned in by_language.values() for layer in tuned.chosen.layers):
-                raise ValueError(f"a tuned strength names layers outside 0-{layers - 1}")
-        return self
 
 
 @dataclass(frozen=True)
@@ -113,11 +53,14 @@ class MaskSet:
         config: the contents of `clas_config.json`.
         active: bool [languages, layers, neurons], in the order of `languages`.
         means: float32 [languages, layers, neurons], the statistic the masks came from, where it was kept.
+        owned: bool [languages, layers, neurons], each language's specific neurons, where another source than counts of
+            languages says so (`config.specific`); None where counts do.
     """
 
     config: MaskConfig
     active: NDArray[np.bool_]
     means: NDArray[np.float32] | None = None
+    owned: NDArray[np.bool_] | None = None
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -134,17 +77,60 @@ class MaskSet:
         """Zero-based, ascending."""
         return tuple(self.config.bridge_layers)
 
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The languages that categories are counted over: those of the parallel texts, without added ones."""
+        return tuple(language for language in self.languages if language not in self.config.added)
+
     @cached_property
     def categories(self) -> NDArray[np.uint8]:
-        """uint8 [layers, neurons]: 0 dead, 1 language-specific, 2 partial-shared, 3 all-shared."""
-        return categorize(self.active)
+        """uint8 [layers, neurons]: 0 dead, 1 language-specific, 2 partial-shared, 3 all-shared, over `counted`."""
+        return categorize(self._of_counted(self.active))
+
+    @cached_property
+    def specific(self) -> NDArray[np.bool_]:
+        """bool [layers, neurons]: neurons specific to any of the counted languages."""
+        if self.owned is None:
+            return np.equal(self.categories, SPECIFIC)
+        some: NDArray[np.bool_] = np.logical_or.reduce(self._of_counted(self.owned))
+        return some
+
+    @cached_property
+    def partial(self) -> NDArray[np.bool_]:
+        """bool [layers, neurons]: partial-shared neurons. One that another source calls specific is specific only."""
+        return np.equal(self.categories, PARTIAL) & ~self.specific
+
+    def specific_in(self, language: str) -> NDArray[np.bool_]:
+        """bool [layers, neurons]: the language's own specific neurons.
+
+        By counts, those that are active in it and in no other counted language. For an added language that is: active in
+        it and dead in all counted ones, so that adding one changes nothing for the others.
+        """
+        if self.owned is not None:
+            own: NDArray[np.bool_] = self.owned[self.index(language)]
+            return own
+        category = DEAD if language in self.config.added else SPECIFIC
+        return self.active_in(language) & np.equal(self.categories, category)
 
     @cached_property
     def hash(self) -> str:
-        """16 hex digits over what decides the steering: active neurons, languages, anchor, bridge layers."""
+        """16 hex digits over what decides the steering: active and specific neurons, languages, anchor, bridge layers."""
         decides = [self.config.languages, self.anchor, self.config.bridge_layers, list(self.active.shape)]
         content = json.dumps(decides).encode() + np.packbits(self.active, axis=-1).tobytes()
+        # What came later than the first folders enters only where it is used, so that their hashes hold.
+        if self.owned is not None:
+            content += b"specific" + np.packbits(self.owned, axis=-1).tobytes()
+        if self.config.added:
+            content += b"added" + json.dumps(sorted(self.config.added)).encode()
         return hashlib.sha256(content).hexdigest()[:16]
+
+    @cached_property
+    def means_hash(self) -> str | None:
+        """16 hex digits over the means, which decide `method=int-mu`; None where they were not kept."""
+        return None if self.means is None else hashlib.sha256(self.means.tobytes()).hexdigest()[:16]
+
+    def _of_counted(self, by_language: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return by_language[[self.index(one) for one in self.counted]] if self.config.added else by_language
 
     def index(self, language: str) -> int:
         """The position of a language.
@@ -206,6 +192,7 @@ class MaskSet:
                 sha256=source.corpus_sha256,
                 samples=source.samples,
                 tokens={one: profile.by_language[one].counts[categorizer.tokens] for one in profile.languages},
+                max_tokens=source.max_tokens,
             ),
             bridge_layers=list(choice.layers),
             bridge_rule=choice.why,
@@ -218,6 +205,14 @@ class MaskSet:
         rounded = [[round(float(value), 6) for value in row] for row in shares]
         return replace(self, config=self.config.model_copy(update={"instance_shares": rounded}))
 
+    def with_strengths(self, beta: float, gamma: float) -> MaskSet:
+        """The same masks with other amplification and damping."""
+        return replace(self, config=self.config.model_copy(update={"beta": beta, "gamma": gamma}))
+
+    def with_specific(self, owned: NDArray[np.bool_], source: SpecificSource) -> MaskSet:
+        """The same masks with specific neurons of another source, bool [languages, layers, neurons]."""
+        return replace(self, owned=owned, config=self.config.model_copy(update={"specific": source}))
+
     def with_tuned(self, tuned: Tuned) -> MaskSet:
         """The same masks with tuned strengths; those of other tasks and languages stay."""
         both = {family: {**self.config.tuned.get(family, {}), **tuned.get(family, {})} for family in self.config.tuned | tuned}
@@ -227,8 +222,11 @@ class MaskSet:
         """Writes the folder, each file whole or not at all; the configuration last, since it vouches for the others."""
         folder = Path(folder)
         tensors: dict[str, dict[str, NDArray[Any]]] = {MASKS_FILE: {"active": np.packbits(self.active, axis=-1)}}
+        if self.owned is not None:
+            tensors[MASKS_FILE]["specific"] = np.packbits(self.owned, axis=-1)
         if self.means is not None:
-            counts = [self.config.corpus.tokens.get(language, 0) for language in self.languages]
+            tokens = self.config.corpus.tokens | {one: text.tokens for one, text in self.config.added.items()}
+            counts = [tokens.get(language, 0) for language in self.languages]
             tensors[PROFILE_FILE] = {"means": self.means, "counts": np.array(counts, dtype=np.int64)}
         files = {}
         for name, content in tensors.items():
@@ -249,16 +247,18 @@ class MaskSet:
             ClasError: there is no such folder, or it is damaged, changed by hand, or of a newer format.
         """
         folder = _locate(source)
-        config = _read_config(folder)
+        config = read_config(folder)
         fingerprint = config.model.fingerprint
         shape = (len(config.languages), fingerprint.layers, fingerprint.neurons)
-        packed = _read_tensors(folder, MASKS_FILE, config, {"active": ("uint8", (*shape[:2], -(-shape[2] // 8)))})["active"]
-        active = np.unpackbits(packed, axis=-1, count=shape[2]).astype(bool)
+        names = ["active"] if config.specific.source == "counts" else ["active", "specific"]
+        bits = ("uint8", (*shape[:2], -(-shape[2] // 8)))
+        packed = _read_tensors(folder, MASKS_FILE, config, dict.fromkeys(names, bits))
+        masks = {name: np.unpackbits(packed[name], axis=-1, count=shape[2]).astype(bool) for name in names}
         means = None
         if PROFILE_FILE in config.files:
             expected = {"means": ("float32", shape), "counts": ("int64", shape[:1])}
             means = _read_tensors(folder, PROFILE_FILE, config, expected)["means"]
-        return cls(config, active, means)
+        return cls(config, masks["active"], means, masks.get("specific"))
 
 
 def _locate(source: str | Path) -> Path:
@@ -301,43 +301,19 @@ def _from_hub(repository: str, known: list[str]) -> Path:
     ) from cause
 
 
-def _read_config(folder: Path) -> MaskConfig:
-    path = folder / CONFIG_FILE
-    remedy = "make the folder again with 'clas masks', or fetch it again."
-    try:
-        content = json.loads(path.read_bytes())
-        version = content["format_version"]
-    except FileNotFoundError as error:
-        raise ClasError(f"'{folder}' is not a mask folder: it has no {CONFIG_FILE}; {remedy}") from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ClasError(f"'{path}' cannot be read as a mask configuration ({type(error).__name__}); {remedy}") from error
-    if version != FORMAT_VERSION:
-        raise ClasError(
-            f"'{path}' has format version {version!r:.40}, this lm-eval-clas {__version__} reads {FORMAT_VERSION}; install a "
-            "version that reads it, or make the masks again."
-        )
-    try:
-        return MaskConfig.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ClasError(f"'{path}' is damaged: {where + ': ' if where else ''}{first['msg']}; {remedy}") from error
-
-
 def _read_tensors(
     folder: Path, name: str, config: MaskConfig, expected: dict[str, tuple[str, tuple[int, ...]]]
 ) -> dict[str, NDArray[Any]]:
     path = folder / name
-    remedy = "make the folder again with 'clas masks', or fetch it again."
     try:
         if sha256(path) != config.files.get(name):
-            raise ClasError(f"'{path}' is damaged or was changed: its SHA-256 is not the one in {CONFIG_FILE}; {remedy}")
+            raise ClasError(f"'{path}' is damaged or was changed: its SHA-256 is not the one in {CONFIG_FILE}; {REMEDY}")
         tensors = load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
         if isinstance(error, ClasError):
             raise
-        raise ClasError(f"'{path}' cannot be read ({error}); {remedy}") from error
+        raise ClasError(f"'{path}' cannot be read ({error}); {REMEDY}") from error
     for key, (dtype, shape) in expected.items():
         if key not in tensors or tensors[key].dtype != dtype or tensors[key].shape != shape:
-            raise ClasError(f"'{path}' must hold '{key}' as {dtype} {list(shape)}, and does not; {remedy}")
+            raise ClasError(f"'{path}' must hold '{key}' as {dtype} {list(shape)}, and does not; {REMEDY}")
     return tensors

@@ -13,6 +13,7 @@ from lm_eval.api.instance import Instance
 from tqdm import tqdm
 
 from lm_eval_clas import __version__
+from lm_eval_clas.effects import steering_factors
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.fast import FastLM, logger
 from lm_eval_clas.languages import UNDETERMINED, LanguageRouter, normalize
@@ -35,12 +36,14 @@ class CLASLM(FastLM):
         pretrained: as for `hf`, and so are all arguments not named here.
         masks: a mask folder, the name of a shipped one, or a Hub repository; None for no steering.
         alpha: strength: a number, a JSON file with one by language, or `tuned`: what `clas tune` chose by task and language.
+            With `method=int-mu`, the way from the activation (0) to the language's mean (1).
         beta: amplification of partial-shared neurons; default: the mask folder's (0.4).
         gamma: damping of language-specific neurons; default: the mask folder's (0.2).
         layers: bridge layers as a range like `24-29`; default: the mask folder's.
         specific_scope: `all` or `own`.
         partial_scope: `all`, `own` or `anchor`.
-        method: `clas`, `uniform`, `random` or `off`.
+        method: `clas`; the controls `uniform` and `random`; the baseline `int-mu`, which needs masks with means and looks
+            at neither beta, gamma nor scopes; or `off`.
         seed: of `method=random`.
         language: one language for every request, instead of recognising it.
         unseen: what to do with a language that the masks do not know: `off` leaves it alone, `shared` steers it with the
@@ -88,10 +91,12 @@ class CLASLM(FastLM):
         if self._masks is None:
             self._refuse_without_masks({**options, "language": language, "unseen": unseen, "projection": projection})
         elif alpha == "tuned":
-            self._require_tuned(self._masks, unseen)
+            self._require_tuned(self._masks, unseen, method)
             Steering.parse(self._masks, **{**options, "alpha": 0.0})  # type: ignore[arg-type]
         else:
-            Steering.parse(self._masks, **options)  # type: ignore[arg-type]
+            checked = Steering.parse(self._masks, **options)  # type: ignore[arg-type]
+            if unseen == "shared":
+                steering_factors(self._masks, checked, None)  # refuses what does not go together
         super().__init__(pretrained, scoring=scoring, **kwargs)
         self._steerer: ActivationSteerer | None = None
         self._tuned: TunedSteering | None = None
@@ -104,8 +109,6 @@ class CLASLM(FastLM):
             # With tuned strengths, this one is for whatever was not tuned.
             fixed = {**options, "alpha": 0.0} if self._tuned else options
             self._steerer = ActivationSteerer(self.model, self._masks, projection=projection, **fixed)
-            if unseen == "shared":
-                self._steerer.factors(None)  # what does not go together fails now, and not in the middle of the run
             self._router = LanguageRouter(self._masks.languages, self._forced(language))
         self._seen: Counter[tuple[str, str]] = Counter()
         self._untuned: set[tuple[str, str]] = set()
@@ -120,7 +123,9 @@ class CLASLM(FastLM):
             raise ClasError(f"{', '.join(given)} without masks= has no effect; add masks=FOLDER, or use --model hf.")
 
     @staticmethod
-    def _require_tuned(masks: MaskSet, unseen: str) -> None:
+    def _require_tuned(masks: MaskSet, unseen: str, method: str) -> None:
+        if method == "int-mu":
+            raise ClasError("alpha=tuned was chosen for CLAS; give method=int-mu a number, e.g. alpha=1.0, which overwrites.")
         if not masks.config.tuned:
             raise ClasError("alpha=tuned needs tuned strengths, which these masks do not have; run 'clas tune' on them first.")
         if unseen == "shared":
@@ -271,6 +276,8 @@ class CLASLM(FastLM):
                 left_alone[language] = "not in the masks"
             elif self._tuned is None and language in self._masks.languages and steering.strength(language) == 0:
                 left_alone[language] = "alpha is 0"
+            elif self._tuned is None and language in self._masks.languages and not self._steerer.changes(language):
+                left_alone[language] = "no neurons to steer"
         tuned: dict[str, Any] = {}
         if self._tuned is not None:
             left_alone |= {f"{language} in {family}": "not tuned" for family, language in sorted(self._untuned)}
@@ -278,12 +285,13 @@ class CLASLM(FastLM):
                 family: {language: setting.options() for language, setting in by_language.items()}
                 for family, by_language in self._tuned.strengths.items()
             }
-        return {
+        info = {
             "version": __version__,
             "scoring": self.scoring,
             "method": "off" if steering.does_nothing and not tuned else steering.method,
             "masks": self._masks.config.model.name,
             "masks_hash": self._masks.hash,
+            "specific": self._masks.config.specific.source,
             "anchor": self._masks.anchor,
             "alpha": "tuned" if tuned else dict(steering.alpha) if isinstance(steering.alpha, Mapping) else steering.alpha,
             **tuned,
@@ -298,10 +306,15 @@ class CLASLM(FastLM):
             "languages": languages,
             "left_alone": left_alone,
         }
+        if steering.method == "int-mu":
+            info = {name: value for name, value in info.items() if name not in _NOT_INT_MU}
+            info["means_hash"] = self._masks.means_hash
+        return info
 
 
 _CACHE_KEY = "lm-eval-clas steering"
-_NOT_STEERING = ("version", "scoring", "masks", "languages", "left_alone")
+_NOT_STEERING = ("version", "scoring", "masks", "specific", "languages", "left_alone")
+_NOT_INT_MU = ("beta", "gamma", "specific_scope", "partial_scope", "seed")
 _UNSEEN = "unseen"  # no BCP-47 code has six letters, so it is no language's name
 
 
@@ -322,9 +335,10 @@ def _one_line(info: dict[str, Any]) -> str:
     alpha = info["alpha"]
     if alpha == "tuned":
         alpha += f" ({'; '.join(f'{task}: {_alphas(by_language)}' for task, by_language in info['tuned'].items())})"
+    sizes = "".join(f"{name} {info[name]}, " for name in ("beta", "gamma") if name in info)
     return (
-        f"method {info['method']}, alpha {alpha}, beta {info['beta']}, gamma {info['gamma']}, layers "
-        f"{_range(info['layers'])}, masks {info['masks_hash']}; steered requests: {languages or 'none'}; "
+        f"method {info['method']}, alpha {alpha}, {sizes}layers {_range(info['layers'])}, masks {info['masks_hash']}; "
+        f"steered requests: {languages or 'none'}; "
         f"left alone: {alone or 'none'}"
     )
 

@@ -79,7 +79,7 @@ def plot_categories(masks: MaskSet, path: str | Path, width: float | None = None
     axes.spines[["top", "right"]].set_visible(False)
     name = masks.config.model.name.rstrip("/").rpartition("/")[2]
     if width is None:
-        axes.set_title(f"{name}, {len(masks.languages)} languages", loc="left", fontsize=10, pad=20)
+        axes.set_title(f"{name}, {len(masks.counted)} languages", loc="left", fontsize=10, pad=20)
     handles, labels = axes.get_legend_handles_labels()
     place = {"loc": "outside right center"} if width is None else {"loc": "outside lower center", "ncols": 2}
     figure.legend(handles[::-1], labels[::-1], frameon=False, fontsize=9, **place)

@@ -116,6 +116,18 @@ class Profile:
         finished = [one for one in config.languages if (folder / f"{one}.safetensors").is_file()]
         return cls(config, {language: load_language(folder, language, config) for language in finished})
 
+    @classmethod
+    def load_finished(cls, folder: str | Path) -> Profile:
+        """Reads a folder in which every language is finished.
+
+        Raises:
+            ClasError: it is not a profile, damaged, or not finished.
+        """
+        loaded = cls.load(folder)
+        if missing := [one for one in loaded.config.languages if one not in loaded.languages]:
+            raise ClasError(f"The profile '{folder}' is not finished ({', '.join(missing)} missing); run 'clas profile' again.")
+        return loaded
+
 
 def save_config(config: ProfileConfig, folder: Path) -> None:
     """Writes `clas_profile.json`."""

@@ -1,9 +1,10 @@
-"""`ActivationSteerer`: one factor per neuron and language, and the one hook per bridge layer that applies it.
+"""`ActivationSteerer`: one factor (and shift) per neuron and language, and the one hook per bridge layer that applies it.
 
 The paper (arXiv 2601.16390) amplifies partial-shared neurons, damps language-specific ones and blends the result with the
 original activation: h1 = h (1 + beta M_partial), h2 = h1 (1 - gamma M_specific), h' = (1 - alpha) h + alpha h2. The masks
 are disjoint, so this is h' = h * s with s = 1 + alpha beta on partial-shared neurons, 1 - alpha gamma on specific ones,
-and 1 elsewhere.
+and 1 elsewhere. The baseline `int-mu` (Mondal et al. 2025, arXiv 2503.17456) also needs a shift: h' = h + alpha (mu - h) on the
+language's own specific neurons, mu their mean in that language.
 """
 
 from __future__ import annotations
@@ -17,19 +18,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from lm_eval_clas.bridge import parse_layers
-from lm_eval_clas.categories import PARTIAL, SPECIFIC
+from lm_eval_clas.effects import steering_factors, steering_shifts
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.fingerprint import ModelFingerprint
 from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.projections import find_down_projections
 
-Method = Literal["clas", "off", "uniform", "random"]
+Method = Literal["clas", "off", "uniform", "random", "int-mu"]
 SpecificScope = Literal["all", "own"]
 PartialScope = Literal["all", "own", "anchor"]
 
@@ -40,7 +39,7 @@ class Steering:
 
     Attributes:
         alpha: strength, one number or one by language (key `default` for languages not named); may be negative. 0 is no
-            steering. The paper tunes it by task and model.
+            steering. The paper tunes it by task and model. With `int-mu`, the way from h (0) to the mean (1).
         beta: amplification of partial-shared neurons.
         gamma: damping of language-specific neurons.
         layers: zero-based bridge layers, ascending.
@@ -48,7 +47,8 @@ class Steering:
         partial_scope: `all` partial-shared neurons, those active in the steered language (`own`), or those active both in
             it and in the `anchor`.
         method: `clas`; the controls `uniform` (every neuron of a bridge layer gets the mean of the layer's factors) and
-            `random` (the layer's factors shuffled); or `off`.
+            `random` (the layer's factors shuffled); the baseline `int-mu` (the language's own specific neurons are drawn
+            towards its mean, and at alpha 1 overwritten with it; beta, gamma and scopes play no role); or `off`.
         seed: of the shuffle.
     """
 
@@ -77,10 +77,8 @@ class Steering:
         """Checks options as a user gives them; None takes what the mask folder says.
 
         Raises:
-            ClasError: an option is unknown, not a number, or does not work yet.
+            ClasError: an option is unknown or not a number, or the masks lack what the method needs.
         """
-        if method == "int-mu":
-            raise ClasError("method=int-mu is not available in this version; use clas, uniform, random or off.")
         for name, value, known in (
             ("method", method, get_args(Method)),
             ("specific_scope", specific_scope, get_args(SpecificScope)),
@@ -88,6 +86,8 @@ class Steering:
         ):
             if value not in known:
                 raise ClasError(f"{name} must be one of {', '.join(known)}, not '{value}'.")
+        if method == "int-mu":
+            _require_signed_means(masks)
         total = masks.config.model.fingerprint.layers
         try:
             whole_seed = int(seed)
@@ -122,7 +122,23 @@ class Steering:
     def does_nothing(self) -> bool:
         """Whether no language at all is steered."""
         strengths = self.alpha.values() if isinstance(self.alpha, Mapping) else [self.alpha]
-        return self.method == "off" or not any(strengths) or not (self.beta or self.gamma)
+        no_size = self.method != "int-mu" and not (self.beta or self.gamma)
+        return self.method == "off" or not any(strengths) or no_size
+
+
+def _require_signed_means(masks: MaskSet) -> None:
+    config = masks.config
+    if (config.statistic, config.tokens) != ("signed-mean", "all"):
+        raise ClasError(
+            f"method=int-mu needs the signed means over all tokens, and these masks come from {config.statistic} over "
+            f"{config.tokens} tokens; make masks from the same profile with 'clas masks PROFILE --keep-means', without "
+            "--statistic and --tokens."
+        )
+    if masks.means is None:
+        raise ClasError(
+            "method=int-mu needs the mean of every neuron by language, which these masks do not hold; make masks from the "
+            "profile with 'clas masks PROFILE --keep-means' (after 'clas profile', if it is gone)."
+        )
 
 
 def _number(name: str, value: object) -> float:
@@ -160,46 +176,7 @@ def _parse_alpha(alpha: float | str | Mapping[str, float], masks: MaskSet) -> fl
     return by_language
 
 
-def steering_factors(masks: MaskSet, steering: Steering, language: str | None) -> NDArray[np.float32]:
-    """The factors s of one language, float32 [layers, neurons]; ones outside the bridge layers.
-
-    Args:
-        language: one of the masks' languages, or None for a language that was not profiled: of it, only the neurons that
-            other languages share are known, so partial-shared ones are amplified, at the default strength.
-
-    Raises:
-        ClasError: the masks do not have the language, or None meets a scope that depends on it.
-    """
-    factors = np.ones(masks.categories.shape, dtype=np.float32)
-    if steering.method == "off" or language == masks.anchor:
-        return factors
-    if language is None and steering.partial_scope != "all":
-        raise ClasError("unseen=shared steers with all partial-shared neurons; drop partial_scope.")
-    alpha = steering.strength(language or "default")
-    layers = list(steering.layers)
-    partial = masks.categories[layers] == PARTIAL
-    specific = masks.categories[layers] == SPECIFIC
-    if language is None:
-        specific[:] = False
-    else:
-        own = masks.active_in(language)[layers]
-        if steering.specific_scope == "own":
-            specific &= own
-        if steering.partial_scope != "all":
-            partial &= own
-        if steering.partial_scope == "anchor":
-            partial &= masks.active_in(masks.anchor)[layers]
-    bridge = np.ones(partial.shape, dtype=np.float32)
-    bridge[partial] = 1 + alpha * steering.beta
-    bridge[specific] = 1 - alpha * steering.gamma
-    if steering.method == "uniform":
-        bridge[:] = bridge.mean(axis=1, keepdims=True, dtype=np.float64)
-    elif steering.method == "random":
-        for row, layer in zip(bridge, layers, strict=True):
-            # One shuffle a layer, the same for every language, whichever other layers are steered.
-            np.random.default_rng([steering.seed, layer]).shuffle(row)
-    factors[layers] = bridge
-    return factors
+_Placed = tuple[torch.Tensor | None, torch.Tensor | None]  # one layer's factors and shifts; None where there are none
 
 
 class ActivationSteerer:
@@ -230,7 +207,8 @@ class ActivationSteerer:
         self.masks = masks
         self.steering = Steering.parse(masks, **options)
         self._factors: dict[str | None, torch.Tensor] = {}
-        self._placed: dict[tuple[str | None, int, torch.device, torch.dtype], torch.Tensor | None] = {}
+        self._shifts: dict[str | None, torch.Tensor | None] = {}
+        self._placed: dict[tuple[str | None, int, torch.device, torch.dtype], _Placed] = {}
         self._steered: list[str | None] = []  # the language in force: empty or one entry; None means an unseen language
         self._handles = []
         if not self.steering.does_nothing:
@@ -247,6 +225,18 @@ class ActivationSteerer:
                 self.masks.index(language)
             self._factors[language] = torch.from_numpy(steering_factors(self.masks, self.steering, language))
         return self._factors[language]
+
+    def shifts(self, language: str | None) -> torch.Tensor | None:
+        """What is added after the factors, float32 [layers, neurons] on the CPU; None if the method only multiplies."""
+        if language not in self._shifts:
+            self.factors(language)  # an unknown language fails there
+            shifts = steering_shifts(self.masks, self.steering, language)
+            self._shifts[language] = None if shifts is None else torch.from_numpy(shifts)
+        return self._shifts[language]
+
+    def changes(self, language: str | None) -> bool:
+        """Whether any neuron is steered in a language."""
+        return bool((self.factors(language) != 1).any())
 
     @contextmanager
     def language(self, language: str | None) -> Iterator[None]:
@@ -278,15 +268,24 @@ class ActivationSteerer:
         def steer(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
             if not self._steered:
                 return None
-            factors = self._place(self._steered[0], layer, args[0])
-            return None if factors is None else (args[0] * factors, *args[1:])
+            factors, shifts = self._place(self._steered[0], layer, args[0])
+            if factors is None:
+                return None
+            steered = args[0] * factors if shifts is None else torch.addcmul(shifts, args[0], factors)
+            return (steered, *args[1:])
 
         return steer
 
-    def _place(self, language: str | None, layer: int, activation: torch.Tensor) -> torch.Tensor | None:
-        """One layer's factors on the activation's device and in its dtype; None where they are all ones."""
+    def _place(self, language: str | None, layer: int, activation: torch.Tensor) -> _Placed:
+        """One layer's factors and shifts on the activation's device and in its dtype; None where they do nothing."""
         key = (language, layer, activation.device, activation.dtype)
         if key not in self._placed:
-            row = self.factors(language)[layer]
-            self._placed[key] = None if bool((row == 1).all()) else row.to(activation.device, activation.dtype)
+            factors, shifts = self.factors(language)[layer], self.shifts(language)
+            place = (activation.device, activation.dtype)
+            # Where nothing is multiplied, nothing is added: both come with an alpha other than 0.
+            self._placed[key] = (
+                (None, None)
+                if bool((factors == 1).all())
+                else (factors.to(*place), None if shifts is None else shifts[layer].to(*place))
+            )
         return self._placed[key]

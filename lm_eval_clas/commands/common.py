@@ -6,7 +6,6 @@ Heavy libraries are imported by the command that needs them, so that `--help` is
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import typer
 from rich.console import Console
@@ -43,25 +42,6 @@ def numbers(option: str, text: str) -> list[float]:
     if not all(map(math.isfinite, found)):
         raise ClasError(f"{option} takes finite numbers, not '{text}'.")
     return found
-
-
-def load_model(model: str, model_args: str, device: str | None, fast: bool = False) -> Any:
-    """The harness's own Hugging Face model, which knows every way to load one; or ours, which scores fast.
-
-    Raises:
-        ClasError: it cannot be loaded.
-    """
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.utils import simple_parse_args_string
-
-    from lm_eval_clas.fast import FastLM, default_device
-
-    try:
-        arguments = {"device": device or default_device(), **simple_parse_args_string(model_args)}
-        return (FastLM if fast else HFLM)(model, **arguments)
-    except Exception as error:  # transformers, the harness and the Hub raise every kind for a wrong name or argument
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ClasError(f"Cannot load the model '{model}': {reason}") from error
 
 
 def progress_bars() -> Progress:

@@ -12,10 +12,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lm_eval_clas.commands.common import app, console, load_model, messages, progress_bars, words
+from lm_eval_clas.commands.common import app, console, messages, progress_bars, words
 from lm_eval_clas.errors import ClasError
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from lm_eval_clas.adding import MonolingualText
     from lm_eval_clas.masks import MaskSet
 
 
@@ -24,6 +27,13 @@ class Level(str, Enum):
 
     dataset = "dataset"
     instance = "instance"
+
+
+class Half(str, Enum):
+    """Which items of the sample: every other one, from the first or from the second on."""
+
+    first = "first"
+    second = "second"
 
 
 @app.command(name="profile")
@@ -35,6 +45,9 @@ def profile_command(
     out: Annotated[Path, typer.Option(help="Folder for the profile; finished languages in it are kept.")],
     languages: Annotated[str | None, typer.Option(help="BCP-47 codes, e.g. en,ar,hi; default: all of the corpus.")] = None,
     samples: Annotated[int | None, typer.Option(help="Items to profile on; default: all of the corpus.", min=1)] = None,
+    half: Annotated[
+        Half | None, typer.Option(help="Every other item of the sample only, for the ceiling of clas stability.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Texts in a batch.", min=1)] = 8,
     max_tokens: Annotated[int, typer.Option(help="Longer texts are cut at the end.", min=1)] = 2048,
     level: Annotated[
@@ -52,11 +65,12 @@ def profile_command(
     """Profile what every MLP neuron does in each language, on the same texts in all of them."""
     from lm_eval_clas.corpora import ParallelInputBuilder
     from lm_eval_clas.instances import profile_instances
+    from lm_eval_clas.loading import load_model
     from lm_eval_clas.logs import quiet_libraries
     from lm_eval_clas.profiling import profile
 
     quiet_libraries()
-    texts = ParallelInputBuilder(corpus, words(languages) or None, samples).build()
+    texts = ParallelInputBuilder(corpus, words(languages) or None, samples, half.value if half else None).build()
     lm = load_model(model, model_args, device)
     options: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens, "projection": projection}
     with progress_bars() as progress:
@@ -90,7 +104,10 @@ def profile_command(
 
 @app.command()
 def masks(
-    profile: Annotated[Path, typer.Argument(help="Folder that clas profile wrote.")],
+    context: typer.Context,
+    profile: Annotated[
+        Path, typer.Argument(help="Folder that clas profile wrote; with --add-language, a mask folder will also do.")
+    ],
     out: Annotated[Path, typer.Option(help="Mask folder to write.")],
     statistic: Annotated[str, typer.Option(help="signed-mean, mean-abs or share-positive.")] = "signed-mean",
     tokens: Annotated[str, typer.Option(help="all, or last: the last token of each text only.")] = "all",
@@ -99,17 +116,45 @@ def masks(
     bridge: Annotated[str, typer.Option(help="auto, or layers like 24-29.")] = "auto",
     exclude_last: Annotated[int, typer.Option(help="Last layers that auto leaves out.", min=0)] = 2,
     level: Annotated[Level, typer.Option(help="instance: also report categories input by input.")] = Level.dataset,
+    beta: Annotated[float, typer.Option(help="Amplification of partial-shared neurons, unless a run gives another.")] = 0.4,
+    gamma: Annotated[float, typer.Option(help="Damping of language-specific neurons, unless a run gives another.")] = 0.2,
     keep_means: Annotated[bool, typer.Option(help="Store the means in the folder too (profile.safetensors).")] = False,
+    specific: Annotated[
+        str,
+        typer.Option(
+            help="Language-specific neurons by counts, by lape (Tang et al. 2024), or from a published FILE.neuron.pth."
+        ),
+    ] = "counts",
+    specific_languages: Annotated[str, typer.Option(help="Languages of the file's lists in their order, e.g. en,zh,fr.")] = "",
+    lape_top: Annotated[float, typer.Option(help="Share of all neurons that lape keeps, of the lowest entropy.")] = 0.01,
+    lape_percentile: Annotated[float, typer.Option(help="Of all probabilities: what lape's neurons must exceed.")] = 0.95,
+    add_language: Annotated[
+        list[str], typer.Option(help="quy=FILE.txt: also profile this language, on plain text, one text a line; repeatable.")
+    ] = [],  # noqa: B006
+    model: Annotated[str | None, typer.Option(help="For --add-language: the model that was profiled.")] = None,
+    model_args: Annotated[str, typer.Option(help="For --add-language: as in clas profile.")] = "",
+    device: Annotated[str | None, typer.Option(help="For --add-language: as in clas profile.")] = None,
 ) -> None:
     """Turn a profile into a mask folder: categories of neurons and bridge layers."""
+    from lm_eval_clas.adding import MonolingualText
     from lm_eval_clas.categories import NeuronCategorizer
     from lm_eval_clas.instances import load_instance_shares
+    from lm_eval_clas.lape import LapeSelector, with_lape, with_neuron_file
     from lm_eval_clas.masks import MaskSet
-    from lm_eval_clas.profiles import Profile
+    from lm_eval_clas.profiles import CONFIG_FILE, Profile
 
-    loaded = Profile.load(profile)
-    if missing := [one for one in loaded.config.languages if one not in loaded.languages]:
-        raise ClasError(f"The profile '{profile}' is not finished ({', '.join(missing)} missing); run 'clas profile' again.")
+    texts = [MonolingualText.parse(one) for one in add_language]
+    if texts and model is None:
+        raise ClasError("--add-language profiles that language: give the model that was profiled, with --model.")
+    _refuse(context, "model model_args device", unless=bool(texts), because="needs --add-language")
+    _refuse(context, "lape_top lape_percentile", unless=specific == "lape", because="needs --specific lape")
+    by_file = specific not in ("counts", "lape")
+    _refuse(context, "specific_languages", unless=by_file, because="needs --specific FILE.neuron.pth")
+    if texts and not (profile / CONFIG_FILE).is_file():
+        _refuse(context, _OF_A_PROFILE, because=f"needs a profile, and '{profile}' is none; drop it")
+        _finish(_add(MaskSet.load(profile), texts, model, model_args, device), out)
+        return
+    loaded = Profile.load_finished(profile)
     made = MaskSet.from_profile(
         loaded,
         categorizer=NeuronCategorizer(statistic, tokens, threshold),  # type: ignore[arg-type]
@@ -118,10 +163,53 @@ def masks(
         exclude_last=exclude_last,
         keep_means=keep_means,
     )
+    made = made.with_strengths(beta, gamma)
     if level is Level.instance:
         made = made.with_instance_shares(load_instance_shares(profile, statistic, tokens, threshold))
-    made.save(out)
-    _show(made)
+    if specific == "lape":
+        made = with_lape(made, loaded, LapeSelector(lape_top, lape_percentile))
+    if by_file:
+        made = with_neuron_file(made, specific, words(specific_languages))
+    made = _add(made, texts, model, model_args, device)
+    if by_file and texts:  # once more, as the file may have neurons of the added languages
+        made = with_neuron_file(made, specific, words(specific_languages))
+    _finish(made, out)
+
+
+_OF_A_PROFILE = "statistic tokens threshold anchor bridge exclude_last level beta gamma keep_means specific"
+
+
+def _refuse(context: typer.Context, names: str, because: str, unless: bool = False) -> None:
+    """Refuses options that were given and would be ignored."""
+    given = [name for name in names.split() if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
+    if given and not unless:
+        raise ClasError(f"--{given[0].replace('_', '-')} {because}.")
+
+
+def _add(masks: MaskSet, texts: list[MonolingualText], model: str | None, model_args: str, device: str | None) -> MaskSet:
+    """Profiles and appends languages."""
+    if not texts:
+        return masks
+    from lm_eval_clas.adding import add_language
+    from lm_eval_clas.loading import load_model
+    from lm_eval_clas.logs import quiet_libraries
+
+    quiet_libraries()
+    lm = load_model(str(model), model_args, device)
+    with progress_bars() as progress:
+        for text in texts:
+            bar = progress.add_task(text.language, total=len(text.lines))
+
+            def report(done: int, bar: TaskID = bar) -> None:
+                progress.update(bar, completed=done)
+
+            masks = add_language(masks, lm.model, lm.tokenizer, text, report=report)
+    return masks
+
+
+def _finish(masks: MaskSet, out: Path) -> None:
+    masks.save(out)
+    _show(masks)
     shown = escape(str(out))
     next_step = f"lm_eval --model hf-clas --model_args pretrained=...,masks={shown}"
     console.print(f"Wrote {shown}. Next: {next_step}", highlight=False, soft_wrap=True)
@@ -149,6 +237,12 @@ def inspect(
         _show(loaded)
 
 
+def _specific(info: dict[str, Any]) -> str:
+    source = info["specific"]
+    how = f"lape, top {source['top']:g}, percentile {source['percentile']:g}" if source["source"] == "lape" else source["file"]
+    return f"{how}; in the bridge {', '.join(f'{one} {count}' for one, count in info['specific_in_bridge'].items())}"
+
+
 def _show(masks: MaskSet) -> None:
     from lm_eval_clas.inspection import summary
 
@@ -161,6 +255,8 @@ def _show(masks: MaskSet) -> None:
         ("active", f"{info['statistic']} over {info['tokens']} tokens above {info['threshold']:g}"),
         ("languages", f"{', '.join(info['languages'])}; anchor {info['anchor']}"),
         ("bridge", f"{', '.join(map(str, info['bridge_layers']))} ({info['bridge_rule']})"),
+        *([("specific", _specific(info))] if info["specific"]["source"] != "counts" else []),
+        *([("added", f"{', '.join(info['added'])}; not counted in categories")] if info["added"] else []),
         ("steering", f"beta {info['beta']:g}, gamma {info['gamma']:g}; hash {info['hash']}"),
     ]:
         console.print(f"[bold]{label:10}[/bold]{escape(text)}", highlight=False)

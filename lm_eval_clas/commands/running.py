@@ -64,7 +64,7 @@ def demo(
     data: Annotated[Data, typer.Option(help="mini: texts that ship with the package; hub: XQuAD from the Hub.")] = Data.mini,
     out: Annotated[Path, typer.Option(help="Folder for masks, results and the picture.")] = Path("clas-demo"),
     alpha: Annotated[float, typer.Option(help="Strength of the steering.")] = 1.0,
-    limit: Annotated[int | None, typer.Option(help="Fewer items per task than 16 and 12 (mini), 20 (hub).", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Fewer items per task than 16 and 48 (mini), 20 (hub).", min=1)] = None,
 ) -> None:
     """Run the whole main job on Gemma 3 270M: profile, masks, then hf against hf-clas. No network with mini."""
     from lm_eval_clas.demo import run_demo

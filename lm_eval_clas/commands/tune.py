@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from lm_eval_clas.commands.common import app, console, load_model, messages, numbers, progress_bars, words
+from lm_eval_clas.commands.common import app, console, messages, numbers, progress_bars, words
 from lm_eval_clas.errors import ClasError
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def tune(
     os.environ.setdefault("TQDM_DISABLE", "1")  # the harness's bars, one for each setting, would drown ours
     from lm_eval_clas.bridge import parse_layers
     from lm_eval_clas.files import shipped
+    from lm_eval_clas.loading import load_model
     from lm_eval_clas.logs import quiet_libraries
     from lm_eval_clas.masks import MaskSet
     from lm_eval_clas.plots import new_figure

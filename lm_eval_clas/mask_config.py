@@ -1,0 +1,156 @@
+"""`MaskConfig`: the contents of a mask folder's `clas_config.json`, checked field by field."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lm_eval_clas import __version__
+from lm_eval_clas.categories import Statistic, Tokens
+from lm_eval_clas.errors import ClasError
+from lm_eval_clas.fingerprint import ModelFingerprint
+from lm_eval_clas.tuned import Tuned
+
+FORMAT_VERSION = 1
+CONFIG_FILE = "clas_config.json"
+REMEDY = "make the folder again with 'clas masks', or fetch it again."
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class ModelSource(_Strict):
+    """The model that was profiled."""
+
+    name: str
+    revision: str | None = None
+    fingerprint: ModelFingerprint
+
+
+class CorpusSource(_Strict):
+    """The texts it was profiled on. Samples and tokens are counted by language; `max_tokens` is where texts were cut."""
+
+    name: str
+    sha256: str
+    samples: int
+    tokens: dict[str, int]
+    max_tokens: int | None = None
+
+
+class SpecificSource(_Strict):
+    """Where the language-specific neurons come from.
+
+    Attributes:
+        source: `counts`, the category of neurons active in one language; `lape` (`lape.py`); or `file`, a list that
+            somebody published.
+        top, percentile, bar: of `lape`: the share of neurons that is kept, and the percentile of all probabilities, with its
+            value, that the probability of being positive must exceed.
+        file, sha256: the name of the file, and its hash.
+    """
+
+    source: Literal["counts", "lape", "file"] = "counts"
+    top: float | None = None
+    percentile: float | None = None
+    bar: float | None = Field(default=None, allow_inf_nan=False)
+    file: str | None = None
+    sha256: str | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SpecificSource:
+        if self.source == "lape" and None in (self.top, self.percentile, self.bar):
+            raise ValueError("lape needs top, percentile and bar")
+        if self.source == "file" and None in (self.file, self.sha256):
+            raise ValueError("file needs file and sha256")
+        return self
+
+
+class AddedLanguage(_Strict):
+    """Plain texts of a language that was added after the parallel ones were profiled: file, hash, texts and tokens."""
+
+    file: str
+    sha256: str
+    samples: int
+    tokens: int
+
+
+class MaskConfig(_Strict):
+    """The contents of `clas_config.json`."""
+
+    format_version: int = FORMAT_VERSION
+    model: ModelSource
+    languages: list[str] = Field(min_length=2)
+    anchor: str
+    site: Literal["mlp"] = "mlp"
+    projection: str | None = None
+    statistic: Statistic = "signed-mean"
+    tokens: Tokens = "all"
+    threshold: float = 0.0
+    corpus: CorpusSource
+    bridge_layers: list[int] = Field(min_length=1)
+    bridge_rule: str
+    beta: float = Field(default=0.4, allow_inf_nan=False)
+    gamma: float = Field(default=0.2, allow_inf_nan=False)
+    instance_shares: list[list[float]] | None = None
+    specific: SpecificSource = Field(default_factory=SpecificSource)
+    added: dict[str, AddedLanguage] = Field(default_factory=dict)
+    tuned: Tuned = Field(default_factory=dict)
+    files: dict[str, str] = Field(default_factory=dict)
+    package_version: str = __version__
+    date: str = Field(default_factory=lambda: datetime.date.today().isoformat())
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MaskConfig:
+        if len(set(self.languages)) != len(self.languages):
+            raise ValueError("a language is listed twice")
+        if self.anchor not in self.languages:
+            raise ValueError(f"the anchor '{self.anchor}' is not one of its languages")
+        if unknown := set(self.added) - set(self.languages):
+            raise ValueError(f"it names added languages that it does not have: {', '.join(sorted(unknown))}")
+        if self.anchor in self.added:
+            raise ValueError(f"the anchor '{self.anchor}' is an added language")
+        if len(self.languages) - len(self.added) < 2:
+            raise ValueError("fewer than two of its languages were profiled on parallel texts")
+        layers = self.model.fingerprint.layers
+        if (
+            sorted(set(self.bridge_layers)) != self.bridge_layers
+            or not 0 <= min(self.bridge_layers) <= max(self.bridge_layers) < layers
+        ):
+            raise ValueError(f"bridge layers {self.bridge_layers} are not ascending layers of 0-{layers - 1}")
+        for by_language in self.tuned.values():
+            if unknown := set(by_language) - set(self.languages):
+                raise ValueError(f"strengths are tuned for languages it does not have: {', '.join(sorted(unknown))}")
+            if any(not 0 <= layer < layers for tuned in by_language.values() for layer in tuned.chosen.layers):
+                raise ValueError(f"a tuned strength names layers outside 0-{layers - 1}")
+        return self
+
+
+def read_config(folder: Path) -> MaskConfig:
+    """Reads and checks a folder's configuration.
+
+    Raises:
+        ClasError: there is none, or it is damaged or of another format version.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        content = json.loads(path.read_bytes())
+        version = content["format_version"]
+    except FileNotFoundError as error:
+        raise ClasError(f"'{folder}' is not a mask folder: it has no {CONFIG_FILE}; {REMEDY}") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ClasError(f"'{path}' cannot be read as a mask configuration ({type(error).__name__}); {REMEDY}") from error
+    if version != FORMAT_VERSION:
+        raise ClasError(
+            f"'{path}' has format version {version!r:.40}, this lm-eval-clas {__version__} reads {FORMAT_VERSION}; install a "
+            "version that reads it, or make the masks again."
+        )
+    try:
+        return MaskConfig.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ClasError(f"'{path}' is damaged: {where + ': ' if where else ''}{first['msg']}; {REMEDY}") from error

@@ -1,0 +1,167 @@
+"""`StudyRecipe`: everything that decides a study, as one YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+
+from lm_eval_clas.categories import Statistic, Tokens
+from lm_eval_clas.errors import ClasError
+from lm_eval_clas.files import PACKAGE
+from lm_eval_clas.shapes import ModelShape
+
+DEMO_MODEL = "demo-model"
+FOLDER = PACKAGE / "recipes"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+
+class ProfileStep(_Strict):
+    """What neurons are measured on.
+
+    Attributes:
+        corpora: as `clas profile --corpus` takes them. Masks come from the first; the others show how stable they are.
+        samples: items of each corpus; None takes all.
+    """
+
+    corpora: list[str] = Field(default=["xquad"], min_length=1)
+    samples: int | None = Field(default=100, ge=1)
+    languages: list[str] | None = None
+    batch_size: int = Field(default=8, ge=1)
+    max_tokens: int = Field(default=2048, ge=1)
+
+
+class MasksStep(_Strict):
+    """How a profile becomes masks: the options of `clas masks`, and the paper's beta and gamma."""
+
+    statistic: Statistic = "signed-mean"
+    tokens: Tokens = "all"
+    threshold: float = 0.0
+    anchor: str = "en"
+    bridge: str = "auto"
+    exclude_last: int = Field(default=2, ge=0)
+    beta: float = 0.4
+    gamma: float = 0.2
+
+
+class TuneStep(_Strict):
+    """How the strength is tuned: the options of `clas tune`."""
+
+    tasks: list[str] = Field(min_length=1)
+    alphas: list[float] = [-8, -5, -4, -2, -1, 0, 1, 2, 4]
+    objective: Literal["metric", "loglikelihood"] = "metric"
+    limit: int | None = Field(default=200, ge=1)
+    batch_size: int | str = 8
+    shared: bool = False
+    guard: bool = False
+    seed: int = Field(default=0, ge=0)
+
+
+class EvaluateStep(_Strict):
+    """What is evaluated.
+
+    Attributes:
+        tasks: tasks or groups of the harness.
+        limit: items of each task: one number, or one by entry of `tasks`; None takes all.
+        runs: the arguments of `hf-clas`, by the label of the run. A run without any is the model as it is; for the others,
+            `masks` is given by the study.
+    """
+
+    tasks: list[str] = Field(min_length=1)
+    limit: PositiveInt | dict[str, PositiveInt] | None = None
+    batch_size: int | str = 8
+    num_fewshot: int | None = Field(default=None, ge=0)
+    apply_chat_template: bool = False
+    runs: dict[str, dict[str, float | int | str]] = Field(min_length=1)
+
+    @field_validator("runs")
+    @classmethod
+    def _labels(cls, runs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for label, options in runs.items():
+            if not label or label != Path(label).name or label.startswith("."):
+                raise ValueError(f"the label '{label}' must do as the name of a folder")
+            if taken := {"pretrained", "masks"} & set(options):
+                raise ValueError(f"the study gives {', '.join(sorted(taken))} itself (run '{label}')")
+        return runs
+
+    def limit_of(self, entry: str) -> int | None:
+        """Items of each task of one entry of `tasks`."""
+        return self.limit.get(entry) if isinstance(self.limit, dict) else self.limit
+
+
+class AnalyseStep(_Strict):
+    """What is asked of the results.
+
+    Attributes:
+        geometry_corpus: parallel texts for the geometry; None leaves it out.
+        geometry_samples: how many of them.
+        geometry_alpha: strength there, since tuned ones differ by task; None takes the mean of the tuned ones by language.
+        run: the label of the run whose gains are explained.
+    """
+
+    geometry_corpus: str | None = "xquad"
+    geometry_samples: int | None = Field(default=50, ge=1)
+    geometry_alpha: float | None = None
+    run: str = "clas"
+    baseline: str = "hf"
+
+
+class StudyRecipe(_Strict):
+    """A whole study.
+
+    Attributes:
+        model: a Hub id, a path, or `demo-model` for the small model of the extra `demo`.
+        model_args: more arguments of the harness's `hf`, such as `dtype=bfloat16`.
+        shape: of the model, for what memory and time to expect where it cannot be loaded and measured.
+    """
+
+    name: str
+    about: str = ""
+    model: str
+    model_args: str = ""
+    device: str | None = None
+    shape: ModelShape | None = None
+    profile: ProfileStep = Field(default_factory=ProfileStep)
+    masks: MasksStep = Field(default_factory=MasksStep)
+    tune: TuneStep | None = None
+    evaluate: EvaluateStep
+    analyse: AnalyseStep = Field(default_factory=AnalyseStep)
+
+    @classmethod
+    def load(cls, source: str | Path) -> StudyRecipe:
+        """Reads a recipe: a YAML file, or the name of one that ships with the package.
+
+        Raises:
+            ClasError: there is no such recipe, or something in it is wrong.
+        """
+        path = Path(source).expanduser()
+        if not path.is_file() and str(source) in shipped_recipes():
+            path = FOLDER / f"{source}.yaml"
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return cls.model_validate(content)
+        except FileNotFoundError as error:
+            raise ClasError(
+                f"There is no recipe '{source}'; give a YAML file, or one of {', '.join(shipped_recipes())}."
+            ) from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ClasError(f"The recipe '{source}' cannot be read as YAML ({str(error).splitlines()[0]}).") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "it"
+            raise ClasError(f"The recipe '{source}' is wrong at {where}: {first['msg']}; see the shipped ones.") from error
+
+    def dump(self) -> str:
+        """The recipe as YAML, with every default written out."""
+        text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return text
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that ship with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))

@@ -1,0 +1,148 @@
+"""`Study`: a folder with the stages of a study, each skipped where its inputs have not changed.
+
+What a stage did is in `stages/STAGE.json`: a hash of its inputs, whether it is finished, when, how long it took, the commands
+that do the same by hand, and versions. A stage whose inputs changed starts afresh; one that was killed goes on.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import platform
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lm_eval_clas import __version__
+from lm_eval_clas.files import sha256, write_text
+
+_PACKAGES = ("torch", "transformers", "lm_eval", "datasets", "numpy", "scikit-learn", "scipy")
+
+
+class StageRecord(BaseModel):
+    """The contents of `stages/STAGE.json`.
+
+    Attributes:
+        inputs: a hash of all that decides what the stage gives.
+        seconds: over all the runs it took.
+        commands: that do the same by hand.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    stage: str
+    inputs: str
+    finished: bool
+    started: str
+    seconds: float = 0.0
+    commands: list[str] = []
+    versions: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a study.
+
+    Attributes:
+        inputs: whatever decides what the stage gives, as JSON; None if something before it is missing.
+        run: does it, going on where an earlier run stopped, and returns the commands that do the same by hand.
+        outputs: files and folders of the study that it writes; what is in them when the inputs change is deleted.
+    """
+
+    name: str
+    inputs: Callable[[], Any]
+    run: Callable[[], list[str]]
+    outputs: Sequence[str]
+
+
+class Study:
+    """The folder of a study."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def record(self, stage: str) -> StageRecord | None:
+        """What is known of a stage; None if it never ran or its record is damaged."""
+        try:
+            return StageRecord.model_validate_json((self.folder / "stages" / f"{stage}.json").read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def finished(self, stage: Stage) -> bool:
+        """Whether a stage is done, with the inputs of now and with its outputs in place."""
+        record = self.record(stage.name)
+        inputs = stage.inputs()
+        return (
+            record is not None
+            and record.finished
+            and inputs is not None
+            and record.inputs == hash_of(inputs)
+            and all((self.folder / output).exists() for output in stage.outputs)
+        )
+
+    def run(self, stage: Stage) -> None:
+        """Runs a stage, or what is left of it."""
+        inputs = hash_of(stage.inputs())
+        before = self.record(stage.name)
+        if before is None or before.inputs != inputs:
+            for output in stage.outputs:
+                _remove(self.folder / output)
+            before = None
+        record = StageRecord(
+            stage=stage.name,
+            inputs=inputs,
+            finished=False,
+            started=before.started if before else datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            seconds=before.seconds if before else 0.0,
+            versions=versions(),
+        )
+        self._write(record)
+        clock = time.monotonic()
+        commands: list[str] = []
+        try:
+            commands = stage.run()
+        finally:
+            record = record.model_copy(update={"seconds": round(record.seconds + time.monotonic() - clock, 1)})
+            self._write(record)
+        self._write(record.model_copy(update={"finished": True, "commands": commands}))
+
+    def _write(self, record: StageRecord) -> None:
+        write_text(self.folder / "stages" / f"{record.stage}.json", record.model_dump_json(indent=2) + "\n")
+
+
+def hash_of(value: Any) -> str:
+    """SHA-256 of a value as JSON, in hex."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def content_hash(path: Path) -> str | None:
+    """SHA-256 over the names and contents of a file or of all files of a folder, in hex; None if there is nothing."""
+    if path.is_file():
+        return sha256(path)
+    files = sorted(one for one in path.rglob("*") if one.is_file())
+    return hash_of([[str(one.relative_to(path)), sha256(one)] for one in files]) if files else None
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that decide figures, and of Python."""
+    found = {"lm-eval-clas": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
