@@ -41,8 +41,8 @@ class Row(_Strict):
         average: mean over the comparison's languages, each counting once, in points.
         gain: average minus the baseline's, in points; `low` and `high`: its 95 % bootstrap interval over items.
         percent: the same gain relative to the baseline's average, in per cent.
-        losses: languages whose score is below the baseline's; `significant_losses` and `significant_gains`: those with
-            `p_holm` below 0.05.
+        losses: languages whose score is worse than the baseline's; `significant_losses` and `significant_gains`: those with
+            `p_holm` below 0.05, None where nothing was tested.
         steering: `config.clas` of the results file: method, alpha, masks' hash; empty for other models.
         source: of a cited row: where the figures come from.
     """
@@ -68,8 +68,9 @@ class Comparison(_Strict):
     Attributes:
         family: the tasks' name without language and split.
         tasks: the harness's task name by language.
-        metric: what is compared; `unit` is `points` or the metric's own.
-        test: the paired test behind the p-values: `exact McNemar` or `permutation`.
+        metric: what is compared; `unit` is `points`, or the metric's name where it is no share of 1.
+        higher_is_better: if not, a language with a higher score than the baseline's is one that loses.
+        test: the paired test behind the p-values: `exact McNemar`, `permutation`, or `none` where no samples were logged.
         baseline: the label of the baseline's row.
         languages: those that every run has, in the order of columns. The anchor comes first, if it is there.
         anchor: it is left out of no average unless `average_languages` says so.
@@ -82,6 +83,7 @@ class Comparison(_Strict):
     tasks: dict[str, str]
     metric: str
     unit: str
+    higher_is_better: bool = True
     test: str
     baseline: str
     languages: list[str]

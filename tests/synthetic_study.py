@@ -264,6 +264,7 @@ def make_stage(stage: str, number: int, name: str = "") -> dict[str, object]:
     return {
         "stage": f"{stage}{name}",
         "inputs": "0" * 64,
+        "finished": True,
         "started": f"2026-11-23T0{number}:00:00",
         "seconds": 61.5 * (number + 1),
         "commands": [f"clas {stage} --model google/gemma-3-270m --out study/{stage} --include-path {'deep/' * 20}{name}"],

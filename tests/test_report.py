@@ -222,6 +222,12 @@ def test_the_headline_follows_the_interval(low: float | None, high: float | None
     assert words in headline(comparison(0.5, low, high))
 
 
+def test_where_lower_is_better_a_gain_is_a_loss() -> None:
+    made = comparison(0.5, 0.1, 0.9, uniform=0.75).model_copy(update={"higher_is_better": False})
+    assert "clas hurt on clas_xnli (acc) (lower is better)" in headline(made)
+    assert "ahead of it by 0.25" in " ".join(against_controls(made))
+
+
 def test_nothing_changed_is_said_so() -> None:
     assert "changed nothing" in headline(comparison(0.0, 0.0, 0.0))
 
@@ -249,9 +255,9 @@ def test_controls_that_were_tested_need_no_caveat() -> None:
     ("clas", "uniform", "random", "words"),
     [
         (2.0, 1.0, 1.0, "beats all: hf (significantly), uniform and random"),
-        (2.0, 3.0, 1.0, "beats hf (significantly) and random; below uniform"),
-        (-1.0, 1.0, 1.0, "below hf (significantly), uniform and random"),
-        (0.0, 0.0, 1.0, "equals hf and uniform; below random"),
+        (2.0, 3.0, 1.0, "beats hf (significantly) and random; behind uniform"),
+        (-1.0, 1.0, 1.0, "behind hf (significantly), uniform and random"),
+        (0.0, 0.0, 1.0, "equals hf and uniform; behind random"),
     ],
 )
 def test_verdicts_by_language(clas: float, uniform: float, random: float, words: str) -> None:
@@ -265,7 +271,7 @@ def test_verdicts_by_language(clas: float, uniform: float, random: float, words:
     row = primary_of(made)
     assert row is not None
     wins = int(clas > 0)
-    assert f"{wins} scored higher than hf, {int(clas < 0)} lower" in by_language(made, row)
+    assert f"{wins} did better than hf, {int(clas < 0)} worse" in by_language(made, row)
     assert f"in {int(words.startswith('beats all'))} of 2 steered languages" in beaten(made)
 
 

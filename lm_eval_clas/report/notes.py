@@ -9,7 +9,7 @@ from lm_eval_clas.comparison import Comparison
 from lm_eval_clas.languages import english_name
 from lm_eval_clas.report.results import title_of
 from lm_eval_clas.report.sources import Sources
-from lm_eval_clas.report.verdicts import baseline_of, controls_of, primary_of, significant
+from lm_eval_clas.report.verdicts import advantage, baseline_of, controls_of, primary_of, significant
 from lm_eval_clas.report.view import Block, Card, Cards, Cell, Code, Facts, Heading, Section, Table
 from lm_eval_clas.report.words import (
     NONE,
@@ -92,13 +92,16 @@ def _odd(comparison: Comparison, code: str, sources: Sources) -> list[str]:
         return [f"anchor, but its score changed by {signed(cell.gain)}."] if cell is not None and cell.gain else []
     notes = []
     if significant(cell) and cell.gain is not None:
-        notes.append(f"{'gains' if cell.gain > 0 else 'loses'} significantly.")
-    better = [one.label for one in controls_of(comparison) if code in one.cells and one.cells[code].score > cell.score]
+        notes.append(
+            f"significantly {'better' if advantage(comparison, cell.gain) > 0 else 'worse'} than {comparison.baseline}."
+        )
+    rivals = [one for one in controls_of(comparison) if code in one.cells]
+    better = [one.label for one in rivals if advantage(comparison, one.cells[code].score - cell.score) > 0]
     if better:
-        notes.append(f"{'the control' if len(better) == 1 else 'the controls'} {listed(better)}: higher than {row.label}.")
+        notes.append(f"{'the control' if len(better) == 1 else 'the controls'} {listed(better)}: better than {row.label}.")
     tuned = sources.tuned.get(comparison.family, {}).get(code)
     if tuned is not None and row.steering.get("alpha") in (None, "tuned") and cell.gain is not None:
-        if tuned.chosen.gain > 0 > cell.gain:
+        if tuned.chosen.gain > 0 > advantage(comparison, cell.gain):
             notes.append("gained on the tuning items, lost here.")
         elif tuned.chosen.alpha != 0 and cell.gain == 0:
             notes.append("steered, and not a point moved.")
@@ -146,7 +149,8 @@ def run(sources: Sources) -> Section:
     if facts:
         blocks.append(Facts(facts))
     steering: dict[str, Mapping[str, Any]] = dict(sources.runs)
-    for comparison in sources.comparisons.values():
+    # Rows may take several runs together, so they are asked only where there are no runs.
+    for comparison in () if steering else sources.comparisons.values():
         for row in comparison.rows:
             if row.kind != "cited":
                 steering.setdefault(row.label, row.steering)
@@ -161,18 +165,15 @@ def again(sources: Sources) -> Section | None:
     blocks: list[Block] = []
     stages = sources.stages
     if stages:
-        rows = [
-            [Cell(one.stage), Cell(str(one.started) if one.started is not None else NONE), Cell(_duration(one.seconds))]
-            for one in stages
-        ]
+        rows = [[Cell(one.stage), Cell(one.started), Cell(_duration(one.seconds))] for one in stages]
         blocks.append(Table("Finished stages.", ["stage", "started", "took"], rows, prose=frozenset({1})))
-        commands = "\n\n".join(f"# {one.stage}\n" + "\n".join(one.lines) for one in stages if one.commands)
+        commands = "\n\n".join(f"# {one.stage}\n" + "\n".join(one.commands) for one in stages if one.commands)
         if commands:
             blocks += [Heading("Commands"), Code(commands)]
         versions: dict[str, dict[str, list[str]]] = {}
         for one in stages:
             for package, version in one.versions.items():
-                versions.setdefault(package, {}).setdefault(str(version), []).append(one.stage)
+                versions.setdefault(package, {}).setdefault(version, []).append(one.stage)
         if versions:
             facts = [
                 (package, "; ".join(f"{version} ({', '.join(where)})" for version, where in found.items()))
@@ -186,8 +187,8 @@ def again(sources: Sources) -> Section | None:
     return Section("again", "Commands and versions", blocks) if blocks else None
 
 
-def _duration(seconds: float | None) -> str:
-    if seconds is None or not 0 <= seconds < 1e9:
+def _duration(seconds: float) -> str:
+    if not 0 <= seconds < 1e9:
         return NONE
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

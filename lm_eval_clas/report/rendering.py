@@ -8,7 +8,7 @@ import jinja2
 
 from lm_eval_clas import __version__
 from lm_eval_clas.files import write_text
-from lm_eval_clas.masks import CONFIG_FILE
+from lm_eval_clas.mask_config import CONFIG_FILE
 from lm_eval_clas.report.analyses import causes, geometry, stability
 from lm_eval_clas.report.notes import again, by_language, run
 from lm_eval_clas.report.results import controls, judged, results, significance
@@ -67,7 +67,7 @@ def report(sources: Sources) -> Report:
         else:
             made.append(section)
     model = sources.masks.config.model.name.rstrip("/").rpartition("/")[2] if sources.masks else sources.folder.resolve().name
-    dates = [str(one.started)[:10] for one in sources.stages if isinstance(one.started, str)]
+    dates = [one.started[:10] for one in sources.stages]
     when = f"{dates[0]} to {dates[-1]}" if dates and dates[0] != dates[-1] else "".join(dates[:1])
     subtitle = "; ".join(part for part in (", ".join(dict.fromkeys(one.family for one in comparisons.values())), when) if part)
     return Report(f"Steering {model}", subtitle, _summary(sources), made, left_out, __version__)

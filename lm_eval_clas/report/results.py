@@ -9,6 +9,7 @@ from lm_eval_clas.comparison import Cell as Score
 from lm_eval_clas.comparison import Comparison, Row
 from lm_eval_clas.report.pictures import picture, plot_averages, plot_gains
 from lm_eval_clas.report.verdicts import (
+    advantage,
     against_controls,
     baseline_of,
     beaten,
@@ -45,6 +46,7 @@ def results(comparisons: Mapping[str, Comparison]) -> Section:
             Text(
                 f"{counted(len(comparison.languages), 'language')}{anchor}; metric {comparison.metric}, in {comparison.unit}"
                 f"{size}. Averages are over {counted(len(comparison.average_languages), 'language')}, each counting once."
+                + ("" if comparison.higher_is_better else " Lower is better.")
             )
         )
         shown = [row for row in comparison.rows if row.kind in ("method", "control") and row.gain is not None]
@@ -87,26 +89,29 @@ def _scores(comparison: Comparison) -> Table:
     average = [Cell(number(row.average), signed(row.gain) if row.gain is not None else "") for row in shown]
     rows = [[Cell("average"), *average]]
     rows += [
-        [Cell(language(code), "anchor" if code == comparison.anchor else ""), *(_score(row.cells.get(code)) for row in shown)]
+        [
+            Cell(language(code), "anchor" if code == comparison.anchor else ""),
+            *(_score(comparison, row.cells.get(code)) for row in shown),
+        ]
         for code in comparison.languages
     ]
     caption = f"{comparison.metric} by language; below each score the gain over {comparison.baseline}. {_MARK}"
     return Table(caption, ["language", *(row.label for row in shown)], rows, emphasised=frozenset({0}))
 
 
-def _score(cell: Score | None) -> Cell:
+def _score(comparison: Comparison, cell: Score | None) -> Cell:
     if cell is None:
         return Cell(NONE)
     if cell.gain is None:
         return Cell(number(cell.score))
-    return Cell(number(cell.score), signed(cell.gain) + ("\u00a0*" if significant(cell) else ""), tone(cell))
+    return Cell(number(cell.score), signed(cell.gain) + ("\u00a0*" if significant(cell) else ""), _tone(comparison, cell))
 
 
-def tone(cell: Score | None) -> Tone:
+def _tone(comparison: Comparison, cell: Score | None) -> Tone:
     """The colour of a cell: only for what is significant."""
     if cell is None or cell.gain is None or not significant(cell):
         return ""
-    return "up" if cell.gain > 0 else "down"
+    return "up" if advantage(comparison, cell.gain) > 0 else "down"
 
 
 def controls(comparisons: Mapping[str, Comparison]) -> Section | None:
@@ -137,7 +142,7 @@ def controls(comparisons: Mapping[str, Comparison]) -> Section | None:
             [Cell(language(code)), *(Cell(number(_value(one, code))) for one in runs), Cell(verdict(comparison, code))]
             for code in codes
         ]
-        caption = f"Scores ({comparison.metric}), and what {row.label} is above, whether by chance or not."
+        caption = f"Scores ({comparison.metric}), and what {row.label} beats, whether by chance or not."
         head = ["language", *heads, f"{row.label} against the others"]
         blocks.append(Table(caption, head, rows, prose=frozenset({len(heads) + 1})))
     return Section("controls", "Alpha 0 and controls", blocks) if blocks else None
@@ -168,10 +173,10 @@ def significance(comparisons: Mapping[str, Comparison]) -> Section | None:
         codes = comparison.languages
         rows = []
         for row in tested:
-            wins, losses = changed(row, codes, 1, True), changed(row, codes, -1, True)
+            wins, losses = changed(comparison, row, codes, 1, True), changed(comparison, row, codes, -1, True)
             counts = (len(wins) if row.significant_gains is None else row.significant_gains, row.significant_losses, row.losses)
-            higher = len(changed(row, codes, 1))
-            lower = len(changed(row, codes, -1)) if counts[2] is None else counts[2]
+            higher = len(changed(comparison, row, codes, 1))
+            lower = len(changed(comparison, row, codes, -1)) if counts[2] is None else counts[2]
             rows.append(
                 [
                     Cell(row.label),
@@ -181,10 +186,10 @@ def significance(comparisons: Mapping[str, Comparison]) -> Section | None:
                     Cell(str(len(losses) if counts[1] is None else counts[1]), ", ".join(losses)),
                 ]
             )
-        head = ["run", "languages up", "languages down", "significantly up", "significantly down"]
-        blocks.append(Table(f"Languages that gain and lose against {comparison.baseline}.", head, rows))
+        head = ["run", "better", "worse", "significantly better", "significantly worse"]
+        blocks.append(Table(f"How many languages do better and worse than {comparison.baseline}.", head, rows))
         rows = [
-            [Cell(language(code)), *(_p(row.cells.get(code)) for row in tested)]
+            [Cell(language(code)), *(_p(comparison, row.cells.get(code)) for row in tested)]
             for code in codes
             if code != comparison.anchor or any(row.cells[code].p_holm is not None for row in tested if code in row.cells)
         ]
@@ -193,10 +198,10 @@ def significance(comparisons: Mapping[str, Comparison]) -> Section | None:
     return Section("significance", "Significance", blocks) if blocks else None
 
 
-def _p(cell: Score | None) -> Cell:
+def _p(comparison: Comparison, cell: Score | None) -> Cell:
     if cell is None or cell.p_holm is None:
         return Cell(NONE)
-    return Cell(probability(cell.p_holm), probability(cell.p_value), tone(cell))
+    return Cell(probability(cell.p_holm), probability(cell.p_value), _tone(comparison, cell))
 
 
 def judged(comparison: Comparison, comparisons: Mapping[str, Comparison]) -> list[str]:

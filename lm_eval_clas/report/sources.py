@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from lm_eval_clas.comparison import Comparison
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.findings import Causes, Geometry, Stability
-from lm_eval_clas.masks import CONFIG_FILE, MaskSet
+from lm_eval_clas.mask_config import CONFIG_FILE
+from lm_eval_clas.masks import MaskSet
+from lm_eval_clas.study import StageRecord
 from lm_eval_clas.tuned import Tuned
 
 T = TypeVar("T")
-
-
-class Stage(BaseModel):
-    """`stages/STAGE.json`: a finished stage of the study. What else the file holds is not shown.
-
-    Attributes:
-        started: when, as the file writes it.
-        seconds: how long it took.
-        commands: command lines, or lists of their words.
-        versions: of packages, by name.
-    """
-
-    model_config = ConfigDict(extra="ignore")
-
-    stage: str
-    started: str | float | None = None
-    seconds: float | None = None
-    commands: list[str | list[str]] = Field(default_factory=list)
-    versions: dict[str, Any] = Field(default_factory=dict)
-
-    @property
-    def lines(self) -> list[str]:
-        """The commands as one would type them."""
-        return [command if isinstance(command, str) else shlex.join(command) for command in self.commands]
 
 
 @dataclass(frozen=True)
@@ -49,7 +26,7 @@ class Sources:
     Attributes:
         folder: of the study.
         recipe: the text of `recipe.yaml`.
-        stages: in the order in which they started.
+        stages: those that are finished, in the order in which they started.
         comparisons: by the name of their file, without its ending.
         masks: of `masks/`.
         tuned: the strengths in the masks, or else in `tune/tuned.json`.
@@ -60,7 +37,7 @@ class Sources:
 
     folder: Path
     recipe: str | None = None
-    stages: list[Stage] = field(default_factory=list)
+    stages: list[StageRecord] = field(default_factory=list)
     comparisons: dict[str, Comparison] = field(default_factory=dict)
     masks: MaskSet | None = None
     tuned: Tuned = field(default_factory=dict)
@@ -96,10 +73,11 @@ def read_study(folder: Path) -> Sources:
     if not tuned and (folder / "tune" / "tuned.json").is_file():
         tuned = _read(folder / "tune" / "tuned.json", Tuned)
     geometry = folder / "analysis" / "geometry.json"
+    records: list[StageRecord] = [_read(path, StageRecord) for path in _files(folder, "stages/*.json")]
     found = Sources(
         folder=folder,
         recipe=_recipe(folder / "recipe.yaml"),
-        stages=sorted((_read(path, Stage) for path in _files(folder, "stages/*.json")), key=lambda one: str(one.started)),
+        stages=sorted((one for one in records if one.finished), key=lambda one: one.started),
         comparisons={path.stem: _read(path, Comparison) for path in _files(folder, "tables/*.json")},
         masks=masks,
         tuned=tuned,

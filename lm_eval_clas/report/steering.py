@@ -125,7 +125,7 @@ def neurons(masks: MaskSet) -> Section:
         f"Share of neurons by category and layer, bridge layers {layers(masks.bridge_layers)}; {'; '.join(told)}.",
     )
     name = masks.config.model.name.rstrip("/").rpartition("/")[2]
-    caption = f"Neurons of {name} by the number of languages, of {len(masks.languages)}, in which they are active."
+    caption = f"Neurons of {name} by the number of languages, of {len(masks.counted)}, in which they are active."
     blocks: list[Block] = [
         Text(f"Bridge layers: {layers(masks.bridge_layers)} of {len(rows)} (counted from 0). Why: {masks.config.bridge_rule}."),
         Pictures([Picture(drawn, caption)]),

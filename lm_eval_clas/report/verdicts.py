@@ -49,12 +49,19 @@ def significant(cell: Cell | None) -> bool:
     return cell is not None and cell.p_holm is not None and cell.p_holm < SIGNIFICANT
 
 
-def changed(row: Row, codes: Iterable[str], sign: int, only_significant: bool = False) -> list[str]:
-    """The languages that gain (sign 1) or lose (-1) in a row."""
+def advantage(comparison: Comparison, difference: float) -> float:
+    """A difference of scores with the sign that says better: not its own, if lower is better."""
+    return difference if comparison.higher_is_better else -difference
+
+
+def changed(comparison: Comparison, row: Row, codes: Iterable[str], sign: int, only_significant: bool = False) -> list[str]:
+    """The languages that do better (sign 1) or worse (-1) in a row."""
     found = []
     for code in codes:
         cell = row.cells.get(code)
-        if cell is not None and cell.gain is not None and sign * cell.gain > 0 and (significant(cell) or not only_significant):
+        if cell is None or cell.gain is None or (only_significant and not significant(cell)):
+            continue
+        if sign * advantage(comparison, cell.gain) > 0:
             found.append(code)
     return found
 
@@ -79,30 +86,29 @@ def headline(comparison: Comparison) -> str:
     told = f"95\u00a0% interval {interval(row.low, row.high)}"
     if row.gain == 0 and (row.low, row.high) in ((0, 0), (None, None)):
         return f"{row.label} changed nothing {on}: its average is that of {comparison.baseline}."
-    match distinguishable(row):
-        case 1:
-            return f"{row.label} helped {on}: {gain}; the {told} lies above 0."
-        case -1:
-            return f"{row.label} hurt {on}: {gain}; the {told} lies below 0."
-        case 0:
-            return f"It cannot be told whether {row.label} helped {on}: {gain}, but the {told} holds 0."
-        case _:
-            return f"{row.label} {on}: {gain}; without an interval it cannot be told whether this is more than chance."
+    side = distinguishable(row)
+    if side is None:
+        return f"{row.label} {on}: {gain}; without an interval it cannot be told whether this is more than chance."
+    if side == 0:
+        return f"It cannot be told whether {row.label} helped {on}: {gain}, but the {told} holds 0."
+    verb = "helped" if advantage(comparison, side) > 0 else "hurt"
+    lower = "" if comparison.higher_is_better else " (lower is better)"
+    return f"{row.label} {verb} {on}{lower}: {gain}; the {told} lies {'above' if side > 0 else 'below'} 0."
 
 
 def by_language(comparison: Comparison, row: Row) -> str:
     """One sentence: how many languages gain and lose, and how many of them significantly."""
     codes = steered_languages(comparison)
     compared = [code for code in codes if code in row.cells and row.cells[code].gain is not None]
-    up, down = changed(row, codes, 1), changed(row, codes, -1)
+    up, down = changed(comparison, row, codes, 1), changed(comparison, row, codes, -1)
     sentence = (
-        f"Of {counted(len(compared), 'steered language')}, {len(up)} scored higher than {comparison.baseline}, "
-        f"{len(down)} lower and {len(compared) - len(up) - len(down)} the same"
+        f"Of {counted(len(compared), 'steered language')}, {len(up)} did better than {comparison.baseline}, "
+        f"{len(down)} worse and {len(compared) - len(up) - len(down)} the same"
     )
     if not any(row.cells[code].p_holm is not None for code in compared):
         return f"{sentence}; the languages were not tested one by one."
-    wins, losses = changed(row, codes, 1, True), changed(row, codes, -1, True)
-    return f"{sentence}; significant after Holm\u2019s correction: {len(wins)} up, {len(losses)} down ({comparison.test})."
+    wins, losses = changed(comparison, row, codes, 1, True), changed(comparison, row, codes, -1, True)
+    return f"{sentence}; significant after Holm\u2019s correction: {len(wins)} better, {len(losses)} worse ({comparison.test})."
 
 
 def against_controls(comparison: Comparison, all_comparisons: Sequence[Comparison] = ()) -> list[str]:
@@ -115,8 +121,9 @@ def against_controls(comparison: Comparison, all_comparisons: Sequence[Compariso
         if row.gain is None or control.gain is None:
             sentences.append(f"The control {control.label} has no average gain to compare with.")
             continue
-        ahead.append(row.gain > control.gain)
-        place = "ahead of" if row.gain > control.gain else "level with" if row.gain == control.gain else "behind"
+        lead = advantage(comparison, row.gain - control.gain)
+        ahead.append(lead > 0)
+        place = "ahead of" if lead > 0 else "level with" if lead == 0 else "behind"
         told = interval(control.low, control.high)
         by = f" by {number(abs(row.gain - control.gain))}" if row.gain != control.gain else ""
         sentences.append(
@@ -149,11 +156,11 @@ def verdict(comparison: Comparison, code: str) -> str:
     mark = " (significantly)" if significant(cell) else ""
     rivals = [(comparison.baseline + mark, baseline.cells.get(code) if baseline is not None else None)]
     rivals += [(control.label, control.cells.get(code)) for control in controls_of(comparison)]
-    better = [label for label, other in rivals if other is not None and cell.score > other.score]
+    better = [label for label, other in rivals if other is not None and advantage(comparison, cell.score - other.score) > 0]
     equal = [label for label, other in rivals if other is not None and cell.score == other.score]
-    worse = [label for label, other in rivals if other is not None and cell.score < other.score]
+    worse = [label for label, other in rivals if other is not None and advantage(comparison, cell.score - other.score) < 0]
     every = "all: " if len(better) > 1 and not equal and not worse else ""
-    found = (f"beats {every}", better), ("equals ", equal), ("below ", worse)
+    found = (f"beats {every}", better), ("equals ", equal), ("behind ", worse)
     parts = [words + listed(labels) for words, labels in found if labels]
     return "; ".join(parts) or "nothing to compare with"
 
@@ -167,11 +174,13 @@ def beaten(comparison: Comparison) -> str:
 
     def beats(code: str, others: Sequence[Row]) -> bool:
         cell = row.cells.get(code)
-        return cell is not None and all(code in one.cells and cell.score > one.cells[code].score for one in others)
+        return cell is not None and all(
+            code in one.cells and advantage(comparison, cell.score - one.cells[code].score) > 0 for one in others
+        )
 
     everywhere = [code for code in codes if beats(code, [baseline, *controls])]
     names = listed([comparison.baseline, *(control.label for control in controls)])
-    count = f"{row.label} scores above {names} at once in {len(everywhere)} of {counted(len(codes), 'steered language')}"
+    count = f"{row.label} does better than {names} at once in {len(everywhere)} of {counted(len(codes), 'steered language')}"
     solid = [code for code in everywhere if significant(row.cells[code])]
     codes_listed = f" ({', '.join(everywhere)})" if everywhere else ""
     return f"{count}{codes_listed}; in {len(solid)} of these the gain over {comparison.baseline} is significant after Holm."
