@@ -18,7 +18,7 @@ from lm_eval_clas.files import write_text
 from lm_eval_clas.report import write_report
 from lm_eval_clas.report.pictures import embedded
 from lm_eval_clas.report.verdicts import against_controls, beaten, by_language, headline, primary_of, verdict
-from lm_eval_clas.report.words import drawable, interval, listed, number, signed
+from lm_eval_clas.report.words import drawable, interval, listed, named, number, signed
 
 EVIL = "<script>alert('1')</script>\"><img src=x onerror=alert(1)> & $x^ \u0007 {{ 7 * 7 }}"
 SECTIONS = [
@@ -213,8 +213,8 @@ def comparison(gain: float, low: float | None, high: float | None, uniform: floa
     [
         (0.1, 0.9, "clas helped on clas_xnli"),
         (-0.9, -0.1, "clas hurt on clas_xnli"),
-        (-0.1, 0.9, "cannot be told whether clas helped"),
-        (0.0, 0.9, "cannot be told whether clas helped"),
+        (-0.1, 0.9, "cannot be told whether clas helped or hurt"),
+        (0.0, 0.9, "cannot be told whether clas helped or hurt"),
         (None, None, "without an interval"),
     ],
 )
@@ -279,6 +279,7 @@ def test_words() -> None:
     assert [number(None), number(float("nan")), number(-1.005, 1)] == ["\u2013", "\u2013", "\u22121.0"]
     assert [signed(0.001), signed(-0.001), signed(0.5), signed(-2)] == ["0.00", "0.00", "+0.50", "\u22122.00"]
     assert interval(-1, None) == "\u2013"
+    assert [named("a"), named("a, b")] == ["a", "‘a, b’"]
     assert [listed([]), listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
     assert drawable("a\x00b" + "c" * 50, 10) == "a\ufffdbcccccc\u2026"
 

@@ -137,7 +137,7 @@ def test_the_contents_lead_to_the_sections(browser: Any, path: Path) -> None:
 def test_the_first_column_stays_in_sight(browser: Any, path: Path) -> None:
     page, _ = opened(browser, path, 360, "light")
     scrolled = page.evaluate(
-        """() => [...document.querySelectorAll('.scroll')].filter(one => one.scrollWidth > one.clientWidth).map(one => {
+        """() => [...document.querySelectorAll('.data .scroll')].filter(one => one.scrollWidth > one.clientWidth).map(one => {
             one.scrollLeft = one.scrollWidth;
             const first = one.querySelector('tbody th').getBoundingClientRect();
             return [first.left - one.getBoundingClientRect().left, first.width / one.clientWidth];

@@ -145,7 +145,7 @@ def stability(found: Mapping[str, Stability]) -> Section:
             "Agreement in the bridge layers of either. By chance: Jaccard of sets as large, drawn at random; kappa is then 0."
         )
         if one.ceiling_of:
-            caption += f" Ceiling: two halves of {one.ceiling_of}."
+            caption += f" Ceiling, from two halves: {one.ceiling_of}."
         head = ["category", "Jaccard", "by chance", "kappa", "ceiling: Jaccard", "ceiling: kappa"]
         rows = [_agreement(agreement, ceiling.get((None, agreement.category))) for agreement in whole]
         if rows:

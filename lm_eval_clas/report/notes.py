@@ -18,6 +18,7 @@ from lm_eval_clas.report.words import (
     layers,
     left_alone,
     listed,
+    named,
     number,
     probability,
     recognition,
@@ -79,7 +80,7 @@ def _scored(comparison: Comparison, code: str) -> str:
     if row is None or cell is None:
         before = baseline.cells.get(code) if baseline is not None else None
         return f"{number(before.score)} ({comparison.baseline})" if before is not None else NONE
-    adjusted = f", adjusted p {probability(cell.p_holm)}" if cell.p_holm is not None else ""
+    adjusted = f", adjusted p {probability(cell.p_holm)}" if cell.p_holm is not None and code != comparison.anchor else ""
     items = f", {counted(cell.items, 'item')}" if cell.items is not None else ""
     return f"{number(cell.score)} ({row.label}), gain {signed(cell.gain)}{adjusted}{items}"
 
@@ -96,9 +97,11 @@ def _odd(comparison: Comparison, code: str, sources: Sources) -> list[str]:
             f"significantly {'better' if advantage(comparison, cell.gain) > 0 else 'worse'} than {comparison.baseline}."
         )
     rivals = [one for one in controls_of(comparison) if code in one.cells]
-    better = [one.label for one in rivals if advantage(comparison, one.cells[code].score - cell.score) > 0]
+    better = [named(one.label) for one in rivals if advantage(comparison, one.cells[code].score - cell.score) > 0]
     if better:
-        notes.append(f"{'the control' if len(better) == 1 else 'the controls'} {listed(better)}: better than {row.label}.")
+        notes.append(
+            f"{'the control' if len(better) == 1 else 'the controls'} {listed(better)}: better than {named(row.label)}."
+        )
     tuned = sources.tuned.get(comparison.family, {}).get(code)
     if tuned is not None and row.steering.get("alpha") in (None, "tuned") and cell.gain is not None:
         if tuned.chosen.gain > 0 > advantage(comparison, cell.gain):

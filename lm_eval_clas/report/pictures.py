@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import re
 import tempfile
 import warnings
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from lm_eval_clas.comparison import Comparison, Row
 from lm_eval_clas.curves import COLORS
@@ -95,7 +96,7 @@ def in_the_page(color: str) -> str:
 
 
 def embedded(path: Path, alternative: str) -> Markup:
-    """A PNG as an `img` that needs no file, made smaller if it is large.
+    """A PNG as an `img` that needs no file, made smaller if it is large, in a frame that scrolls.
 
     Raises:
         ClasError: it is no picture.
@@ -116,7 +117,9 @@ def embedded(path: Path, alternative: str) -> Markup:
         raise ClasError(f"'{path}' is damaged: it is no PNG picture ({error}); run the stage that draws it again.") from error
     data = base64.b64encode(content).decode("ascii")
     source = f"data:image/png;base64,{data}"
-    return Markup('<img src="{}" width="{}" height="{}" alt="{}">').format(source, width, height, escape(alternative))
+    shown = Markup('<img src="{}" width="{}" height="{}" alt="{}">').format(source, width, height, alternative)
+    # Its letters would be too small on a phone: there it scrolls.
+    return Markup('<div class="scroll" role="region" tabindex="0" aria-label="{}">{}</div>').format(path.name, shown)
 
 
 def _axes(height: float) -> tuple[Any, Any]:
@@ -138,7 +141,7 @@ def plot_averages(comparison: Comparison, rows: Sequence[Row], path: Path) -> Pa
         if row.low is not None and row.high is not None:
             axes.plot([row.low, row.high], [position, position], color=color, linewidth=2)
         axes.plot([row.gain], [position], "o" if row.kind == "method" else "s", color=color, markersize=6)
-    axes.set_yticks(range(len(rows)), [drawable(row.label, 20) for row in rows])
+    axes.set_yticks(range(len(rows)), [drawable(row.label, 24) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     figure.supxlabel(f"average gain ({drawable(comparison.unit)}), 95\u00a0% interval", fontsize=9)
     return save(figure, path)
@@ -146,7 +149,9 @@ def plot_averages(comparison: Comparison, rows: Sequence[Row], path: Path) -> Pa
 
 def plot_gains(comparison: Comparison, rows: Sequence[Row], codes: Sequence[str], path: Path) -> Path:
     """Each row's gain by language, one language below the other; the first row's marks are filled."""
-    figure, axes = _axes(0.9 + 0.19 * len(codes))
+    widest = 0.45 + 0.07 * max(len(drawable(row.label, 24)) for row in rows)  # inches, of an entry of the legend
+    fitting = max(1, min(len(rows), int(WIDTH / widest)))
+    figure, axes = _axes(0.7 + 0.19 * len(codes) + 0.2 * math.ceil(len(rows) / fitting))
     axes.axvline(0, color="#666666", linewidth=1)
     for order, row in enumerate(rows):
         known = [(row.cells[code].gain, position) for position, code in enumerate(codes) if code in row.cells]
@@ -159,13 +164,11 @@ def plot_gains(comparison: Comparison, rows: Sequence[Row], codes: Sequence[str]
             markerfacecolor=COLORS[0] if order == 0 else "none",
             markersize=6 if order == 0 else 5,
             zorder=20 - order,
-            label=drawable(row.label, 16),
+            label=drawable(row.label, 24),
         )
     axes.set_yticks(range(len(codes)), [drawable(language(code), 22) for code in codes])
     axes.set_ylim(len(codes) - 0.4, -0.6)
     figure.supxlabel(f"gain over {drawable(comparison.baseline, 16)} ({drawable(comparison.unit, 10)})", fontsize=9)
-    widest = 0.45 + 0.07 * max(len(drawable(row.label, 16)) for row in rows)  # inches, of an entry of the legend
-    fitting = max(1, min(len(rows), int(WIDTH / widest)))
     figure.legend(loc="outside upper center", ncols=fitting, frameon=False, fontsize=8)
     return save(figure, path)
 

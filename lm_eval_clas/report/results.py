@@ -22,7 +22,7 @@ from lm_eval_clas.report.verdicts import (
     verdict,
 )
 from lm_eval_clas.report.view import Block, Cell, Heading, Picture, Pictures, Points, Section, Table, Text, Tone
-from lm_eval_clas.report.words import NONE, counted, drawable, interval, language, listed, number, probability, signed
+from lm_eval_clas.report.words import NONE, counted, drawable, interval, language, listed, named, number, probability, signed
 
 _MARK = "A star marks p < 0.05 after Holm\u2019s correction over languages."
 
@@ -76,7 +76,7 @@ def _runs(comparison: Comparison) -> Table:
             Cell(number(row.average)),
             Cell(signed(row.gain)),
             Cell(interval(row.low, row.high)),
-            Cell(NONE if row.percent is None else f"{signed(row.percent, 1)} %"),
+            Cell(NONE if row.percent is None else f"{signed(row.percent, 1)}\u00a0%"),
         ]
         for row in comparison.rows
     ]
@@ -191,7 +191,7 @@ def significance(comparisons: Mapping[str, Comparison]) -> Section | None:
         rows = [
             [Cell(language(code)), *(_p(comparison, row.cells.get(code)) for row in tested)]
             for code in codes
-            if code != comparison.anchor or any(row.cells[code].p_holm is not None for row in tested if code in row.cells)
+            if code != comparison.anchor or any(_gain(row, code) for row in tested)
         ]
         caption = "Adjusted p-values by language; below each the unadjusted one."
         blocks.append(Table(caption, ["language", *(row.label for row in tested)], rows))
@@ -214,7 +214,7 @@ def judged(comparison: Comparison, comparisons: Mapping[str, Comparison]) -> lis
         sentences.append(sentence)
     others = [one for one in comparison.rows if one.kind == "method" and one is not row and one.gain is not None]
     if others:
-        told = [f"{one.label} {signed(one.gain)} ({interval(one.low, one.high)})" for one in others]
+        told = [f"{named(one.label)} {signed(one.gain)} ({interval(one.low, one.high)})" for one in others]
         sentences.append(f"Other methods over {comparison.baseline}: {listed(told)}.")
     return sentences
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from lm_eval_clas.comparison import Cell, Comparison, Row
-from lm_eval_clas.report.words import counted, interval, listed, number, signed
+from lm_eval_clas.report.words import counted, interval, listed, named, number, signed
 
 SIGNIFICANT = 0.05
 # The controls that a study should have, by the name of their method.
@@ -80,20 +80,20 @@ def headline(comparison: Comparison) -> str:
         return f"{comparison.family}: no steered run was compared."
     on = f"on {comparison.family} ({comparison.metric})"
     if row.gain is None:
-        return f"{row.label} {on}: the comparison gives no gain over {comparison.baseline}."
-    percent = "" if row.percent is None else f" ({signed(row.percent, 1)} %)"
-    gain = f"{signed(row.gain)} {comparison.unit}{percent} over {comparison.baseline} on average"
+        return f"{named(row.label)} {on}: the comparison gives no gain over {named(comparison.baseline)}."
+    percent = "" if row.percent is None else f" ({signed(row.percent, 1)}\u00a0%)"
+    gain = f"{signed(row.gain)} {comparison.unit}{percent} over {named(comparison.baseline)} on average"
     told = f"95\u00a0% interval {interval(row.low, row.high)}"
     if row.gain == 0 and (row.low, row.high) in ((0, 0), (None, None)):
-        return f"{row.label} changed nothing {on}: its average is that of {comparison.baseline}."
+        return f"{named(row.label)} changed nothing {on}: its average is that of {named(comparison.baseline)}."
     side = distinguishable(row)
     if side is None:
-        return f"{row.label} {on}: {gain}; without an interval it cannot be told whether this is more than chance."
+        return f"{named(row.label)} {on}: {gain}; without an interval it cannot be told whether this is more than chance."
     if side == 0:
-        return f"It cannot be told whether {row.label} helped {on}: {gain}, but the {told} holds 0."
+        return f"It cannot be told whether {named(row.label)} helped or hurt {on}: {gain}, but the {told} holds 0."
     verb = "helped" if advantage(comparison, side) > 0 else "hurt"
     lower = "" if comparison.higher_is_better else " (lower is better)"
-    return f"{row.label} {verb} {on}{lower}: {gain}; the {told} lies {'above' if side > 0 else 'below'} 0."
+    return f"{named(row.label)} {verb} {on}{lower}: {gain}; the {told} lies {'above' if side > 0 else 'below'} 0."
 
 
 def by_language(comparison: Comparison, row: Row) -> str:
@@ -102,7 +102,7 @@ def by_language(comparison: Comparison, row: Row) -> str:
     compared = [code for code in codes if code in row.cells and row.cells[code].gain is not None]
     up, down = changed(comparison, row, codes, 1), changed(comparison, row, codes, -1)
     sentence = (
-        f"Of {counted(len(compared), 'steered language')}, {len(up)} did better than {comparison.baseline}, "
+        f"Of {counted(len(compared), 'steered language')}, {len(up)} did better than {named(comparison.baseline)}, "
         f"{len(down)} worse and {len(compared) - len(up) - len(down)} the same"
     )
     if not any(row.cells[code].p_holm is not None for code in compared):
@@ -116,10 +116,11 @@ def against_controls(comparison: Comparison, all_comparisons: Sequence[Compariso
     row, controls = primary_of(comparison), controls_of(comparison)
     if row is None:
         return []
+    method, baseline = named(row.label), named(comparison.baseline)
     sentences, ahead = [], []
     for control in controls:
         if row.gain is None or control.gain is None:
-            sentences.append(f"The control {control.label} has no average gain to compare with.")
+            sentences.append(f"The control {named(control.label)} has no average gain to compare with.")
             continue
         lead = advantage(comparison, row.gain - control.gain)
         ahead.append(lead > 0)
@@ -127,20 +128,20 @@ def against_controls(comparison: Comparison, all_comparisons: Sequence[Compariso
         told = interval(control.low, control.high)
         by = f" by {number(abs(row.gain - control.gain))}" if row.gain != control.gain else ""
         sentences.append(
-            f"Control {control.label}: {signed(control.gain)} over {comparison.baseline} (95\u00a0% interval {told}); "
-            f"{row.label} is {place} it{by}."
+            f"Control {named(control.label)}: {signed(control.gain)} over {baseline} (95\u00a0% interval {told}); "
+            f"{method} is {place} it{by}."
         )
     present = {method_of(control) for control in controls}
     if missing := [name for method, name in EXPECTED.items() if method not in present]:
-        sentences.append(f"No control with {listed(missing)} was compared, so what {row.label} owes to its masks stays open.")
+        sentences.append(f"No control with {listed(missing)} was compared, so what {method} owes to its masks stays open.")
     elif ahead and not all(ahead):
         sentences.append(
-            f"A control does at least as well: what {row.label} does to the average here does not need its choice of neurons."
+            f"A control does at least as well: what {method} does to the average here does not need its choice of neurons."
         )
     tested = {other.baseline for other in all_comparisons if other.family == comparison.family and primary_of(other)}
     if controls and not {control.label for control in controls} <= tested:
         sentences.append(
-            f"Tests and intervals compare each run with {comparison.baseline}; that a run is ahead of another was not tested."
+            f"Tests and intervals compare each run with {baseline}; that a run is ahead of another was not tested."
         )
     return sentences
 
@@ -154,8 +155,8 @@ def verdict(comparison: Comparison, code: str) -> str:
     if row is None or cell is None:
         return "not compared"
     mark = " (significantly)" if significant(cell) else ""
-    rivals = [(comparison.baseline + mark, baseline.cells.get(code) if baseline is not None else None)]
-    rivals += [(control.label, control.cells.get(code)) for control in controls_of(comparison)]
+    rivals = [(named(comparison.baseline) + mark, baseline.cells.get(code) if baseline is not None else None)]
+    rivals += [(named(control.label), control.cells.get(code)) for control in controls_of(comparison)]
     better = [label for label, other in rivals if other is not None and advantage(comparison, cell.score - other.score) > 0]
     equal = [label for label, other in rivals if other is not None and cell.score == other.score]
     worse = [label for label, other in rivals if other is not None and advantage(comparison, cell.score - other.score) < 0]
@@ -178,9 +179,10 @@ def beaten(comparison: Comparison) -> str:
             code in one.cells and advantage(comparison, cell.score - one.cells[code].score) > 0 for one in others
         )
 
+    method, against = named(row.label), named(comparison.baseline)
     everywhere = [code for code in codes if beats(code, [baseline, *controls])]
-    names = listed([comparison.baseline, *(control.label for control in controls)])
-    count = f"{row.label} does better than {names} at once in {len(everywhere)} of {counted(len(codes), 'steered language')}"
+    names = listed([against, *(named(control.label) for control in controls)])
+    count = f"{method} does better than {names} at once in {len(everywhere)} of {counted(len(codes), 'steered language')}"
     solid = [code for code in everywhere if significant(row.cells[code])]
     codes_listed = f" ({', '.join(everywhere)})" if everywhere else ""
-    return f"{count}{codes_listed}; in {len(solid)} of these the gain over {comparison.baseline} is significant after Holm."
+    return f"{count}{codes_listed}; in {len(solid)} of these the gain over {against} is significant after Holm."

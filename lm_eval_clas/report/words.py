@@ -55,6 +55,11 @@ def listed(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
 
 
+def named(label: str) -> str:
+    """A run's label within a sentence: in quotes if it has a comma, as `random, 3 seeds` has."""
+    return f"\u2018{label}\u2019" if "," in label else label
+
+
 def counted(count: int, one: str, several: str | None = None) -> str:
     """`1 language`, `2 languages`, `no language`."""
     return f"{count or 'no'} {one if count < 2 else several or one + 's'}"
