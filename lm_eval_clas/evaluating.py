@@ -21,11 +21,11 @@ def evaluate_run(
     folder: Path,
     model_args: Mapping[str, Any],
     decides: Any,
-    tasks: Mapping[str, int | None],
+    tasks: Sequence[str],
     *,
     include_path: Sequence[str],
     options: Mapping[str, Any],
-    report: Callable[[str, bool], None],
+    report: Callable[[str], None],
 ) -> None:
     """Evaluates `hf-clas` on tasks; results and samples of each go into `folder/TASK/`.
 
@@ -33,19 +33,19 @@ def evaluate_run(
         folder: of the run. A task that is there already, with the same inputs, is not evaluated again.
         model_args: of `hf-clas`.
         decides: all that decides the results besides task and options: the arguments with masks as a hash, for example.
-        tasks: names of single tasks, each with how many items to take of it (None: all).
+        tasks: names of single tasks.
         include_path: folders of tasks.
-        options: of `lm_eval.simple_evaluate`: batch_size, num_fewshot, apply_chat_template.
-        report: called with each task's name as it is finished, and whether it was finished before.
+        options: of `lm_eval.simple_evaluate`: limit, batch_size, num_fewshot, apply_chat_template.
+        report: called with each task's name as it is finished, or was before.
 
     Raises:
         ClasError: the results cannot be written.
     """
-    inputs = {task: [decides, dict(options), task, limit] for task, limit in tasks.items()}
+    inputs = {task: [decides, dict(options), task] for task in tasks}
     left = []
     for task in tasks:
         if _finished(folder / task, inputs[task]):
-            report(task, True)
+            report(task)
         else:
             left.append(task)
     if not left:
@@ -60,7 +60,7 @@ def evaluate_run(
     lm = CLASLM(**model_args, batch_size=options["batch_size"])
     try:
         for task in left:
-            results = _results(lm, task, manager, model_args, {**options, "limit": tasks[task]})
+            results = _results(lm, task, manager, model_args, options)
             samples = results.pop("samples")
             shutil.rmtree(folder / task, ignore_errors=True)
             with writing(folder / task) as temporary:
@@ -73,7 +73,7 @@ def evaluate_run(
                 if len(list(temporary.rglob("*.json*"))) != 2:
                     raise ClasError(f"The results of {task} could not be written under '{folder}'; free it or choose another.")
                 write_text(temporary / _INPUTS, json.dumps({"inputs": hash_of(inputs[task])}) + "\n")
-            report(task, False)
+            report(task)
     finally:
         del lm
         gc.collect()  # the next run's model must not wait for the collector: two of them may not fit

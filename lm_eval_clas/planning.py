@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import write_text
@@ -68,59 +68,63 @@ def count(stages: Stages, tokenizer: Any | None) -> list[Work]:
         tokenizer: of the model; None estimates three characters to a token.
     """
     recipe = stages.recipe
-    works = [_profile(stages, tokenizer)]
-    if recipe.tune is not None:
-        works.append(_tune(stages, tokenizer))
     runs = len(recipe.evaluate.runs)
     evaluate = Work("evaluate", f"{runs} runs")
-    for entry in recipe.evaluate.tasks:
-        for task in _tasks(stages, [entry], evaluate).values():
-            limit = recipe.evaluate.limit_of(entry)
-            _add(evaluate, task, limit, tokenizer, _number(recipe.evaluate.batch_size), times=runs)
-    works.append(evaluate)
-    if (corpus := recipe.analyse.geometry_corpus) is not None:
-        analyse = Work("analyse", f"geometry of {corpus}, with and without steering")
-        try:
-            texts = stages.texts(corpus)
-            items = min(len(texts.ids), recipe.analyse.geometry_samples or len(texts.ids))
-            for lines in texts.texts.values():
-                analyse.passes += 2 * items
-                analyse.scored += 2 * sum(_length(tokenizer, line) for line in lines[:items])
-        except ClasError as error:
-            analyse.unknown.append(str(error))
+    for part in recipe.parts.values():
+        for task in _tasks(stages, part.evaluate, evaluate).values():
+            _add(evaluate, task, part.limit, tokenizer, _number(recipe.evaluate.batch_size), times=runs)
+    works = [_profile(stages, tokenizer), _tune(stages, tokenizer), evaluate]
+    if (samples := recipe.analyse.geometry_samples) is not None:
+        analyse = Work("analyse", "geometry, with and without steering")
+        for name in recipe.parts:
+            _add_texts(analyse, stages, name, tokenizer, items=samples, times=2)
         works.append(analyse)
     return works
 
 
 def _profile(stages: Stages, tokenizer: Any | None) -> Work:
-    step = stages.recipe.profile
-    work = Work("profile", ", ".join(step.corpora))
-    for corpus in step.corpora:
-        try:
-            texts = stages.texts(corpus)
-        except ClasError as error:
-            work.unknown.append(f"{corpus}: {error}")
-            continue
-        work.passes += len(texts.ids) * len(texts.languages)
-        for lines in texts.texts.values():
-            work.scored += sum(min(_length(tokenizer, line), step.max_tokens) for line in lines)
+    work = Work("profile", ", ".join([*stages.recipe.parts, *stages.halves]))
+    for part in stages.recipe.parts:
+        _add_texts(work, stages, part, tokenizer)
+    for part, half in stages.halves.values():
+        _add_texts(work, stages, part, tokenizer, half)
     return work
+
+
+def _add_texts(
+    work: Work,
+    stages: Stages,
+    part: str,
+    tokenizer: Any | None,
+    half: Literal["first", "second"] | None = None,
+    items: int | None = None,
+    times: int = 1,
+) -> None:
+    try:
+        texts = stages.texts(part, half)
+    except ClasError as error:
+        work.unknown.append(f"{part}: {error}")
+        return
+    longest = stages.recipe.profile.max_tokens
+    for lines in texts.texts.values():
+        work.passes += times * len(lines[:items])
+        work.scored += times * sum(min(_length(tokenizer, line), longest) for line in lines[:items])
 
 
 def _tune(stages: Stages, tokenizer: Any | None) -> Work:
     step = stages.recipe.tune
-    assert step is not None
     settings = len({*step.alphas, 0})
     work = Work("tune", f"{settings} strengths")
     # The layers below the bridge run once for all strengths; from half depth on is where a bridge may begin.
     share = 0.5 + 0.5 * settings
-    for task in _tasks(stages, step.tasks, work).values():
-        if from_task_name(task.config.task, ()) == stages.recipe.masks.anchor:
-            continue
-        before = work.steps
-        _add(work, task, step.limit, tokenizer, _number(step.batch_size), times=settings, cost=share / settings)
-        if step.objective == "loglikelihood":
-            work.scored, work.prompted, work.steps = work.scored + work.prompted, 0, before
+    for part in stages.recipe.parts.values():
+        for task in _tasks(stages, part.tune, work).values():
+            if from_task_name(task.config.task, ()) == stages.recipe.masks.anchor:
+                continue
+            before = work.steps
+            _add(work, task, step.limit, tokenizer, _number(step.batch_size), times=settings, cost=share / settings)
+            if step.objective == "loglikelihood":
+                work.scored, work.prompted, work.steps = work.scored + work.prompted, 0, before
     return work
 
 
@@ -170,7 +174,9 @@ def calibrate(stages: Stages) -> Speed:
         ClasError: the model or the data cannot be loaded.
     """
     recipe = stages.recipe
-    identity = hash_of([recipe.model, recipe.model_args, recipe.device, recipe.evaluate.model_dump()])
+    names = [name for part in recipe.parts.values() for name in part.evaluate]
+    batch = recipe.evaluate.batch_size
+    identity = hash_of([recipe.model, recipe.model_args, recipe.device, names, batch])
     path = stages.folder / "calibration.json"
     if path.is_file():
         try:
@@ -184,11 +190,10 @@ def calibrate(stages: Stages) -> Speed:
 
     from lm_eval_clas.fast import FastLM, default_device
 
-    batch = recipe.evaluate.batch_size
     arguments = {"device": recipe.device or default_device(), **simple_parse_args_string(recipe.model_args)}
     lm = FastLM(stages.model, batch_size=batch, **arguments)
     by_kind: dict[bool, Any] = {}
-    for task in stages.tasks(recipe.evaluate.tasks).values():
+    for task in stages.tasks(names).values():
         by_kind.setdefault(task.OUTPUT_TYPE == "generate_until", task)
     measured: dict[bool, float] = {}
     for generates, task in by_kind.items():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lm_eval_clas.categories import Statistic, Tokens
 from lm_eval_clas.errors import ClasError
@@ -21,19 +22,35 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
-class ProfileStep(_Strict):
-    """What neurons are measured on.
+class Part(_Strict):
+    """One data set of a study, with a profile, masks and strengths of its own: all its languages must be in its corpus.
 
     Attributes:
-        corpora: as `clas profile --corpus` takes them. Masks come from the first; the others show how stable they are.
-        samples: items of each corpus; None takes all.
+        corpus: what neurons are measured on, as `clas profile --corpus` takes it.
+        tune: tasks or groups of the harness to tune on; none evaluates with whatever alpha the runs say.
+        evaluate: tasks or groups to evaluate, on other splits.
+        limit: items of each task evaluated; None takes all.
     """
 
-    corpora: list[str] = Field(default=["xquad"], min_length=1)
+    corpus: str
+    tune: list[str] = []
+    evaluate: list[str] = Field(min_length=1)
+    limit: int | None = Field(default=None, ge=1)
+
+
+class ProfileStep(_Strict):
+    """How neurons are measured.
+
+    Attributes:
+        samples: items of each corpus; None takes all.
+        halves: also profiles two halves of the first corpus, for how stable masks can be at all.
+    """
+
     samples: int | None = Field(default=100, ge=1)
     languages: list[str] | None = None
     batch_size: int = Field(default=8, ge=1)
     max_tokens: int = Field(default=2048, ge=1)
+    halves: bool = True
 
 
 class MasksStep(_Strict):
@@ -52,7 +69,6 @@ class MasksStep(_Strict):
 class TuneStep(_Strict):
     """How the strength is tuned: the options of `clas tune`."""
 
-    tasks: list[str] = Field(min_length=1)
     alphas: list[float] = [-8, -5, -4, -2, -1, 0, 1, 2, 4]
     objective: Literal["metric", "loglikelihood"] = "metric"
     limit: int | None = Field(default=200, ge=1)
@@ -63,50 +79,29 @@ class TuneStep(_Strict):
 
 
 class EvaluateStep(_Strict):
-    """What is evaluated.
+    """What is evaluated on every part.
 
     Attributes:
-        tasks: tasks or groups of the harness.
-        limit: items of each task: one number, or one by entry of `tasks`; None takes all.
         runs: the arguments of `hf-clas`, by the label of the run. A run without any is the model as it is; for the others,
             `masks` is given by the study.
     """
 
-    tasks: list[str] = Field(min_length=1)
-    limit: PositiveInt | dict[str, PositiveInt] | None = None
     batch_size: int | str = 8
     num_fewshot: int | None = Field(default=None, ge=0)
     apply_chat_template: bool = False
     runs: dict[str, dict[str, float | int | str]] = Field(min_length=1)
-
-    @field_validator("runs")
-    @classmethod
-    def _labels(cls, runs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        for label, options in runs.items():
-            if not label or label != Path(label).name or label.startswith("."):
-                raise ValueError(f"the label '{label}' must do as the name of a folder")
-            if taken := {"pretrained", "masks"} & set(options):
-                raise ValueError(f"the study gives {', '.join(sorted(taken))} itself (run '{label}')")
-        return runs
-
-    def limit_of(self, entry: str) -> int | None:
-        """Items of each task of one entry of `tasks`."""
-        return self.limit.get(entry) if isinstance(self.limit, dict) else self.limit
 
 
 class AnalyseStep(_Strict):
     """What is asked of the results.
 
     Attributes:
-        geometry_corpus: parallel texts for the geometry; None leaves it out.
-        geometry_samples: how many of them.
-        geometry_alpha: strength there, since tuned ones differ by task; None takes the mean of the tuned ones by language.
-        run: the label of the run whose gains are explained.
+        geometry_samples: parallel texts for the geometry; None leaves it out.
+        run: the label of the run whose gains are explained; the geometry has its strengths.
+        baseline: the label of the run that the others are compared with.
     """
 
-    geometry_corpus: str | None = "xquad"
-    geometry_samples: int | None = Field(default=50, ge=1)
-    geometry_alpha: float | None = None
+    geometry_samples: int | None = Field(default=50, ge=2)
     run: str = "clas"
     baseline: str = "hf"
 
@@ -128,9 +123,24 @@ class StudyRecipe(_Strict):
     shape: ModelShape | None = None
     profile: ProfileStep = Field(default_factory=ProfileStep)
     masks: MasksStep = Field(default_factory=MasksStep)
-    tune: TuneStep | None = None
+    tune: TuneStep = Field(default_factory=TuneStep)
     evaluate: EvaluateStep
     analyse: AnalyseStep = Field(default_factory=AnalyseStep)
+    parts: dict[str, Part] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StudyRecipe:
+        _folder_names("part", self.parts)
+        _folder_names("run", self.evaluate.runs)
+        for label, options in self.evaluate.runs.items():
+            if taken := {"pretrained", "masks"} & set(options):
+                raise ValueError(f"the study gives {', '.join(sorted(taken))} itself (run '{label}')")
+            if untuned := [name for name, part in self.parts.items() if not part.tune and options.get("alpha") == "tuned"]:
+                raise ValueError(f"run '{label}' has alpha tuned, but part '{untuned[0]}' has nothing to tune on")
+        for label in (self.analyse.run, self.analyse.baseline):
+            if label not in self.evaluate.runs:
+                raise ValueError(f"analyse names a run '{label}' that evaluate.runs does not have")
+        return self
 
     @classmethod
     def load(cls, source: str | Path) -> StudyRecipe:
@@ -160,6 +170,12 @@ class StudyRecipe(_Strict):
         """The recipe as YAML, with every default written out."""
         text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         return text
+
+
+def _folder_names(kind: str, names: Iterable[str]) -> None:
+    for name in names:
+        if not name or name != Path(name).name or name.startswith("."):
+            raise ValueError(f"the {kind} '{name}' must do as the name of a folder")
 
 
 def shipped_recipes() -> list[str]:

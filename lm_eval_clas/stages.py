@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lm_eval_clas import __version__
+from lm_eval_clas.categories import NeuronCategorizer
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import shipped
 from lm_eval_clas.masks import MaskSet
+from lm_eval_clas.profiles import Profile
 from lm_eval_clas.recipe import DEMO_MODEL, StudyRecipe
 from lm_eval_clas.study import Stage, content_hash
 
@@ -50,7 +52,7 @@ class Stages:
             Stage("tables", self._tables_inputs, self._tables, ["tables"]),
             Stage("report", self._report_inputs, self._report, ["report.html"]),
         ]
-        return [stage for stage in stages if stage.name != "tune" or self.recipe.tune is not None]
+        return [stage for stage in stages if stage.name != "tune" or self._tuned_parts]
 
     # What they share
 
@@ -68,12 +70,12 @@ class Stages:
         """Folders of tasks."""
         return [str(shipped("tasks"))]
 
-    def texts(self, corpus: str) -> ParallelTexts:
-        """The texts that neurons are measured on."""
+    def texts(self, part: str, half: Literal["first", "second"] | None = None) -> ParallelTexts:
+        """The texts that neurons are measured on, or every other one of them."""
         from lm_eval_clas.corpora import ParallelInputBuilder
 
         step = self.recipe.profile
-        return ParallelInputBuilder(corpus, step.languages, step.samples).build()
+        return ParallelInputBuilder(self.recipe.parts[part].corpus, step.languages, step.samples, half=half).build()
 
     def tasks(self, names: Sequence[str]) -> dict[str, Any]:
         """The harness's single tasks by name."""
@@ -81,16 +83,46 @@ class Stages:
 
         return load_tasks(names, self.include_path)
 
-    @property
-    def masks_folder(self) -> Path:
-        """The masks that runs use: with tuned strengths, where there are any."""
-        return self.folder / ("tune/masks" if self.recipe.tune else "masks")
+    def profile_folder(self, part: str) -> Path:
+        """Where a profile is."""
+        return self.folder / "profile" / part
 
-    def _load(self, fast: bool = False) -> Any:
+    def masks_folder(self, part: str) -> Path:
+        """The masks that runs use: with tuned strengths, where there are any."""
+        return self.folder / ("tune" if part in self._tuned_parts else "masks") / part / ("masks" * (part in self._tuned_parts))
+
+    @cached_property
+    def halves(self) -> dict[str, tuple[str, Literal["first", "second"]]]:
+        """Profiles of halves of the first part's corpus, by the name of their folder."""
+        if not self.recipe.profile.halves:
+            return {}
+        first = next(iter(self.recipe.parts))
+        return {f"{first}-first-half": (first, "first"), f"{first}-second-half": (first, "second")}
+
+    @property
+    def shown_model(self) -> str:
+        """What a command line calls the model."""
+        return "$(clas demo-model)" if self.recipe.model == DEMO_MODEL else self.recipe.model
+
+    @property
+    def model_name(self) -> str | None:
+        """What profiles and pictures call the model; None for what it is loaded by."""
+        return "gemma-3-270m" if self.recipe.model == DEMO_MODEL else None
+
+    def load(self, fast: bool = False) -> Any:
+        """The model as the harness loads it."""
         from lm_eval_clas.loading import load_model
 
-        batch = f"batch_size={self.recipe.tune.batch_size}" if fast and self.recipe.tune else ""
+        batch = f"batch_size={self.recipe.tune.batch_size}" if fast else ""
         return load_model(self.model, ",".join(filter(None, [batch, self.recipe.model_args])), self.recipe.device, fast)
+
+    @property
+    def _tuned_parts(self) -> list[str]:
+        return [name for name, part in self.recipe.parts.items() if part.tune]
+
+    @property
+    def _model_identity(self) -> list[str | None]:
+        return [self.recipe.model, self.recipe.model_args, self.recipe.device, __version__]
 
     def _masks_identity(self, folder: Path) -> Any:
         try:
@@ -98,101 +130,102 @@ class Stages:
         except ClasError:
             return None
         tuned = {family: {one: t.chosen.model_dump() for one, t in by.items()} for family, by in masks.config.tuned.items()}
-        return [masks.hash, masks.config.beta, masks.config.gamma, tuned]
+        return [masks.hash, masks.means_hash, masks.config.beta, masks.config.gamma, tuned]
 
-    @property
-    def _model_identity(self) -> list[str | None]:
-        return [self.recipe.model, self.recipe.model_args, self.recipe.device, __version__]
-
-    def profile_folder(self, corpus: str) -> Path:
-        """Where the profile of a corpus is."""
-        return self.folder / "profile" / Path(corpus).stem
+    def _all_masks(self) -> Any:
+        found = {part: self._masks_identity(self.masks_folder(part)) for part in self.recipe.parts}
+        return found if all(found.values()) else None
 
     # profile
 
     def _profile_inputs(self) -> Any:
-        corpora = [one if not Path(one).exists() else content_hash(Path(one)) for one in self.recipe.profile.corpora]
+        corpora = {name: [part.corpus, content_hash(Path(part.corpus))] for name, part in self.recipe.parts.items()}
         return [self._model_identity, self.recipe.profile.model_dump(), corpora]
 
     def _profile(self) -> list[str]:
         from lm_eval_clas.profiling import profile
 
         step, commands = self.recipe.profile, []
-        lm = self._load()
-        for corpus in step.corpora:
-            texts = self.texts(corpus)
-            bars = {one: self.progress.add_task(f"{corpus} {one}", total=len(texts.ids)) for one in texts.languages}
+        lm = self.load()
+        wanted: dict[str, tuple[str, Literal["first", "second"] | None]] = {name: (name, None) for name in self.recipe.parts}
+        for name, (part, half) in (wanted | self.halves).items():
+            texts = self.texts(part, half)
+            bars = {one: self.progress.add_task(f"{name} {one}", total=len(texts.ids)) for one in texts.languages}
 
             def report(language: str, done: int, _: int, bars: dict[str, Any] = bars) -> None:
                 self.progress.update(bars[language], completed=done)
 
-            out = self.profile_folder(corpus)
-            name = "gemma-3-270m" if self.recipe.model == DEMO_MODEL else None
             options: dict[str, Any] = {"batch_size": step.batch_size, "max_tokens": step.max_tokens}
-            profile(lm.model, lm.tokenizer, texts, name=name, out=out, report=report, **options)
+            out = self.profile_folder(name)
+            profile(lm.model, lm.tokenizer, texts, name=self.model_name, out=out, report=report, **options)
+            for bar in bars.values():
+                self.progress.remove_task(bar)
             commands.append(
-                _command(
-                    *("clas", "profile", "--model", self._shown_model, "--corpus", corpus),
+                command(
+                    *("clas", "profile", "--model", self.shown_model, "--corpus", self.recipe.parts[part].corpus),
                     *(("--samples", step.samples) if step.samples else ()),
+                    *(("--half", half) if half else ()),
                     *(("--languages", ",".join(step.languages)) if step.languages else ()),
                     *(("--model-args", self.recipe.model_args) if self.recipe.model_args else ()),
                     *("--batch-size", step.batch_size, "--max-tokens", step.max_tokens, "--out", out),
                 )
             )
-            for bar in bars.values():
-                self.progress.remove_task(bar)
         return commands
-
-    @property
-    def _shown_model(self) -> str:
-        return "$(clas demo-model)" if self.recipe.model == DEMO_MODEL else self.recipe.model
 
     # masks
 
     def _masks_inputs(self) -> Any:
-        profile = content_hash(self.profile_folder(self.recipe.profile.corpora[0]))
-        return profile and [profile, self.recipe.masks.model_dump(), __version__]
+        profiles = {part: content_hash(self.profile_folder(part)) for part in self.recipe.parts}
+        return [profiles, self.recipe.masks.model_dump(), __version__] if all(profiles.values()) else None
+
+    @property
+    def categorizer(self) -> NeuronCategorizer:
+        """When a neuron counts as active."""
+        step = self.recipe.masks
+        return NeuronCategorizer(step.statistic, step.tokens, step.threshold)
 
     def _make_masks(self) -> list[str]:
-        from lm_eval_clas.categories import NeuronCategorizer
-        from lm_eval_clas.profiles import Profile
-
-        step, folder = self.recipe.masks, self.profile_folder(self.recipe.profile.corpora[0])
-        made = MaskSet.from_profile(
-            Profile.load(folder),
-            categorizer=NeuronCategorizer(step.statistic, step.tokens, step.threshold),
-            anchor=step.anchor,
-            bridge=step.bridge,
-            exclude_last=step.exclude_last,
-            keep_means=True,
-        )
-        made.with_strengths(step.beta, step.gamma).save(self.folder / "masks")
-        return [
-            _command(
-                *("clas", "masks", folder, "--statistic", step.statistic, "--tokens", step.tokens),
-                *("--threshold", step.threshold, "--anchor", step.anchor, "--bridge", step.bridge),
-                *("--exclude-last", step.exclude_last, "--beta", step.beta, "--gamma", step.gamma),
-                *("--keep-means", "--out", self.folder / "masks"),
+        step, commands = self.recipe.masks, []
+        for part in self.recipe.parts:
+            made = MaskSet.from_profile(
+                Profile.load_finished(self.profile_folder(part)),
+                categorizer=self.categorizer,
+                anchor=step.anchor,
+                bridge=step.bridge,
+                exclude_last=step.exclude_last,
+                keep_means=True,
             )
-        ]
+            made.with_strengths(step.beta, step.gamma).save(self.folder / "masks" / part)
+            commands.append(
+                command(
+                    *("clas", "masks", self.profile_folder(part), "--statistic", step.statistic, "--tokens", step.tokens),
+                    *("--threshold", step.threshold, "--anchor", step.anchor, "--bridge", step.bridge),
+                    *("--exclude-last", step.exclude_last, "--beta", step.beta, "--gamma", step.gamma),
+                    *("--keep-means", "--out", self.folder / "masks" / part),
+                )
+            )
+        return commands
 
     # tune
 
     def _tune_inputs(self) -> Any:
-        masks = self._masks_identity(self.folder / "masks")
-        return masks and self.recipe.tune and [self._model_identity, masks, self.recipe.tune.model_dump()]
+        masks = {part: self._masks_identity(self.folder / "masks" / part) for part in self._tuned_parts}
+        tasks = {name: part.tune for name, part in self.recipe.parts.items()}
+        return [self._model_identity, masks, tasks, self.recipe.tune.model_dump()] if all(masks.values()) else None
 
     def _tune(self) -> list[str]:
+        return [self._tune_part(part) for part in self._tuned_parts]
+
+    def _tune_part(self, part: str) -> str:
         from lm_eval_clas.tuning import Recipe, grid, tunable
         from lm_eval_clas.tuning_run import run_tuning
 
-        step = self.recipe.tune
-        assert step is not None
-        masks = MaskSet.load(self.folder / "masks")
-        found = self.tasks(step.tasks)
+        step, wanted, out = self.recipe.tune, self.recipe.parts[part].tune, self.folder / "tune" / part
+        masks = MaskSet.load(self.folder / "masks" / part)
+        found = self.tasks(wanted)
         names, _ = tunable(found, masks)
         if not names:
-            raise ClasError("The recipe's tune.tasks have nothing to tune in the languages of the masks; choose others.")
+            raise ClasError(f"The tasks to tune part '{part}' on are in none of the languages of its masks; choose others.")
         recipe = Recipe(
             model=self.recipe.model,
             model_args=self.recipe.model_args,
@@ -207,9 +240,9 @@ class Stages:
             recipe,
             {name: found[name] for name in names},
             masks,
-            self.folder / "tune",
-            self.folder / "tune" / "masks",
-            load=lambda: self._load(fast=True),
+            out,
+            out / "masks",
+            load=lambda: self.load(fast=True),
             progress=self.progress,
             shared=step.shared,
             guard=step.guard,
@@ -217,78 +250,55 @@ class Stages:
         )
         for bar in set(self.progress.task_ids) - before:
             self.progress.remove_task(bar)
-        return [
-            _command(
-                *(
-                    "clas",
-                    "tune",
-                    "--model",
-                    self._shown_model,
-                    "--masks",
-                    self.folder / "masks",
-                    "--tasks",
-                    ",".join(step.tasks),
-                ),
-                f"--alphas={','.join(f'{alpha:g}' for alpha in step.alphas)}",
-                *("--objective", step.objective, *(("--limit", step.limit) if step.limit else ())),
-                *(("--model-args", self.recipe.model_args) if self.recipe.model_args else ()),
-                *(["--shared"] if step.shared else []),
-                *(["--guard"] if step.guard else []),
-                *("--batch-size", step.batch_size, "--seed", step.seed, "--out", self.folder / "tune"),
-            )
-        ]
+        return command(
+            *("clas", "tune", "--model", self.shown_model, "--masks", self.folder / "masks" / part),
+            *("--tasks", ",".join(wanted), f"--alphas={','.join(f'{alpha:g}' for alpha in step.alphas)}"),
+            *("--objective", step.objective, *(("--limit", step.limit) if step.limit else ())),
+            *(("--model-args", self.recipe.model_args) if self.recipe.model_args else ()),
+            *(["--shared"] if step.shared else []),
+            *(["--guard"] if step.guard else []),
+            *("--batch-size", step.batch_size, "--seed", step.seed, "--out", out),
+        )
 
     # evaluate
 
     def _evaluate_inputs(self) -> Any:
-        masks = self._masks_identity(self.masks_folder)
-        return masks and [self._model_identity, masks, self.recipe.evaluate.model_dump()]
+        masks = self._all_masks()
+        parts = {name: part.model_dump() for name, part in self.recipe.parts.items()}
+        return masks and [self._model_identity, masks, parts, self.recipe.evaluate.model_dump()]
 
     def _evaluate(self) -> list[str]:
+        tasks = {name: list(self.tasks(part.evaluate)) for name, part in self.recipe.parts.items()}
+        runs = self.recipe.evaluate.runs
+        _keep_only(self.folder / "results", list(runs), [task for names in tasks.values() for task in names])
+        return [self._evaluate_part(label, part, tasks[part]) for label in runs for part in self.recipe.parts]
+
+    def _evaluate_part(self, label: str, part: str, tasks: list[str]) -> str:
         from lm_eval.utils import simple_parse_args_string
 
         from lm_eval_clas.evaluating import evaluate_run
         from lm_eval_clas.fast import default_device
 
-        step, commands = self.recipe.evaluate, []
-        tasks = {task: step.limit_of(entry) for entry in step.tasks for task in self.tasks([entry])}
-        results = self.folder / "results"
-        _keep_only(results, list(step.runs), list(tasks))
-        for label, options in step.runs.items():
-            own = {**options, "masks": str(self.masks_folder)} if options else {}
-            model_args = {"pretrained": self.model, **simple_parse_args_string(self.recipe.model_args), **own}
-            settings: dict[str, Any] = step.model_dump(include={"batch_size", "num_fewshot", "apply_chat_template"})
-            bar = self.progress.add_task(label, total=len(tasks))
-
-            def report(_: str, __: bool, bar: Any = bar) -> None:
-                self.progress.advance(bar)
-
-            evaluate_run(
-                results / label,
-                {"device": self.recipe.device or default_device(), **model_args},
-                [self._model_identity, options, self._masks_identity(self.masks_folder) if options else None],
-                tasks,
-                include_path=self.include_path,
-                options=settings,
-                report=report,
-            )
-            self.progress.remove_task(bar)
-            given = {**model_args, "pretrained": self._shown_model}
-            commands += [self._evaluate_command(entry, given, results / label) for entry in step.tasks]
-        return commands
-
-    def _evaluate_command(self, entry: str, model_args: dict[str, Any], out: Path) -> str:
-        step = self.recipe.evaluate
-        limit = step.limit_of(entry)
-        return _command(
-            *(
-                "lm_eval",
-                "--model",
-                "hf-clas",
-                "--model_args",
-                ",".join(f"{name}={value}" for name, value in model_args.items()),
-            ),
-            *("--include_path", "$(clas tasks)", "--tasks", entry, *(("--limit", limit) if limit else ())),
+        step, limit, out = self.recipe.evaluate, self.recipe.parts[part].limit, self.folder / "results" / label
+        options = step.runs[label]
+        masks = self.masks_folder(part)
+        given = {**simple_parse_args_string(self.recipe.model_args), **options, **({"masks": str(masks)} if options else {})}
+        settings = {"limit": limit, **step.model_dump(include={"batch_size", "num_fewshot", "apply_chat_template"})}
+        bar = self.progress.add_task(f"{label} {part}", total=len(tasks))
+        evaluate_run(
+            out,
+            {"pretrained": self.model, "device": self.recipe.device or default_device(), **given},
+            [self._model_identity, options, self._masks_identity(masks) if options else None],
+            tasks,
+            include_path=self.include_path,
+            options=settings,
+            report=lambda _: self.progress.advance(bar),
+        )
+        self.progress.remove_task(bar)
+        arguments = ",".join(f"{name}={value}" for name, value in {"pretrained": self.shown_model, **given}.items())
+        return command(
+            *("lm_eval", "--model", "hf-clas", "--model_args", arguments, "--include_path", "$(clas tasks)"),
+            *("--tasks", ",".join(self.recipe.parts[part].evaluate), *(("--limit", limit) if limit else ())),
             *(("--num_fewshot", step.num_fewshot) if step.num_fewshot is not None else ()),
             *(("--apply_chat_template",) if step.apply_chat_template else ()),
             *("--batch_size", step.batch_size, "--output_path", out, "--log_samples"),
@@ -296,17 +306,27 @@ class Stages:
 
     # analyse, tables, report
 
-    def _comparisons(self) -> list[Comparison]:
-        from lm_eval_clas.comparing import compare, families
+    def comparisons(self) -> dict[str, Comparison]:
+        """The runs side by side, by task family."""
+        from lm_eval_clas.comparing import compare
+        from lm_eval_clas.families import families
         from lm_eval_clas.results import read_runs
 
-        runs = read_runs([f"{label}={self.folder / 'results' / label}" for label in self.recipe.evaluate.runs])
-        return [compare(runs, family, baseline=self.recipe.analyse.baseline) for family in families(runs)]
+        runs = read_runs(self._results)
+        return {family: compare(runs, family, baseline=self.recipe.analyse.baseline) for family in families(runs)}
+
+    @property
+    def _results(self) -> list[str]:
+        return [f"{label}={self.folder / 'results' / label}" for label in self.recipe.evaluate.runs]
+
+    def _results_inputs(self) -> Any:
+        results = content_hash(self.folder / "results")
+        return results and [results, list(self.recipe.evaluate.runs), self.recipe.analyse.model_dump(), __version__]
 
     def _analyse_inputs(self) -> Any:
-        results = content_hash(self.folder / "results")
-        profiles = [content_hash(self.profile_folder(corpus)) for corpus in self.recipe.profile.corpora]
-        return results and [results, profiles, self._masks_identity(self.masks_folder), self.recipe.analyse.model_dump()]
+        profiles = [content_hash(self.profile_folder(name)) for name in (*self.recipe.parts, *self.halves)]
+        masks, results = self._all_masks(), self._results_inputs()
+        return [results, masks, profiles] if results and masks and all(profiles) else None
 
     def _analyse(self) -> list[str]:
         from lm_eval_clas.analysing import analyse
@@ -314,26 +334,25 @@ class Stages:
         return analyse(self)
 
     def _tables_inputs(self) -> Any:
-        results = content_hash(self.folder / "results")
-        return results and [results, list(self.recipe.evaluate.runs), self.recipe.analyse.baseline, __version__]
+        return self._results_inputs()
 
     def _tables(self) -> list[str]:
         from lm_eval_clas.tables import write_tables
 
-        for comparison in self._comparisons():
+        for comparison in self.comparisons().values():
             write_tables(comparison, self.folder / "tables")
-        runs = [f"{label}={self.folder / 'results' / label}" for label in self.recipe.evaluate.runs]
-        return [_command("clas", "table", *runs, "--baseline", self.recipe.analyse.baseline, "--out", self.folder / "tables")]
+        baseline = self.recipe.analyse.baseline
+        return [command("clas", "table", *self._results, "--baseline", baseline, "--out", self.folder / "tables")]
 
     def _report_inputs(self) -> Any:
         shown = {name: content_hash(self.folder / name) for name in ("analysis", "tables")}
-        return shown["tables"] and [shown, self._masks_identity(self.masks_folder), __version__]
+        return shown["tables"] and [shown, self._all_masks(), __version__]
 
     def _report(self) -> list[str]:
         from lm_eval_clas.report import write_report
 
         write_report(self.folder, self.folder / "report.html")
-        return [_command("clas", "report", self.folder)]
+        return [command("clas", "report", self.folder)]
 
 
 def _keep_only(results: Path, labels: Sequence[str], tasks: Sequence[str]) -> None:
@@ -347,6 +366,6 @@ def _keep_only(results: Path, labels: Sequence[str], tasks: Sequence[str]) -> No
                 shutil.rmtree(task)
 
 
-def _command(*words: object) -> str:
+def command(*words: object) -> str:
     """A command line to copy; what the shell must substitute stays bare."""
     return " ".join(str(word) if "$(" in str(word) else shlex.quote(str(word)) for word in words)

@@ -12,6 +12,8 @@ from lm_eval_clas.languages import without_language
 
 # Splits of one task: what is tuned on one of them holds for the others.
 _SPLITS = ("tune", "dev", "test", "val", "validation")
+# What a task is tuned for and compared by if nobody says: the measures of the paper, where the task has them.
+PREFERRED_METRICS = ("f1_lang", "f1", "acc")
 
 
 def task_family(name: str, languages: Iterable[str]) -> str:

@@ -27,11 +27,9 @@ from lm_eval_clas.files import write_text
 from lm_eval_clas.languages import from_task_name
 from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.sweep import Sweep
-from lm_eval_clas.tuned import Setting, task_family
+from lm_eval_clas.tuned import PREFERRED_METRICS, Setting, task_family
 
 _FEWSHOT_SEED = 1234  # the harness's default
-# What a task is tuned for if nobody says: the measures of the paper, where the task has them.
-_PREFERRED = ("f1_lang", "f1", "acc")
 
 
 @dataclass(frozen=True)
@@ -252,7 +250,7 @@ def _metric(name: str, task: Any, wanted: str | None) -> str:
         raise ClasError(f"The task {name} has no metric '{wanted}', only {', '.join(known)}; choose with --metric.")
     if wanted is None and not known:
         raise ClasError(f"The task {name} has no metric; use --objective loglikelihood.")
-    return wanted or next((metric for metric in _PREFERRED if metric in known), known[0])
+    return wanted or next((metric for metric in PREFERRED_METRICS if metric in known), known[0])
 
 
 def _gold_choice(name: str, task: Any, doc: Any) -> int:

@@ -12,7 +12,12 @@ from lm_eval_clas.recipe import StudyRecipe, shipped_recipes
 from lm_eval_clas.shapes import ModelShape
 from lm_eval_clas.study import Stage, Study, content_hash
 
-MINIMAL = "name: x\nmodel: m\nevaluate:\n  tasks: [t]\n  runs: {hf: {}, clas: {alpha: 1}}\n"
+MINIMAL = """
+name: x
+model: m
+evaluate: {runs: {hf: {}, clas: {alpha: 1}}}
+parts: {p: {corpus: mini, evaluate: [t]}}
+"""
 
 
 class Log:
@@ -97,8 +102,8 @@ def test_the_papers_recipes_have_its_layers_and_factors() -> None:
     assert (llama.masks.bridge, qwen.masks.bridge) == ("24-29", "24-25")
     for recipe in (llama, qwen):
         assert (recipe.masks.beta, recipe.masks.gamma) == (0.4, 0.2)
-        assert recipe.evaluate.tasks == ["clas_xquad", "clas_xnli"]
-        assert recipe.evaluate.limit is None
+        assert [part.evaluate for part in recipe.parts.values()] == [["clas_xquad"], ["clas_xnli"]]
+        assert {part.limit for part in recipe.parts.values()} == {None}
 
 
 @pytest.mark.parametrize(
@@ -108,6 +113,8 @@ def test_the_papers_recipes_have_its_layers_and_factors() -> None:
         (MINIMAL + "speed: 3\n", "wrong at speed"),
         (MINIMAL.replace("clas: {alpha: 1}", "a/b: {alpha: 1}"), "a/b"),
         (MINIMAL.replace("alpha: 1", "masks: other"), "masks"),
+        (MINIMAL.replace("alpha: 1", "alpha: tuned"), "nothing to tune on"),
+        (MINIMAL.replace("clas:", "mine:"), "names a run 'clas'"),
         ("[", "as YAML"),
         ("- 1", "wrong at it"),
     ],

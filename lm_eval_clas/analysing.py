@@ -1,0 +1,147 @@
+"""The analyses of a study: what moved inside, how stable the masks are, and what goes with a gain.
+
+analysis/stability.json        the profiles of the first two parts, against halves of the first
+analysis/PART/categories.png   neurons by category and layer
+analysis/PART/geometry.*       sentence representations with and without steering
+analysis/PART/causes.json      candidate causes beside each language's gain
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from lm_eval_clas.files import write_text
+from lm_eval_clas.findings import Geometry
+from lm_eval_clas.masks import MaskSet
+from lm_eval_clas.profiles import Profile
+from lm_eval_clas.tuned import task_family
+
+if TYPE_CHECKING:
+    from lm_eval_clas.stages import Stages
+
+
+def analyse(stages: Stages) -> list[str]:
+    """Makes what is not there yet, and returns the commands that do the same by hand."""
+    commands = _stability(stages)
+    comparisons = stages.comparisons()
+    lm: Any = None
+    for part in stages.recipe.parts:
+        folder = stages.folder / "analysis" / part
+        masks = MaskSet.load(stages.masks_folder(part))
+        _categories(masks, folder)
+        family = task_family(stages.recipe.parts[part].evaluate[0], masks.languages)
+        if stages.recipe.analyse.geometry_samples is not None:
+            alphas = strengths(stages, family, masks)
+            if not (folder / "geometry.json").is_file():
+                lm = lm or stages.load()
+                _geometry(stages, part, masks, alphas, lm, folder)
+            write_text(folder / "alphas.json", json.dumps(alphas) + "\n")
+            commands.append(_geometry_command(stages, part, folder))
+        if family in comparisons:
+            commands.append(_causes(stages, part, masks, comparisons[family], folder))
+    return commands
+
+
+def strengths(stages: Stages, family: str, masks: MaskSet) -> dict[str, float]:
+    """Alpha by language as the run that is analysed has it."""
+    alpha = stages.recipe.evaluate.runs[stages.recipe.analyse.run].get("alpha", 1.0)
+    if alpha != "tuned":
+        return {"default": float(alpha)}
+    return {language: one.chosen.alpha for language, one in masks.config.tuned.get(family, {}).items()} | {"default": 0.0}
+
+
+def _categories(masks: MaskSet, folder: Path) -> None:
+    from lm_eval_clas.plots import plot_categories
+
+    plot_categories(masks, folder / "categories.png")
+
+
+def _stability(stages: Stages) -> list[str]:
+    from lm_eval_clas.stability import compare_profiles
+    from lm_eval_clas.stages import command
+
+    parts = list(stages.recipe.parts)[:2]
+    if len(parts) < 2:
+        return []
+    step = stages.recipe.masks
+    a, b = (Profile.load_finished(stages.profile_folder(part)) for part in parts)
+    halves = [Profile.load_finished(stages.profile_folder(name)) for name in stages.halves]
+    found = compare_profiles(
+        a,
+        b,
+        (halves[0], halves[1]) if halves else None,
+        categorizer=stages.categorizer,
+        bridge=step.bridge,
+        exclude_last=step.exclude_last,
+    )
+    _write(found, stages.folder / "analysis" / "stability.json")
+    folders = [stages.profile_folder(name) for name in (*parts, *stages.halves)]
+    return [
+        command(
+            *("clas", "stability", *folders[:2], *(("--ceiling", *folders[2:]) if halves else ())),
+            *("--statistic", step.statistic, "--tokens", step.tokens, "--threshold", step.threshold),
+            *("--bridge", step.bridge, "--exclude-last", step.exclude_last),
+            *("--out", stages.folder / "analysis" / "stability.json"),
+        )
+    ]
+
+
+def _geometry(stages: Stages, part: str, masks: MaskSet, alphas: dict[str, float], lm: Any, folder: Path) -> None:
+    from lm_eval_clas.corpora import ParallelTexts
+    from lm_eval_clas.geometry_run import run_geometry, shared_languages
+
+    texts = shared_languages(stages.texts(part), masks)
+    samples = stages.recipe.analyse.geometry_samples
+    few = ParallelTexts(texts.name, texts.ids[:samples], {one: lines[:samples] for one, lines in texts.texts.items()})
+    bar = stages.progress.add_task(f"geometry {part}", total=2 * len(few.ids) * len(few.languages))
+    done = dict.fromkeys(few.languages, 0)
+
+    def report(language: str, count: int, _: int) -> None:
+        done[language] = count
+        stages.progress.update(bar, completed=sum(done.values()))
+
+    step = stages.recipe.profile
+    options: dict[str, Any] = {"batch_size": step.batch_size, "max_tokens": step.max_tokens, "alpha": alphas}
+    method = stages.recipe.evaluate.runs[stages.recipe.analyse.run].get("method", "clas")
+    run_geometry(lm.model, lm.tokenizer, few, masks, folder, name=stages.model_name, report=report, method=method, **options)
+    stages.progress.remove_task(bar)
+
+
+def _geometry_command(stages: Stages, part: str, folder: Path) -> str:
+    from lm_eval_clas.stages import command
+
+    recipe = stages.recipe
+    return command(
+        *("clas", "geometry", "--model", stages.shown_model, "--masks", stages.masks_folder(part)),
+        *("--corpus", recipe.parts[part].corpus, "--samples", recipe.analyse.geometry_samples),
+        *(("--model-args", recipe.model_args) if recipe.model_args else ()),
+        *("--alpha", folder / "alphas.json", "--out", folder),
+    )
+
+
+def _causes(stages: Stages, part: str, masks: MaskSet, comparison: Any, folder: Path) -> str:
+    from transformers import AutoTokenizer
+
+    from lm_eval_clas.causes import find_causes, tokens_per_character
+    from lm_eval_clas.stages import command
+
+    path = folder / "geometry.json"
+    geometry = Geometry.model_validate_json(path.read_bytes()) if path.is_file() else None
+    tokenizer = AutoTokenizer.from_pretrained(stages.model)
+    run = stages.recipe.analyse.run
+    found = find_causes(comparison, run, masks, tokens_per_character(tokenizer, stages.texts(part)), geometry)
+    _write(found, folder / "causes.json")
+    return command(
+        *("clas", "causes", stages.folder / "tables" / f"{comparison.family}.json", "--masks", stages.masks_folder(part)),
+        *("--model", stages.shown_model, "--run", run, "--corpus", stages.recipe.parts[part].corpus),
+        *(("--geometry", path) if geometry else ()),
+        *("--out", folder / "causes.json"),
+    )
+
+
+def _write(found: BaseModel, path: Path) -> None:
+    write_text(path, json.dumps(found.model_dump(), indent=1, ensure_ascii=False) + "\n")

@@ -1,0 +1,303 @@
+"""Runs of the harness, read back: its results files, and the samples logged beside them. Any model's, not only ours."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lm_eval_clas.errors import ClasError
+
+# The moment of writing, at the end of the name of a results file and of its samples files.
+_DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
+# Of `config.clas`, what happened in the run or is said twice: no part of how it was steered.
+_NOT_STEERING = ("version", "scoring", "masks", "languages", "left_alone", "seed")
+_BY_LANGUAGE = ("languages", "left_alone")
+# Of the model's arguments, ours: `config.clas` tells them, and tells `masks=` by content.
+_OUR_ARGUMENTS = {"masks", "alpha", "beta", "gamma", "layers", "specific_scope", "partial_scope", "method", "seed"}
+_OUR_ARGUMENTS |= {"language", "unseen", "projection", "scoring"}
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """What one task gave.
+
+    Attributes:
+        task: the harness's name.
+        metrics: scores as reported, by metric and filter (`acc,none`).
+        items: how many were scored, if the file says so.
+        version: of the task; `digest`: the harness's hash of items and prompts; `shots`: examples in the prompt.
+        higher_is_better: by metric, as far as the file says so.
+        samples: the file of logged samples, if there is one.
+    """
+
+    task: str
+    metrics: dict[str, float]
+    items: int | None = None
+    version: str = ""
+    digest: str = ""
+    shots: int | None = None
+    higher_is_better: dict[str, bool] = field(default_factory=dict)
+    samples: Path | None = None
+
+    @cached_property
+    def logged(self) -> Any:
+        """The samples without their texts: a DataFrame with `filter`, `doc_id`, `doc_hash`, `prompt_hash` and the metrics.
+
+        Raises:
+            ClasError: there are none, or the file is damaged.
+        """
+        import pandas as pd
+
+        if self.samples is None:
+            raise ClasError(f"The run of {self.task} has no samples; run it with --log_samples.")
+        names = {key.split(",")[0] for key in self.metrics} | {"filter", "doc_id", "doc_hash", "prompt_hash"}
+        rows = []
+        try:
+            with self.samples.open(encoding="utf-8") as lines:
+                for line in lines:
+                    sample = json.loads(line)
+                    rows.append({name: sample.get(name) for name in names})
+        except (OSError, ValueError, AttributeError) as error:
+            raise ClasError(f"'{self.samples}' is damaged or cannot be read; delete it, or run the task again.") from error
+        return pd.DataFrame(rows, columns=sorted(names))
+
+    def of_filter(self, name: str) -> Any:
+        """The samples of one filter, by ascending `doc_id`, which is their index. Empty if there are none."""
+        found = self.logged[self.logged["filter"].fillna("none") == name]
+        return found.drop_duplicates("doc_id", keep="last").set_index("doc_id").sort_index()
+
+    def item_scores(self, key: str) -> Any | None:
+        """Each item's score: a float Series by `doc_id`; None if there are no samples or the metric is no mean of them.
+
+        Args:
+            key: metric and filter, such as `acc,none`.
+        """
+        import pandas as pd
+
+        metric, _, name = key.partition(",")
+        if self.samples is None or key not in self.metrics:
+            return None
+        values = pd.to_numeric(self.of_filter(name)[metric], errors="coerce").astype(float)
+        reported = self.metrics[key]
+        if not len(values) or values.isna().any() or abs(values.mean() - reported) > 1e-6 * max(1.0, abs(reported)):
+            return None
+        return values
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model, evaluated once, whatever number of tasks and of calls of the harness that took.
+
+    Attributes:
+        label: what tables call it; `named` if the user gave it.
+        model: name or path; `source`: the harness's name of the model class, such as `hf`.
+        steering: `config.clas` of the results files, the newest one's but for what is told by language; empty for other models.
+        setup: what decides its scores, but for tasks, shots and seed, as a string: random controls that share it are
+            seeds of one.
+        tasks: by name; groups are left out.
+        files: the results files.
+        superseded: older files, all of whose tasks were run again in the same setup.
+    """
+
+    label: str
+    model: str
+    source: str
+    steering: dict[str, Any]
+    setup: str
+    tasks: dict[str, TaskScores]
+    named: bool = False
+    files: tuple[Path, ...] = ()
+    superseded: tuple[Path, ...] = ()
+
+    @property
+    def method(self) -> str:
+        """`config.clas.method`; `off` where nothing was steered, and for other models."""
+        return str(self.steering.get("method", "off"))
+
+    @property
+    def unsteered(self) -> bool:
+        """Whether the model is as it was loaded. A strength of 0 is reported as `off`."""
+        return self.method == "off"
+
+    @property
+    def seed(self) -> int | None:
+        """Of a random control; None for whatever has no randomness."""
+        return int(self.steering.get("seed", 0)) if self.method == "random" else None
+
+
+@dataclass(frozen=True)
+class _File:
+    """One results file."""
+
+    path: Path
+    label: str | None
+    data: dict[str, Any]
+    setup: str
+    tasks: dict[str, TaskScores]
+
+    @property
+    def steering(self) -> dict[str, Any]:
+        return self.data["config"].get("clas") or {}
+
+    @property
+    def run(self) -> tuple[str, ...]:
+        """Files that share it are parts of one run: they have one label or one folder, one setup, and one seed."""
+        seed = str(self.steering.get("seed")) if self.steering.get("method") == "random" else ""
+        shots = ",".join(map(str, sorted({task.shots or 0 for task in self.tasks.values()})))
+        return (self.label or "", "" if self.label else str(self.path.parent), self.setup, shots, seed)
+
+    @property
+    def date(self) -> str:
+        found = _DATE.search(self.path.stem)
+        return found[1] if found else ""
+
+
+def read_runs(paths: Iterable[str | Path]) -> list[Run]:
+    """The runs in results files and output folders of `lm_eval`, in the order given.
+
+    Folders are searched with all that is in them. Files of the same folder (or label) and the same setup are one run, of
+    which each task's newest result counts. Samples are read when they are needed.
+
+    Args:
+        paths: files, folders, or `LABEL=PATH`, which gives the run's name. A label may come several times, with parts of
+            one run, with seeds of one random control, or with another setup for each family of tasks. In a folder that has
+            a label, newer files replace older ones of the same tasks even if their setup was another, as when something was
+            tuned anew.
+
+    Raises:
+        ClasError: nothing is there, or a file is damaged.
+    """
+    from lm_eval_clas.labels import with_labels
+
+    groups: dict[tuple[str, ...], list[_File]] = {}
+    older: dict[tuple[str, ...], list[Path]] = {}
+    for given in paths:
+        for files in _folders(_read(given)):
+            kept = [file for file in files if not (file.label and _replaced(file, files))]
+            older.setdefault(kept[0].run, []).extend(file.path for file in files if file not in kept)
+            for file in kept:
+                if file.path not in [known.path for known in groups.setdefault(file.run, [])]:
+                    groups[file.run].append(file)
+    return with_labels([_join(group, older.get(key, [])) for key, group in groups.items()])
+
+
+def _folders(files: Iterable[_File]) -> list[list[_File]]:
+    by_folder: dict[Path, list[_File]] = {}
+    for file in files:
+        by_folder.setdefault(file.path.parent, []).append(file)
+    return list(by_folder.values())
+
+
+def _replaced(file: _File, others: Sequence[_File]) -> bool:
+    """Whether a newer file of another setup has all the tasks of this one. Seeds do not replace each other."""
+    newer = [one for one in others if one.date > file.date and one.setup != file.setup]
+    return bool(file.tasks) and any(file.tasks.keys() <= one.tasks.keys() for one in newer)
+
+
+def _read(given: str | Path) -> Iterator[_File]:
+    label, path = _split(given)
+    if path.is_dir():
+        found = sorted(one for one in path.rglob("results_*.json") if not _hidden(one.relative_to(path)))
+    elif path.is_file():
+        found = [path]
+    else:
+        raise ClasError(f"'{path}' does not exist; give a results file or an output folder of lm_eval, or LABEL=PATH.")
+    files = [file for one in found if (file := _parse(one, label))]
+    if not files:
+        raise ClasError(f"'{path}' holds no results of lm_eval (results_*.json); run lm_eval with --output_path.")
+    yield from files
+
+
+def _split(given: str | Path) -> tuple[str | None, Path]:
+    """A path that has an equals sign in its own name wins over a label."""
+    label, equals, rest = str(given).partition("=")
+    if not equals or not label.strip() or Path(given).expanduser().exists():
+        return None, Path(given).expanduser()
+    return label.strip(), Path(rest).expanduser()
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _parse(path: Path, label: str | None) -> _File | None:
+    """One results file; None if it is JSON of another kind."""
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ClasError(f"'{path}' is damaged or cannot be read; delete it, or run lm_eval again.") from error
+    if not isinstance(data, dict) or not isinstance(data.get("results"), dict) or not isinstance(data.get("config"), dict):
+        return None
+    tasks = {task: _scores(path, data, task) for task in data["results"] if not _of(data, "group_subtasks", task)}
+    return _File(path, label, data, _setup(data), {name: task for name, task in tasks.items() if task.metrics})
+
+
+def _of(data: dict[str, Any], field: str, task: str) -> Any:
+    """What a results file says of a task under one of its headings, or None."""
+    return (data.get(field) or {}).get(task)
+
+
+def _scores(path: Path, data: dict[str, Any], task: str) -> TaskScores:
+    date = _DATE.search(path.stem)
+    samples = path.with_name(f"samples_{task}_{date[1]}.jsonl") if date else None
+    return TaskScores(
+        task=task,
+        # `acc,none`, but not `acc_stderr,none`, whose value may also be text
+        metrics={
+            key: float(value)
+            for key, value in data["results"][task].items()
+            if "," in key and "_stderr," not in key and isinstance(value, (int, float)) and math.isfinite(value)
+        },
+        items=(_of(data, "n-samples", task) or {}).get("effective"),
+        version=str(_of(data, "versions", task)),
+        digest=_of(data, "task_hashes", task) or "",
+        shots=_of(data, "n-shot", task),
+        higher_is_better=_of(data, "higher_is_better", task) or {},
+        samples=samples if samples and samples.is_file() else None,
+    )
+
+
+def _setup(data: dict[str, Any]) -> str:
+    config = data["config"]
+    steering = {key: value for key, value in (config.get("clas") or {}).items() if key not in _NOT_STEERING}
+    arguments = config.get("model_args") or {}
+    if isinstance(arguments, str):
+        arguments = dict(one.partition("=")[::2] for one in arguments.split(","))
+    if steering:
+        arguments = {key: value for key, value in arguments.items() if key not in _OUR_ARGUMENTS}
+    said = [data.get(key) for key in ("model_source", "chat_template_sha", "system_instruction_sha", "fewshot_as_multiturn")]
+    return json.dumps([said, arguments, config.get("gen_kwargs"), steering], sort_keys=True, default=str)
+
+
+def _together(newest_first: Sequence[_File], key: str) -> dict[str, Any]:
+    """What files that may be of a language each say by language."""
+    return {language: told for file in reversed(newest_first) for language, told in file.steering.get(key, {}).items()}
+
+
+def _join(files: Sequence[_File], older: Sequence[Path]) -> Run:
+    """One run of all its files."""
+    newest_first = sorted(files, key=lambda file: file.date, reverse=True)
+    tasks: dict[str, TaskScores] = {}
+    used: list[Path] = []
+    superseded = list(older)
+    for file in newest_first:
+        (used if not used or file.tasks.keys() - tasks.keys() else superseded).append(file.path)
+        tasks = {**file.tasks, **tasks}
+    newest = newest_first[0]
+    return Run(
+        label=newest.label or "",
+        named=newest.label is not None,
+        model=str(newest.data.get("model_name") or newest.data["config"].get("model") or "model"),
+        source=str(newest.data.get("model_source") or newest.data["config"].get("model") or "model"),
+        steering=newest.steering | {key: told for key in _BY_LANGUAGE if (told := _together(newest_first, key))},
+        setup=newest.setup,
+        tasks=dict(sorted(tasks.items())),
+        files=tuple(used),
+        superseded=tuple(superseded),
+    )
