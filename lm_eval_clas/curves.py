@@ -9,12 +9,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import langcodes
 import numpy as np
-from langcodes.tag_parser import LanguageTagError
 
 from lm_eval_clas.errors import ClasError
+from lm_eval_clas.languages import english_name
 from lm_eval_clas.plots import new_figure, save
+from lm_eval_clas.tuned import Tuned
 
 Unit = Literal["points", "nats"]
 
@@ -68,6 +68,30 @@ class Curve:
             raise ClasError(f"{which} must be in one of {', '.join(get_args(Unit))}, not '{self.unit}'.")
 
 
+def tuned_curves(tuned: Tuned) -> list[Curve]:
+    """Gain over alpha for each task and language, at the chosen beta, gamma and layers."""
+    drawn = []
+    for family, by_language in tuned.items():
+        for language, one in by_language.items():
+            rest = one.best.setting.options() | {"alpha": None}
+            points = [m for m in one.measured if m.alpha == 0 or m.setting.options() | {"alpha": None} == rest]
+            points.sort(key=lambda point: point.alpha)
+            drawn.append(
+                Curve(
+                    task=family,
+                    language=language,
+                    alphas=[point.alpha for point in points],
+                    gains=[point.gain for point in points],
+                    low=[point.low for point in points],
+                    high=[point.high for point in points],
+                    chosen=one.chosen.alpha,
+                    items=one.items,
+                    unit="points" if one.objective == "metric" else "nats",
+                )
+            )
+    return drawn
+
+
 def plot_curves(curves: Sequence[Curve], path: str | Path) -> Path:
     """Draws gain over alpha, a panel for each language and a line for each task, as PNG, PDF or SVG.
 
@@ -76,12 +100,7 @@ def plot_curves(curves: Sequence[Curve], path: str | Path) -> Path:
     Raises:
         ClasError: no curves, curves in different units, matplotlib is not installed, or the file cannot be written.
     """
-    if not curves:
-        raise ClasError("There are no curves to draw.")
-    if len({curve.unit for curve in curves}) > 1:
-        raise ClasError("Curves in points and in nats do not fit into one figure; draw one for each.")
-    unit = curves[0].unit
-    scale = 100 if unit == "points" else 1
+    unit, scale = _unit(curves)
     languages = list(dict.fromkeys(curve.language for curve in curves))
     tasks = list(dict.fromkeys(curve.task for curve in curves))
 
@@ -97,11 +116,9 @@ def plot_curves(curves: Sequence[Curve], path: str | Path) -> Path:
         axes.set_visible(position < len(languages))
         axes.tick_params(labelbottom=position + columns >= len(languages))
 
-    bottom, top, lowest = _limits(curves, scale)
-    room = 0.06 * (top - bottom)
-    grid[0].set_ylim(bottom - room, top + room)
-    cut = f" (cut off: losses down to {lowest:.3g} {unit})".replace("-", "\u2212") if bottom > lowest else ""
-    figure.supxlabel(f"alpha{cut}", fontsize=10)
+    grid[0].set_ylim(_axis(curves, scale))
+    cut = cut_off(curves)
+    figure.supxlabel(f"alpha ({cut})" if cut else "alpha", fontsize=10)
     figure.supylabel(f"gain over alpha 0 ({unit})", fontsize=10)
     handles = _legend(tasks)
     widest = 0.6 + 0.075 * max(len(handle.get_label()) for handle in handles)  # inches, of the longest of the legend's entries
@@ -110,6 +127,54 @@ def plot_curves(curves: Sequence[Curve], path: str | Path) -> Path:
     # Above, as the layout would lay a legend below over the label of the axis.
     figure.legend(handles=handles, loc="outside upper center", ncols=fitting, frameon=False, fontsize=9)
     return save(figure, path)
+
+
+def plot_panels(curves: Sequence[Curve], folder: str | Path) -> dict[str, Path]:
+    """Draws the panels of `plot_curves` into files of their own, for pages that arrange them to their width.
+
+    No legend and no labels of axes: the page says that gain in points or nats is drawn over alpha, and which task has
+    which of `COLORS` and `DASHES`.
+
+    Returns:
+        The SVG file of each language, in the order in which languages first appear.
+
+    Raises:
+        ClasError: as `plot_curves`.
+    """
+    _, scale = _unit(curves)
+    tasks = list(dict.fromkeys(curve.task for curve in curves))
+    alphas = [alpha for curve in curves for alpha in curve.alphas]
+    room = 0.04 * (max(alphas) - min(alphas)) or 1
+    paths = {}
+    for number, language in enumerate(dict.fromkeys(curve.language for curve in curves)):
+        figure = new_figure(1.8, 1.6)
+        axes = figure.add_subplot()
+        _draw_panel(axes, [curve for curve in curves if curve.language == language], tasks, scale)
+        axes.set(xlim=(min(alphas) - room, max(alphas) + room), ylim=_axis(curves, scale))
+        paths[language] = save(figure, Path(folder) / f"{number}.svg")
+    return paths
+
+
+def cut_off(curves: Sequence[Curve]) -> str:
+    """What the figures of these curves leave out, in words; empty if nothing."""
+    unit, scale = _unit(curves)
+    bottom, _, lowest = _limits(curves, scale)
+    return f"cut off: losses down to {lowest:.3g} {unit}".replace("-", "\u2212") if bottom > lowest else ""
+
+
+def _unit(curves: Sequence[Curve]) -> tuple[Unit, float]:
+    """The unit of all curves, and what to multiply gains with."""
+    if not curves:
+        raise ClasError("There are no curves to draw.")
+    if len({curve.unit for curve in curves}) > 1:
+        raise ClasError("Curves in points and in nats do not fit into one figure; draw one for each.")
+    return curves[0].unit, 100 if curves[0].unit == "points" else 1
+
+
+def _axis(curves: Sequence[Curve], scale: float) -> tuple[float, float]:
+    bottom, top, _ = _limits(curves, scale)
+    room = 0.06 * (top - bottom)
+    return bottom - room, top + room
 
 
 def _limits(curves: Sequence[Curve], scale: float) -> tuple[float, float, float]:
@@ -136,7 +201,7 @@ def _draw_panel(axes: Any, curves: Sequence[Curve], tasks: list[str], scale: flo
         axes.plot(curve.chosen, gains[chosen], "o", color=color, zorder=20, **dot)
     code = curves[0].language
     items = " / ".join(dict.fromkeys(str(curve.items) for curve in curves))
-    axes.set_title(_name(code), loc="left", fontsize=10, pad=14)
+    axes.set_title(english_name(code), loc="left", fontsize=10, pad=14)
     below = {"xytext": (0, 3), "textcoords": "offset points", "xycoords": "axes fraction", "fontsize": 8, "color": "#555555"}
     axes.annotate(f"{code}, {items} {'item' if items == '1' else 'items'}", (0, 1), **below)
     axes.spines[["top", "right"]].set_visible(False)
@@ -164,12 +229,3 @@ def _color(order: int) -> str:
 
 def _dashes(order: int) -> str:
     return DASHES[order // len(COLORS) % len(DASHES)]
-
-
-def _name(code: str) -> str:
-    """A language's English name, which any font can draw; the code itself if it is none."""
-    try:
-        language = langcodes.Language.get(code)
-    except LanguageTagError:
-        return code
-    return language.display_name("en") if language.is_valid() else code

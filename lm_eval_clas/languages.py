@@ -54,6 +54,16 @@ def normalize(code: str) -> str | None:
 
 
 @lru_cache(maxsize=4096)
+def english_name(code: str) -> str:
+    """A language's English name, which any font can draw, such as `Chinese (Traditional)`; the code itself if it is none."""
+    try:
+        language = langcodes.Language.get(code)
+        return language.display_name("en") if language.is_valid() else code
+    except (LanguageTagError, ValueError):
+        return code
+
+
+@lru_cache(maxsize=4096)
 def _from_name(word: str) -> str | None:
     """The code of a language given by its English name, such as `Hindi`; exactly, as `hindsight` is not Hindi."""
     word = word.casefold()

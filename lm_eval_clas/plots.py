@@ -48,15 +48,20 @@ def save(figure: Any, path: str | Path) -> Path:
     return path
 
 
-def plot_categories(masks: MaskSet, path: str | Path) -> Path:
+def plot_categories(masks: MaskSet, path: str | Path, width: float | None = None) -> Path:
     """Draws the share of each neuron category by layer, with the bridge layers marked, as PNG, PDF or SVG.
+
+    Args:
+        masks: the masks.
+        path: of the picture.
+        width: in inches, for a narrow page, without title and with the legend below; default: as the layers need.
 
     Raises:
         ClasError: matplotlib is not installed, or the file cannot be written.
     """
     share = shares(masks.categories)
     layers = np.arange(len(share))
-    figure = new_figure(min(12, 3.2 + 0.18 * len(layers)), 3.6)
+    figure = new_figure(width or min(12, 3.2 + 0.18 * len(layers)), 3.6)
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     axes = figure.add_subplot()
@@ -73,7 +78,9 @@ def plot_categories(masks: MaskSet, path: str | Path) -> Path:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     name = masks.config.model.name.rstrip("/").rpartition("/")[2]
-    axes.set_title(f"{name}, {len(masks.counted)} languages", loc="left", fontsize=10, pad=20)
+    if width is None:
+        axes.set_title(f"{name}, {len(masks.counted)} languages", loc="left", fontsize=10, pad=20)
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles[::-1], labels[::-1], loc="outside right center", frameon=False, fontsize=9)
+    place = {"loc": "outside right center"} if width is None else {"loc": "outside lower center", "ncols": 2}
+    figure.legend(handles[::-1], labels[::-1], frameon=False, fontsize=9, **place)
     return save(figure, path)

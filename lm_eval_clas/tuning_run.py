@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lm_eval_clas.choosing import choose, table_rows
-from lm_eval_clas.curves import Curve, plot_curves
+from lm_eval_clas.curves import plot_curves, tuned_curves
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import write_text
 from lm_eval_clas.masks import MaskSet
@@ -73,29 +73,5 @@ def run_tuning(
     write_text(folder / "tuned.json", json.dumps(dumped, indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "scores.csv", pd.DataFrame(table_rows(tuned)).to_csv(index=False))
     masks.with_tuned(tuned).save(target)
-    plot_curves(curves(tuned), folder / "curves.png")
+    plot_curves(tuned_curves(tuned), folder / "curves.png")
     return tuned
-
-
-def curves(tuned: Tuned) -> list[Curve]:
-    """Gain over alpha for each task and language, at the chosen beta, gamma and layers."""
-    drawn = []
-    for family, by_language in tuned.items():
-        for language, one in by_language.items():
-            rest = one.best.setting.options() | {"alpha": None}
-            points = [m for m in one.measured if m.alpha == 0 or m.setting.options() | {"alpha": None} == rest]
-            points.sort(key=lambda point: point.alpha)
-            drawn.append(
-                Curve(
-                    task=family,
-                    language=language,
-                    alphas=[point.alpha for point in points],
-                    gains=[point.gain for point in points],
-                    low=[point.low for point in points],
-                    high=[point.high for point in points],
-                    chosen=one.chosen.alpha,
-                    items=one.items,
-                    unit="points" if one.objective == "metric" else "nats",
-                )
-            )
-    return drawn
