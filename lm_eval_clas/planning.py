@@ -73,7 +73,8 @@ def count(stages: Stages, tokenizer: Any | None) -> list[Work]:
     for part in recipe.parts.values():
         for task in _tasks(stages, part.evaluate, evaluate).values():
             _add(evaluate, task, part.limit, tokenizer, _number(recipe.evaluate.batch_size), times=runs)
-    works = [_profile(stages, tokenizer), _tune(stages, tokenizer), evaluate]
+    tuned = any(part.tune for part in recipe.parts.values())
+    works = [_profile(stages, tokenizer), *([_tune(stages, tokenizer)] if tuned else []), evaluate]
     if (samples := recipe.analyse.geometry_samples) is not None:
         analyse = Work("analyse", "geometry, with and without steering")
         for name in recipe.parts:

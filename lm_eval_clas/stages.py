@@ -302,13 +302,19 @@ class Stages:
     # analyse, tables, report
 
     def comparisons(self) -> dict[str, Comparison]:
-        """The runs side by side, by task family."""
+        """The runs side by side, by the name of their table: each task family, and again against each of the controls."""
         from lm_eval_clas.comparing import compare
         from lm_eval_clas.families import families
         from lm_eval_clas.results import read_runs
 
         runs = read_runs(self._results)
-        return {family: compare(runs, family, baseline=self.recipe.analyse.baseline) for family in families(runs)}
+        found: dict[str, Comparison] = {}
+        for family in families(runs):
+            found[family] = compare(runs, family, baseline=self.recipe.analyse.baseline)
+            for row in found[family].rows:
+                if row.kind == "control":
+                    found[f"{family}-against-{row.label}"] = compare(runs, family, baseline=row.label)
+        return found
 
     @property
     def _results(self) -> list[str]:
@@ -334,10 +340,12 @@ class Stages:
     def _tables(self) -> list[str]:
         from lm_eval_clas.tables import write_tables
 
-        for comparison in self.comparisons().values():
-            write_tables(comparison, self.folder / "tables")
-        baseline = self.recipe.analyse.baseline
-        return [command("clas", "table", *self._results, "--baseline", baseline, "--out", self.folder / "tables")]
+        commands, out = [], self.folder / "tables"
+        for name, comparison in self.comparisons().items():
+            write_tables(comparison, out, name=name)
+            options = ["--baseline", comparison.baseline, "--tasks", comparison.family]
+            commands.append(command("clas", "table", *self._results, *options, "--out", out))
+        return commands
 
     def _report_inputs(self) -> Any:
         shown = {name: content_hash(self.folder / name) for name in ("analysis", "tables")}

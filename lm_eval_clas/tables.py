@@ -90,13 +90,16 @@ def json(comparisons: Sequence[Comparison]) -> str:
     return "[" + ",\n".join(one.model_dump_json(indent=2) for one in comparisons) + "]\n"
 
 
-def write_tables(comparison: Comparison, folder: str | Path, languages: Orientation | None = None) -> list[Path]:
-    """Writes FAMILY.md, .tex, .csv and .json into a folder, each whole or not at all, and returns their paths.
+def write_tables(
+    comparison: Comparison, folder: str | Path, languages: Orientation | None = None, name: str | None = None
+) -> list[Path]:
+    """Writes NAME.md, .tex, .csv and .json into a folder, each whole or not at all, and returns their paths.
 
     Args:
         comparison: what `compare` gives.
         folder: is made if it is not there.
         languages: as `columns` or `rows`, in Markdown and LaTeX; default: columns, and in LaTeX whichever fits the page.
+        name: of the files; default: the family.
 
     Raises:
         ClasError: the folder cannot be written.
@@ -109,7 +112,7 @@ def write_tables(comparison: Comparison, folder: str | Path, languages: Orientat
     }
     paths = []
     for ending, text in formats.items():
-        paths.append(Path(folder) / f"{_plain(comparison.family)}.{ending}")
+        paths.append(Path(folder) / f"{_plain(name or comparison.family)}.{ending}")
         write_text(paths[-1], text())
     return paths
 

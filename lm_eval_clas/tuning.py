@@ -16,6 +16,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
@@ -99,9 +100,9 @@ def load_tasks(names: Sequence[str], include_path: Sequence[str], num_fewshot: i
     Raises:
         ClasError: there is no such task.
     """
-    from lm_eval.tasks import TaskManager, get_task_dict
+    from lm_eval.tasks import get_task_dict
 
-    manager = TaskManager(include_path=list(include_path))
+    manager = _manager(tuple(include_path))
     if missing := [name for name in names if name not in manager.all_tasks]:
         raise ClasError(f"There is no task {', '.join(missing)}; 'lm_eval ls tasks' lists them, --include-path adds folders.")
     if hasattr(manager, "load"):
@@ -114,6 +115,14 @@ def load_tasks(names: Sequence[str], include_path: Sequence[str], num_fewshot: i
             task.set_config(key="num_fewshot", value=num_fewshot or 0)
         task.set_fewshot_seed(seed=FEWSHOT_SEED)
     return tasks
+
+
+@cache
+def _manager(include_path: tuple[str, ...]) -> Any:
+    """The harness's index of tasks, which takes seconds to make."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=list(include_path))
 
 
 def _leaves(tasks: Mapping[Any, Any]) -> Iterable[tuple[str, Any]]:

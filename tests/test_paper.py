@@ -69,6 +69,12 @@ def test_a_study_ends_and_is_skipped_the_second_time(clas: Run, recipe: dict[str
     assert nli.languages == ["de", "hi"]
     assert {row.cells["hi"].items for row in nli.rows} == {4}
     assert (out / "tables" / "clas_mini_qa.tex").is_file()
+    against = Comparison.model_validate_json((out / "tables" / "clas_mini_nli-against-uniform.json").read_bytes())
+    assert against.baseline == "uniform"
+    gained = {row.label: row.gain for row in nli.rows}
+    assert next(row.gain for row in against.rows if row.label == "clas") == pytest.approx(
+        (gained["clas"] or 0) - (gained["uniform"] or 0)
+    )
     masks = MaskSet.load(out / "tune" / "nli" / "masks")
     assert set(masks.config.tuned) == {"clas_mini_nli"}
     assert masks.means is not None
