@@ -147,7 +147,7 @@ def test_a_stage_without_what_it_needs_is_refused(clas: Run, recipe: dict[str, A
     assert "evaluate" in text
     code, _, error = clas("paper", path, "--out", out, "--only", "tables")
     assert code == 2
-    assert "earlier ones give" in error
+    assert "earlier stages give" in error
     code, _, error = clas("paper", path, "--out", out, "--only", "cook")
     assert code == 2
     assert "profile, masks, tune" in error
