@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import make_model
-from test_cli import Run, clas  # noqa: F401
+from test_cli import Run
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import ClasError, MaskSet
@@ -82,7 +82,7 @@ def test_wrong_rows_are_refused(table: Comparison, masks: MaskSet) -> None:
 
 
 def test_causes_on_the_command_line(
-    clas: Run,  # noqa: F811
+    clas: Run,
     table: Comparison,
     masks: MaskSet,
     checkpoint: Path,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import make_model
 from sklearn.metrics import cohen_kappa_score, jaccard_score
-from test_cli import Run, clas  # noqa: F401
+from test_cli import Run
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import ClasError, NeuronCategorizer, ParallelInputBuilder, Profile, profile
@@ -108,7 +108,7 @@ def test_halves_are_every_other_item() -> None:
         ParallelInputBuilder("mini", ["en"], 4, "third").build()  # type: ignore[arg-type]
 
 
-def test_stability_on_the_command_line(clas: Run, checkpoint: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_stability_on_the_command_line(clas: Run, checkpoint: Path, tmp_path: Path) -> None:
     for name, options in {"a": (), "first": ("--half", "first"), "second": ("--half", "second")}.items():
         code, _, error = clas(
             "profile", "--model", checkpoint, "--corpus", "mini", "--languages", "en,hi,de", "--samples", 6, "--out",
