@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import make_model
+from conftest import Run, make_model
 from lm_eval.api.instance import Instance
-from test_cli import Run
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, Profile, profile

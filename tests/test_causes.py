@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import make_model
-from test_cli import Run
+from conftest import Run, make_model
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import ClasError, MaskSet

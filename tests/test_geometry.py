@@ -10,9 +10,8 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES, LAYERS, make_model
+from conftest import FAMILIES, LAYERS, Run, make_model
 from sklearn.metrics import silhouette_score
-from test_cli import Run
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, profile

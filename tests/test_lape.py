@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import LAYERS, NEURONS, make_model
-from test_cli import Run
+from conftest import LAYERS, NEURONS, Run, make_model
 
 from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, Profile
 from lm_eval_clas.files import shipped

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from conftest import Run
 
 from lm_eval_clas import evaluating
 from lm_eval_clas.comparison import Comparison
 from lm_eval_clas.findings import Causes, Geometry, Stability
 from lm_eval_clas.masks import MaskSet
 
-Run = Callable[..., tuple[int, str, str]]
 PART = {"corpus": "mini", "tune": ["clas_mini_nli_hi"], "evaluate": ["clas_mini_nli_hi", "clas_mini_nli_de"], "limit": 4}
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_model
+from conftest import Run, make_model
 from sklearn.metrics import cohen_kappa_score, jaccard_score
-from test_cli import Run
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import ClasError, NeuronCategorizer, ParallelInputBuilder, Profile, profile
