@@ -39,19 +39,25 @@ def write_study(
     """
     rng = np.random.default_rng(seed)
     codes = CODES[:languages]
-    masks = make_masks(codes, layers, rng, name).with_tuned(make_tuned(codes[1:], rng))
-    masks.save(folder / "masks")
-    for family in FAMILIES:
-        dump(folder / "tables" / f"{family}.json", make_comparison(family, codes, masks, gain, rng, name))
-        dump(folder / "analysis" / f"causes-{family}.json", make_causes(family, codes, rng, name))
-    dump(folder / "analysis" / "geometry.json", make_geometry(codes, masks, rng, name))
+    masks = make_masks(codes, layers, rng, name)
+    tuned = make_tuned(codes[1:], rng)
+    for part, family in (("xquad", "clas_xquad"), ("xnli", "clas_xnli")):
+        masks.save(folder / "masks" / part)
+        masks.with_tuned({family: tuned[family]}).save(folder / "tune" / part / "masks")
+        made = make_comparison(family, codes, masks, gain, rng, name)
+        dump(folder / "tables" / f"{family}.json", made)
+        dump(folder / "tables" / f"{family}-against-uniform.json", turned_around(made, f"uniform{name}"))
+        dump(folder / "analysis" / part / "causes.json", make_causes(family, codes, rng, name))
+        dump(folder / "analysis" / part / "geometry.json", make_geometry(codes, masks, rng, name))
+        draw_components(folder / "analysis" / part / "geometry.png", codes, rng)
     dump(folder / "analysis" / "stability.json", make_stability(codes, layers, rng, name))
-    draw_components(folder / "analysis" / "geometry.png", codes, rng)
     for number, stage in enumerate(("profile", "masks", "tune", "evaluate")):
         write_text(folder / "stages" / f"{stage}.json", json.dumps(make_stage(stage, number, name)))
     write_text(folder / "recipe.yaml", f"model: google/gemma-3-270m{name}\ntasks: [clas_xquad, clas_xnli]\nlimit: 200\n")
-    result = {"config": {"model": "hf-clas", "clas": make_steering(codes, masks)}, "results": {}}
-    write_text(folder / "results" / "clas" / "model" / "results_2026-11-23T10-00-00.json", json.dumps(result))
+    for number, code in enumerate(codes):  # a file for each task, as studies have them
+        result = {"config": {"model": "hf-clas", "clas": make_steering([code], masks)}, "results": {f"clas_xquad_{code}": {}}}
+        path = folder / "results" / "clas" / f"clas_xquad_{code}" / "model" / f"results_2026-11-23T10-00-{number:02}.json"
+        write_text(path, json.dumps(result))
     write_text(folder / "results" / "hf" / "results_2026-11-23T09-00-00.json", json.dumps({"config": {"model": "hf"}}))
     return folder
 
@@ -183,6 +189,18 @@ def make_comparison(
         rows=rows,
         notes=[f"Two items were dropped{name}."],
     )
+
+
+def turned_around(comparison: Comparison, label: str) -> Comparison:
+    """The same runs against one of the controls."""
+    base = next(row for row in comparison.rows if row.label == label)
+    rows = [base.model_copy(update={"kind": "baseline", "gain": None, "low": None, "high": None})]
+    for row in comparison.rows:
+        if row is not base and row.kind != "cited":
+            gain = (row.average or 0) - (base.average or 0)
+            update = {"gain": gain, "low": gain - 0.5, "high": gain + 0.5}
+            rows.append(row.model_copy(update={**update, "kind": "method" if row.kind == "baseline" else row.kind}))
+    return comparison.model_copy(update={"baseline": label, "rows": rows})
 
 
 def make_geometry(codes: list[str], masks: MaskSet, rng: np.random.Generator, name: str = "") -> Geometry:

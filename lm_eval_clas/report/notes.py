@@ -63,12 +63,13 @@ def _card(sources: Sources, code: str) -> Card:
     if known:
         facts.append(("recognised by", "; ".join(known)))
     anchors = {comparison.anchor for comparison in sources.comparisons.values()}
-    if sources.masks is not None:
-        anchors.add(sources.masks.anchor)
-        if code not in sources.masks.languages:
-            notes.append("Not in the masks.")
-        elif (tokens := sources.masks.config.corpus.tokens.get(code)) is not None:
-            facts.append(("profiled on", counted(tokens, "token")))
+    for part, masks in sources.masks.items():
+        anchors.add(masks.anchor)
+        of_part = f", {part}" if len(sources.masks) > 1 else ""
+        if code not in masks.languages:
+            notes.append(f"Not in the masks{of_part}.")
+        elif (tokens := masks.config.corpus.tokens.get(code)) is not None:
+            facts.append((f"profiled on{of_part}", counted(tokens, "token")))
     if code in anchors:
         notes.insert(0, "The anchor: never steered.")
     return Card(english_name(code), code, facts, list(dict.fromkeys(notes)))
@@ -131,19 +132,27 @@ def run(sources: Sources) -> Section:
     """What was run: model, masks, tasks, steering of each run."""
     blocks: list[Block] = []
     facts: list[tuple[str, str]] = []
-    if sources.masks is not None:
-        config = sources.masks.config
+    for part, masks in sources.masks.items():
+        config = masks.config
         size = config.model.fingerprint
         revision = f", revision {config.model.revision}" if config.model.revision else ""
         shape = f"{size.model_type}, {size.layers} layers of {size.neurons:,} neurons"
         statistic = f"{config.statistic} over {config.tokens} tokens above {short(config.threshold)}"
+        of_part = f", {part}" if len(sources.masks) > 1 else ""
+        model = ("Model", f"{config.model.name} ({shape}{revision})")
         facts += [
-            ("Model", f"{config.model.name} ({shape}{revision})"),
-            ("Profiled on", f"{config.corpus.name}, {config.corpus.samples} parallel texts; active means {statistic}"),
-            ("Masks", f"{sources.masks.hash}, made {config.date} with lm-eval-clas {config.package_version}"),
-            ("Languages", f"{len(config.languages)}: {languages(config.languages)}"),
-            ("Anchor", f"{english_name(config.anchor)}, never steered"),
-            ("Steering", f"beta {short(config.beta)}, gamma {short(config.gamma)}, layers {layers(config.bridge_layers)}"),
+            *([model] if model not in facts else []),
+            (
+                f"Profiled on{of_part}",
+                f"{config.corpus.name}, {config.corpus.samples} parallel texts; active means {statistic}",
+            ),
+            (f"Masks{of_part}", f"{masks.hash}, made {config.date} with lm-eval-clas {config.package_version}"),
+            (f"Languages{of_part}", f"{len(config.languages)}: {languages(config.languages)}"),
+            (f"Anchor{of_part}", f"{english_name(config.anchor)}, never steered"),
+            (
+                f"Steering{of_part}",
+                f"beta {short(config.beta)}, gamma {short(config.gamma)}, layers {layers(config.bridge_layers)}",
+            ),
         ]
     for comparison in sources.comparisons.values():
         tasks = list(comparison.tasks.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from lm_eval_clas.comparison import Cell as Score
@@ -22,7 +22,7 @@ from lm_eval_clas.report.verdicts import (
     verdict,
 )
 from lm_eval_clas.report.view import Block, Cell, Heading, Picture, Pictures, Points, Section, Table, Text, Tone
-from lm_eval_clas.report.words import NONE, counted, drawable, interval, language, listed, named, number, probability, signed
+from lm_eval_clas.report.words import NONE, counted, identifier, interval, language, listed, named, number, probability, signed
 
 _MARK = "A star marks p < 0.05 after Holm\u2019s correction over languages."
 
@@ -64,7 +64,7 @@ def results(comparisons: Mapping[str, Comparison]) -> Section:
 def _averages(comparison: Comparison, rows: list[Row], stem: str) -> Picture:
     told = [f"{row.label} {signed(row.gain)} ({interval(row.low, row.high)})" for row in rows]
     alternative = f"Average gain over {comparison.baseline} in {comparison.unit}, with 95\u00a0% intervals: {'; '.join(told)}."
-    drawn = picture(partial(plot_averages, comparison, rows), f"averages-{_id(stem)}", alternative)
+    drawn = picture(partial(plot_averages, comparison, rows), f"averages-{identifier(stem)}", alternative)
     return Picture(drawn, f"Average gain over {comparison.baseline}; methods in blue, controls in orange.")
 
 
@@ -114,7 +114,7 @@ def _tone(comparison: Comparison, cell: Score | None) -> Tone:
     return "up" if advantage(comparison, cell.gain) > 0 else "down"
 
 
-def controls(comparisons: Mapping[str, Comparison]) -> Section | None:
+def controls(comparisons: Mapping[str, Comparison], tests: Sequence[Comparison] = ()) -> Section | None:
     """Did the method beat alpha 0 and the controls, language by language?"""
     blocks: list[Block] = []
     for stem, comparison in comparisons.items():
@@ -124,7 +124,7 @@ def controls(comparisons: Mapping[str, Comparison]) -> Section | None:
         blocks.append(Heading(title_of(comparison, comparisons)))
         if sentence := beaten(comparison):
             blocks.append(Text(sentence))
-        blocks.append(Points(against_controls(comparison, list(comparisons.values()))))
+        blocks.append(Points(against_controls(comparison, tests)))
         runs = [one for one in (baseline_of(comparison), row, *rivals) if one is not None]
         codes = [code for code in comparison.languages if code in row.cells]
         steered = [code for code in codes if code in steered_languages(comparison)]
@@ -135,7 +135,7 @@ def controls(comparisons: Mapping[str, Comparison]) -> Section | None:
             ]
             alternative = f"Gain over {comparison.baseline} by language, in {comparison.unit}: {'; '.join(told)}."
             draw = partial(plot_gains, comparison, [row, *rivals], steered)
-            drawn = picture(draw, f"gains-{_id(stem)}", alternative)
+            drawn = picture(draw, f"gains-{identifier(stem)}", alternative)
             blocks.append(Pictures([Picture(drawn, f"Gain by language of {row.label} (filled) and of the controls.")]))
         heads = [f"{one.label} (alpha 0)" if one.label == comparison.baseline else one.label for one in runs]
         rows = [
@@ -204,12 +204,12 @@ def _p(comparison: Comparison, cell: Score | None) -> Cell:
     return Cell(probability(cell.p_holm), probability(cell.p_value), _tone(comparison, cell))
 
 
-def judged(comparison: Comparison, comparisons: Mapping[str, Comparison]) -> list[str]:
+def judged(comparison: Comparison, tests: Sequence[Comparison] = ()) -> list[str]:
     """What the summary adds to a comparison's headline."""
     row = primary_of(comparison)
     if row is None:
         return []
-    sentences = [by_language(comparison, row), *against_controls(comparison, list(comparisons.values()))]
+    sentences = [by_language(comparison, row), *against_controls(comparison, tests)]
     if sentence := beaten(comparison):
         sentences.append(sentence)
     others = [one for one in comparison.rows if one.kind == "method" and one is not row and one.gain is not None]
@@ -217,8 +217,3 @@ def judged(comparison: Comparison, comparisons: Mapping[str, Comparison]) -> lis
         told = [f"{named(one.label)} {signed(one.gain)} ({interval(one.low, one.high)})" for one in others]
         sentences.append(f"Other methods over {comparison.baseline}: {listed(told)}.")
     return sentences
-
-
-def _id(stem: str) -> str:
-    """A name as an id can hold it; several may share one only if they differ in signs alone."""
-    return "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in drawable(stem, 60))

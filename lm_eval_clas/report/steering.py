@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,10 +14,11 @@ from lm_eval_clas.inspection import summary
 from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.plots import plot_categories
 from lm_eval_clas.report.pictures import WIDTH, in_the_page, inline, picture, web_style
-from lm_eval_clas.report.view import Block, Cell, Legend, Picture, Pictures, Section, Table, Text
+from lm_eval_clas.report.view import Block, Cell, Heading, Legend, Picture, Pictures, Section, Table, Text
 from lm_eval_clas.report.words import (
     NONE,
     drawable,
+    identifier,
     interval,
     language,
     layers,
@@ -104,8 +105,17 @@ def _told(curve: Curve) -> str:
     )
 
 
-def neurons(masks: MaskSet) -> Section:
-    """Categories by layer, which bridge was chosen, and why."""
+def neurons(parts: Mapping[str, MaskSet]) -> Section:
+    """Categories by layer, which bridge was chosen, and why, part by part."""
+    blocks: list[Block] = []
+    for part, masks in parts.items():
+        if len(parts) > 1:
+            blocks.append(Heading(part))
+        blocks += _neurons(masks, part)
+    return Section("neurons", "Neurons and bridge layers", blocks)
+
+
+def _neurons(masks: MaskSet, part: str) -> list[Block]:
     info = summary(masks)
     rows = []
     for one in info["layers"]:
@@ -121,12 +131,12 @@ def neurons(masks: MaskSet) -> Section:
     ]
     drawn = picture(
         partial(plot_categories, masks, width=WIDTH),
-        "categories",
+        f"categories-{identifier(part)}",
         f"Share of neurons by category and layer, bridge layers {layers(masks.bridge_layers)}; {'; '.join(told)}.",
     )
     name = masks.config.model.name.rstrip("/").rpartition("/")[2]
     caption = f"Neurons of {name} by the number of languages, of {len(masks.counted)}, in which they are active."
-    blocks: list[Block] = [
+    return [
         Text(f"Bridge layers: {layers(masks.bridge_layers)} of {len(rows)} (counted from 0). Why: {masks.config.bridge_rule}."),
         Pictures([Picture(drawn, caption)]),
         Table(
@@ -136,4 +146,3 @@ def neurons(masks: MaskSet) -> Section:
             emphasised=marked,
         ),
     ]
-    return Section("neurons", "Neurons and bridge layers", blocks)

@@ -34,6 +34,11 @@ def primary_of(comparison: Comparison) -> Row | None:
     return next((row for row in clas if row.label == "clas"), next(iter(clas + methods), None))
 
 
+def is_control(row: Row | None) -> bool:
+    """Whether a row is of a control's method, as a baseline may be too."""
+    return row is not None and method_of(row) in EXPECTED
+
+
 def controls_of(comparison: Comparison) -> list[Row]:
     """The controls, in the order of rows."""
     return [row for row in comparison.rows if row.kind == "control"]
@@ -111,8 +116,13 @@ def by_language(comparison: Comparison, row: Row) -> str:
     return f"{sentence}; significant after Holm\u2019s correction: {len(wins)} better, {len(losses)} worse ({comparison.test})."
 
 
-def against_controls(comparison: Comparison, all_comparisons: Sequence[Comparison] = ()) -> list[str]:
-    """Sentences: what each control gains, whether the method is ahead of it, and which control is missing."""
+def against_controls(comparison: Comparison, tests: Sequence[Comparison] = ()) -> list[str]:
+    """Sentences: what each control gains, whether the method is ahead of it, and which control is missing.
+
+    Args:
+        comparison: against alpha 0.
+        tests: comparisons whose baseline is a control.
+    """
     row, controls = primary_of(comparison), controls_of(comparison)
     if row is None:
         return []
@@ -138,12 +148,32 @@ def against_controls(comparison: Comparison, all_comparisons: Sequence[Compariso
         sentences.append(
             f"A control does at least as well: what {method} does to the average here does not need its choice of neurons."
         )
-    tested = {other.baseline for other in all_comparisons if other.family == comparison.family and primary_of(other)}
-    if controls and not {control.label for control in controls} <= tested:
+    tested = {other.baseline: other for other in tests if other.family == comparison.family}
+    for control in controls:
+        if control.label in tested:
+            sentences.append(_tested(tested[control.label], row.label))
+    if controls and not {control.label for control in controls} <= tested.keys():
         sentences.append(
             f"Tests and intervals compare each run with {baseline}; that a run is ahead of another was not tested."
         )
     return sentences
+
+
+def _tested(comparison: Comparison, label: str) -> str:
+    """One sentence: is the method distinguishable from a control?"""
+    control = named(comparison.baseline)
+    row = next((one for one in comparison.rows if one.label == label), None)
+    if row is None or row.gain is None:
+        return f"{named(label)} was not tested against {control}."
+    codes = steered_languages(comparison)
+    wins, losses = changed(comparison, row, codes, 1, True), changed(comparison, row, codes, -1, True)
+    side = distinguishable(row)
+    found = {None: "without an interval", 0: "not distinguishable", 1: "distinguishable", -1: "distinguishable"}[side]
+    return (
+        f"Tested against {control} itself: {signed(row.gain)} {comparison.unit} on average (95\u00a0% interval "
+        f"{interval(row.low, row.high)}; {found}); significantly better in {len(wins)} and worse in {len(losses)} of "
+        f"{counted(len(codes), 'steered language')}."
+    )
 
 
 def verdict(comparison: Comparison, code: str) -> str:

@@ -130,3 +130,8 @@ def left_alone(steering: Mapping[str, Any], code: str) -> str:
     """Why a run left a language alone, from `config.clas`; empty if it did not."""
     reasons = steering.get("left_alone")
     return str(reasons.get(code, "")) if isinstance(reasons, Mapping) else ""
+
+
+def identifier(stem: str) -> str:
+    """A name as an id can hold it; several may share one only if they differ in signs alone."""
+    return "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in drawable(stem, 60))
