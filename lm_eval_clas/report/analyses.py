@@ -12,7 +12,6 @@ from lm_eval_clas.report.view import Block, Cell, Heading, Picture, Pictures, Po
 from lm_eval_clas.report.words import (
     NONE,
     counted,
-    identifier,
     interval,
     language,
     layers,
@@ -30,49 +29,53 @@ _MEASURES: dict[Measure, str] = {
 _POOLINGS: dict[Pooling, str] = {"mean": "mean of tokens", "last": "last token"}
 
 
-def geometry(found: Mapping[str, Geometry], pictures: Mapping[str, Sequence[Path]]) -> Section:
-    """Sentence representations by layer, with and without steering, and the pictures of the analyses, part by part."""
-    parts = sorted(found.keys() | pictures.keys())
+def geometry(all_found: Mapping[str, Geometry], pictures: Mapping[str, Sequence[Path]], headed: bool) -> Section:
+    """Sentence representations by layer, with and without steering, and the pictures of the analyses.
+
+    Args:
+        all_found, pictures: by part; `headed`: each part has a heading.
+    """
     blocks: list[Block] = []
-    for part in parts:
-        if len(parts) > 1:
+    for order, part in enumerate(sorted(all_found.keys() | pictures.keys())):
+        if headed:
             blocks.append(Heading(part))
-        if part in found:
-            blocks += _geometry(found[part], part)
-        for path in pictures.get(part, ()):
-            alternative, caption = _described(path, found.get(part))
-            blocks.append(Pictures([Picture(embedded(path, alternative), caption)]))
+        blocks += _geometry(all_found.get(part), pictures.get(part, ()), f"layers-{order}", headed)
     return Section("geometry", "What moves inside", blocks)
 
 
-def _geometry(found: Geometry, part: str) -> list[Block]:
-    at = _after_bridge(found)
-    blocks: list[Block] = [
-        Text(
-            f"Representations of {counted(found.items, 'parallel item')} of {found.corpus} in "
-            f"{counted(len(found.languages), 'language')}, compared with their translations in {language(found.anchor)}. "
-            f"Tables show representation {at}, which the last bridge layer puts out; representation 0 is the embeddings."
+def _geometry(found: Geometry | None, pictures: Sequence[Path], name: str, minor: bool) -> list[Block]:
+    blocks: list[Block] = []
+    if found is not None:
+        at = _after_bridge(found)
+        blocks.append(
+            Text(
+                f"Representations of {counted(found.items, 'parallel item')} of {found.corpus} in "
+                f"{counted(len(found.languages), 'language')}, compared with their translations in {language(found.anchor)}. "
+                f"Tables show representation {at}, which the last bridge layer puts out; representation 0 is the embeddings."
+            )
         )
-    ]
-    for pooling, words in _POOLINGS.items():
-        measures = [one for one in _MEASURES if _values(found, one, pooling, None)]
-        if not measures:
-            continue
-        blocks.append(Heading(words[0].upper() + words[1:], minor=True))
-        blocks.append(Pictures([_layers(found, one, pooling, at, part) for one in measures]))
-        tabled = [one for one in measures if one != "silhouette"]
-        rows = [
-            [
-                Cell(language(code)),
-                *(Cell(number(_value(found, one, pooling, at, code, on), 3)) for one in tabled for on in (False, True)),
+        for pooling, words in _POOLINGS.items():
+            measures = [one for one in _MEASURES if _values(found, one, pooling, None)]
+            if not measures:
+                continue
+            blocks.append(Heading(words[0].upper() + words[1:], minor))
+            blocks.append(Pictures([_layers(found, one, pooling, at, name) for one in measures]))
+            tabled = [one for one in measures if one != "silhouette"]
+            rows = [
+                [
+                    Cell(language(code)),
+                    *(Cell(number(_value(found, one, pooling, at, code, on), 3)) for one in tabled for on in (False, True)),
+                ]
+                for code in found.languages
+                if code != found.anchor
             ]
-            for code in found.languages
-            if code != found.anchor
-        ]
-        names = [one.replace("_", " ") for one in tabled]
-        head = ["language", *(f"{name}{extra}" for name in names for extra in ("", ", steered"))]
-        if tabled and rows:
-            blocks.append(Table(f"Representation {at}, {words}.", head, rows))
+            head_of = [one.replace("_", " ") for one in tabled]
+            head = ["language", *(f"{one}{extra}" for one in head_of for extra in ("", ", steered"))]
+            if tabled and rows:
+                blocks.append(Table(f"Representation {at}, {words}.", head, rows))
+    for path in pictures:
+        alternative, caption = _described(path, found)
+        blocks.append(Pictures([Picture(embedded(path, alternative), caption)]))
     return blocks
 
 
@@ -96,7 +99,7 @@ def _value(found: Geometry, measure: Measure, pooling: Pooling, layer: int, code
     return next((value for language_, on, value in values if language_ == code and on == steered), None)
 
 
-def _layers(found: Geometry, measure: Measure, pooling: Pooling, at: int, part: str) -> Picture:
+def _layers(found: Geometry, measure: Measure, pooling: Pooling, at: int, name: str) -> Picture:
     what = f"{_MEASURES[measure]}, {_POOLINGS[pooling]}"
     told = []
     for steered, words in ((False, "not steered"), (True, "steered")):
@@ -109,7 +112,7 @@ def _layers(found: Geometry, measure: Measure, pooling: Pooling, at: int, part: 
             told.append(f"{words} {number(alone, 3)}")
     alternative = f"{what} by layer; representation {at}: {', '.join(told) or 'not measured'}."
     draw = partial(plot_layers, found, measure, pooling)
-    drawn = picture(draw, f"layers-{identifier(part)}-{measure}-{pooling}", alternative[0].upper() + alternative[1:])
+    drawn = picture(draw, f"{name}-{measure}-{pooling}", alternative[0].upper() + alternative[1:])
     return Picture(
         drawn,
         f"{what[0].upper()}{what[1:]}; a line for each language."

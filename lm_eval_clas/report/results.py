@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 
 from lm_eval_clas.comparison import Cell as Score
 from lm_eval_clas.comparison import Comparison, Row
 from lm_eval_clas.report.pictures import picture, plot_averages, plot_gains
+from lm_eval_clas.report.sources import Sources
 from lm_eval_clas.report.verdicts import (
     advantage,
     against_controls,
@@ -17,12 +18,14 @@ from lm_eval_clas.report.verdicts import (
     changed,
     controls_of,
     primary_of,
+    same_run,
     significant,
     steered_languages,
+    tests_against,
     verdict,
 )
 from lm_eval_clas.report.view import Block, Cell, Heading, Picture, Pictures, Points, Section, Table, Text, Tone
-from lm_eval_clas.report.words import NONE, counted, identifier, interval, language, listed, named, number, probability, signed
+from lm_eval_clas.report.words import NONE, counted, drawable, interval, language, listed, named, number, probability, signed
 
 _MARK = "A star marks p < 0.05 after Holm\u2019s correction over languages."
 
@@ -64,7 +67,7 @@ def results(comparisons: Mapping[str, Comparison]) -> Section:
 def _averages(comparison: Comparison, rows: list[Row], stem: str) -> Picture:
     told = [f"{row.label} {signed(row.gain)} ({interval(row.low, row.high)})" for row in rows]
     alternative = f"Average gain over {comparison.baseline} in {comparison.unit}, with 95\u00a0% intervals: {'; '.join(told)}."
-    drawn = picture(partial(plot_averages, comparison, rows), f"averages-{identifier(stem)}", alternative)
+    drawn = picture(partial(plot_averages, comparison, rows), f"averages-{_id(stem)}", alternative)
     return Picture(drawn, f"Average gain over {comparison.baseline}; methods in blue, controls in orange.")
 
 
@@ -114,9 +117,10 @@ def _tone(comparison: Comparison, cell: Score | None) -> Tone:
     return "up" if advantage(comparison, cell.gain) > 0 else "down"
 
 
-def controls(comparisons: Mapping[str, Comparison], tests: Sequence[Comparison] = ()) -> Section | None:
+def controls(sources: Sources) -> Section | None:
     """Did the method beat alpha 0 and the controls, language by language?"""
     blocks: list[Block] = []
+    comparisons = sources.comparisons
     for stem, comparison in comparisons.items():
         row, rivals = primary_of(comparison), controls_of(comparison)
         if row is None or not rivals:
@@ -124,7 +128,7 @@ def controls(comparisons: Mapping[str, Comparison], tests: Sequence[Comparison] 
         blocks.append(Heading(title_of(comparison, comparisons)))
         if sentence := beaten(comparison):
             blocks.append(Text(sentence))
-        blocks.append(Points(against_controls(comparison, tests)))
+        blocks.append(Points(against_controls(comparison, sources.against)))
         runs = [one for one in (baseline_of(comparison), row, *rivals) if one is not None]
         codes = [code for code in comparison.languages if code in row.cells]
         steered = [code for code in codes if code in steered_languages(comparison)]
@@ -135,7 +139,7 @@ def controls(comparisons: Mapping[str, Comparison], tests: Sequence[Comparison] 
             ]
             alternative = f"Gain over {comparison.baseline} by language, in {comparison.unit}: {'; '.join(told)}."
             draw = partial(plot_gains, comparison, [row, *rivals], steered)
-            drawn = picture(draw, f"gains-{identifier(stem)}", alternative)
+            drawn = picture(draw, f"gains-{_id(stem)}", alternative)
             blocks.append(Pictures([Picture(drawn, f"Gain by language of {row.label} (filled) and of the controls.")]))
         heads = [f"{one.label} (alpha 0)" if one.label == comparison.baseline else one.label for one in runs]
         rows = [
@@ -145,7 +149,35 @@ def controls(comparisons: Mapping[str, Comparison], tests: Sequence[Comparison] 
         caption = f"Scores ({comparison.metric}), and what {row.label} beats, whether by chance or not."
         head = ["language", *heads, f"{row.label} against the others"]
         blocks.append(Table(caption, head, rows, prose=frozenset({len(heads) + 1})))
+        if tested := tests_against(comparison, sources.against):
+            blocks.append(_tested(comparison, row, tested))
     return Section("controls", "Alpha 0 and controls", blocks) if blocks else None
+
+
+def _tested(comparison: Comparison, method: Row, tested: Mapping[str, Comparison]) -> Table:
+    """The method against each control that it was tested against, language by language."""
+    found = {label: (one, row) for label, one in tested.items() if (row := same_run(one, method)) is not None}
+    average = [Cell(signed(row.gain), interval(row.low, row.high)) for _, row in found.values()]
+    rows = [[Cell("average", "95\u00a0% interval"), *average]]
+    for code in comparison.languages:
+        if code == comparison.anchor:
+            continue
+        cells = [(one, row.cells.get(code)) for one, row in found.values()]
+        rows.append([Cell(language(code)), *(_lead(one, cell) for one, cell in cells)])
+    tests = listed(list(dict.fromkeys(one.test for one, _ in found.values())))
+    caption = (
+        f"How far {named(method.label)} is above each control on the same items, in {comparison.unit}; below it the p-value "
+        f"({tests}) after Holm\u2019s correction over languages. {_MARK}"
+    )
+    return Table(caption, ["language", *(f"over {label}" for label in found)], rows, emphasised=frozenset({0}))
+
+
+def _lead(comparison: Comparison, cell: Score | None) -> Cell:
+    if cell is None or cell.gain is None:
+        return Cell(NONE)
+    mark = "\u00a0*" if significant(cell) else ""
+    told = f"p {probability(cell.p_holm)}" if cell.p_holm is not None else ""
+    return Cell(signed(cell.gain) + mark, told, _tone(comparison, cell))
 
 
 def _gain(row: Row, code: str) -> float | None:
@@ -204,12 +236,12 @@ def _p(comparison: Comparison, cell: Score | None) -> Cell:
     return Cell(probability(cell.p_holm), probability(cell.p_value), _tone(comparison, cell))
 
 
-def judged(comparison: Comparison, tests: Sequence[Comparison] = ()) -> list[str]:
+def judged(comparison: Comparison, sources: Sources) -> list[str]:
     """What the summary adds to a comparison's headline."""
     row = primary_of(comparison)
     if row is None:
         return []
-    sentences = [by_language(comparison, row), *against_controls(comparison, tests)]
+    sentences = [by_language(comparison, row), *against_controls(comparison, sources.against)]
     if sentence := beaten(comparison):
         sentences.append(sentence)
     others = [one for one in comparison.rows if one.kind == "method" and one is not row and one.gain is not None]
@@ -217,3 +249,8 @@ def judged(comparison: Comparison, tests: Sequence[Comparison] = ()) -> list[str
         told = [f"{named(one.label)} {signed(one.gain)} ({interval(one.low, one.high)})" for one in others]
         sentences.append(f"Other methods over {comparison.baseline}: {listed(told)}.")
     return sentences
+
+
+def _id(stem: str) -> str:
+    """A name as an id can hold it; several may share one only if they differ in signs alone."""
+    return "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in drawable(stem, 60))

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from lm_eval_clas.comparison import Comparison, Row
+from lm_eval_clas.comparison import Comparison
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.findings import Causes, Geometry, Stability
 from lm_eval_clas.mask_config import CONFIG_FILE
 from lm_eval_clas.masks import MaskSet
-from lm_eval_clas.report.verdicts import baseline_of, controls_of, is_control
+from lm_eval_clas.report.verdicts import controls_of
 from lm_eval_clas.study import StageRecord
 from lm_eval_clas.tuned import Tuned
 
@@ -58,11 +58,6 @@ class Sources:
         """The parts that have masks or an analysis."""
         return sorted(self.masks.keys() | self.geometry.keys() | self.pictures.keys() | self.causes.keys())
 
-    def against_control(self, comparison: Comparison, control: Row) -> Comparison | None:
-        """The comparison that tests a comparison's method against one of its controls."""
-        same = [one for one in self.against if (one.family, one.baseline) == (comparison.family, control.label)]
-        return same[0] if same else None
-
     @property
     def languages(self) -> list[str]:
         """Every language that a comparison, the masks, or tuning has, the comparisons' first."""
@@ -86,7 +81,7 @@ def read_study(folder: Path) -> Sources:
         raise ClasError(f"There is no folder '{folder}'; give the one that 'clas paper' wrote.")
     masks = _masks(folder)
     tables: dict[str, Comparison] = {path.stem: _read(path, Comparison) for path in _files(folder, "tables/*.json")}
-    comparisons = {name: one for name, one in tables.items() if not _against_control(one, tables.values())}
+    comparisons = {name: one for name, one in tables.items() if not _against_control(name, one, tables.values())}
     pictures: dict[str, list[Path]] = {}
     for path in _files(folder, "analysis/*/*.png"):
         if path.stem != "categories":
@@ -133,14 +128,10 @@ def _tuned(folder: Path, masks: Mapping[str, MaskSet]) -> Tuned:
     return merged
 
 
-def _against_control(comparison: Comparison, all_of_them: Iterable[Comparison]) -> bool:
-    """Whether the baseline is what a comparison of the same family, whose own baseline is no control, has as a control."""
-    return any(
-        other.family == comparison.family
-        and not is_control(baseline_of(other))
-        and any(row.label == comparison.baseline for row in controls_of(other))
-        for other in all_of_them
-    )
+def _against_control(name: str, comparison: Comparison, all_of_them: Iterable[Comparison]) -> bool:
+    """Whether a table is `FAMILY-against-LABEL`, and its baseline a control of another table of the family."""
+    controls = {row.label for other in all_of_them if other.family == comparison.family for row in controls_of(other)}
+    return "-against-" in name and comparison.baseline in controls
 
 
 def _read(path: Path, kind: type[T] | Any) -> T:

@@ -18,7 +18,6 @@ from lm_eval_clas.report.view import Block, Cell, Heading, Legend, Picture, Pict
 from lm_eval_clas.report.words import (
     NONE,
     drawable,
-    identifier,
     interval,
     language,
     layers,
@@ -38,7 +37,7 @@ def strengths(tuned: Tuned, where: Path) -> Section:
     try:
         curves = tuned_curves(tuned)
     except ClasError as error:
-        raise ClasError(f"The tuned strengths in '{where}' cannot be drawn: {error} Tune again with 'clas tune'.") from error
+        raise ClasError(f"The tuned strengths under '{where}' cannot be drawn: {error} Tune again with 'clas tune'.") from error
     blocks: list[Block] = []
     for unit in dict.fromkeys(curve.unit for curve in curves):
         blocks.append(_panels([curve for curve in curves if curve.unit == unit], f"curves-{unit}"))
@@ -105,17 +104,21 @@ def _told(curve: Curve) -> str:
     )
 
 
-def neurons(parts: Mapping[str, MaskSet]) -> Section:
-    """Categories by layer, which bridge was chosen, and why, part by part."""
+def neurons(all_masks: Mapping[str, MaskSet], headed: bool) -> Section:
+    """Categories by layer, which bridge was chosen, and why.
+
+    Args:
+        all_masks: by part; `headed`: each part has a heading.
+    """
     blocks: list[Block] = []
-    for part, masks in parts.items():
-        if len(parts) > 1:
+    for order, (part, masks) in enumerate(all_masks.items()):
+        if headed:
             blocks.append(Heading(part))
-        blocks += _neurons(masks, part)
+        blocks += _neurons(masks, f"categories-{order}")
     return Section("neurons", "Neurons and bridge layers", blocks)
 
 
-def _neurons(masks: MaskSet, part: str) -> list[Block]:
+def _neurons(masks: MaskSet, picture_name: str) -> list[Block]:
     info = summary(masks)
     rows = []
     for one in info["layers"]:
@@ -131,7 +134,7 @@ def _neurons(masks: MaskSet, part: str) -> list[Block]:
     ]
     drawn = picture(
         partial(plot_categories, masks, width=WIDTH),
-        f"categories-{identifier(part)}",
+        picture_name,
         f"Share of neurons by category and layer, bridge layers {layers(masks.bridge_layers)}; {'; '.join(told)}.",
     )
     name = masks.config.model.name.rstrip("/").rpartition("/")[2]

@@ -126,12 +126,7 @@ def recognition(steering: Mapping[str, Any], code: str) -> str:
     return listed([f"{names.get(str(source), source)} ({count} requests)" for source, count in sources.items()])
 
 
-def left_alone(steering: Mapping[str, Any], code: str) -> str:
-    """Why a run left a language alone, from `config.clas`; empty if it did not."""
+def left_alone(steering: Mapping[str, Any], code: str, family: str) -> str:
+    """Why a run left a language alone in a task family, from `config.clas`; empty if it did not."""
     reasons = steering.get("left_alone")
-    return str(reasons.get(code, "")) if isinstance(reasons, Mapping) else ""
-
-
-def identifier(stem: str) -> str:
-    """A name as an id can hold it; several may share one only if they differ in signs alone."""
-    return "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in drawable(stem, 60))
+    return str(reasons.get(code) or reasons.get(f"{code} in {family}", "")) if isinstance(reasons, Mapping) else ""
