@@ -348,7 +348,9 @@ class Stages:
         return commands
 
     def _report_inputs(self) -> Any:
-        shown = {name: content_hash(self.folder / name) for name in ("analysis", "tables")}
+        shown = {name: content_hash(self.folder / name) for name in ("analysis", "tables", "recipe.yaml")}
+        # The report shows when each stage ran, and its commands; its own record is written as it ends.
+        shown |= {stage: content_hash(self.folder / "stages" / f"{stage}.json") for stage in STAGES if stage != "report"}
         return shown["tables"] and [shown, self._all_masks(), __version__]
 
     def _report(self) -> list[str]:

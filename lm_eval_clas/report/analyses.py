@@ -29,8 +29,21 @@ _MEASURES: dict[Measure, str] = {
 _POOLINGS: dict[Pooling, str] = {"mean": "mean of tokens", "last": "last token"}
 
 
-def geometry(found: Geometry | None, pictures: Sequence[Path]) -> Section:
-    """Sentence representations by layer, with and without steering, and the pictures of the analyses."""
+def geometry(all_found: Mapping[str, Geometry], pictures: Mapping[str, Sequence[Path]], headed: bool) -> Section:
+    """Sentence representations by layer, with and without steering, and the pictures of the analyses.
+
+    Args:
+        all_found, pictures: by part; `headed`: each part has a heading.
+    """
+    blocks: list[Block] = []
+    for order, part in enumerate(sorted(all_found.keys() | pictures.keys())):
+        if headed:
+            blocks.append(Heading(part))
+        blocks += _geometry(all_found.get(part), pictures.get(part, ()), f"layers-{order}", headed)
+    return Section("geometry", "What moves inside", blocks)
+
+
+def _geometry(found: Geometry | None, pictures: Sequence[Path], name: str, minor: bool) -> list[Block]:
     blocks: list[Block] = []
     if found is not None:
         at = _after_bridge(found)
@@ -45,8 +58,8 @@ def geometry(found: Geometry | None, pictures: Sequence[Path]) -> Section:
             measures = [one for one in _MEASURES if _values(found, one, pooling, None)]
             if not measures:
                 continue
-            blocks.append(Heading(words[0].upper() + words[1:]))
-            blocks.append(Pictures([_layers(found, one, pooling, at) for one in measures]))
+            blocks.append(Heading(words[0].upper() + words[1:], minor))
+            blocks.append(Pictures([_layers(found, one, pooling, at, name) for one in measures]))
             tabled = [one for one in measures if one != "silhouette"]
             rows = [
                 [
@@ -56,14 +69,14 @@ def geometry(found: Geometry | None, pictures: Sequence[Path]) -> Section:
                 for code in found.languages
                 if code != found.anchor
             ]
-            names = [one.replace("_", " ") for one in tabled]
-            head = ["language", *(f"{name}{extra}" for name in names for extra in ("", ", steered"))]
+            head_of = [one.replace("_", " ") for one in tabled]
+            head = ["language", *(f"{one}{extra}" for one in head_of for extra in ("", ", steered"))]
             if tabled and rows:
                 blocks.append(Table(f"Representation {at}, {words}.", head, rows))
     for path in pictures:
         alternative, caption = _described(path, found)
         blocks.append(Pictures([Picture(embedded(path, alternative), caption)]))
-    return Section("geometry", "What moves inside", blocks)
+    return blocks
 
 
 def _after_bridge(found: Geometry) -> int:
@@ -86,7 +99,7 @@ def _value(found: Geometry, measure: Measure, pooling: Pooling, layer: int, code
     return next((value for language_, on, value in values if language_ == code and on == steered), None)
 
 
-def _layers(found: Geometry, measure: Measure, pooling: Pooling, at: int) -> Picture:
+def _layers(found: Geometry, measure: Measure, pooling: Pooling, at: int, name: str) -> Picture:
     what = f"{_MEASURES[measure]}, {_POOLINGS[pooling]}"
     told = []
     for steered, words in ((False, "not steered"), (True, "steered")):
@@ -99,7 +112,7 @@ def _layers(found: Geometry, measure: Measure, pooling: Pooling, at: int) -> Pic
             told.append(f"{words} {number(alone, 3)}")
     alternative = f"{what} by layer; representation {at}: {', '.join(told) or 'not measured'}."
     draw = partial(plot_layers, found, measure, pooling)
-    drawn = picture(draw, f"layers-{measure}-{pooling}", alternative[0].upper() + alternative[1:])
+    drawn = picture(draw, f"{name}-{measure}-{pooling}", alternative[0].upper() + alternative[1:])
     return Picture(
         drawn,
         f"{what[0].upper()}{what[1:]}; a line for each language."

@@ -7,6 +7,7 @@ from typing import Any
 
 from lm_eval_clas.comparison import Comparison
 from lm_eval_clas.languages import english_name
+from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.report.results import title_of
 from lm_eval_clas.report.sources import Sources
 from lm_eval_clas.report.verdicts import advantage, baseline_of, controls_of, primary_of, significant
@@ -40,21 +41,21 @@ def by_language(sources: Sources) -> Section | None:
 def _card(sources: Sources, code: str) -> Card:
     facts: list[tuple[str, str]] = []
     notes: list[str] = []
+    missing: list[str] = []
     known: dict[str, None] = {}
     for comparison in sources.comparisons.values():
         if code not in comparison.languages:
-            notes.append(f"Not in {title_of(comparison, sources.comparisons)}.")
+            missing.append(title_of(comparison, sources.comparisons))
             continue
         row = primary_of(comparison)
         name = title_of(comparison, sources.comparisons)
         facts.append((name, _scored(comparison, code)))
         notes += [f"{name}: {note}" for note in _odd(comparison, code, sources)]
         if row is not None and code != comparison.anchor:
-            # A results file knows all its tasks; the row's copy of it serves where there is none.
-            steering = sources.runs.get(row.label) or row.steering
-            if told := recognition(steering, code):
+            # Results know all tasks of a run; the row's copy, of this task alone, serves where there are none.
+            if told := recognition(sources.runs.get(row.label) or row.steering, code):
                 known[told] = None
-            if why := left_alone(steering, code):
+            if why := left_alone(row.steering, code, comparison.family):
                 notes.append(f"{name}: left alone in the run {row.label}: {why}.")
     for family, strengths in sources.tuned.items():
         if (one := strengths.get(code)) is not None:
@@ -63,12 +64,17 @@ def _card(sources: Sources, code: str) -> Card:
     if known:
         facts.append(("recognised by", "; ".join(known)))
     anchors = {comparison.anchor for comparison in sources.comparisons.values()}
-    if sources.masks is not None:
-        anchors.add(sources.masks.anchor)
-        if code not in sources.masks.languages:
-            notes.append("Not in the masks.")
-        elif (tokens := sources.masks.config.corpus.tokens.get(code)) is not None:
-            facts.append(("profiled on", counted(tokens, "token")))
+    profiled = []
+    for part, masks in sources.masks.items():
+        anchors.add(masks.anchor)
+        if code not in masks.languages:
+            missing.append(f"the masks of {part}" if len(sources.masks) > 1 else "the masks")
+        elif (tokens := masks.config.corpus.tokens.get(code)) is not None:
+            profiled.append(f"{counted(tokens, 'token')} of {masks.config.corpus.name}")
+    if profiled:
+        facts.append(("profiled on", "; ".join(profiled)))
+    if missing:
+        notes.insert(0, f"Not in {listed(missing)}.")
     if code in anchors:
         notes.insert(0, "The anchor: never steered.")
     return Card(english_name(code), code, facts, list(dict.fromkeys(notes)))
@@ -131,26 +137,18 @@ def run(sources: Sources) -> Section:
     """What was run: model, masks, tasks, steering of each run."""
     blocks: list[Block] = []
     facts: list[tuple[str, str]] = []
-    if sources.masks is not None:
-        config = sources.masks.config
-        size = config.model.fingerprint
-        revision = f", revision {config.model.revision}" if config.model.revision else ""
-        shape = f"{size.model_type}, {size.layers} layers of {size.neurons:,} neurons"
-        statistic = f"{config.statistic} over {config.tokens} tokens above {short(config.threshold)}"
-        facts += [
-            ("Model", f"{config.model.name} ({shape}{revision})"),
-            ("Profiled on", f"{config.corpus.name}, {config.corpus.samples} parallel texts; active means {statistic}"),
-            ("Masks", f"{sources.masks.hash}, made {config.date} with lm-eval-clas {config.package_version}"),
-            ("Languages", f"{len(config.languages)}: {languages(config.languages)}"),
-            ("Anchor", f"{english_name(config.anchor)}, never steered"),
-            ("Steering", f"beta {short(config.beta)}, gamma {short(config.gamma)}, layers {layers(config.bridge_layers)}"),
-        ]
+    facts += [("Model", model) for model in dict.fromkeys(map(_model, sources.masks.values()))]
+    if len(sources.parts) < 2:
+        facts += [fact for masks in sources.masks.values() for fact in _masks(masks)]
     for comparison in sources.comparisons.values():
         tasks = list(comparison.tasks.values())
         shown = ", ".join(tasks[:3]) + (f" and {len(tasks) - 3} more" if len(tasks) > 3 else "")
         facts.append((f"Tasks, {title_of(comparison, sources.comparisons)}", f"{shown or NONE}; {comparison.metric}"))
     if facts:
         blocks.append(Facts(facts))
+    if len(sources.parts) > 1:
+        for part, masks in sources.masks.items():
+            blocks += [Heading(part), Facts(_masks(masks))]
     steering: dict[str, Mapping[str, Any]] = dict(sources.runs)
     # Rows may take several runs together, so they are asked only where there are no runs.
     for comparison in () if steering else sources.comparisons.values():
@@ -159,8 +157,29 @@ def run(sources: Sources) -> Section:
                 steering.setdefault(row.label, row.steering)
     if steering:
         rows = [[Cell(label), Cell(steering_line(one))] for label, one in steering.items()]
+        if len(sources.parts) > 1:
+            blocks.append(Heading("Runs"))
         blocks.append(Table("What each run steered.", ["run", "steering"], rows, prose=frozenset({1})))
     return Section("run", "What was run", blocks)
+
+
+def _model(masks: MaskSet) -> str:
+    model = masks.config.model
+    size, revision = model.fingerprint, f", revision {model.revision}" if model.revision else ""
+    return f"{model.name} ({size.model_type}, {size.layers} layers of {size.neurons:,} neurons{revision})"
+
+
+def _masks(masks: MaskSet) -> list[tuple[str, str]]:
+    """What there is to say of a part's masks."""
+    config = masks.config
+    statistic = f"{config.statistic} over {config.tokens} tokens above {short(config.threshold)}"
+    return [
+        ("Profiled on", f"{config.corpus.name}, {config.corpus.samples} parallel texts; active means {statistic}"),
+        ("Masks", f"{masks.hash}, made {config.date} with lm-eval-clas {config.package_version}"),
+        ("Languages", f"{len(config.languages)}: {languages(config.languages)}"),
+        ("Anchor", f"{english_name(config.anchor)}, never steered"),
+        ("Steering", f"beta {short(config.beta)}, gamma {short(config.gamma)}, layers {layers(config.bridge_layers)}"),
+    ]
 
 
 def again(sources: Sources) -> Section | None:

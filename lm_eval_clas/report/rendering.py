@@ -8,7 +8,6 @@ import jinja2
 
 from lm_eval_clas import __version__
 from lm_eval_clas.files import write_text
-from lm_eval_clas.mask_config import CONFIG_FILE
 from lm_eval_clas.report.analyses import causes, geometry, stability
 from lm_eval_clas.report.notes import again, by_language, run
 from lm_eval_clas.report.results import controls, judged, results, significance
@@ -16,6 +15,7 @@ from lm_eval_clas.report.sources import Sources, read_study
 from lm_eval_clas.report.steering import neurons, strengths
 from lm_eval_clas.report.verdicts import headline
 from lm_eval_clas.report.view import Block, Points, Report, Section, Text
+from lm_eval_clas.report.words import listed
 
 
 def write_report(folder: Path, out: Path | None = None) -> tuple[Path, list[str]]:
@@ -41,23 +41,23 @@ def write_report(folder: Path, out: Path | None = None) -> tuple[Path, list[str]
 def report(sources: Sources) -> Report:
     """Everything on the page, in its order."""
     made, left_out = [], []
-    where = sources.folder / "masks" / CONFIG_FILE
-    if sources.masks is None or not sources.masks.config.tuned:
-        where = sources.folder / "tune" / "tuned.json"
-    comparisons = sources.comparisons
+    comparisons, headed = sources.comparisons, len(sources.parts) > 1
     parts: list[tuple[Section | None, str]] = [
         (run(sources) if sources.masks or sources.runs or comparisons else None, "what was run (no masks/, results/, tables/)"),
         (results(comparisons) if comparisons else None, "results (no tables/FAMILY.json)"),
-        (controls(comparisons), "alpha 0 and controls (no control in tables/FAMILY.json)"),
+        (controls(sources), "alpha 0 and controls (no control in tables/FAMILY.json)"),
         (significance(comparisons), "significance (no p-values in tables/FAMILY.json)"),
-        (strengths(sources.tuned, where) if sources.tuned else None, "strengths (no tune/tuned.json, none in masks/)"),
-        (neurons(sources.masks) if sources.masks else None, "neurons and bridge layers (no masks/)"),
         (
-            geometry(sources.geometry, sources.pictures) if sources.geometry or sources.pictures else None,
-            "what moves inside (no analysis/geometry.json)",
+            strengths(sources.tuned, sources.folder) if sources.tuned else None,
+            "strengths (no tune/PART/tuned.json, none in masks)",
+        ),
+        (neurons(sources.masks, headed) if sources.masks else None, "neurons and bridge layers (no masks/PART/)"),
+        (
+            geometry(sources.geometry, sources.pictures, headed) if sources.geometry or sources.pictures else None,
+            "what moves inside (no analysis/PART/geometry.json)",
         ),
         (stability(sources.stability) if sources.stability else None, "stability of masks (no analysis/stability.json)"),
-        (causes(sources.causes) if sources.causes else None, "candidate causes (no analysis/causes-FAMILY.json)"),
+        (causes(sources.causes) if sources.causes else None, "candidate causes (no analysis/PART/causes.json)"),
         (by_language(sources), "languages (no tables/, masks/ or tune/)"),
         (again(sources), "commands and versions (no stages/)"),
     ]
@@ -66,7 +66,8 @@ def report(sources: Sources) -> Report:
             left_out.append(otherwise)
         else:
             made.append(section)
-    model = sources.masks.config.model.name.rstrip("/").rpartition("/")[2] if sources.masks else sources.folder.resolve().name
+    models = dict.fromkeys(one.config.model.name.rstrip("/").rpartition("/")[2] for one in sources.masks.values())
+    model = listed(list(models)) or sources.folder.resolve().name
     dates = [one.started[:10] for one in sources.stages]
     when = f"{dates[0]} to {dates[-1]}" if dates and dates[0] != dates[-1] else "".join(dates[:1])
     subtitle = "; ".join(part for part in (", ".join(dict.fromkeys(one.family for one in comparisons.values())), when) if part)
@@ -77,7 +78,7 @@ def _summary(sources: Sources) -> list[Block]:
     blocks: list[Block] = []
     for comparison in sources.comparisons.values():
         blocks.append(Text(headline(comparison), lead=True))
-        if sentences := judged(comparison, sources.comparisons):
+        if sentences := judged(comparison, sources):
             blocks.append(Points(sentences))
     return blocks or [Text("No scores have been compared yet, so nothing can be said about whether steering helps.", lead=True)]
 

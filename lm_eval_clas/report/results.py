@@ -8,6 +8,7 @@ from functools import partial
 from lm_eval_clas.comparison import Cell as Score
 from lm_eval_clas.comparison import Comparison, Row
 from lm_eval_clas.report.pictures import picture, plot_averages, plot_gains
+from lm_eval_clas.report.sources import Sources
 from lm_eval_clas.report.verdicts import (
     advantage,
     against_controls,
@@ -17,8 +18,10 @@ from lm_eval_clas.report.verdicts import (
     changed,
     controls_of,
     primary_of,
+    same_run,
     significant,
     steered_languages,
+    tests_against,
     verdict,
 )
 from lm_eval_clas.report.view import Block, Cell, Heading, Picture, Pictures, Points, Section, Table, Text, Tone
@@ -114,9 +117,10 @@ def _tone(comparison: Comparison, cell: Score | None) -> Tone:
     return "up" if advantage(comparison, cell.gain) > 0 else "down"
 
 
-def controls(comparisons: Mapping[str, Comparison]) -> Section | None:
+def controls(sources: Sources) -> Section | None:
     """Did the method beat alpha 0 and the controls, language by language?"""
     blocks: list[Block] = []
+    comparisons = sources.comparisons
     for stem, comparison in comparisons.items():
         row, rivals = primary_of(comparison), controls_of(comparison)
         if row is None or not rivals:
@@ -124,7 +128,7 @@ def controls(comparisons: Mapping[str, Comparison]) -> Section | None:
         blocks.append(Heading(title_of(comparison, comparisons)))
         if sentence := beaten(comparison):
             blocks.append(Text(sentence))
-        blocks.append(Points(against_controls(comparison, list(comparisons.values()))))
+        blocks.append(Points(against_controls(comparison, sources.against)))
         runs = [one for one in (baseline_of(comparison), row, *rivals) if one is not None]
         codes = [code for code in comparison.languages if code in row.cells]
         steered = [code for code in codes if code in steered_languages(comparison)]
@@ -145,7 +149,35 @@ def controls(comparisons: Mapping[str, Comparison]) -> Section | None:
         caption = f"Scores ({comparison.metric}), and what {row.label} beats, whether by chance or not."
         head = ["language", *heads, f"{row.label} against the others"]
         blocks.append(Table(caption, head, rows, prose=frozenset({len(heads) + 1})))
+        if tested := tests_against(comparison, sources.against):
+            blocks.append(_tested(comparison, row, tested))
     return Section("controls", "Alpha 0 and controls", blocks) if blocks else None
+
+
+def _tested(comparison: Comparison, method: Row, tested: Mapping[str, Comparison]) -> Table:
+    """The method against each control that it was tested against, language by language."""
+    found = {label: (one, row) for label, one in tested.items() if (row := same_run(one, method)) is not None}
+    average = [Cell(signed(row.gain), interval(row.low, row.high)) for _, row in found.values()]
+    rows = [[Cell("average", "95\u00a0% interval"), *average]]
+    for code in comparison.languages:
+        if code == comparison.anchor:
+            continue
+        cells = [(one, row.cells.get(code)) for one, row in found.values()]
+        rows.append([Cell(language(code)), *(_lead(one, cell) for one, cell in cells)])
+    tests = listed(list(dict.fromkeys(one.test for one, _ in found.values())))
+    caption = (
+        f"How far {named(method.label)} is above each control on the same items, in {comparison.unit}; below it the p-value "
+        f"({tests}) after Holm\u2019s correction over languages. {_MARK}"
+    )
+    return Table(caption, ["language", *(f"over {label}" for label in found)], rows, emphasised=frozenset({0}))
+
+
+def _lead(comparison: Comparison, cell: Score | None) -> Cell:
+    if cell is None or cell.gain is None:
+        return Cell(NONE)
+    mark = "\u00a0*" if significant(cell) else ""
+    told = f"p {probability(cell.p_holm)}" if cell.p_holm is not None else ""
+    return Cell(signed(cell.gain) + mark, told, _tone(comparison, cell))
 
 
 def _gain(row: Row, code: str) -> float | None:
@@ -204,12 +236,12 @@ def _p(comparison: Comparison, cell: Score | None) -> Cell:
     return Cell(probability(cell.p_holm), probability(cell.p_value), _tone(comparison, cell))
 
 
-def judged(comparison: Comparison, comparisons: Mapping[str, Comparison]) -> list[str]:
+def judged(comparison: Comparison, sources: Sources) -> list[str]:
     """What the summary adds to a comparison's headline."""
     row = primary_of(comparison)
     if row is None:
         return []
-    sentences = [by_language(comparison, row), *against_controls(comparison, list(comparisons.values()))]
+    sentences = [by_language(comparison, row), *against_controls(comparison, sources.against)]
     if sentence := beaten(comparison):
         sentences.append(sentence)
     others = [one for one in comparison.rows if one.kind == "method" and one is not row and one.gain is not None]

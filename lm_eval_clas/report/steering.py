@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from lm_eval_clas.inspection import summary
 from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.plots import plot_categories
 from lm_eval_clas.report.pictures import WIDTH, in_the_page, inline, picture, web_style
-from lm_eval_clas.report.view import Block, Cell, Legend, Picture, Pictures, Section, Table, Text
+from lm_eval_clas.report.view import Block, Cell, Heading, Legend, Picture, Pictures, Section, Table, Text
 from lm_eval_clas.report.words import (
     NONE,
     drawable,
@@ -37,7 +37,7 @@ def strengths(tuned: Tuned, where: Path) -> Section:
     try:
         curves = tuned_curves(tuned)
     except ClasError as error:
-        raise ClasError(f"The tuned strengths in '{where}' cannot be drawn: {error} Tune again with 'clas tune'.") from error
+        raise ClasError(f"The tuned strengths under '{where}' cannot be drawn: {error} Tune again with 'clas tune'.") from error
     blocks: list[Block] = []
     for unit in dict.fromkeys(curve.unit for curve in curves):
         blocks.append(_panels([curve for curve in curves if curve.unit == unit], f"curves-{unit}"))
@@ -104,8 +104,21 @@ def _told(curve: Curve) -> str:
     )
 
 
-def neurons(masks: MaskSet) -> Section:
-    """Categories by layer, which bridge was chosen, and why."""
+def neurons(all_masks: Mapping[str, MaskSet], headed: bool) -> Section:
+    """Categories by layer, which bridge was chosen, and why.
+
+    Args:
+        all_masks: by part; `headed`: each part has a heading.
+    """
+    blocks: list[Block] = []
+    for order, (part, masks) in enumerate(all_masks.items()):
+        if headed:
+            blocks.append(Heading(part))
+        blocks += _neurons(masks, f"categories-{order}")
+    return Section("neurons", "Neurons and bridge layers", blocks)
+
+
+def _neurons(masks: MaskSet, picture_name: str) -> list[Block]:
     info = summary(masks)
     rows = []
     for one in info["layers"]:
@@ -121,12 +134,12 @@ def neurons(masks: MaskSet) -> Section:
     ]
     drawn = picture(
         partial(plot_categories, masks, width=WIDTH),
-        "categories",
+        picture_name,
         f"Share of neurons by category and layer, bridge layers {layers(masks.bridge_layers)}; {'; '.join(told)}.",
     )
     name = masks.config.model.name.rstrip("/").rpartition("/")[2]
     caption = f"Neurons of {name} by the number of languages, of {len(masks.counted)}, in which they are active."
-    blocks: list[Block] = [
+    return [
         Text(f"Bridge layers: {layers(masks.bridge_layers)} of {len(rows)} (counted from 0). Why: {masks.config.bridge_rule}."),
         Pictures([Picture(drawn, caption)]),
         Table(
@@ -136,4 +149,3 @@ def neurons(masks: MaskSet) -> Section:
             emphasised=marked,
         ),
     ]
-    return Section("neurons", "Neurons and bridge layers", blocks)

@@ -111,39 +111,79 @@ def by_language(comparison: Comparison, row: Row) -> str:
     return f"{sentence}; significant after Holm\u2019s correction: {len(wins)} better, {len(losses)} worse ({comparison.test})."
 
 
-def against_controls(comparison: Comparison, all_comparisons: Sequence[Comparison] = ()) -> list[str]:
-    """Sentences: what each control gains, whether the method is ahead of it, and which control is missing."""
+def tests_against(comparison: Comparison, against: Iterable[Comparison]) -> dict[str, Comparison]:
+    """The comparisons that test a comparison's method against its controls, by the control's label."""
+    row = primary_of(comparison)
+    found = {one.baseline: one for one in against if one.family == comparison.family and row and same_run(one, row)}
+    return {control.label: found[control.label] for control in controls_of(comparison) if control.label in found}
+
+
+def same_run(comparison: Comparison, row: Row) -> Row | None:
+    """Another comparison's row, in this one; None if it has no gain here."""
+    return next((one for one in comparison.rows if one.label == row.label and one.gain is not None), None)
+
+
+def against_controls(comparison: Comparison, against: Iterable[Comparison] = ()) -> list[str]:
+    """Sentences: what each control gains, whether the method is ahead of it, and which control is missing.
+
+    Args:
+        comparison: against the baseline.
+        against: comparisons with a control as baseline, of any family. They say whether being ahead is more than chance.
+    """
     row, controls = primary_of(comparison), controls_of(comparison)
     if row is None:
         return []
     method, baseline = named(row.label), named(comparison.baseline)
+    tests = tests_against(comparison, against)
     sentences, ahead = [], []
     for control in controls:
         if row.gain is None or control.gain is None:
             sentences.append(f"The control {named(control.label)} has no average gain to compare with.")
             continue
-        lead = advantage(comparison, row.gain - control.gain)
-        ahead.append(lead > 0)
-        place = "ahead of" if lead > 0 else "level with" if lead == 0 else "behind"
         told = interval(control.low, control.high)
-        by = f" by {number(abs(row.gain - control.gain))}" if row.gain != control.gain else ""
-        sentences.append(
-            f"Control {named(control.label)}: {signed(control.gain)} over {baseline} (95\u00a0% interval {told}); "
-            f"{method} is {place} it{by}."
-        )
+        sentence = f"Control {named(control.label)}: {signed(control.gain)} over {baseline} (95\u00a0% interval {told}); "
+        if control.label in tests:
+            words, side = _tested(tests[control.label], row)
+        else:
+            lead = advantage(comparison, row.gain - control.gain)
+            side = (lead > 0) - (lead < 0)
+            by = f" by {number(abs(lead))}" if lead else ""
+            words = f"{method} is {('level with', 'ahead of', 'behind')[side]} it{by}, which was not tested."
+        ahead.append(side > 0)
+        sentences.append(sentence + words)
     present = {method_of(control) for control in controls}
     if missing := [name for method, name in EXPECTED.items() if method not in present]:
         sentences.append(f"No control with {listed(missing)} was compared, so what {method} owes to its masks stays open.")
     elif ahead and not all(ahead):
         sentences.append(
-            f"A control does at least as well: what {method} does to the average here does not need its choice of neurons."
-        )
-    tested = {other.baseline for other in all_comparisons if other.family == comparison.family and primary_of(other)}
-    if controls and not {control.label for control in controls} <= tested:
-        sentences.append(
-            f"Tests and intervals compare each run with {baseline}; that a run is ahead of another was not tested."
+            f"{method} is not shown to be ahead of every control: whatever it does to the average here, that this needs its "
+            "choice of neurons is not shown."
         )
     return sentences
+
+
+def _tested(comparison: Comparison, method: Row) -> tuple[str, int]:
+    """How the method does against the control that is the baseline here, in words; 1, -1, or 0 where it cannot be told."""
+    row = same_run(comparison, method) or method
+    side = distinguishable(row) or 0
+    lead = advantage(comparison, row.gain or 0)
+    place = "level with" if not lead else "ahead of" if lead > 0 else "behind"
+    by = f" by {number(abs(lead))}" if lead else ""
+    told = f"interval of the difference {interval(row.low, row.high)}"
+    surely = "" if side else ", which may be chance" if lead else ""
+    codes = [code for code in steered_languages(comparison) if code in row.cells]
+    words = f"{named(row.label)} is {place} it{by}{surely} ({told})"
+    if any(row.cells[code].p_holm is not None for code in codes):
+        wins, losses = (changed(comparison, row, codes, sign, True) for sign in (1, -1))
+        words += (
+            f", significantly better in {_some(wins)} and worse in {_some(losses)} of {counted(len(codes), 'language')}"
+            f" ({comparison.test}, Holm)"
+        )
+    return f"{words}.", side * (1 if comparison.higher_is_better else -1)
+
+
+def _some(codes: Sequence[str]) -> str:
+    return f"{len(codes)} ({', '.join(codes)})" if codes else "none"
 
 
 def verdict(comparison: Comparison, code: str) -> str:

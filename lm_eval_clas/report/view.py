@@ -86,10 +86,11 @@ class Points:
 
 @dataclass(frozen=True)
 class Heading:
-    """A heading within a section."""
+    """A heading within a section; a minor one is within what another heads."""
 
     kind: ClassVar[str] = "heading"
     text: str
+    minor: bool = False
 
 
 @dataclass(frozen=True)

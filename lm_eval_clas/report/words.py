@@ -126,7 +126,7 @@ def recognition(steering: Mapping[str, Any], code: str) -> str:
     return listed([f"{names.get(str(source), source)} ({count} requests)" for source, count in sources.items()])
 
 
-def left_alone(steering: Mapping[str, Any], code: str) -> str:
-    """Why a run left a language alone, from `config.clas`; empty if it did not."""
+def left_alone(steering: Mapping[str, Any], code: str, family: str) -> str:
+    """Why a run left a language alone in a task family, from `config.clas`; empty if it did not."""
     reasons = steering.get("left_alone")
-    return str(reasons.get(code, "")) if isinstance(reasons, Mapping) else ""
+    return str(reasons.get(code) or reasons.get(f"{code} in {family}", "")) if isinstance(reasons, Mapping) else ""
