@@ -20,14 +20,17 @@ _CODES = (
 )
 CODES = _CODES.split(" ")
 FAMILIES = {"clas_xquad": ("f1_lang", "permutation"), "clas_xnli": ("acc", "exact McNemar")}
+PARTS = {"xquad": "clas_xquad", "xnli": "clas_xnli"}
 ALPHAS = (-8.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
 LAYERS, NEURONS = 18, 64
 
 
 def write_study(
-    folder: Path, languages: int, *, layers: int = LAYERS, gain: float = 0.6, seed: int = 0, name: str = ""
+    folder: Path, languages: int, *, layers: int = LAYERS, gain: float = 0.6, seed: int = 0, name: str = "", parts: int = 2
 ) -> Path:
-    """A finished study: two tasks, five runs, tuned strengths, geometry, stability, causes, stages.
+    """A finished study: parts with a task, masks, tuned strengths, geometry and causes; five runs, stability, stages.
+
+    The second part lacks the last language, if there are more than two.
 
     Args:
         folder: to write.
@@ -35,24 +38,35 @@ def write_study(
         layers: of the model.
         gain: what CLAS gains on average, in points.
         seed: of all numbers.
+        parts: how many.
         name: what stands in every free text beside the ordinary words, to see what becomes of it.
     """
     rng = np.random.default_rng(seed)
-    codes = CODES[:languages]
-    masks = make_masks(codes, layers, rng, name).with_tuned(make_tuned(codes[1:], rng))
-    masks.save(folder / "masks")
-    for family in FAMILIES:
-        dump(folder / "tables" / f"{family}.json", make_comparison(family, codes, masks, gain, rng, name))
-        dump(folder / "analysis" / f"causes-{family}.json", make_causes(family, codes, rng, name))
-    dump(folder / "analysis" / "geometry.json", make_geometry(codes, masks, rng, name))
-    dump(folder / "analysis" / "stability.json", make_stability(codes, layers, rng, name))
-    draw_components(folder / "analysis" / "geometry.png", codes, rng)
+    for order, (part, family) in enumerate(list(PARTS.items())[:parts]):
+        codes = CODES[: max(2, languages - order)]
+        masks = make_masks(codes, layers, rng, name, part)
+        masks.save(folder / "masks" / part)
+        tuned = masks.with_tuned({family: {code: make_strength(family, code, rng) for code in codes[1:]}})
+        tuned.save(folder / "tune" / part / "masks")
+        write_text(folder / "tune" / part / "tuned.json", json.dumps(tuned_json(tuned)))
+        made = make_comparison(family, codes, masks, gain, rng, name)
+        dump(folder / "tables" / f"{family}.json", made)
+        for control in ("uniform", "random"):
+            dump(folder / "tables" / f"{family}-against-{control}.json", rebased(made, f"{control}{name}"))
+        dump(folder / "analysis" / part / "causes.json", make_causes(family, codes, rng, name))
+        dump(folder / "analysis" / part / "geometry.json", make_geometry(codes, masks, rng, name, part))
+        draw_components(folder / "analysis" / part / "geometry.png", codes, rng)
+        draw_components(folder / "analysis" / part / "categories.png", codes, rng)
+        for code in codes:
+            task, clas = f"{family}_{code}", {**make_steering([code], masks), "tuned": {family: {}}}
+            for run, config in (("clas", {"model": "hf-clas", "clas": clas}), ("hf", {"model": "hf"})):
+                result = {"config": config, "results": {task: {}}}
+                path = folder / "results" / run / task / "model" / "results_2026-11-23T10-00-00.json"
+                write_text(path, json.dumps(result))
+    dump(folder / "analysis" / "stability.json", make_stability(CODES[:languages], layers, rng, name))
     for number, stage in enumerate(("profile", "masks", "tune", "evaluate")):
         write_text(folder / "stages" / f"{stage}.json", json.dumps(make_stage(stage, number, name)))
     write_text(folder / "recipe.yaml", f"model: google/gemma-3-270m{name}\ntasks: [clas_xquad, clas_xnli]\nlimit: 200\n")
-    result = {"config": {"model": "hf-clas", "clas": make_steering(codes, masks)}, "results": {}}
-    write_text(folder / "results" / "clas" / "model" / "results_2026-11-23T10-00-00.json", json.dumps(result))
-    write_text(folder / "results" / "hf" / "results_2026-11-23T09-00-00.json", json.dumps({"config": {"model": "hf"}}))
     return folder
 
 
@@ -60,7 +74,7 @@ def dump(path: Path, content: Comparison | Causes | Geometry | Stability) -> Non
     write_text(path, content.model_dump_json(indent=1))
 
 
-def make_masks(codes: list[str], layers: int, rng: np.random.Generator, name: str = "") -> MaskSet:
+def make_masks(codes: list[str], layers: int, rng: np.random.Generator, name: str = "", part: str = "xquad") -> MaskSet:
     shares = np.linspace(0.3, 0.85, layers)[None, :, None]
     active = rng.random((len(codes), layers, NEURONS)) < shares * (rng.random((1, layers, NEURONS)) < 0.95)
     config = MaskConfig(
@@ -72,7 +86,7 @@ def make_masks(codes: list[str], layers: int, rng: np.random.Generator, name: st
         ),
         languages=codes,
         anchor="en",
-        corpus=CorpusSource(name=f"xquad{name}", sha256="0" * 64, samples=100, tokens=dict.fromkeys(codes, 5000)),
+        corpus=CorpusSource(name=f"{part}{name}", sha256="0" * 64, samples=100, tokens=dict.fromkeys(codes, 5000)),
         bridge_layers=[layers - 5, layers - 4, layers - 3],
         bridge_rule=f"auto: the layers around layer {layers - 4} that reach 90% of it{name}",
         date="2026-11-23",
@@ -80,8 +94,11 @@ def make_masks(codes: list[str], layers: int, rng: np.random.Generator, name: st
     return MaskSet(config, active)
 
 
-def make_tuned(codes: list[str], rng: np.random.Generator) -> dict[str, dict[str, TunedStrength]]:
-    return {family: {code: make_strength(family, code, rng) for code in codes} for family in FAMILIES}
+def tuned_json(masks: MaskSet) -> dict[str, object]:
+    """What `tuned.json` of a tuning run holds."""
+    return {
+        family: {code: one.model_dump() for code, one in strengths.items()} for family, strengths in masks.config.tuned.items()
+    }
 
 
 def make_strength(family: str, code: str, rng: np.random.Generator) -> TunedStrength:
@@ -185,7 +202,24 @@ def make_comparison(
     )
 
 
-def make_geometry(codes: list[str], masks: MaskSet, rng: np.random.Generator, name: str = "") -> Geometry:
+def rebased(comparison: Comparison, label: str) -> Comparison:
+    """The same runs against another of them, as `clas table --baseline` has it; p-values and intervals are made up."""
+    base = next(row for row in comparison.rows if row.label == label)
+    rows = [base.model_copy(update={"kind": "baseline", "gain": None, "low": None, "high": None})]
+    for row in comparison.rows:
+        if row.kind == "cited" or row is base:
+            continue
+        cells = {
+            code: Cell(score=cell.score, items=871, gain=cell.score - base.cells[code].score, p_value=0.01, p_holm=0.03)
+            for code, cell in row.cells.items()
+        }
+        lead = (row.average or 0) - (base.average or 0)
+        kind = "method" if row.kind == "baseline" else row.kind
+        rows.append(row.model_copy(update={"kind": kind, "cells": cells, "gain": lead, "low": lead - 0.5, "high": lead + 0.5}))
+    return comparison.model_copy(update={"baseline": label, "rows": rows})
+
+
+def make_geometry(codes: list[str], masks: MaskSet, rng: np.random.Generator, name: str = "", part: str = "xquad") -> Geometry:
     layers = len(masks.categories)
     measurements = []
     for pooling in ("mean", "last"):
@@ -210,7 +244,7 @@ def make_geometry(codes: list[str], masks: MaskSet, rng: np.random.Generator, na
     return Geometry(
         model="google/gemma-3-270m",
         masks_hash=masks.hash,
-        corpus=f"xquad{name}",
+        corpus=f"{part}{name}",
         corpus_sha256="0" * 64,
         items=100,
         languages=codes,

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_study import CODES, make_comparison, make_masks, write_study
+from synthetic_study import CODES, make_comparison, make_masks, make_steering, rebased, write_study
 
 from lm_eval_clas import ClasError
 from lm_eval_clas.comparison import Cell, Comparison, Row
 from lm_eval_clas.files import write_text
 from lm_eval_clas.report import write_report
 from lm_eval_clas.report.pictures import embedded
+from lm_eval_clas.report.sources import read_study
 from lm_eval_clas.report.verdicts import against_controls, beaten, by_language, headline, primary_of, verdict
 from lm_eval_clas.report.words import drawable, interval, listed, named, number, signed
 
@@ -70,6 +71,8 @@ def test_a_whole_study(study: Path, tmp_path: Path) -> None:
         comparison = Comparison.model_validate_json(comparison_file.read_bytes())
         for row in comparison.rows:
             assert row.label in page.text
+            if "-against-" in comparison_file.stem and row.label != "clas":
+                continue  # of these, only the method's row is shown
             for cell in row.cells.values():
                 assert number(cell.score) in page.text
                 assert cell.gain is None or signed(cell.gain) in page.text
@@ -90,7 +93,7 @@ def test_pictures_say_numbers(study: Path, tmp_path: Path) -> None:
     page = Page(write_report(study, tmp_path / "a.html")[0].read_text(encoding="utf-8"))
     drawn = [svg for svg in page.all("svg") if svg.get("aria-hidden") != "true"]
     texts = [str(svg["aria-label"]) for svg in drawn if svg["role"] == "img"] + [str(img["alt"]) for img in page.all("img")]
-    assert len(texts) == len(drawn) + 1
+    assert len(texts) == len(drawn) + 2
     assert all(re.search(r"\d\.\d", text) for text in texts), texts
 
 
@@ -117,11 +120,16 @@ def test_what_files_say_is_text_and_never_markup(tmp_path: Path) -> None:
         (["stages", "recipe.yaml"], ["again"]),
         (["tables"], ["results", "controls", "significance"]),
         (["results"], []),
-        (["masks"], ["strengths", "neurons"]),
-        (["analysis/geometry.json"], []),
-        (["analysis/geometry.json", "analysis/geometry.png"], ["geometry"]),
+        (["masks"], []),
+        (["tune"], ["strengths"]),
+        (["masks", "tune"], ["strengths", "neurons"]),
+        (["analysis/xquad/geometry.json"], []),
+        (["analysis/xquad", "analysis/xnli/geometry.json", "analysis/xnli/geometry.png"], ["geometry"]),
         (["analysis"], ["geometry", "stability", "causes"]),
-        (["tables", "masks", "results", "recipe.yaml", "stages"], ["run", "results", "controls", "significance", "strengths"]),
+        (
+            ["tables", "masks", "tune", "results", "recipe.yaml", "stages"],
+            ["run", "results", "controls", "significance", "strengths", "neurons", "languages", "again"],
+        ),
     ],
 )
 def test_any_part_may_be_missing(copy: Path, taken: list[str], without: list[str]) -> None:
@@ -133,27 +141,29 @@ def test_any_part_may_be_missing(copy: Path, taken: list[str], without: list[str
     assert set(without) <= set(gone)
     assert len(left_out) == len(gone)
     assert all(line in page.text for line in left_out)
-    if taken[0] == "masks":
-        assert gone == without
-        shutil.rmtree(copy / "tables")
+    assert gone == without
 
 
 def test_strengths_come_from_the_run_of_tuning_if_masks_have_none(copy: Path) -> None:
-    config = json.loads((copy / "masks" / "clas_config.json").read_text())
-    shutil.rmtree(copy / "masks")
-    write_text(copy / "tune" / "tuned.json", json.dumps(config["tuned"]))
-    assert "strengths" in Page(write_report(copy)[0].read_text()).sections
-    config["tuned"]["clas_xnli"]["hi"]["measured"] = []
-    write_text(copy / "tune" / "tuned.json", json.dumps(config["tuned"]))
-    with pytest.raises(ClasError, match=r"tune.tuned\.json' cannot be drawn"):
+    before = Page(write_report(copy)[0].read_text()).text
+    for part in ("xquad", "xnli"):
+        shutil.rmtree(copy / "tune" / part / "masks")
+    assert read_study(copy).masks.keys() == {"xquad", "xnli"}  # those of masks/, whose hash has no part in strengths
+    assert Page(write_report(copy)[0].read_text()).text == before
+    path = copy / "tune" / "xnli" / "tuned.json"
+    tuned = json.loads(path.read_text())
+    tuned["clas_xnli"]["hi"]["measured"] = []
+    write_text(path, json.dumps(tuned))
+    with pytest.raises(ClasError, match=r"cannot be drawn"):
         write_report(copy)
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        *("tables/clas_xquad.json", "analysis/geometry.json", "analysis/stability.json", "analysis/causes-clas_xnli.json"),
-        *("stages/tune.json", "results/hf/results_2026-11-23T09-00-00.json", "masks/clas_config.json"),
+        *("tables/clas_xquad.json", "analysis/xquad/geometry.json", "analysis/stability.json", "analysis/xnli/causes.json"),
+        *("stages/tune.json", "results/hf/clas_xquad_hi/model/results_2026-11-23T10-00-00.json"),
+        *("tune/xquad/masks/clas_config.json", "tables/clas_xnli-against-uniform.json"),
     ],
 )
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"a": "\\ud800"}', b"\xff\xfe", b"[" * 100_000])
@@ -164,10 +174,66 @@ def test_damaged_files_are_named(copy: Path, name: str, content: bytes) -> None:
     assert not (copy / "report.html").exists()
 
 
+def test_tables_against_controls_are_no_main_tables(study: Path) -> None:
+    sources = read_study(study)
+    assert sorted(sources.comparisons) == ["clas_xnli", "clas_xquad"]
+    assert sorted((one.family, one.baseline) for one in sources.against) == [
+        (family, control) for family in ("clas_xnli", "clas_xquad") for control in ("random", "uniform")
+    ]
+    page = Page(write_report(study, study / "other.html")[0].read_text())
+    assert "against uniform" not in page.text
+    assert page.text.count("How far clas is above each control") == 2
+
+
+def test_headings_by_part_only_if_there_are_several(study: Path, tmp_path: Path) -> None:
+    one = write_study(tmp_path / "one", 3, parts=1)
+    for folder, headings in ((study, ["xnli", "xquad"]), (one, [])):
+        source = write_report(folder, tmp_path / "a.html")[0].read_text()
+        for section in ("run", "neurons", "geometry"):
+            html = source.split(f'<section id="{section}">')[1].split("</section>")[0]
+            found = [text for text in re.findall("<h3>(.*?)</h3>", html) if text in ("xquad", "xnli")]
+            assert found == headings, section
+
+
+def test_a_card_says_what_each_part_has(study: Path) -> None:
+    source = write_report(study, study / "cards.html")[0].read_text()
+    cards = {card.split("</h3>")[0]: Page(card).text for card in source.split("<article>")[1:]}
+    assert list(read_study(study).masks["xnli"].languages) == CODES[:3]
+    last = next(text for title, text in cards.items() if f">{CODES[3]}<" in title)
+    assert "Not in clas_xnli and the masks of xnli." in last
+    assert "5000 tokens of xquad" in last
+    hindi = next(text for title, text in cards.items() if ">hi<" in title)
+    assert "5000 tokens of xnli; 5000 tokens of xquad" in hindi
+    assert "(400 requests)" in hindi  # of both parts
+
+
+def test_a_run_is_merged_from_its_tasks(tmp_path: Path) -> None:
+    masks = make_masks(["en", "hi", "de"], 8, np.random.default_rng(0))
+    base = make_steering([], masks)
+
+    def write(name: str, task: str, **steering: object) -> None:
+        content = {"config": {"clas": {**base, **steering}}, "results": {task: {}}}
+        write_text(tmp_path / "results" / "clas" / name, json.dumps(content))
+
+    told = {"requests": 9, "recognized": {"doc": 9}}
+    write("a_hi/m/results_2026-01-01T00-00-00.json", "a_hi", languages={"hi": told}, tuned={"a": {"hi": {}}}, alpha=1)
+    write("b_hi/m/results_2026-01-02T00-00-00.json", "b_hi", languages={"hi": told}, tuned={"b": {"hi": {}}}, alpha=2)
+    write("b_hi/m/results_2026-01-01T00-00-00.json", "b_hi", languages={"hi": {"requests": 1, "recognized": {"doc": 1}}})
+    write("b_de/m/results_2026-01-01T00-00-00.json", "b_de", languages={"de": told}, left_alone={"de": "alpha is 0"})
+    found = read_study(tmp_path).runs["clas"]
+    assert found["languages"] == {"hi": {"requests": 18, "recognized": {"doc": 18}}, "de": told}
+    assert found["left_alone"] == {"en": "anchor", "de": "alpha is 0"}
+    assert found["tuned"] == {"a": {"hi": {}}, "b": {"hi": {}}}
+    assert found["alpha"] == 2
+    assert found["layers"] == list(masks.bridge_layers)
+    write("c_hi/m/results_2026-01-03T00-00-00.json", "c_hi", layers=[1])
+    assert "each part" in read_study(tmp_path).runs["clas"]["layers"]
+
+
 def test_a_damaged_picture_is_named(copy: Path) -> None:
-    for name in ("tables", "masks", "stages"):
+    for name in ("tables", "masks", "tune", "stages"):
         shutil.rmtree(copy / name)
-    picture = copy / "analysis" / "geometry.png"
+    picture = copy / "analysis" / "xnli" / "geometry.png"
     for content in (b"", b"GIF89a", picture.read_bytes()[:2000]):
         picture.write_bytes(content)
         with pytest.raises(ClasError, match=r"geometry\.png' is damaged"):
@@ -236,19 +302,42 @@ def test_controls_are_compared_in_words() -> None:
     behind = " ".join(against_controls(comparison(0.5, 0.1, 0.9, uniform=0.75)))
     assert "behind it by 0.25" in behind
     assert "ahead of it by 1.50" in behind
-    assert "does not need its choice of neurons" in behind
+    assert "not shown either that its choice of neurons matters" in behind
     assert "was not tested" in behind
     ahead = " ".join(against_controls(comparison(0.5, 0.1, 0.9, uniform=0.25)))
-    assert "does not need" not in ahead
+    assert "not shown" not in ahead
     alone = comparison(0.5, 0.1, 0.9)
     alone = alone.model_copy(update={"rows": alone.rows[:3]})
     assert "No control with random masks" in " ".join(against_controls(alone))
 
 
-def test_controls_that_were_tested_need_no_caveat() -> None:
-    first = comparison(0.5, 0.1, 0.9)
-    others = [first.model_copy(update={"baseline": label}) for label in ("uniform", "random")]
-    assert "was not tested" not in " ".join(against_controls(first, [first, *others]))
+@pytest.mark.parametrize(
+    ("lead", "words"),
+    [
+        (0.75, "clas is ahead of it by 0.75 (interval of the difference +0.25 to +1.25)"),
+        (0.25, "clas is ahead of it by 0.25, which may be chance (interval of the difference \u22120.25 to +0.75)"),
+        (-0.75, "clas is behind it by 0.75 (interval of the difference \u22121.25 to \u22120.25)"),
+    ],
+)
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_controls_that_were_tested_are_told_by_their_tests(lead: float, words: str, higher_is_better: bool) -> None:
+    first = comparison(0.5, 0.1, 0.9).model_copy(update={"higher_is_better": higher_is_better})
+    tested = [rebased(first, label) for label in ("uniform", "random")]
+    for one in tested:
+        row = primary_of(one)
+        assert row is not None
+        row.gain, row.low, row.high = lead, lead - 0.5, lead + 0.5
+    sentences = against_controls(first, tested)
+    if not higher_is_better:
+        words = words.replace("ahead of", "behind") if lead > 0 else words.replace("behind", "ahead of")
+    assert sum(words in sentence for sentence in sentences) == 2
+    assert "was not tested" not in " ".join(sentences)
+    assert "(exact McNemar, Holm)" in sentences[0]
+    shown = "not shown either" not in " ".join(sentences)
+    assert shown == ((lead if higher_is_better else -lead) == 0.75)
+    assert "was not tested" in " ".join(against_controls(first, tested[:1]))
+    other = [one.model_copy(update={"family": "else"}) for one in tested]
+    assert "was not tested" in " ".join(against_controls(first, other))
 
 
 @pytest.mark.parametrize(

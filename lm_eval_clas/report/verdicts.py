@@ -156,8 +156,8 @@ def against_controls(comparison: Comparison, against: Iterable[Comparison] = ())
         sentences.append(f"No control with {listed(missing)} was compared, so what {method} owes to its masks stays open.")
     elif ahead and not all(ahead):
         sentences.append(
-            f"{method} is not shown to be ahead of every control: whatever it does to the average here, that this needs its "
-            "choice of neurons is not shown."
+            f"{method} is not shown to be ahead of every control, so it is not shown either that its choice of neurons matters "
+            "to the average."
         )
     return sentences
 
