@@ -42,7 +42,12 @@ def gemma(folder: Path | None = None) -> Path:
         model.hf_quantizer = None
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
-        with writing(folder) as temporary:
-            tokenizer.save_pretrained(temporary)
-            model.save_pretrained(temporary)
+        try:
+            with writing(folder) as temporary:
+                tokenizer.save_pretrained(temporary)
+                model.save_pretrained(temporary)
+        except ClasError:
+            # Another process may have been quicker; its model is the same.
+            if not (folder / "model.safetensors").is_file():
+                raise
     return folder

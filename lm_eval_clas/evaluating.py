@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ def evaluate_run(
     from lm_eval_clas.model import CLASLM
 
     lm = CLASLM(**model_args, batch_size=batch_size)
+    for kind in ("loglikelihood", "loglikelihood_rolling", "generate_until"):  # the study has bars of its own
+        setattr(lm, kind, partial(getattr(lm, kind), disable_tqdm=True))
     try:
         for task in left:
             tracker = EvaluationTracker()  # its clock starts here

@@ -136,8 +136,8 @@ def _tasks(stages: Stages, names: Iterable[str], work: Work) -> dict[str, Any]:
         try:
             found |= stages.tasks([name])
         except Exception as error:  # data sets and the Hub raise every kind
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            work.unknown.append(f"{name}: {reason[:120]}")
+            reason = (str(error).strip() or "no reason given").splitlines()[0]
+            work.unknown.append(f"{name}: {type(error).__name__}, {reason[:120]}")
     return found
 
 

@@ -54,7 +54,11 @@ class ProfileStep(_Strict):
 
 
 class MasksStep(_Strict):
-    """How a profile becomes masks: the options of `clas masks`, and the paper's beta and gamma."""
+    """How a profile becomes masks: the options of `clas masks`, and the paper's beta and gamma.
+
+    Attributes:
+        specific: language-specific neurons by `counts`, or by `lape`.
+    """
 
     statistic: Statistic = "signed-mean"
     tokens: Tokens = "all"
@@ -62,6 +66,7 @@ class MasksStep(_Strict):
     anchor: str = "en"
     bridge: str = "auto"
     exclude_last: int = Field(default=2, ge=0)
+    specific: Literal["counts", "lape"] = "counts"
     beta: float = 0.4
     gamma: float = 0.2
 
@@ -82,8 +87,8 @@ class EvaluateStep(_Strict):
     """What is evaluated on every part.
 
     Attributes:
-        runs: the arguments of `hf-clas`, by the label of the run. A run without any is the model as it is; for the others,
-            `masks` is given by the study.
+        runs: the arguments of `hf-clas`, by the label of the run. A run without any is the model as it is. The others get
+            the part's masks, or those of a variant: `{alpha: 1, variant: lape}`.
     """
 
     batch_size: int | str = 8
@@ -112,6 +117,8 @@ class StudyRecipe(_Strict):
     Attributes:
         model: a Hub id, a path, or `demo-model` for the small model of the extra `demo`.
         model_args: more arguments of the harness's `hf`, such as `dtype=bfloat16`.
+        variants: other masks of every part, by name: what they have different from `masks`, such as `{specific: lape}`,
+            `{anchor: zh}` or `{tokens: last}`. Strengths are tuned on `masks` alone, and variants take them over.
         shape: of the model, for what memory and time to expect where it cannot be loaded and measured.
     """
 
@@ -123,6 +130,7 @@ class StudyRecipe(_Strict):
     shape: ModelShape | None = None
     profile: ProfileStep = Field(default_factory=ProfileStep)
     masks: MasksStep = Field(default_factory=MasksStep)
+    variants: dict[str, dict[str, float | int | str]] = {}
     tune: TuneStep = Field(default_factory=TuneStep)
     evaluate: EvaluateStep
     analyse: AnalyseStep = Field(default_factory=AnalyseStep)
@@ -132,7 +140,12 @@ class StudyRecipe(_Strict):
     def _consistent(self) -> StudyRecipe:
         _folder_names("part", self.parts)
         _folder_names("run", self.evaluate.runs)
+        _folder_names("variant", self.variants)
+        for name in self.variants:
+            self.masks_step(name)
         for label, options in self.evaluate.runs.items():
+            if (variant := options.get("variant")) is not None and variant not in self.variants:
+                raise ValueError(f"run '{label}' has a variant '{variant}' that variants does not have")
             if taken := {"pretrained", "masks"} & set(options):
                 raise ValueError(f"the study gives {', '.join(sorted(taken))} itself (run '{label}')")
             if untuned := [name for name, part in self.parts.items() if not part.tune and options.get("alpha") == "tuned"]:
@@ -141,6 +154,10 @@ class StudyRecipe(_Strict):
             if label not in self.evaluate.runs:
                 raise ValueError(f"analyse names a run '{label}' that evaluate.runs does not have")
         return self
+
+    def masks_step(self, variant: str | None) -> MasksStep:
+        """How the masks of a variant are made; of None, the part's own."""
+        return self.masks if variant is None else MasksStep.model_validate(self.masks.model_dump() | self.variants[variant])
 
     @classmethod
     def load(cls, source: str | Path) -> StudyRecipe:

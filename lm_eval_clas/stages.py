@@ -82,9 +82,15 @@ class Stages:
         """Where a profile is."""
         return self.folder / "profile" / part
 
-    def masks_folder(self, part: str) -> Path:
+    def made_masks(self, part: str, variant: str | None = None) -> Path:
+        """The masks as they were made, without strengths."""
+        return self.folder / "masks" / (f"{part}-{variant}" if variant else part)
+
+    def masks_folder(self, part: str, variant: str | None = None) -> Path:
         """The masks that runs use: with tuned strengths, where there are any."""
-        return self.folder / ("tune" if part in self._tuned_parts else "masks") / part / ("masks" * (part in self._tuned_parts))
+        if part not in self._tuned_parts:
+            return self.made_masks(part, variant)
+        return self.folder / "tune" / part / (f"masks-{variant}" if variant else "masks")
 
     @cached_property
     def halves(self) -> dict[str, tuple[str, Literal["first", "second"]]]:
@@ -128,8 +134,9 @@ class Stages:
         return [masks.hash, masks.means_hash, masks.config.beta, masks.config.gamma, tuned]
 
     def _all_masks(self) -> Any:
-        found = {part: self._masks_identity(self.masks_folder(part)) for part in self.recipe.parts}
-        return found if all(found.values()) else None
+        variants = (None, *self.recipe.variants)
+        found = {(p, v): self._masks_identity(self.masks_folder(p, v)) for p in self.recipe.parts for v in variants}
+        return list(found.items()) if all(found.values()) else None
 
     # profile
 
@@ -171,7 +178,8 @@ class Stages:
 
     def _masks_inputs(self) -> Any:
         profiles = {part: content_hash(self.profile_folder(part)) for part in self.recipe.parts}
-        return [profiles, self.recipe.masks.model_dump(), __version__] if all(profiles.values()) else None
+        steps = [self.recipe.masks.model_dump(), self.recipe.variants]
+        return [profiles, steps, __version__] if all(profiles.values()) else None
 
     @property
     def categorizer(self) -> NeuronCategorizer:
@@ -180,31 +188,33 @@ class Stages:
         return NeuronCategorizer(step.statistic, step.tokens, step.threshold)
 
     def _make_masks(self) -> list[str]:
-        step, commands = self.recipe.masks, []
-        for part in self.recipe.parts:
-            made = MaskSet.from_profile(
-                Profile.load_finished(self.profile_folder(part)),
-                categorizer=self.categorizer,
-                anchor=step.anchor,
-                bridge=step.bridge,
-                exclude_last=step.exclude_last,
-                keep_means=True,
-            )
-            made.with_strengths(step.beta, step.gamma).save(self.folder / "masks" / part)
-            commands.append(
-                command(
-                    *("clas", "masks", self.profile_folder(part), "--statistic", step.statistic, "--tokens", step.tokens),
-                    *("--threshold", step.threshold, "--anchor", step.anchor, "--bridge", step.bridge),
-                    *("--exclude-last", step.exclude_last, "--beta", step.beta, "--gamma", step.gamma),
-                    *("--keep-means", "--out", self.folder / "masks" / part),
-                )
-            )
-        return commands
+        return [self._make(part, variant) for part in self.recipe.parts for variant in (None, *self.recipe.variants)]
+
+    def _make(self, part: str, variant: str | None) -> str:
+        from lm_eval_clas.lape import with_lape
+
+        step, folder, out = self.recipe.masks_step(variant), self.profile_folder(part), self.made_masks(part, variant)
+        profile = Profile.load_finished(folder)
+        made = MaskSet.from_profile(
+            profile,
+            categorizer=NeuronCategorizer(step.statistic, step.tokens, step.threshold),
+            anchor=step.anchor,
+            bridge=step.bridge,
+            exclude_last=step.exclude_last,
+            keep_means=True,
+        ).with_strengths(step.beta, step.gamma)
+        (with_lape(made, profile) if step.specific == "lape" else made).save(out)
+        return command(
+            *("clas", "masks", folder, "--statistic", step.statistic, "--tokens", step.tokens),
+            *("--threshold", step.threshold, "--anchor", step.anchor, "--bridge", step.bridge),
+            *("--exclude-last", step.exclude_last, "--specific", step.specific),
+            *("--beta", step.beta, "--gamma", step.gamma, "--keep-means", "--out", out),
+        )
 
     # tune
 
     def _tune_inputs(self) -> Any:
-        masks = {part: self._masks_identity(self.folder / "masks" / part) for part in self._tuned_parts}
+        masks = {part: self._masks_identity(self.made_masks(part)) for part in self._tuned_parts}
         tasks = {name: part.tune for name, part in self.recipe.parts.items()}
         return [self._model_identity, masks, tasks, self.recipe.tune.model_dump()] if all(masks.values()) else None
 
@@ -216,7 +226,7 @@ class Stages:
         from lm_eval_clas.tuning_run import run_tuning
 
         step, wanted, out = self.recipe.tune, self.recipe.parts[part].tune, self.folder / "tune" / part
-        masks = MaskSet.load(self.folder / "masks" / part)
+        masks = MaskSet.load(self.made_masks(part))
         found = self.tasks(wanted)
         names, _ = tunable(found, masks)
         if not names:
@@ -246,7 +256,7 @@ class Stages:
         for bar in set(self.progress.task_ids) - before:
             self.progress.remove_task(bar)
         return command(
-            *("clas", "tune", "--model", self.shown_model, "--masks", self.folder / "masks" / part),
+            *("clas", "tune", "--model", self.shown_model, "--masks", self.made_masks(part)),
             *("--tasks", ",".join(wanted), f"--alphas={','.join(f'{alpha:g}' for alpha in step.alphas)}"),
             *("--objective", step.objective, *(("--limit", step.limit) if step.limit else ())),
             *(("--model-args", self.recipe.model_args) if self.recipe.model_args else ()),
@@ -258,13 +268,18 @@ class Stages:
     # evaluate
 
     def _evaluate_inputs(self) -> Any:
-        masks = self._all_masks()
+        masks = [self._masks_identity(self.masks_folder(part)) for part in self.recipe.parts]
+        masks += [self._masks_identity(self.made_masks(p, v)) for p in self.recipe.parts for v in self.recipe.variants]
         parts = {name: part.model_dump() for name, part in self.recipe.parts.items()}
-        return masks and [self._model_identity, masks, parts, self.recipe.evaluate.model_dump()]
+        return [self._model_identity, masks, parts, self.recipe.evaluate.model_dump()] if all(masks) else None
 
     def _evaluate(self) -> list[str]:
         step, runs = self.recipe.evaluate, self.recipe.evaluate.runs
         tasks = {name: self.tasks(part.evaluate, step.num_fewshot) for name, part in self.recipe.parts.items()}
+        for part in self._tuned_parts:
+            tuned = MaskSet.load(self.masks_folder(part)).config.tuned
+            for variant in self.recipe.variants:
+                MaskSet.load(self.made_masks(part, variant)).with_tuned(tuned).save(self.masks_folder(part, variant))
         _keep_only(self.folder / "results", list(runs), [task for names in tasks.values() for task in names])
         return [self._evaluate_part(label, part, tasks[part]) for label in runs for part in self.recipe.parts]
 
@@ -275,14 +290,19 @@ class Stages:
         from lm_eval_clas.fast import default_device
 
         step, limit, out = self.recipe.evaluate, self.recipe.parts[part].limit, self.folder / "results" / label
-        options = step.runs[label]
-        masks = self.masks_folder(part)
-        given = {**simple_parse_args_string(self.recipe.model_args), **options, **({"masks": str(masks)} if options else {})}
+        options = {name: value for name, value in step.runs[label].items() if name != "variant"}
+        variant = step.runs[label].get("variant")
+        masks = self.masks_folder(part, None if variant is None else str(variant))
+        given = {
+            **simple_parse_args_string(self.recipe.model_args),
+            **options,
+            **({"masks": str(masks)} if step.runs[label] else {}),
+        }
         bar = self.progress.add_task(f"{label} {part}", total=len(tasks))
         evaluate_run(
             out,
             {"pretrained": self.model, "device": self.recipe.device or default_device(), **given},
-            [self._model_identity, options, self._masks_identity(masks) if options else None, step.num_fewshot],
+            [self._model_identity, options, self._masks_identity(masks) if step.runs[label] else None, step.num_fewshot],
             tasks,
             limit=limit,
             batch_size=step.batch_size,

@@ -23,6 +23,8 @@ torch.set_num_threads(1)  # the models are so small that threads only get in eac
 
 LAYERS, NEURONS, HIDDEN = 6, 48, 32
 
+Run = Callable[..., tuple[int, str, str]]  # exit code, standard output, standard error of a command
+
 _LLAMA_LIKE = {
     "hidden_size": HIDDEN,
     "intermediate_size": NEURONS,
@@ -120,7 +122,7 @@ def families() -> Callable[..., PreTrainedModel]:
 
 
 @pytest.fixture
-def clas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+def clas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs `clas` in this process: exit code, standard output, standard error."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
@@ -135,3 +137,14 @@ def clas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def profile_folder(clas: Run, checkpoint: Path, tmp_path: Path) -> Path:
+    out = tmp_path / "profile"
+    code, _, error = clas(
+        "profile", "--model", checkpoint, "--corpus", "mini", "--languages", "en,hi,de", "--samples", 3, "--out", out,
+        "--max-tokens", 60, "--model-name", "small", "--level", "instance", "--device", "cpu",
+    )  # fmt: skip
+    assert code == 0, error
+    return out

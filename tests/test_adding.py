@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import make_model
+from conftest import Run, make_model
 from lm_eval.api.instance import Instance
-from test_cli import Run, clas, profile_folder  # noqa: F401
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, Profile, profile
@@ -192,7 +191,7 @@ def test_slips_are_one_sentence(kept: MaskSet, path: Path, tokenizer: PreTrained
 
 
 def test_from_the_command_line(
-    clas: Run, profile_folder: Path, checkpoint: Path, path: Path, tmp_path: Path  # noqa: F811
+    clas: Run, profile_folder: Path, checkpoint: Path, path: Path, tmp_path: Path
 ) -> None:  # fmt: skip
     bridge = ("--bridge", "2-4", "--keep-means")
     add = ("--add-language", f"quy={path}", "--model", checkpoint, "--device", "cpu")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import make_model
-from test_cli import Run, clas  # noqa: F401
+from conftest import Run, make_model
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import ClasError, MaskSet
@@ -82,7 +81,7 @@ def test_wrong_rows_are_refused(table: Comparison, masks: MaskSet) -> None:
 
 
 def test_causes_on_the_command_line(
-    clas: Run,  # noqa: F811
+    clas: Run,
     table: Comparison,
     masks: MaskSet,
     checkpoint: Path,

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import Run
 
 from lm_eval_clas import ClasError, MaskSet, Profile
 from lm_eval_clas.files import shipped, write_text, writing
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def profile_folder(clas: Run, checkpoint: Path, tmp_path: Path) -> Path:
-    out = tmp_path / "profile"
-    code, _, error = clas(
-        "profile", "--model", checkpoint, "--corpus", "mini", "--languages", "en,hi,de", "--samples", 3, "--out", out,
-        "--max-tokens", 60, "--model-name", "small", "--level", "instance", "--device", "cpu",
-    )  # fmt: skip
-    assert code == 0, error
-    return out
 
 
 def test_profile_masks_inspect(clas: Run, profile_folder: Path, tmp_path: Path) -> None:

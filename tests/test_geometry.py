@@ -10,9 +10,8 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES, LAYERS, make_model
+from conftest import FAMILIES, LAYERS, Run, make_model
 from sklearn.metrics import silhouette_score
-from test_cli import Run, clas  # noqa: F401
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, profile
@@ -256,7 +255,7 @@ def test_run_geometry_writes_all_three(
 
 
 def test_geometry_on_the_command_line(
-    clas: Run,  # noqa: F811
+    clas: Run,
     checkpoint: Path,
     tokenizer: PreTrainedTokenizerFast,
     masks: MaskSet,

@@ -40,7 +40,7 @@ def test_tuning_killed_again_and_again_ends_as_if_nothing_had_happened(tmp_path:
     partial = tmp_path / "killed" / "partial"
     seeded = random.Random(0)
     answered = []
-    for _ in range(4):
+    for _ in range(2):
         process = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         # From the first answers on: before, there is nothing that a kill could spoil.
         before = sum(map(len, files(partial, "*.jsonl").values()))

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import LAYERS, NEURONS, make_model
-from test_cli import Run, clas, profile_folder  # noqa: F401
+from conftest import LAYERS, NEURONS, Run, make_model
 
 from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, Profile
 from lm_eval_clas.files import shipped
@@ -268,7 +267,7 @@ def test_damaged_and_missing_files_are_refused(lape: MaskSet, masks: MaskSet, tm
         with_neuron_file(masks, tmp_path / "nothing", masks.languages)
 
 
-def test_from_the_command_line(clas: Run, profile_folder: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_from_the_command_line(clas: Run, profile_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "masks"
     code, text, error = clas(
         "masks", profile_folder, "--out", out, "--bridge", "2-4", "--specific", "lape", "--lape-top", "0.2",

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from conftest import Run
 
 from lm_eval_clas import evaluating
 from lm_eval_clas.comparison import Comparison
 from lm_eval_clas.findings import Causes, Geometry, Stability
 from lm_eval_clas.masks import MaskSet
 
-Run = Callable[..., tuple[int, str, str]]
 PART = {"corpus": "mini", "tune": ["clas_mini_nli_hi"], "evaluate": ["clas_mini_nli_hi", "clas_mini_nli_de"], "limit": 4}
 
 
@@ -28,6 +27,7 @@ def recipe(checkpoint: Path, tmp_path: Path) -> dict[str, Any]:
         "device": "cpu",
         "profile": {"samples": 6, "languages": ["en", "hi", "de"], "max_tokens": 60},
         "masks": {"bridge": "2-4", "threshold": 0.005},
+        "variants": {"lape": {"specific": "lape"}, "from-hi": {"anchor": "hi"}},
         "tune": {"alphas": [-2, 2], "objective": "loglikelihood", "limit": 4},
         "evaluate": {
             "batch_size": 4,
@@ -37,6 +37,8 @@ def recipe(checkpoint: Path, tmp_path: Path) -> dict[str, Any]:
                 "uniform": {"alpha": "tuned", "method": "uniform"},
                 "random-0": {"alpha": "tuned", "method": "random", "seed": 0},
                 "random-1": {"alpha": "tuned", "method": "random", "seed": 1},
+                "lape": {"alpha": "tuned", "variant": "lape"},
+                "from-hi": {"alpha": 2, "variant": "from-hi"},
             },
         },
         "analyse": {"geometry_samples": 4},
@@ -65,7 +67,7 @@ def test_a_study_ends_and_is_skipped_the_second_time(clas: Run, recipe: dict[str
     assert "calibration on this machine" in text
 
     nli = Comparison.model_validate_json((out / "tables" / "clas_mini_nli.json").read_bytes())
-    assert [row.kind for row in nli.rows] == ["baseline", "control", "control", "method"]
+    assert [row.kind for row in nli.rows] == ["baseline", "control", "control", "method", "method", "method"]
     assert nli.languages == ["de", "hi"]
     assert {row.cells["hi"].items for row in nli.rows} == {4}
     assert (out / "tables" / "clas_mini_qa.tex").is_file()
@@ -82,10 +84,16 @@ def test_a_study_ends_and_is_skipped_the_second_time(clas: Run, recipe: dict[str
         geometry = Geometry.model_validate_json((out / "analysis" / part / "geometry.json").read_bytes())
         assert geometry.masks_hash == MaskSet.load(out / "masks" / part).hash
         assert Causes.model_validate_json((out / "analysis" / part / "causes.json").read_bytes()).run == "clas"
+    lape = MaskSet.load(out / "tune" / "nli" / "masks-lape")
+    assert lape.config.specific != "counts"
+    assert lape.config.tuned == masks.config.tuned
+    steering = next(row.steering for row in nli.rows if row.label == "from-hi")
+    assert steering["anchor"] == "hi"
+    assert steering["left_alone"]["hi"] == "anchor"
     stability = Stability.model_validate_json((out / "analysis" / "stability.json").read_bytes())
     assert stability.ceiling
     stage = json.loads((out / "stages" / "evaluate.json").read_bytes())
-    assert len(stage["commands"]) == 10
+    assert len(stage["commands"]) == 14
     assert stage["commands"][2].startswith("lm_eval --model hf-clas --model_args pretrained=")
     html = (out / "report.html").read_text(encoding="utf-8")
     assert "clas_mini_nli" in html
@@ -147,7 +155,7 @@ def test_a_stage_without_what_it_needs_is_refused(clas: Run, recipe: dict[str, A
     assert "evaluate" in text
     code, _, error = clas("paper", path, "--out", out, "--only", "tables")
     assert code == 2
-    assert "earlier ones give" in error
+    assert "earlier stages give" in error
     code, _, error = clas("paper", path, "--out", out, "--only", "cook")
     assert code == 2
     assert "profile, masks, tune" in error

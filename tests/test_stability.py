@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_model
+from conftest import Run, make_model
 from sklearn.metrics import cohen_kappa_score, jaccard_score
-from test_cli import Run, clas  # noqa: F401
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import ClasError, NeuronCategorizer, ParallelInputBuilder, Profile, profile
@@ -108,7 +107,7 @@ def test_halves_are_every_other_item() -> None:
         ParallelInputBuilder("mini", ["en"], 4, "third").build()  # type: ignore[arg-type]
 
 
-def test_stability_on_the_command_line(clas: Run, checkpoint: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_stability_on_the_command_line(clas: Run, checkpoint: Path, tmp_path: Path) -> None:
     for name, options in {"a": (), "first": ("--half", "first"), "second": ("--half", "second")}.items():
         code, _, error = clas(
             "profile", "--model", checkpoint, "--corpus", "mini", "--languages", "en,hi,de", "--samples", 6, "--out",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,8 +52,8 @@ def paper(
         todo = [stage for stage in stages.all() if only in (None, stage.name)]
         if only is not None and not todo:
             raise ClasError(f"The recipe has no stage '{only}'.")
-        messages.print(f"Planning {loaded.name} in {escape(str(folder))} ...", highlight=False)
-        _show_plan(stages, study, calibrated=not plan)
+        messages.print(f"Planning {loaded.name} in {escape(str(folder))} ...", highlight=False, soft_wrap=True)
+        _show_plan(stages, study, [] if plan else [stage.name for stage in todo])
         if plan:
             return
         write_text(folder / "recipe.yaml", loaded.dump())
@@ -76,15 +77,15 @@ def paper(
         console.print(f"Report: {escape(str(folder / 'report.html'))}", highlight=False, soft_wrap=True)
 
 
-def _show_plan(stages: Stages, study: Study, calibrated: bool) -> None:
+def _show_plan(stages: Stages, study: Study, todo: Sequence[str]) -> None:
+    """Prints the plan; times are measured if any of the stages to do runs the model, else computed."""
     from lm_eval_clas.planning import calibrate, computed, count, tokenizer_of
 
     recipe = stages.recipe
     tokenizer = tokenizer_of(stages)
     works = {work.stage: work for work in count(stages, tokenizer)}
     done = {stage.name: study.finished(stage) for stage in stages.all()}
-    left = any(not done[name] for name in works)
-    speed = calibrate(stages) if calibrated and left else None
+    speed = calibrate(stages) if any(name in todo and not done[name] for name in works) else None
     table = Table(title=f"{recipe.name}: {escape(recipe.model)}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("stage")
     table.add_column("what", overflow="fold")
