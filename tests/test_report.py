@@ -195,6 +195,15 @@ def test_headings_by_part_only_if_there_are_several(study: Path, tmp_path: Path)
             assert found == headings, section
 
 
+def test_masks_of_variants_are_no_parts(copy: Path) -> None:
+    shutil.copytree(copy / "masks" / "xquad", copy / "masks" / "xquad-lape")
+    assert "xquad-lape" in read_study(copy).masks
+    write_text(copy / "recipe.yaml", "parts: {xquad: {}, xnli: {}}\nvariants: {lape: {specific: lape}}\n")
+    assert sorted(read_study(copy).masks) == ["xnli", "xquad"]
+    write_text(copy / "recipe.yaml", "parts: {xquad: {}, xquad-lape: {}}\nvariants: {lape: {specific: lape}}\n")
+    assert "xquad-lape" in read_study(copy).masks
+
+
 def test_a_card_says_what_each_part_has(study: Path) -> None:
     source = write_report(study, study / "cards.html")[0].read_text()
     cards = {card.split("</h3>")[0]: Page(card).text for card in source.split("<article>")[1:]}

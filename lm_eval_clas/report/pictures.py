@@ -71,7 +71,7 @@ def inline(svg: str, name: str, alternative: str) -> Markup:
             element.set("href", f"#{name}-{link.removeprefix('#')}")
         for key in ("style", "clip-path", "d", "transform", "points", "x", "y", "width", "height"):
             if key in element.attrib:
-                element.set(key, _own(element.attrib[key], name))
+                element.set(key, _own(element.attrib[key], name, 1 if key in ("d", "points") else 2))
     width = float(root.attrib["viewBox"].split()[2])
     for key in ("height", "version"):
         root.attrib.pop(key, None)
@@ -80,11 +80,11 @@ def inline(svg: str, name: str, alternative: str) -> Markup:
     return Markup(ElementTree.tostring(root, encoding="unicode"))  # an SVG tree, serialised: all text in it is escaped
 
 
-def _own(value: str, name: str) -> str:
-    """A style or path in the page's colours and fonts, with two digits after the point."""
+def _own(value: str, name: str, digits: int) -> str:
+    """A style or path in the page's colours and fonts, with so many digits after the point."""
     value = re.sub(r"url\(#", f"url(#{name}-", value)
     value = re.sub(r"(font: [^;']*)'[^;]*", r"\1system-ui, sans-serif", value)
-    value = re.sub(r"-?\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), value)
+    value = re.sub(rf"-?\d+\.\d{{{digits + 1},}}", lambda found: f"{float(found[0]):.{digits}f}".rstrip("0").rstrip("."), value)
     for ink, own in (_INKS | _STROKES).items():
         value = value.replace(ink, own)
     return value

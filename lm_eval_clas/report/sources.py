@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from lm_eval_clas.comparison import Comparison
@@ -79,7 +80,8 @@ def read_study(folder: Path) -> Sources:
     """
     if not folder.is_dir():
         raise ClasError(f"There is no folder '{folder}'; give the one that 'clas paper' wrote.")
-    masks = _masks(folder)
+    recipe = _recipe(folder / "recipe.yaml")
+    masks = _masks(folder, recipe)
     tables: dict[str, Comparison] = {path.stem: _read(path, Comparison) for path in _files(folder, "tables/*.json")}
     comparisons = {name: one for name, one in tables.items() if not _against_control(name, one, tables.values())}
     pictures: dict[str, list[Path]] = {}
@@ -89,7 +91,7 @@ def read_study(folder: Path) -> Sources:
     records: list[StageRecord] = [_read(path, StageRecord) for path in _files(folder, "stages/*.json")]
     found = Sources(
         folder=folder,
-        recipe=_recipe(folder / "recipe.yaml"),
+        recipe=recipe,
         stages=sorted((one for one in records if one.finished), key=lambda one: one.started),
         comparisons=comparisons,
         against=[one for name, one in tables.items() if name not in comparisons],
@@ -110,11 +112,22 @@ def _files(folder: Path, pattern: str) -> list[Path]:
     return sorted(path for path in folder.glob(pattern) if path.is_file() and not path.name.startswith("."))
 
 
-def _masks(folder: Path) -> dict[str, MaskSet]:
-    """The masks of each part: with tuned strengths, where they are tuned."""
+def _masks(folder: Path, recipe: str | None) -> dict[str, MaskSet]:
+    """The masks of each part: with tuned strengths, where they are tuned. Those of variants are left out."""
     untuned = {path.parent.name: path.parent for path in _files(folder, f"masks/*/{CONFIG_FILE}")}
     tuned = {path.parents[1].name: path.parent for path in _files(folder, f"tune/*/masks/{CONFIG_FILE}")}
-    return {part: MaskSet.load(path) for part, path in sorted((untuned | tuned).items())}
+    found = untuned | tuned
+    parts = _named(recipe, "parts") or list(found)
+    variants = {f"{part}-{variant}" for part in parts for variant in _named(recipe, "variants")} - set(parts)
+    return {part: MaskSet.load(path) for part, path in sorted(found.items()) if part not in variants}
+
+
+def _named(recipe: str | None, key: str) -> list[str]:
+    """The names under one of a recipe's keys; none if it is no recipe of ours, as its text is shown all the same."""
+    try:
+        return list(map(str, _mapping(_mapping(yaml.safe_load(recipe or "")).get(key))))
+    except (yaml.YAMLError, RecursionError):
+        return []
 
 
 def _tuned(folder: Path, masks: Mapping[str, MaskSet]) -> Tuned:

@@ -99,8 +99,10 @@ def steering_line(steering: Mapping[str, Any]) -> str:
     if steering.get("method") == "off":
         return f"not steered ({steering.get('why', 'method off, or alpha 0')})"
     parts = []
-    for key in ("method", "alpha", "beta", "gamma", "layers", "specific_scope", "partial_scope", "seed", "anchor"):
+    for key in ("method", "alpha", "beta", "gamma", "layers", "specific", "specific_scope", "partial_scope", "seed", "anchor"):
         if (value := steering.get(key)) is None or (key.endswith("_scope") and value == "all"):
+            continue
+        if key == "specific" and value == "counts":
             continue
         if key == "seed" and steering.get("method") != "random":
             continue
