@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -23,9 +22,34 @@ from lm_eval_clas.model import CLASLM
 from lm_eval_clas.pushing import write_folder
 
 ROOT = Path(__file__).resolve().parents[1]
-CLAS = "from lm_eval_clas.cli import main; main()"
+# Runs commands one after another: `clas` with its arguments, or an evaluation whose `config.clas` it prints.
+PROGRAM = """
+import contextlib, io, json, sys
+from lm_eval_clas.cli import main
 
-Process = Callable[..., "CompletedProcess[str]"]
+def evaluate(model_args):
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+    from lm_eval_clas.files import shipped
+    manager = TaskManager(include_path=str(shipped("tasks")))
+    results = simple_evaluate(model="hf-clas", model_args=model_args, tasks=["clas_mini_qa_hi"], limit=1, bootstrap_iters=0,
+                              device="cpu", task_manager=manager)
+    return json.dumps(results["config"]["clas"])
+
+done = []
+for command in json.loads(sys.argv[1]):
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        sys.argv = ["clas", *command]
+        try:
+            text = evaluate(command[1]) if command[0] == "evaluate" else main()
+        except SystemExit as end:
+            code = end.code or 0
+    done.append([code, text if command[0] == "evaluate" else out.getvalue(), " ".join(err.getvalue().split())])
+print(json.dumps(done))
+"""
+Answer = tuple[int, str, str]  # exit code, standard output, standard error
+Commands = Callable[..., list[Answer]]
 
 
 @pytest.fixture(scope="module")
@@ -35,115 +59,113 @@ def hub() -> Iterator[Hub]:
 
 
 @pytest.fixture(scope="module")
-def process(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Process:
-    """Runs Python with this Hub, logged in and with a cache of its own; the client reads all of that when it is imported."""
+def commands(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Commands:
+    """Runs commands in a process with this Hub, logged in and with a cache of its own.
+
+    The client reads all of that when it is imported; a process for all commands of an environment saves imports.
+    """
     home = tmp_path_factory.mktemp("hf-home")
 
-    def run(code: str, *arguments: object, **environment: str) -> CompletedProcess[str]:
+    def run(*several: list[object], **environment: str) -> list[Answer]:
         settings = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(home), "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0"}
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
-        return subprocess.run(
-            [sys.executable, "-c", code, *map(str, arguments)],
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, json.dumps([[str(word) for word in one] for one in several])],
             env={**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **settings, **environment},
-            capture_output=True, text=True, timeout=120, check=False,
+            capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return [(code, out, err) for code, out, err in json.loads(done.stdout.splitlines()[-1])]
 
     return run
 
 
 @pytest.fixture(scope="module")
-def pushed(hub: Hub, process: Process, masks: MaskSet, tmp_path_factory: pytest.TempPathFactory) -> str:
+def pushed(hub: Hub, commands: Commands, masks: MaskSet, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The commit of the small Llama's masks in someone/masks, which has a later commit on main, of the Gemma masks."""
     folder = masks.save(tmp_path_factory.mktemp("pushed") / "masks")
-    done = process(CLAS, "push", folder, "someone/masks")
-    assert done.returncode == 0, done.stderr
-    commit = hub.repositories["someone/masks"].branches["main"]
-    assert f"masks=someone/masks@{commit}" in done.stdout
-    assert process(CLAS, "push", "gemma-3-270m", "someone/masks").returncode == 0
+    first, second = commands(["push", folder, "someone/masks"], ["push", "gemma-3-270m", "someone/masks"])
+    assert (first[0], second[0]) == (0, 0), first[2] + second[2]
+    (commit,) = [
+        name
+        for name, files in hub.repositories["someone/masks"].commits.items()
+        if f"`{masks.hash}`".encode() in files.get("README.md", b"")
+    ]
+    assert f"masks=someone/masks@{commit}" in first[1]
     return commit
 
 
-def inspected(done: CompletedProcess[str]) -> str:
-    assert done.returncode == 0, done.stderr
-    return str(json.loads(done.stdout)["hash"])
+def hashes(answers: list[Answer]) -> list[str]:
+    """What `clas inspect --json` says the masks are."""
+    assert [code for code, _, _ in answers] == [0] * len(answers), answers
+    return [json.loads(out)["hash"] for _, out, _ in answers]
 
 
-def test_what_is_pushed_is_what_is_loaded(hub: Hub, process: Process, pushed: str, masks: MaskSet) -> None:
-    files = hub.repositories["someone/masks"].commits[pushed]
+def test_what_is_pushed_is_loaded_by_name_and_revision_online_and_not(
+    hub: Hub, commands: Commands, pushed: str, masks: MaskSet, checkpoint: Path
+) -> None:
+    repository = hub.repositories["someone/masks"]
+    files = repository.commits[pushed]
     assert set(files) == {".gitattributes", "README.md", "categories.png", "clas_config.json", "masks.safetensors"}
-    assert len(hub.repositories["someone/masks"].commits) == 3  # the Hub's own, and one for each push
-    assert inspected(process(CLAS, "inspect", f"someone/masks@{pushed}", "--json")) == masks.hash
-    assert inspected(process(CLAS, "inspect", "someone/masks", "--json")) == "de160fba7f6eecf4"
-
-
-def test_the_cache_serves_offline_and_when_the_hub_is_gone(hub: Hub, process: Process, pushed: str, masks: MaskSet) -> None:
-    for name in ("someone/masks", f"someone/masks@{pushed}"):
-        assert process(CLAS, "inspect", name, "--json").returncode == 0
+    assert len(repository.commits) == 3  # the Hub's own, and one for each push
+    inspect = [["inspect", name, "--json"] for name in ("someone/masks", f"someone/masks@{pushed}")]
+    *inspected, evaluated = commands(*inspect, ["evaluate", f"pretrained={checkpoint},masks=someone/masks@{pushed},alpha=2"])
+    expected = ["de160fba7f6eecf4", masks.hash]
+    assert hashes(inspected) == expected
+    info = json.loads(evaluated[1])
+    assert (info["masks_repository"], info["masks_revision"], info["masks_hash"]) == ("someone/masks", pushed, masks.hash)
     before = len(hub.requests)
-    for without in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
-        assert inspected(process(CLAS, "inspect", "someone/masks", "--json", **without)) == "de160fba7f6eecf4"
-        assert inspected(process(CLAS, "inspect", f"someone/masks@{pushed}", "--json", **without)) == masks.hash
-    other = process(CLAS, "inspect", "someone/other", HF_HUB_OFFLINE="1")
-    assert other.returncode == 2
-    assert "its cache does not hold them" in other.stderr
+    *inspected, other = commands(*inspect, ["inspect", "someone/other"], HF_HUB_OFFLINE="1")
+    assert hashes(inspected) == expected
+    assert (other[0], "its cache does not hold them" in other[2]) == (2, True)
+    assert hashes(commands(*inspect, HF_ENDPOINT="http://127.0.0.1:9")) == expected
     assert len(hub.requests) == before
 
 
-def test_the_results_file_names_the_commit(process: Process, pushed: str, checkpoint: Path, masks: MaskSet) -> None:
-    code = """
-import json, sys
-from lm_eval import simple_evaluate
-from lm_eval.tasks import TaskManager
-from lm_eval_clas.files import shipped
-results = simple_evaluate(
-    model="hf-clas", model_args=f"pretrained={sys.argv[1]},masks={sys.argv[2]},alpha=2", tasks=["clas_mini_qa_hi"],
-    limit=1, bootstrap_iters=0, device="cpu", task_manager=TaskManager(include_path=str(shipped("tasks"))),
-)
-print(json.dumps(results["config"]["clas"]))
-"""
-    done = process(code, checkpoint, f"someone/masks@{pushed}")
-    assert done.returncode == 0, done.stderr
-    info = json.loads(done.stdout.splitlines()[-1])
-    assert (info["masks_repository"], info["masks_revision"], info["masks_hash"]) == ("someone/masks", pushed, masks.hash)
-
-
-def test_branches_and_private_repositories(hub: Hub, process: Process, masks: MaskSet, tmp_path: Path) -> None:
+def test_branches_private_repositories_and_names_that_are_none(
+    hub: Hub, commands: Commands, masks: MaskSet, tmp_path: Path
+) -> None:
     folder = masks.save(tmp_path / "masks")
-    done = process(CLAS, "push", folder, "someone/hidden", "--private", "--revision", "v1", "--message", "First")
-    assert done.returncode == 0, done.stderr
+    answers = commands(
+        ["push", folder, "someone/hidden", "--private", "--revision", "v1", "--message", "First"],
+        ["inspect", "someone/hidden@v1", "--json"],
+        ["inspect", "someone/hidden@v2"],
+        ["inspect", "someone/none"],
+        ["inspect", "someone/hidden@main"],
+        ["push", folder, "someone/hidden@v1"],
+        ["push", folder, "hidden"],
+        ["push", folder, "someone/hid--den"],
+    )
+    assert answers[0][0] == 0, answers[0]
     repository = hub.repositories["someone/hidden"]
     assert repository.private
     assert set(repository.commits[repository.branches["main"]]) == {".gitattributes"}
-    assert inspected(process(CLAS, "inspect", "someone/hidden@v1", "--json")) == masks.hash
-    for name, environment, message in [
-        ("someone/hidden@v2", {}, "has no revision 'v2'"),
-        ("someone/none", {}, "the Hub has no such repository"),
-        ("someone/hidden@main", {}, "is not a mask folder"),
-    ]:
-        done = process(CLAS, "inspect", name, **environment)
-        assert done.returncode == 2, done.stdout
-        assert message in " ".join(done.stderr.split())
-        assert "Traceback" not in done.stderr
+    assert hashes(answers[1:2]) == [masks.hash]
+    told = [
+        "has no revision 'v2'",
+        "the Hub has no such repository",
+        "is not a mask folder",
+        "a branch with --revision",
+        "give it as user/name",
+        "no name that the Hub allows",
+    ]
+    for (code, _, error), message in zip(answers[2:], told, strict=True):
+        assert code == 2
+        assert message in error
 
 
 @pytest.mark.parametrize(
-    ("repository", "environment", "message"),
+    ("environment", "message"),
     [
-        ("someone/masks", {"HF_TOKEN": "hf_wrong"}, "run 'hf auth login'"),
-        ("someone/masks", {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"),
-        ("someone/masks", {"HF_ENDPOINT": "http://127.0.0.1:9"}, "the Hub cannot be reached"),
-        ("someone/masks@v1", {}, "a branch with --revision"),
-        ("masks", {}, "give it as user/name"),
-        ("someone/ma--sks", {}, "no name that the Hub allows"),
+        ({"HF_TOKEN": "hf_wrong"}, "run 'hf auth login'"),
+        ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"),
+        ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "the Hub cannot be reached"),
     ],
 )
-def test_a_push_that_cannot_be_is_one_sentence(
-    process: Process, repository: str, environment: dict[str, str], message: str
-) -> None:
-    done = process(CLAS, "push", "gemma-3-270m", repository, **environment)
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_push_that_cannot_be_is_one_sentence(commands: Commands, environment: dict[str, str], message: str) -> None:
+    ((code, _, error),) = commands(["push", "gemma-3-270m", "someone/masks"], **environment)
+    assert code == 2
+    assert message in error
 
 
 @pytest.mark.parametrize(
