@@ -6,12 +6,12 @@ import sys
 
 from rich.markup import escape
 
-from lm_eval_clas.commands import neurons, paper, report, running, study, table, tune
+from lm_eval_clas.commands import export, neurons, paper, push, report, running, study, table, tune
 from lm_eval_clas.commands.common import app, messages
 from lm_eval_clas.errors import ClasError
 
 # Each module adds its commands to the application when it is imported; help lists them in this order.
-COMMANDS = (neurons, tune, table, study, report, paper, running)
+COMMANDS = (neurons, tune, table, study, report, paper, export, push, running)
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from lm_eval_clas.bridge import select_bridge_layers
 from lm_eval_clas.categories import DEAD, PARTIAL, SPECIFIC, NeuronCategorizer, categorize
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import sha256, shipped, write_text, writing
+from lm_eval_clas.hub import HubOrigin, fetch, hub_id
 from lm_eval_clas.mask_config import (
     CONFIG_FILE,
     REMEDY,
@@ -55,12 +56,14 @@ class MaskSet:
         means: float32 [languages, layers, neurons], the statistic the masks came from, where it was kept.
         owned: bool [languages, layers, neurons], each language's specific neurons, where another source than counts of
             languages says so (`config.specific`); None where counts do.
+        origin: the Hub repository and commit they were loaded from; None for a folder.
     """
 
     config: MaskConfig
     active: NDArray[np.bool_]
     means: NDArray[np.float32] | None = None
     owned: NDArray[np.bool_] | None = None
+    origin: HubOrigin | None = None
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -241,12 +244,12 @@ class MaskSet:
 
     @classmethod
     def load(cls, source: str | Path) -> MaskSet:
-        """Loads masks from a folder, by the name of a shipped folder, or from a Hub repository `user/name`.
+        """Loads masks from a folder, by the name of a shipped folder, or from a Hub repository `user/name[@revision]`.
 
         Raises:
             ClasError: there is no such folder, or it is damaged, changed by hand, or of a newer format.
         """
-        folder = _locate(source)
+        folder, origin = _locate(source)
         config = read_config(folder)
         fingerprint = config.model.fingerprint
         shape = (len(config.languages), fingerprint.layers, fingerprint.neurons)
@@ -258,47 +261,27 @@ class MaskSet:
         if PROFILE_FILE in config.files:
             expected = {"means": ("float32", shape), "counts": ("int64", shape[:1])}
             means = _read_tensors(folder, PROFILE_FILE, config, expected)["means"]
-        return cls(config, masks["active"], means, masks.get("specific"))
+        return cls(config, masks["active"], means, masks.get("specific"), origin)
 
 
-def _locate(source: str | Path) -> Path:
+def _locate(source: str | Path) -> tuple[Path, HubOrigin | None]:
     path = Path(source).expanduser()
     if path.is_dir():
-        return path
+        return path, None
     known = sorted(folder.name for folder in shipped("masks").iterdir() if (folder / CONFIG_FILE).is_file())
     name = str(source).removeprefix("masks/").rstrip("/")
     if name in known:
-        return shipped("masks") / name
+        return shipped("masks") / name, None
     if path.exists():
         raise ClasError(f"'{source}' is a file; masks are a folder with a {CONFIG_FILE}: give its path.")
-    # A Hub id is exactly user/name; anything else was meant as a path.
-    parts = str(source).split("/")
-    if len(parts) == 2 and all(parts) and not str(source).startswith((".", "~", "masks/")):
-        return _from_hub(str(source), known)
+    if repository := hub_id(str(source)):
+        ours = f"masks that ship with the package: {', '.join(known) or 'none'}"
+        return fetch(*repository, files=[CONFIG_FILE, MASKS_FILE, PROFILE_FILE], otherwise=ours)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known
     raise ClasError(
         f"There are no masks at '{source}'; the nearest that ship with the package: {', '.join(near) or 'none'}. Give one of "
-        "these names, a folder that 'clas masks' wrote, or a Hub repository as user/name."
+        "these names, a folder that 'clas masks' wrote, or a Hub repository as user/name or user/name@revision."
     )
-
-
-def _from_hub(repository: str, known: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    try:
-        return Path(snapshot_download(repository, allow_patterns=[CONFIG_FILE, MASKS_FILE, PROFILE_FILE]))
-    except RepositoryNotFoundError as error:
-        reason = "the Hub has no such repository (or it is private and you are not logged in)"
-        cause: Exception = error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        # ValueError: httpx and huggingface_hub raise it for names and addresses that cannot be requested.
-        reason = "the Hub cannot be reached and its cache does not hold them"
-        cause = error
-    raise ClasError(
-        f"There are no masks '{repository}': no such folder here, and {reason}; check the name and the connection, or use "
-        f"masks that ship with the package: {', '.join(known) or 'none'}."
-    ) from cause
 
 
 def _read_tensors(

@@ -34,7 +34,7 @@ class CLASLM(FastLM):
 
     Args:
         pretrained: as for `hf`, and so are all arguments not named here.
-        masks: a mask folder, the name of a shipped one, or a Hub repository; None for no steering.
+        masks: a mask folder, the name of a shipped one, or a Hub repository `user/name[@revision]`; None for no steering.
         alpha: strength: a number, a JSON file with one by language, or `tuned`: what `clas tune` chose by task and language.
             With `method=int-mu`, the way from the activation (0) to the language's mean (1).
         beta: amplification of partial-shared neurons; default: the mask folder's (0.4).
@@ -291,6 +291,7 @@ class CLASLM(FastLM):
             "method": "off" if steering.does_nothing and not tuned else steering.method,
             "masks": self._masks.config.model.name,
             "masks_hash": self._masks.hash,
+            **(self._masks.origin.info() if self._masks.origin else {}),
             "specific": self._masks.config.specific.source,
             "anchor": self._masks.anchor,
             "alpha": "tuned" if tuned else dict(steering.alpha) if isinstance(steering.alpha, Mapping) else steering.alpha,
@@ -313,7 +314,8 @@ class CLASLM(FastLM):
 
 
 _CACHE_KEY = "lm-eval-clas steering"
-_NOT_STEERING = ("version", "scoring", "masks", "specific", "languages", "left_alone")
+_WHENCE = ("masks", "masks_repository", "masks_revision", "specific")  # the hash says what they are
+_NOT_STEERING = ("version", "scoring", *_WHENCE, "languages", "left_alone")
 _NOT_INT_MU = ("beta", "gamma", "specific_scope", "partial_scope", "seed")
 _UNSEEN = "unseen"  # no BCP-47 code has six letters, so it is no language's name
 

@@ -12,6 +12,24 @@ from lm_eval_clas.steering import ActivationSteerer, Steering
 from lm_eval_clas.tuned import Setting, task_family
 
 
+def tuned_settings(masks: MaskSet, options: Mapping[str, Any]) -> dict[str, dict[str, Setting]]:
+    """The tuned settings by task family and language.
+
+    Args:
+        masks: masks with tuned strengths.
+        options: of steering; alpha is not looked at. Those of beta, gamma and layers that are not None replace the tuned ones.
+    """
+    fixed = {name: value for name, value in options.items() if name != "alpha" and value is not None}
+    found: dict[str, dict[str, Setting]] = {}
+    for family, by_language in masks.config.tuned.items():
+        for language, tuned in by_language.items():
+            setting = tuned.chosen.setting
+            checked = Steering.parse(masks, **{**setting.options(), **fixed})
+            setting = Setting(setting.alpha, checked.beta, checked.gamma, checked.layers)
+            found.setdefault(family, {})[language] = setting
+    return found
+
+
 class TunedSteering:
     """One steerer for each setting that occurs among the tuned strengths.
 
@@ -19,7 +37,7 @@ class TunedSteering:
         model: the model, as `ActivationSteerer` takes it.
         masks: masks with tuned strengths.
         projection: as `ActivationSteerer` takes it.
-        options: of steering, but for alpha. Those given replace the tuned ones: beta, gamma and layers, where not None.
+        options: of steering, as `tuned_settings` takes them.
 
     Attributes:
         strengths: the settings by task family and language.
@@ -29,16 +47,12 @@ class TunedSteering:
         self._masks = masks
         fixed = {name: value for name, value in options.items() if name != "alpha" and value is not None}
         self._steerers: dict[Setting, ActivationSteerer] = {}
-        self.strengths: dict[str, dict[str, Setting]] = {}
-        for family, by_language in masks.config.tuned.items():
-            for language, tuned in by_language.items():
-                setting = tuned.chosen.setting
-                checked = Steering.parse(masks, **{**setting.options(), **fixed})
-                setting = Setting(setting.alpha, checked.beta, checked.gamma, checked.layers)
+        self.strengths = tuned_settings(masks, options)
+        for by_language in self.strengths.values():
+            for setting in by_language.values():
                 if setting not in self._steerers:
                     every = {**fixed, **setting.options()}
                     self._steerers[setting] = ActivationSteerer(model, masks, projection=projection, **every)
-                self.strengths.setdefault(family, {})[language] = setting
 
     def family(self, task: str | None) -> str:
         """The family of a request's task."""

@@ -1,0 +1,94 @@
+"""`clas export`: steering as an adapter or as weights, for whatever does not know hf-clas."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from lm_eval_clas.commands.common import app, console, messages, progress_bars, words
+from lm_eval_clas.errors import ClasError
+
+
+class Format(str, Enum):
+    """What is written for each language."""
+
+    ia3 = "ia3"
+    merged = "merged"
+
+
+@app.command()
+def export(
+    masks: Annotated[str, typer.Argument(help="Mask folder, name of a shipped one, or Hub repository user/name[@revision].")],
+    model: Annotated[str, typer.Option(help="Hugging Face model: Hub id or local path.")],
+    language: Annotated[list[str], typer.Option(help="Language to steer for, repeatable or with commas; or all.")],
+    format: Annotated[Format, typer.Option(help="ia3: a PEFT adapter, small; merged: a whole checkpoint.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; with several languages or all, one folder for each below it.")],
+    alpha: Annotated[str, typer.Option(help="As in hf-clas: a number, a .json file by language, or tuned.")] = "1.0",
+    task: Annotated[str | None, typer.Option(help="For --alpha tuned: the task or its family, e.g. clas_xquad.")] = None,
+    beta: Annotated[float | None, typer.Option(help="As in hf-clas; default: the masks'.")] = None,
+    gamma: Annotated[float | None, typer.Option(help="As in hf-clas; default: the masks'.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Bridge layers, like 13-15; default: the masks'.")] = None,
+    method: Annotated[str, typer.Option(help="clas, or the controls uniform and random.")] = "clas",
+    specific_scope: Annotated[str, typer.Option(help="all or own, as in hf-clas.")] = "all",
+    partial_scope: Annotated[str, typer.Option(help="all, own or anchor, as in hf-clas.")] = "all",
+    seed: Annotated[int, typer.Option(help="Of --method random.", min=0)] = 0,
+    projection: Annotated[
+        str | None, typer.Option(help="Pattern of the down-projections' names, where they are not found by structure.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model on the Hub.")] = None,
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="As in transformers.")] = False,
+) -> None:
+    """Write the steering of a language as a PEFT (IA)3 adapter, or folded into a checkpoint."""
+    from lm_eval_clas.export import outline, scalings
+    from lm_eval_clas.export_ia3 import export_ia3
+    from lm_eval_clas.export_merged import export_merged, mergeable, require_space
+    from lm_eval_clas.logs import quiet_libraries
+    from lm_eval_clas.masks import MaskSet
+
+    quiet_libraries()
+    loaded = MaskSet.load(masks)
+    named = [code for one in language for code in words(one)]
+    if not named or ("all" in named and len(named) > 1):
+        raise ClasError("--language takes codes like hi,de, or all alone.")
+    every = named == ["all"]
+    chosen, skipped = scalings(
+        loaded,
+        None if every else named,
+        task,
+        alpha=alpha,
+        beta=beta,
+        gamma=gamma,
+        layers=layers,
+        method=method,
+        specific_scope=specific_scope,
+        partial_scope=partial_scope,
+        seed=seed,
+    )
+    alone = not every and len(chosen) == 1
+    folders = [out if alone else out / one.language for one in chosen]
+    for folder in folders:
+        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+            raise ClasError(f"'{folder}' exists already; give another --out, or delete it.")
+    for code, why in skipped.items():
+        messages.print(f"Skipping {code}: {why}.", highlight=False)
+    base = outline(model, loaded, revision, projection, trust_remote_code)
+    if format is Format.ia3:
+        for one, folder in zip(chosen, folders, strict=True):
+            export_ia3(one, loaded, base, folder)
+    else:
+        checkpoint = mergeable(base)
+        require_space(checkpoint, len(chosen), out)
+        with progress_bars() as progress:
+            for one, folder in zip(chosen, folders, strict=True):
+                bar = progress.add_task(one.language, total=len(checkpoint.shards))
+                export_merged(one, loaded, base, checkpoint, folder, lambda bar=bar: progress.advance(bar))  # type: ignore[misc]
+    for one, folder in zip(chosen, folders, strict=True):
+        strength = f"alpha {one.steering.strength(one.language):g}"
+        console.print(f"{one.language:6} {strength:12} {escape(str(folder))}", highlight=False, soft_wrap=True)
+    shown = escape(str(folders[0]))
+    arguments = f"pretrained={escape(model)},peft={shown}" if format is Format.ia3 else f"pretrained={shown}"
+    console.print(f"Next: lm_eval --model hf --model_args {arguments}", highlight=False, soft_wrap=True)
