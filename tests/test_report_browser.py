@@ -163,4 +163,4 @@ def test_on_paper(browser: Any, path: Path, tmp_path: Path, scheme: str) -> None
 
 
 def test_it_is_small(path: Path) -> None:
-    assert path.stat().st_size < 2_000_000
+    assert path.stat().st_size < 3_000_000
