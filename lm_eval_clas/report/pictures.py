@@ -77,13 +77,17 @@ def inline(svg: str, name: str, alternative: str) -> Markup:
         root.attrib.pop(key, None)
     # A point is 4/3 of CSS's pixels.
     root.attrib |= {"width": f"{width * 4 / 3:.0f}", "role": "img", "aria-label": alternative}
+    for element in root.iter():  # its indentation
+        element.tail = None
+        element.text = (element.text or "").strip() or None
     return Markup(ElementTree.tostring(root, encoding="unicode"))  # an SVG tree, serialised: all text in it is escaped
 
 
 def _own(value: str, name: str, digits: int) -> str:
     """A style or path in the page's colours and fonts, with so many digits after the point."""
     value = re.sub(r"url\(#", f"url(#{name}-", value)
-    value = re.sub(r"(font: [^;']*)'[^;]*", r"\1system-ui, sans-serif", value)
+    value = re.sub(r"(font: [^;']*|font-family: )'[^;]*", r"\1system-ui, sans-serif", value)
+    value = re.sub(r"\s+", " ", value).strip()
     value = re.sub(rf"-?\d+\.\d{{{digits + 1},}}", lambda found: f"{float(found[0]):.{digits}f}".rstrip("0").rstrip("."), value)
     for ink, own in (_INKS | _STROKES).items():
         value = value.replace(ink, own)
