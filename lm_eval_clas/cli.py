@@ -7,7 +7,7 @@ import sys
 from rich.markup import escape
 
 from lm_eval_clas.commands import export, neurons, paper, push, report, running, study, table, tune
-from lm_eval_clas.commands.common import app, messages
+from lm_eval_clas.commands.common import app, failures, messages
 from lm_eval_clas.errors import ClasError
 
 # Each module adds its commands to the application when it is imported; help lists them in this order.
@@ -19,7 +19,7 @@ def main() -> None:
     try:
         app()
     except ClasError as error:
-        messages.print(f"[bold red]Error:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        failures.print(f"[bold red]Error:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         messages.print("Interrupted.")

@@ -11,8 +11,10 @@ from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 
 from lm_eval_clas.errors import ClasError
+from lm_eval_clas.gathering import in_order, own_results, prepare_harness
 from lm_eval_clas.logits import HeadError
 from lm_eval_clas.prefixes import Scored
+from lm_eval_clas.processes import Processes
 from lm_eval_clas.scoring import Scorer, batches
 
 # Below the harness's own logger, so that its format and level hold and INFO is shown.
@@ -31,6 +33,8 @@ def default_device() -> str:
 class FastLM(HFLM):
     """HFLM that computes only the logits that are read and runs shared prefixes once.
 
+    Under a launcher, each process has a copy of the model and answers its own requests, without waiting for the others.
+
     Args:
         pretrained: as for `hf`, and so are all arguments not named here.
         scoring: `fast`, or `stock` for HFLM's own path, float for float.
@@ -41,18 +45,29 @@ class FastLM(HFLM):
 
     cache_hook: Any
     batch_schedule: float
+    _rank: int
+    _world_size: int
 
     def __init__(self, pretrained: Any, scoring: str = "fast", **kwargs: Any) -> None:
         if scoring not in ("fast", "stock"):
             raise ClasError(f"scoring must be fast or stock, not '{scoring}'.")
         if kwargs.get("device") is None:
             kwargs["device"] = default_device()
+        # As in HFLM, a model that is there already, or that is spread over the processes, is one for all of them.
+        separate = isinstance(pretrained, str) and kwargs.get("tp_plan") is None
+        processes = Processes.launched() if separate else Processes()
+        if processes.size > 1:
+            prepare_harness()
         super().__init__(pretrained, **kwargs)
+        # HFLM leaves both at one process where there are no GPUs, or one on each machine, and takes the number on the
+        # machine for the one among all.
+        self._rank, self._world_size = processes.rank, processes.size
         self._scorer: Scorer | None = None
         self._auto_batch_size: int | None = None
-        # Encoder-decoders and prompt tuning, which puts positions in front of the input, keep to HFLM's path.
+        # Encoder-decoders, models in slices, and prompt tuning, which puts positions in front of the input, keep to HFLM's
+        # path.
         prompts = getattr(getattr(self.model, "active_peft_config", None), "is_prompt_learning", False)
-        if scoring == "fast" and self.backend == "causal" and not prompts:
+        if scoring == "fast" and self.backend == "causal" and not prompts and kwargs.get("tp_plan") is None:
             try:
                 self._scorer = Scorer(self.model, self.device, self.softmax_dtype)
             except HeadError as error:
@@ -62,6 +77,20 @@ class FastLM(HFLM):
     def scoring(self) -> str:
         """`fast`, or `stock` where that was asked for or the model allows nothing else."""
         return "stock" if self._scorer is None else "fast"
+
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """This process's tensor in the place of everybody's, [processes, ...].
+
+        The harness asks for batch sizes and numbers of requests, to keep the processes of a model in step that is spread
+        over them. Here each has a model of its own. So none waits for another, whatever the languages of its requests and
+        whatever it finds in its cache; and no request is repeated as padding, which would show in the samples.
+        """
+        return torch.cat([tensor if tensor.ndim else tensor[None]] * self.world_size)
+
+    def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:
+        """Everybody's results; those of the harness's documents in the order of a single process."""
+        gathered = super().gather_object(own_results(obj), dst)
+        return None if gathered is None else in_order(gathered)
 
     def _loglikelihood_tokens(
         self, requests: list[Tokenized], disable_tqdm: bool = False, override_bs: int | None = None

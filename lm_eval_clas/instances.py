@@ -21,6 +21,7 @@ from lm_eval_clas.categories import CATEGORIES, TOKENS, Tokens, categorize, shar
 from lm_eval_clas.corpora import ParallelTexts
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import writing
+from lm_eval_clas.processes import Processes
 from lm_eval_clas.profiling import Batch, batches, decoder_of, device_of, position_limit
 from lm_eval_clas.projections import DownProjection, find_down_projections, reading
 
@@ -37,23 +38,32 @@ def profile_instances(
     max_tokens: int = 2048,
     projection: str | None = None,
     report: Callable[[int], None] | None = None,
+    processes: Processes | None = None,
 ) -> dict[Tokens, NDArray[np.float64]]:
     """Counts categories input by input.
 
     A neuron is active for one input when its activation is above 0: the signed mean over the input's real tokens, or its
     last token.
 
+    Args:
+        processes: as in `profile`; every one runs its share of the items.
+
     Returns:
         By tokens (`all`, `last`), float64 [layers, 4]: the share of each category among all neurons of the layer, averaged
         over inputs. Also written to `instances.safetensors` in `out`.
     """
+    processes = processes or Processes()
     path = None if out is None else Path(out) / FILE
-    if path is not None and path.is_file():
-        return {tokens: _load(path, tokens) for tokens in TOKENS}
+
+    def before() -> dict[Tokens, NDArray[np.float64]] | None:
+        return {tokens: _load(path, tokens) for tokens in TOKENS} if path is not None and path.is_file() else None
+
+    if (finished := processes.from_main(before)) is not None:
+        return finished
     projections = find_down_projections(model, projection)
     max_tokens = min(max_tokens, position_limit(model))
     totals = {tokens: np.zeros((len(projections), len(CATEGORIES))) for tokens in TOKENS}
-    for number in range(len(texts.ids)):
+    for done, number in enumerate(processes.share(range(len(texts.ids))), start=1):
         lines = [texts.texts[language][number] for language in texts.languages]
         active: dict[Tokens, list[NDArray[np.bool_]]] = {tokens: [] for tokens in TOKENS}
         # One item in many languages may not fit into one pass: its parts are put together again.
@@ -63,9 +73,9 @@ def profile_instances(
         for tokens, parts in active.items():
             totals[tokens] += shares(categorize(np.concatenate(parts)))
         if report is not None:
-            report(number + 1)
-    means = {tokens: total / len(texts.ids) for tokens, total in totals.items()}
-    if path is not None:
+            report(min(done * processes.size, len(texts.ids)))
+    means = {tokens: processes.sum(total) / len(texts.ids) for tokens, total in totals.items()}
+    if path is not None and processes.main:
         with writing(path) as temporary:
             save_file({str(tokens): mean for tokens, mean in means.items()}, temporary)
     return means

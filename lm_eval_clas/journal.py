@@ -1,4 +1,7 @@
-"""`Journal`: answers as they come, so that a killed run goes on where it was."""
+"""`Journal`: answers as they come, so that a killed run goes on where it was.
+
+Each process writes a file of its own, PATH or, but for the main one, PATH.NUMBER.
+"""
 
 from __future__ import annotations
 
@@ -9,34 +12,38 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_clas.errors import ClasError
+from lm_eval_clas.processes import Processes
 
 
 class Journal:
     """A file of JSON lines, one for each batch of answers. A line that a kill cut short is ignored."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, processes: Processes | None = None) -> None:
+        self._processes = processes or Processes()
+        self._main = path
+        self._path = path if self._processes.main else path.with_name(f"{path.name}.{self._processes.rank}")
 
     def read(self, kind: str, asked: str) -> dict[int, list[Any]]:
-        """Answers by the position of their request.
+        """Answers of all processes, also of an earlier run with more of them, by the position of their request.
 
         Args:
             kind: of the requests.
             asked: a hash of all the requests; answers to others are ignored.
         """
+        # The main process looks at all files; another's may be on another machine.
+        mine: dict[int, list[Any]] = {}
+        for path in self._files() if self._processes.main else [self._path]:
+            mine |= _read(path, kind, asked)
         found: dict[int, list[Any]] = {}
-        try:
-            lines = self._path.read_bytes().splitlines()
-        except FileNotFoundError:
-            return found
-        for line in lines:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            if (entry["kind"], entry["asked"]) == (kind, asked):
-                found.update(zip(entry["positions"], entry["answers"], strict=True))
+        for part in self._processes.gather(mine):
+            found |= part
         return found
+
+    def _files(self) -> list[Path]:
+        folder, name = self._main.parent, self._main.name
+        if not folder.is_dir():
+            return []
+        return sorted(one for one in folder.iterdir() if one.name == name or one.name.rpartition(".")[0] == name)
 
     def write(self, kind: str, asked: str, positions: Sequence[int], answers: Sequence[list[Any]]) -> None:
         """Adds the answers of a batch; they are on the disk when it returns.
@@ -58,5 +65,22 @@ class Journal:
             ) from error
 
     def remove(self) -> None:
-        """Deletes the file, once its answers are kept elsewhere."""
-        self._path.unlink(missing_ok=True)
+        """Deletes the files, once their answers are kept elsewhere."""
+        for path in self._files() if self._processes.main else [self._path]:
+            path.unlink(missing_ok=True)
+
+
+def _read(path: Path, kind: str, asked: str) -> dict[int, list[Any]]:
+    found: dict[int, list[Any]] = {}
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return found
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if (entry["kind"], entry["asked"]) == (kind, asked):
+            found.update(zip(entry["positions"], entry["answers"], strict=True))
+    return found

@@ -16,9 +16,11 @@ from lm_eval_clas import __version__
 from lm_eval_clas.effects import steering_factors
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.fast import FastLM, logger
+from lm_eval_clas.gathering import lent
 from lm_eval_clas.languages import UNDETERMINED, LanguageRouter, normalize
 from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.plugin import register
+from lm_eval_clas.projections import slices_error
 from lm_eval_clas.steering import ActivationSteerer, Steering
 from lm_eval_clas.tuned_steering import TunedSteering
 
@@ -97,14 +99,14 @@ class CLASLM(FastLM):
             checked = Steering.parse(self._masks, **options)  # type: ignore[arg-type]
             if unseen == "shared":
                 steering_factors(self._masks, checked, None)  # refuses what does not go together
+        if self._masks is not None and kwargs.get("tp_plan") is not None:
+            raise slices_error()
         super().__init__(pretrained, scoring=scoring, **kwargs)
         self._steerer: ActivationSteerer | None = None
         self._tuned: TunedSteering | None = None
         if self._masks is not None:
             if self.backend != "causal":
                 raise ClasError("hf-clas steers decoder-only models; this one is an encoder-decoder: use --model hf.")
-            if self.world_size > 1:
-                raise ClasError("hf-clas steers in one process so far; start lm_eval without a launcher.")
             self._tuned = TunedSteering(self.model, self._masks, projection, options) if alpha == "tuned" else None
             # With tuned strengths, this one is for whatever was not tuned.
             fixed = {**options, "alpha": 0.0} if self._tuned else options
@@ -161,7 +163,8 @@ class CLASLM(FastLM):
             return answer(requests, disable_tqdm)
         groups: dict[tuple[str, str], list[int]] = {}
         for position, (request, found) in enumerate(zip(requests, self._router.recognize(requests), strict=True)):
-            self._note(found.language, found.source)
+            if not lent(request.task_name):
+                self._note(found.language, found.source)
             family = self._tuned.family(request.task_name) if self._tuned else ""
             groups.setdefault((family, self._steered_as(found.language)), []).append(position)
         answers: dict[int, Answer] = {}
@@ -248,6 +251,17 @@ class CLASLM(FastLM):
                 "a database of its own."
             )
         database[_CACHE_KEY] = mine
+
+    def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:
+        """Everybody's results, and on the way what everybody steered, which the main process tells of."""
+        told = super().gather_object([self._seen, self._untuned], dst)
+        if told is None:
+            self._seen.clear()
+            self._untuned.clear()
+        else:
+            self._seen = sum((seen for seen, _ in told), Counter())
+            self._untuned = set().union(*(untuned for _, untuned in told))
+        return super().gather_object(obj, dst)
 
     def get_model_info(self) -> dict[str, Any]:
         """What HFLM tells of the model, and under `clas` what was steered and how; both go into the results file."""

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lm_eval_clas.categories import STATISTICS, TOKENS, Tokens
 from lm_eval_clas.corpora import ParallelTexts
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.fingerprint import ModelFingerprint, model_name
+from lm_eval_clas.processes import Processes
 from lm_eval_clas.profiles import Profile, ProfileConfig, Sums, load_config, save_config, save_language
 from lm_eval_clas.projections import DownProjection, find_down_projections, reading, text_config
 
@@ -34,6 +36,7 @@ def profile(
     max_tokens: int = 2048,
     projection: str | None = None,
     report: Report | None = None,
+    processes: Processes | None = None,
 ) -> Profile:
     """Profiles every MLP neuron of a model on parallel texts, one language after the other.
 
@@ -51,10 +54,13 @@ def profile(
         max_tokens: longer texts are cut at the end; never more than the model has positions.
         projection: a pattern of module names, where the down-projections are not found by structure.
         report: called with language, texts done and texts in all.
+        processes: those that call this function together, each with a model of its own. Every one runs its share of the
+            batches and gets the whole profile; the main one writes it. Default: this process alone.
 
     Raises:
         ClasError: the model has no recognisable MLP, or `out` holds a profile of something else.
     """
+    processes = processes or Processes()
     projections = find_down_projections(model, projection)
     max_tokens = min(max_tokens, position_limit(model))
     config = ProfileConfig(
@@ -69,20 +75,19 @@ def profile(
         max_tokens=max_tokens,
     )
     folder = None if out is None else Path(out)
-    finished: dict[str, Sums] = {}
-    if folder is not None:
-        finished = _resume(folder, config)
-        save_config(config, folder)
+    finished = {} if folder is None else processes.from_main(lambda: _resume(folder, config))
     for language, lines in texts.texts.items():
         if language not in finished:
             statistics = ActivationStatistics(projections)
+            # The batches are those of a single process, so that only the order of the additions in float64 differs.
+            every = batches(tokenizer, lines, batch_size, max_tokens, device_of(model))
             with statistics.reading():
-                for batch in batches(tokenizer, lines, batch_size, max_tokens, device_of(model)):
+                for batch in islice(every, processes.rank, None, processes.size):
                     statistics.add(model, batch)
                     if report is not None:
-                        report(language, statistics.texts, len(lines))
-            finished[language] = statistics.sums()
-            if folder is not None:
+                        report(language, min(statistics.texts * processes.size, len(lines)), len(lines))
+            finished[language] = statistics.sums(processes)
+            if folder is not None and processes.main:
                 save_language(finished[language], folder, language)
         elif report is not None:
             report(language, len(lines), len(lines))
@@ -165,10 +170,18 @@ class ActivationStatistics:
         self._counts["all"] += int(batch.real.sum().item())
         self._counts["last"] += len(batch.real)
 
-    def sums(self) -> Sums:
-        """The totals so far."""
-        totals = [total.double().cpu().numpy() for total in self._totals if total is not None]
-        stacked = np.stack(totals)  # [layers, tokens, statistics, neurons]
+    def sums(self, processes: Processes | None = None) -> Sums:
+        """The totals so far, of all `processes` together.
+
+        Raises:
+            ClasError: an activation was infinite.
+        """
+        processes = processes or Processes()
+        # A process that had no batch adds nothing.
+        nothing = np.zeros((len(TOKENS), len(STATISTICS), self._projections[0].neurons))
+        totals = [nothing if total is None else total.double().cpu().numpy() for total in self._totals]
+        stacked = processes.sum(np.stack(totals))  # [layers, tokens, statistics, neurons]
+        counts = processes.sum(np.array(list(self._counts.values()), dtype=np.float64))
         if not np.isfinite(stacked).all():
             raise ClasError("Activations are infinite in this dtype; load the model with dtype=bfloat16 or dtype=float32.")
         return Sums(
@@ -177,7 +190,7 @@ class ActivationStatistics:
                 for i, tokens in enumerate(TOKENS)
                 for j, statistic in enumerate(STATISTICS)
             },
-            dict(self._counts),
+            {tokens: int(count) for tokens, count in zip(self._counts, counts, strict=True)},
         )
 
     def _read(self, layer: int, h: torch.Tensor) -> None:
@@ -220,11 +233,12 @@ def decoder_of(model: Any) -> Any:
 
 
 def _resume(folder: Path, config: ProfileConfig) -> dict[str, Sums]:
-    """The languages of an earlier, interrupted run of the same profile."""
+    """Takes the folder for a profile; the languages of an earlier, interrupted run of the same one."""
     before = load_config(folder)
     if before is None:
         if folder.is_dir() and any(folder.iterdir()):
             raise ClasError(f"'{folder}' is not empty and not a profile; choose another --out.")
+        save_config(config, folder)
         return {}
     if before != config:
         changed = [name for name in type(config).model_fields if getattr(before, name) != getattr(config, name)]

@@ -64,8 +64,10 @@ def find_down_projections(model: nn.Module, pattern: str | None = None) -> list[
 
     Raises:
         ClasError: no such module in some layer, or more than one (a mixture of experts); the message names the modules
-            that were seen.
+            that were seen. Or the model is in slices (tensor parallelism).
     """
+    if int(getattr(model, "tp_size", None) or 1) > 1:
+        raise slices_error()
     if pattern is not None:
         return _matching(model, pattern)
     config = text_config(model)
@@ -87,6 +89,14 @@ def find_down_projections(model: nn.Module, pattern: str | None = None) -> list[
             f"{_seen(model, config.num_hidden_layers)}. Name them with projection=PATTERN, e.g. projection=*.mlp.down_proj."
         )
     return found[0]
+
+
+def slices_error() -> ClasError:
+    """What is said of tensor parallelism, in which every process sees a slice of each layer's neurons."""
+    return ClasError(
+        "With tensor parallelism (tp_plan), each process sees only a slice of every layer's neurons, and masks and profiles "
+        "are of whole layers; drop tp_plan, and use parallelize=True for a model that is too large for one GPU."
+    )
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 The harness asks a `Sweep` as it asks any model, once for each setting. The first time, all settings' answers are worked
 out, batch by batch: the layers below the first bridge layer run once a batch, and each setting resumes from there
 (`resuming.py`). After that, and in a run that goes on after a kill, answers come from the journal.
+
+Of several processes, each runs its share of the batches and then knows all answers, so that what follows is the same in all.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from lm_eval_clas.fast import FastLM
 from lm_eval_clas.journal import Journal
 from lm_eval_clas.languages import LanguageRouter
 from lm_eval_clas.masks import MaskSet
+from lm_eval_clas.processes import Processes
 from lm_eval_clas.resuming import Tape
 from lm_eval_clas.steering import ActivationSteerer
 from lm_eval_clas.tuned import Setting
@@ -39,16 +42,26 @@ class Sweep(LM):
         masks: masks that fit it.
         settings: the first one is alpha 0.
         resume: whether layers below the bridge run once for all settings; False runs full passes.
+        processes: those that are asked the same at the same time, each with a model of its own; default: this one alone.
 
     Attributes:
+        processes: as given.
         setting: the position of the setting that the next answers are of.
         language_of: the language of each document of the task, by number; None for those that are left alone.
         gold: where generation is replaced by scoring, log-likelihoods in nats: [settings][documents by number].
         skipped: how many requests' answers were found in the journal.
     """
 
-    def __init__(self, lm: FastLM, masks: MaskSet, settings: Sequence[Setting], resume: bool = True) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        lm: FastLM,
+        masks: MaskSet,
+        settings: Sequence[Setting],
+        resume: bool = True,
+        processes: Processes | None = None,
+    ) -> None:
+        super().__init__()  # as number 0 of 1: for the harness, there is one process
+        self.processes = processes or Processes()
         self._lm = lm
         self._masks = masks
         self._router = LanguageRouter(masks.languages)
@@ -77,7 +90,7 @@ class Sweep(LM):
             report: told of the answered requests and of their number.
             gold: a document's gold continuation. If given, generation is not run; the gold answer is scored in its place.
         """
-        self._journal = Journal(journal)
+        self._journal = Journal(journal, self.processes)
         self._report = report
         self._gold_of = gold
         self._answers: dict[str, list[list[Any]]] = {}
@@ -85,6 +98,10 @@ class Sweep(LM):
         self.skipped = 0
         self.language_of: dict[int, str | None] = {}
         self.gold: list[dict[int, float]] = []
+
+    def finish(self) -> None:
+        """Forgets the journal of the task, whose scores are kept by now."""
+        self._journal.remove()
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         return [tuple(answer) for answer in self._answered("loglikelihood", requests)]  # type: ignore[misc]
@@ -122,14 +139,19 @@ class Sweep(LM):
             tuned = recognized.language in self._masks.languages and recognized.language != self._masks.anchor
             languages.append(recognized.language if tuned else None)
             self.language_of[int(request.doc_id or 0)] = languages[-1]
-        for positions in self._batches(requests, languages):
-            if not all(position in found for position in positions):
-                batch = [requests[position] for position in positions]
-                answers = self._run("loglikelihood" if kind == _GOLD else kind, batch, languages[positions[0]])
-                by_request = [list(one) for one in zip(*answers, strict=True)]
-                self._journal.write(kind, asked, positions, by_request)
-                found.update(zip(positions, by_request, strict=True))
-            self._report(len(found), len(requests))
+        left = [one for one in self._batches(requests, languages) if not all(position in found for position in one)]
+        before = len(found)
+        mine: dict[int, list[Any]] = {}
+        for positions in self.processes.share(left):
+            batch = [requests[position] for position in positions]
+            answers = self._run("loglikelihood" if kind == _GOLD else kind, batch, languages[positions[0]])
+            by_request = [list(one) for one in zip(*answers, strict=True)]
+            self._journal.write(kind, asked, positions, by_request)
+            mine.update(zip(positions, by_request, strict=True))
+            self._report(min(before + self.processes.size * len(mine), len(requests)), len(requests))
+        for part in self.processes.gather(mine):
+            found |= part
+        self._report(len(found), len(requests))
         return [[found[position][setting] for position in range(len(requests))] for setting in range(len(self._steerers))]
 
     def _batches(self, requests: Sequence[Instance], languages: Sequence[str | None]) -> Iterator[list[int]]:
@@ -181,6 +203,7 @@ class Sweep(LM):
     def _documents_at_once(self) -> int:
         if self._batch_size is None:
             size = self._lm.batch_size
-            self._batch_size = int(size if size != "auto" else self._lm._detect_batch_size())
+            # The batches that are shared out must be the same in all processes.
+            self._batch_size = min(self.processes.gather(int(size if size != "auto" else self._lm._detect_batch_size())))
             self._lm.batch_size_per_gpu = self._batch_size  # found once; a search would be on the tape
         return self._batch_size

@@ -4,7 +4,7 @@ A run folder holds:
 
 run.json             what decides the scores; a run with other options is refused
 scores/TASK.json     every item's score under every setting, written when a task is finished
-partial/TASK.jsonl   the answers of a task that is not finished (`journal.py`)
+partial/TASK.jsonl   the answers of a task that is not finished (`journal.py`); of other processes, TASK.jsonl.1 and so on
 tuned.json           what was chosen, with the evidence, as it goes into the mask folder
 scores.csv           scores, gains and intervals by task, language and setting
 curves.png           gains over alpha, one panel per language
@@ -27,6 +27,7 @@ from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import write_text
 from lm_eval_clas.languages import from_task_name
 from lm_eval_clas.masks import MaskSet
+from lm_eval_clas.processes import Processes
 from lm_eval_clas.sweep import Sweep
 from lm_eval_clas.tuned import PREFERRED_METRICS, Setting, task_family
 
@@ -148,11 +149,18 @@ def tunable(names: Iterable[str], masks: MaskSet) -> tuple[list[str], dict[str, 
 
 
 def measure(
-    sweep: Sweep | None, name: str, task: Any, recipe: Recipe, folder: Path, report: Callable[[int, int], None]
+    sweep: Sweep | None,
+    name: str,
+    task: Any,
+    recipe: Recipe,
+    folder: Path,
+    report: Callable[[int, int], None],
+    processes: Processes | None = None,
 ) -> dict[str, Any]:
     """Scores a task under all settings, and writes them to the run folder.
 
-    A finished task is read from there, and needs no `sweep`.
+    A finished task is read from there, and needs no `sweep`. Several processes call this together; the main one reads and
+    writes.
 
     Returns:
         the contents of `scores/TASK.json`: `metric`, and by language `documents`, and `values` [settings][items].
@@ -160,9 +168,10 @@ def measure(
     Raises:
         ClasError: the task has no such metric, or no gold answer to score.
     """
+    processes = processes or Processes()
     path, journal = folder / "scores" / f"{name}.json", folder / "partial" / f"{name}.jsonl"
-    if path.is_file():
-        return _read(path)
+    if (finished := processes.from_main(lambda: _read(path) if path.is_file() else None)) is not None:
+        return finished
     assert sweep is not None, f"{name} is not finished"
     metric = "log-likelihood of the gold answer" if recipe.objective == "loglikelihood" else _metric(name, task, recipe.metric)
     generates = recipe.objective == "loglikelihood" and task.OUTPUT_TYPE == "generate_until"
@@ -187,9 +196,14 @@ def measure(
                 value = sample[metric]
             entry["values"][setting].append(value)
     scores = {"task": name, "objective": recipe.objective, "metric": metric, "languages": languages}
-    write_text(path, json.dumps(scores, ensure_ascii=False) + "\n")
-    journal.unlink(missing_ok=True)
-    return _read(path)  # what a run that goes on would read
+
+    def written() -> dict[str, Any]:
+        write_text(path, json.dumps(scores, ensure_ascii=False) + "\n")
+        return _read(path)  # what a run that goes on would read
+
+    kept = processes.from_main(written)
+    sweep.finish()
+    return kept
 
 
 def _read(path: Path) -> dict[str, Any]:

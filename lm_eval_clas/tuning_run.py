@@ -14,6 +14,7 @@ from lm_eval_clas.curves import plot_curves, tuned_curves
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import write_text
 from lm_eval_clas.masks import MaskSet
+from lm_eval_clas.processes import Processes
 from lm_eval_clas.sweep import Sweep
 from lm_eval_clas.tuned import Tuned
 from lm_eval_clas.tuning import Recipe, measure, units
@@ -34,6 +35,7 @@ def run_tuning(
     shared: bool = False,
     guard: bool = False,
     seed: int = 0,
+    processes: Processes | None = None,
 ) -> Tuned:
     """Tunes strengths and writes them to the run folder and into a mask folder.
 
@@ -46,15 +48,21 @@ def run_tuning(
         load: loads the model; not called if every task is finished.
         progress: gets a bar for each task.
         shared, guard, seed: as in `choose`.
+        processes: those that call this together, each with a model of its own; the main one writes. Default: this one alone.
 
     Raises:
         ClasError: the folder holds another run, a task cannot be tuned, or a file cannot be written.
     """
-    recipe.claim(folder)
-    missing = [name for name in tasks if not (folder / "scores" / f"{name}.json").is_file()]
+    processes = processes or Processes()
+
+    def unfinished() -> list[str]:
+        recipe.claim(folder)
+        return [name for name in tasks if not (folder / "scores" / f"{name}.json").is_file()]
+
+    missing = processes.from_main(unfinished)
     if skipped := [name for name in tasks if name not in missing]:
         progress.console.print(f"Already finished, skipped: {', '.join(skipped)}", highlight=False)
-    sweep = Sweep(load(), masks, recipe.settings) if missing else None
+    sweep = Sweep(load(), masks, recipe.settings, processes=processes) if missing else None
     scores = []
     for name, task in tasks.items():
         bar = progress.add_task(name, total=None if name in missing else 1, completed=0 if name in missing else 1)
@@ -62,13 +70,15 @@ def run_tuning(
         def report(done: int, total: int, bar: Any = bar) -> None:
             progress.update(bar, completed=done, total=total)
 
-        scores.append(measure(sweep, name, task, recipe, folder, report))
+        scores.append(measure(sweep, name, task, recipe, folder, report, processes))
         if sweep is not None and name in missing and sweep.skipped:
             progress.console.print(f"{name}: {sweep.skipped} requests were answered before, skipped", highlight=False)
     found = units(scores, tasks, masks)
     if not found:
         raise ClasError("None of the items is in a language that the masks steer; nothing can be tuned.")
     tuned = choose(found, recipe.settings, shared=shared, guard=guard, seed=seed)
+    if not processes.main:
+        return tuned
     dumped = {family: {language: one.model_dump() for language, one in by.items()} for family, by in tuned.items()}
     write_text(folder / "tuned.json", json.dumps(dumped, indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "scores.csv", pd.DataFrame(table_rows(tuned)).to_csv(index=False))

@@ -12,6 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from lm_eval_clas.errors import ClasError
+from lm_eval_clas.processes import launched_as
+
+# Those that share their work among processes; any other would do the same in each, and write the same files.
+SEVERAL_PROCESSES = ("profile", "tune", "eval")
 
 app = typer.Typer(
     help="Cross-Lingual Activation Steering for the LM evaluation harness: profile, masks, tune, evaluate, compare.",
@@ -20,8 +24,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-console = Console()
-messages = Console(stderr=True)
+# Of several processes, only the main one talks; but all of them may fail.
+_quiet = launched_as()[0] > 0
+console = Console(quiet=_quiet)
+messages = Console(stderr=True, quiet=_quiet)
+failures = Console(stderr=True)
+
+
+@app.callback()
+def _check_processes(context: typer.Context) -> None:
+    if launched_as()[1] > 1 and context.invoked_subcommand not in SEVERAL_PROCESSES:
+        raise ClasError(
+            f"clas {context.invoked_subcommand} runs in one process; start it without a launcher (those that share their work "
+            f"are {', '.join(SEVERAL_PROCESSES)})."
+        )
 
 
 def words(text: str | None) -> list[str]:

@@ -67,12 +67,14 @@ def profile_command(
     from lm_eval_clas.instances import profile_instances
     from lm_eval_clas.loading import load_model
     from lm_eval_clas.logs import quiet_libraries
+    from lm_eval_clas.processes import Processes
     from lm_eval_clas.profiling import profile
 
     quiet_libraries()
     texts = ParallelInputBuilder(corpus, words(languages) or None, samples, half.value if half else None).build()
-    lm = load_model(model, model_args, device)
     options: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens, "projection": projection}
+    options["processes"] = Processes.launched()
+    lm = load_model(model, model_args, device)
     with progress_bars() as progress:
         tasks = {language: progress.add_task(language, total=len(texts.ids)) for language in texts.languages}
         try:

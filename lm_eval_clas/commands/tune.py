@@ -63,6 +63,7 @@ def tune(
     from lm_eval_clas.logs import quiet_libraries
     from lm_eval_clas.masks import MaskSet
     from lm_eval_clas.plots import new_figure
+    from lm_eval_clas.processes import Processes
     from lm_eval_clas.tuning import Recipe, grid, load_tasks, tunable
     from lm_eval_clas.tuning_run import run_tuning
 
@@ -97,6 +98,7 @@ def tune(
         num_fewshot=num_fewshot,
         apply_chat_template=apply_chat_template,
     )
+    processes = Processes.launched()
     target = Path(masks).expanduser() if Path(masks).expanduser().is_dir() else out / "masks"
     with progress_bars() as progress:
         try:
@@ -111,6 +113,7 @@ def tune(
                 shared=shared,
                 guard=guard,
                 seed=seed,
+                processes=processes,
             )
         except KeyboardInterrupt:
             progress.stop()
