@@ -22,7 +22,7 @@ from lm_eval_clas.corpora import ParallelTexts
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import writing
 from lm_eval_clas.profiling import Batch, batches, decoder_of, device_of, position_limit
-from lm_eval_clas.projections import DownProjection, find_down_projections, reading
+from lm_eval_clas.projections import Projection, Site, find_projections, reading
 
 FILE = "instances.safetensors"
 
@@ -35,6 +35,7 @@ def profile_instances(
     *,
     batch_size: int = 8,
     max_tokens: int = 2048,
+    site: Site = "mlp",
     projection: str | None = None,
     report: Callable[[int], None] | None = None,
 ) -> dict[Tokens, NDArray[np.float64]]:
@@ -50,7 +51,7 @@ def profile_instances(
     path = None if out is None else Path(out) / FILE
     if path is not None and path.is_file():
         return {tokens: _load(path, tokens) for tokens in TOKENS}
-    projections = find_down_projections(model, projection)
+    projections = find_projections(model, site, projection)
     max_tokens = min(max_tokens, position_limit(model))
     totals = {tokens: np.zeros((len(projections), len(CATEGORIES))) for tokens in TOKENS}
     for number in range(len(texts.ids)):
@@ -93,7 +94,7 @@ def _load(path: Path, tokens: str) -> NDArray[np.float64]:
         raise ClasError(f"'{path}' is damaged ({error}); delete it and run 'clas profile --level instance' again.") from error
 
 
-def _active(model: nn.Module, projections: list[DownProjection], batch: Batch) -> dict[Tokens, NDArray[np.bool_]]:
+def _active(model: nn.Module, projections: list[Projection], batch: Batch) -> dict[Tokens, NDArray[np.bool_]]:
     """bool [texts, layers, neurons] by tokens, from one pass."""
     layers: dict[Tokens, list[torch.Tensor]] = {tokens: [] for tokens in TOKENS}
 

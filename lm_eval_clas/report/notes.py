@@ -135,8 +135,10 @@ def run(sources: Sources) -> Section:
         config = sources.masks.config
         size = config.model.fingerprint
         revision = f", revision {config.model.revision}" if config.model.revision else ""
-        shape = f"{size.model_type}, {size.layers} layers of {size.neurons:,} neurons"
+        shape = f"{size.model_type}, {size.layers} layers of {size.neurons:,} "
+        shape += "neurons" if config.site == "mlp" else "attention channels"
         statistic = f"{config.statistic} over {config.tokens} tokens above {short(config.threshold)}"
+        statistic += ", by head" if config.by == "head" else ""
         facts += [
             ("Model", f"{config.model.name} ({shape}{revision})"),
             ("Profiled on", f"{config.corpus.name}, {config.corpus.samples} parallel texts; active means {statistic}"),
