@@ -26,7 +26,7 @@ from lm_eval_clas.mask_config import AddedLanguage
 from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.profiles import Profile
 from lm_eval_clas.profiling import profile
-from lm_eval_clas.projections import find_down_projections
+from lm_eval_clas.projections import find_projections
 
 _MAX_TOKENS = 2048  # the default of `clas profile`, for masks from before it was written down
 
@@ -91,7 +91,7 @@ def add_language(
     config = masks.config
     if text.language in masks.languages:
         raise ClasError(f"The masks have '{text.language}' already; --add-language is for languages they do not have.")
-    found = find_down_projections(model, config.projection)
+    found = find_projections(model, config.site, config.projection)
     config.model.fingerprint.require(ModelFingerprint.of(model, found), "This mask folder")
     profiled = profile(
         model,
@@ -99,6 +99,7 @@ def add_language(
         ParallelTexts(text.path.stem, tuple(map(str, range(len(text.lines)))), {text.language: text.lines}),
         batch_size=batch_size,
         max_tokens=config.corpus.max_tokens or _MAX_TOKENS,
+        site=config.site,
         projection=config.projection,
         report=None if report is None else lambda _, done, __: report(done),
     )
@@ -107,14 +108,15 @@ def add_language(
 
 def _appended(masks: MaskSet, text: MonolingualText, profiled: Profile) -> MaskSet:
     config = masks.config
-    active = NeuronCategorizer(config.statistic, config.tokens, config.threshold).active(profiled)
+    active = NeuronCategorizer(config.statistic, config.tokens, config.threshold, config.by).active(profiled)
     means, owned = masks.means, masks.owned
     if means is not None:
         means = np.concatenate([means, profiled.mean(config.statistic, config.tokens)])
     if owned is not None:
         own = np.zeros_like(active)
         if config.specific.bar is not None:
-            own = masks.specific & (profiled.mean("share-positive", config.tokens) > config.specific.bar)
+            probable = NeuronCategorizer("share-positive", config.tokens, config.specific.bar, config.by)
+            own = masks.specific & probable.active(profiled)
         owned = np.concatenate([owned, own])
     added = AddedLanguage(
         file=text.path.name,

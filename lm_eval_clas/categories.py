@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_clas.errors import ClasError
+from lm_eval_clas.heads import spread
 
 if TYPE_CHECKING:
     from lm_eval_clas.profiles import Profile
 
 Statistic = Literal["signed-mean", "mean-abs", "share-positive"]
 Tokens = Literal["all", "last"]
+By = Literal["channel", "head"]
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 TOKENS: tuple[Tokens, ...] = get_args(Tokens)
 
@@ -66,19 +68,31 @@ class NeuronCategorizer:
         statistic: `signed-mean` of h, `mean-abs` of |h|, or `share-positive`, the share of tokens with h > 0.
         tokens: `all` real tokens of a text (no padding, no BOS), or its `last` one.
         threshold: active means strictly above; in units of h, or a share.
+        by: `channel`, each neuron on its own; or, of attention, by `head`: all channels of a head are active where the mean
+            of their statistics is above the threshold.
     """
 
     statistic: Statistic = "signed-mean"
     tokens: Tokens = "all"
     threshold: float = 0.0
+    by: By = "channel"
 
     def __post_init__(self) -> None:
-        for name, value, known in (("statistic", self.statistic, STATISTICS), ("tokens", self.tokens, TOKENS)):
+        for name, value, known in (
+            ("statistic", self.statistic, STATISTICS),
+            ("tokens", self.tokens, TOKENS),
+            ("by", self.by, get_args(By)),
+        ):
             if value not in known:
                 raise ClasError(f"{name} must be one of {', '.join(known)}, not '{value}'.")
         if not np.isfinite(self.threshold):
             raise ClasError(f"threshold must be a finite number, not {self.threshold}.")
 
     def active(self, profile: Profile) -> NDArray[np.bool_]:
-        """bool [languages, layers, neurons], languages in the profile's order."""
-        return profile.mean(self.statistic, self.tokens) > self.threshold
+        """bool [languages, layers, neurons], languages in the profile's order.
+
+        Raises:
+            ClasError: by head, and the profile is not of attention, or of an unknown number of heads.
+        """
+        units = profile.units(self.statistic, self.tokens, self.by)
+        return spread(units > self.threshold, profile.config.fingerprint.neurons)

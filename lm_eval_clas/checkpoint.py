@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_clas.errors import ClasError
-from lm_eval_clas.projections import DownProjection
+from lm_eval_clas.projections import Projection
 
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 # What makes a checkpoint whole beside its weights: configurations, tokenizer, chat template, code, licence.
@@ -72,7 +72,7 @@ class Checkpoint:
         """Bytes of all files with weights."""
         return sum((self.folder / name).stat().st_size for name in self.shards)
 
-    def key(self, projection: DownProjection) -> str:
+    def key(self, projection: Projection) -> str:
         """The name of a module's weight, which may have another beginning than the module: it depends on what was saved.
 
         Raises:

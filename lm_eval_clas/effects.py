@@ -56,9 +56,10 @@ def steering_factors(masks: MaskSet, steering: Steering, language: str | None) -
     if steering.method == "uniform":
         bridge[:] = bridge.mean(axis=1, keepdims=True, dtype=np.float64)
     elif steering.method == "random":
+        heads = masks.config.model.fingerprint.heads if masks.config.by == "head" else None
         for row, layer in zip(bridge, layers, strict=True):
-            # One shuffle a layer, the same for every language, whichever other layers are steered.
-            np.random.default_rng([steering.seed, layer]).shuffle(row)
+            # One shuffle a layer, the same for every language, whichever other layers are steered. By head, heads stay whole.
+            np.random.default_rng([steering.seed, layer]).shuffle(row.reshape(heads, -1) if heads else row)
     factors[layers] = bridge
     return factors
 

@@ -20,7 +20,7 @@ from lm_eval_clas.errors import ClasError
 from lm_eval_clas.fingerprint import ModelFingerprint, model_name
 from lm_eval_clas.languages import normalize
 from lm_eval_clas.masks import MaskSet
-from lm_eval_clas.projections import DownProjection, find_down_projections
+from lm_eval_clas.projections import Projection, find_projections
 from lm_eval_clas.steering import Steering
 from lm_eval_clas.tuned import task_family
 from lm_eval_clas.tuned_steering import tuned_settings
@@ -59,7 +59,7 @@ class Outline:
     pretrained: str
     revision: str | None
     config: Any
-    projections: list[DownProjection]
+    projections: list[Projection]
 
     @property
     def base(self) -> str:
@@ -94,7 +94,7 @@ def outline(
     except Exception as error:  # transformers and the Hub raise every kind for a wrong name or configuration
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ClasError(f"Cannot read the configuration of the model '{pretrained}': {reason}") from error
-    projections = find_down_projections(model, projection or masks.config.projection)
+    projections = find_projections(model, masks.config.site, projection or masks.config.projection)
     masks.config.model.fingerprint.require(ModelFingerprint.of(model, projections), "This mask folder")
     return Outline(pretrained, revision, config, projections)
 

@@ -6,11 +6,11 @@ import hashlib
 import json
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from lm_eval_clas.errors import ClasError
-from lm_eval_clas.projections import DownProjection, text_config
+from lm_eval_clas.projections import Projection, text_config
 
 # Fields that change the function a checkpoint computes and that every version of transformers stores alike.
 _HASHED = (
@@ -26,7 +26,8 @@ _HASHED = (
 
 
 class ModelFingerprint(BaseModel):
-    """The shape of a model. `neurons` is the width of one layer's intermediate activation."""
+    """The shape of a model at one site. `neurons` is the width of one layer's activation there: that of the MLP's intermediate
+    activation, or of attention's heads side by side; `heads`, for attention only, is how many share it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -34,11 +35,18 @@ class ModelFingerprint(BaseModel):
     layers: int = Field(gt=0, le=10_000)
     neurons: int = Field(gt=0, le=10_000_000)
     hidden_size: int = Field(gt=0, le=10_000_000)
+    heads: int | None = Field(default=None, gt=0)
     config_hash: str
 
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelFingerprint:
+        if self.heads is not None and self.neurons % self.heads:
+            raise ValueError(f"{self.heads} heads do not share {self.neurons} channels evenly")
+        return self
+
     @classmethod
-    def of(cls, model: nn.Module, projections: list[DownProjection]) -> ModelFingerprint:
-        """The fingerprint of a loaded model whose down-projections are known."""
+    def of(cls, model: nn.Module, projections: list[Projection]) -> ModelFingerprint:
+        """The fingerprint of a loaded model whose projections at a site are known."""
         config = text_config(model)
         fields = {name: getattr(config, name, None) for name in _HASHED}
         return cls(
@@ -46,6 +54,7 @@ class ModelFingerprint(BaseModel):
             layers=len(projections),
             neurons=projections[0].neurons,
             hidden_size=config.hidden_size,
+            heads=projections[0].heads,
             config_hash=hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16],
         )
 
@@ -56,13 +65,14 @@ class ModelFingerprint(BaseModel):
         model whose neurons were profiled.
 
         Raises:
-            ClasError: type, layers, neurons or hidden size differ.
+            ClasError: type, layers, neurons, hidden size or heads differ.
         """
         for name, word in [
             ("model_type", "type"),
             ("layers", "layers"),
             ("neurons", "neurons per layer"),
             ("hidden_size", "hidden size"),
+            ("heads", "attention heads"),
         ]:
             if getattr(self, name) != getattr(model, name):
                 raise ClasError(

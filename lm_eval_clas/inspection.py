@@ -35,6 +35,7 @@ def summary(masks: MaskSet) -> dict[str, Any]:
         "languages": list(masks.languages),
         "anchor": masks.anchor,
         "site": config.site,
+        "by": config.by,
         "statistic": config.statistic,
         "tokens": config.tokens,
         "threshold": config.threshold,

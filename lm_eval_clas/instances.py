@@ -23,7 +23,7 @@ from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import writing
 from lm_eval_clas.processes import Processes
 from lm_eval_clas.profiling import Batch, batches, decoder_of, device_of, position_limit
-from lm_eval_clas.projections import DownProjection, find_down_projections, reading
+from lm_eval_clas.projections import Projection, Site, find_projections, reading
 
 FILE = "instances.safetensors"
 
@@ -36,6 +36,7 @@ def profile_instances(
     *,
     batch_size: int = 8,
     max_tokens: int = 2048,
+    site: Site = "mlp",
     projection: str | None = None,
     report: Callable[[int], None] | None = None,
     processes: Processes | None = None,
@@ -60,7 +61,7 @@ def profile_instances(
 
     if (finished := processes.from_main(before)) is not None:
         return finished
-    projections = find_down_projections(model, projection)
+    projections = find_projections(model, site, projection)
     max_tokens = min(max_tokens, position_limit(model))
     totals = {tokens: np.zeros((len(projections), len(CATEGORIES))) for tokens in TOKENS}
     for done, number in enumerate(processes.share(range(len(texts.ids))), start=1):
@@ -103,7 +104,7 @@ def _load(path: Path, tokens: str) -> NDArray[np.float64]:
         raise ClasError(f"'{path}' is damaged ({error}); delete it and run 'clas profile --level instance' again.") from error
 
 
-def _active(model: nn.Module, projections: list[DownProjection], batch: Batch) -> dict[Tokens, NDArray[np.bool_]]:
+def _active(model: nn.Module, projections: list[Projection], batch: Batch) -> dict[Tokens, NDArray[np.bool_]]:
     """bool [texts, layers, neurons] by tokens, from one pass."""
     layers: dict[Tokens, list[torch.Tensor]] = {tokens: [] for tokens in TOKENS}
 

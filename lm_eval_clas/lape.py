@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import sha256
+from lm_eval_clas.heads import spread
 from lm_eval_clas.languages import normalize
 from lm_eval_clas.mask_config import SpecificSource
 
@@ -108,9 +109,10 @@ def with_lape(masks: MaskSet, profile: Profile, selector: LapeSelector | None = 
         selector: the thresholds; default: the paper's.
     """
     selector = selector or LapeSelector()
-    selection = selector.select(profile.mean("share-positive", masks.config.tokens))
+    # By head, a head is one unit: it is kept or dropped as a whole, and counts as one.
+    selection = selector.select(profile.units("share-positive", masks.config.tokens, masks.config.by))
     source = SpecificSource(source="lape", top=selector.top, percentile=selector.percentile, bar=selection.bar)
-    return masks.with_specific(selection.owned, source)
+    return masks.with_specific(spread(selection.owned, masks.active.shape[-1]), source)
 
 
 def with_neuron_file(masks: MaskSet, path: str | Path, languages: Sequence[str]) -> MaskSet:
@@ -128,6 +130,10 @@ def with_neuron_file(masks: MaskSet, path: str | Path, languages: Sequence[str])
         ClasError: the file is not such a file, does not fit the model or the languages, or has none of the masks' languages.
     """
     path = Path(path).expanduser()
+    if masks.config.site != "mlp":
+        raise ClasError(
+            f"'{path}' lists MLP neurons, and these masks are of attention; drop --specific, or profile --site mlp."
+        )
     if not path.is_file():
         raise ClasError(f"There is no file '{path}'; --specific takes counts, lape, or a file of neurons by language.")
     codes = [normalize(language) for language in languages]

@@ -10,9 +10,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lm_eval_clas import __version__
-from lm_eval_clas.categories import Statistic, Tokens
+from lm_eval_clas.categories import By, Statistic, Tokens
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.fingerprint import ModelFingerprint
+from lm_eval_clas.projections import Site
 from lm_eval_clas.tuned import Tuned
 
 FORMAT_VERSION = 1
@@ -85,7 +86,8 @@ class MaskConfig(_Strict):
     model: ModelSource
     languages: list[str] = Field(min_length=2)
     anchor: str
-    site: Literal["mlp"] = "mlp"
+    site: Site = "mlp"
+    by: By = "channel"
     projection: str | None = None
     statistic: Statistic = "signed-mean"
     tokens: Tokens = "all"
@@ -115,6 +117,8 @@ class MaskConfig(_Strict):
             raise ValueError(f"the anchor '{self.anchor}' is an added language")
         if len(self.languages) - len(self.added) < 2:
             raise ValueError("fewer than two of its languages were profiled on parallel texts")
+        if self.by == "head" and (self.site != "attn" or self.model.fingerprint.heads is None):
+            raise ValueError("it is by head, and names no attention heads")
         layers = self.model.fingerprint.layers
         if (
             sorted(set(self.bridge_layers)) != self.bridge_layers

@@ -117,12 +117,14 @@ class MaskSet:
 
     @cached_property
     def hash(self) -> str:
-        """16 hex digits over what decides the steering: active and specific neurons, languages, anchor, bridge layers."""
+        """16 hex digits over what decides the steering: active and specific neurons, languages, anchor, bridge layers, site."""
         decides = [self.config.languages, self.anchor, self.config.bridge_layers, list(self.active.shape)]
         content = json.dumps(decides).encode() + np.packbits(self.active, axis=-1).tobytes()
         # What came later than the first folders enters only where it is used, so that their hashes hold.
         if self.owned is not None:
             content += b"specific" + np.packbits(self.owned, axis=-1).tobytes()
+        if self.config.site != "mlp":
+            content += json.dumps([self.config.site, self.config.by]).encode()
         if self.config.added:
             content += b"added" + json.dumps(sorted(self.config.added)).encode()
         return hashlib.sha256(content).hexdigest()[:16]
@@ -186,6 +188,8 @@ class MaskSet:
             model=ModelSource(name=source.model, revision=source.revision, fingerprint=source.fingerprint),
             languages=list(profile.languages),
             anchor=anchor,
+            site=source.site,
+            by=categorizer.by,
             projection=source.projection,
             statistic=categorizer.statistic,
             tokens=categorizer.tokens,

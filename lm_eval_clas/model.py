@@ -50,7 +50,7 @@ class CLASLM(FastLM):
         language: one language for every request, instead of recognising it.
         unseen: what to do with a language that the masks do not know: `off` leaves it alone, `shared` steers it with the
             neurons of scope `all`.
-        projection: a pattern of module names, for models whose down-projections are not found by structure.
+        projection: a pattern of module names, for models whose projections at the masks' site are not found by structure.
         scoring: `fast` computes only the logits that are read; `stock` is HFLM's own path, float for float.
 
     Raises:
@@ -306,6 +306,7 @@ class CLASLM(FastLM):
             "masks": self._masks.config.model.name,
             "masks_hash": self._masks.hash,
             **(self._masks.origin.info() if self._masks.origin else {}),
+            "site": self._masks.config.site,
             "specific": self._masks.config.specific.source,
             "anchor": self._masks.anchor,
             "alpha": "tuned" if tuned else dict(steering.alpha) if isinstance(steering.alpha, Mapping) else steering.alpha,
@@ -328,7 +329,7 @@ class CLASLM(FastLM):
 
 
 _CACHE_KEY = "lm-eval-clas steering"
-_WHENCE = ("masks", "masks_repository", "masks_revision", "specific")  # the hash says what they are
+_WHENCE = ("masks", "masks_repository", "masks_revision", "site", "specific")  # the hash says what they are
 _NOT_STEERING = ("version", "scoring", *_WHENCE, "languages", "left_alone")
 _NOT_INT_MU = ("beta", "gamma", "specific_scope", "partial_scope", "seed")
 _UNSEEN = "unseen"  # no BCP-47 code has six letters, so it is no language's name

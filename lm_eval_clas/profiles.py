@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from lm_eval_clas.categories import STATISTICS, TOKENS, Statistic, Tokens
+from lm_eval_clas.categories import STATISTICS, TOKENS, By, Statistic, Tokens
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import write_text, writing
 from lm_eval_clas.fingerprint import ModelFingerprint
+from lm_eval_clas.heads import pool
+from lm_eval_clas.projections import Site
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "clas_profile.json"
@@ -34,6 +37,7 @@ class ProfileConfig(BaseModel):
     model: str
     revision: str | None = None
     fingerprint: ModelFingerprint
+    site: Site = "mlp"
     projection: str | None = None
     corpus: str
     corpus_sha256: str
@@ -78,13 +82,28 @@ class Profile:
         sums = [self.by_language[language] for language in self.languages]
         return np.stack([(one.sums[tokens, statistic] / one.counts[tokens]).astype(np.float32) for one in sums])
 
+    def units(self, statistic: Statistic, tokens: Tokens, by: By) -> NDArray[np.floating[Any]]:
+        """The mean of a statistic over tokens by channel, as `mean`, or by head: float32 [languages, layers, heads].
+
+        Raises:
+            ClasError: by head, and the profile is not of attention, or of an unknown number of heads.
+        """
+        heads = self.config.fingerprint.heads
+        if by == "channel":
+            return self.mean(statistic, tokens)
+        if self.config.site != "attn":
+            raise ClasError("Only attention has heads, and this profile is of MLPs; make one with 'clas profile --site attn'.")
+        if heads is None:
+            raise ClasError("This model's configuration names no number of heads that its attention has; drop --by head.")
+        return pool(self.mean(statistic, tokens), heads)
+
     def merge(self, other: Profile) -> Profile:
         """The profile of both sets of texts together: sums add up, language by language.
 
         Raises:
-            ClasError: the profiles are of different models or languages.
+            ClasError: the profiles are of different models, sites or languages.
         """
-        same = ("fingerprint", "projection", "languages", "max_tokens")
+        same = ("fingerprint", "site", "projection", "languages", "max_tokens")
         for name in same:
             if getattr(self.config, name) != getattr(other.config, name):
                 raise ClasError(f"Two profiles cannot be merged: they differ in {name}.")

@@ -1,4 +1,4 @@
-"""Streaming statistics of MLP activations: what every neuron does, by language, over parallel texts."""
+"""Streaming statistics of activations: what every neuron does, by language, over parallel texts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lm_eval_clas.errors import ClasError
 from lm_eval_clas.fingerprint import ModelFingerprint, model_name
 from lm_eval_clas.processes import Processes
 from lm_eval_clas.profiles import Profile, ProfileConfig, Sums, load_config, save_config, save_language
-from lm_eval_clas.projections import DownProjection, find_down_projections, reading, text_config
+from lm_eval_clas.projections import Projection, Site, find_projections, reading, text_config
 
 Report = Callable[[str, int, int], None]  # language, texts done, texts in all
 
@@ -34,11 +34,12 @@ def profile(
     out: str | Path | None = None,
     batch_size: int = 8,
     max_tokens: int = 2048,
+    site: Site = "mlp",
     projection: str | None = None,
     report: Report | None = None,
     processes: Processes | None = None,
 ) -> Profile:
-    """Profiles every MLP neuron of a model on parallel texts, one language after the other.
+    """Profiles every neuron of a model at one site on parallel texts, one language after the other.
 
     Texts run through the decoder without its LM head, in batches sorted by length. For each neuron the sums of h, |h| and
     [h > 0] are taken over all real tokens and over each text's last one; padding and special tokens (BOS) do not count.
@@ -52,21 +53,23 @@ def profile(
         out: a folder that gets each language as it is finished. Languages already there are not run again.
         batch_size: texts in a batch.
         max_tokens: longer texts are cut at the end; never more than the model has positions.
-        projection: a pattern of module names, where the down-projections are not found by structure.
+        site: `mlp`, the input of each layer's down-projection; or `attn`, that of attention's output projection.
+        projection: a pattern of module names, where the site's projections are not found by structure.
         report: called with language, texts done and texts in all.
         processes: those that call this function together, each with a model of its own. Every one runs its share of the
             batches and gets the whole profile; the main one writes it. Default: this process alone.
 
     Raises:
-        ClasError: the model has no recognisable MLP, or `out` holds a profile of something else.
+        ClasError: the model has nothing recognisable at the site, or `out` holds a profile of something else.
     """
     processes = processes or Processes()
-    projections = find_down_projections(model, projection)
+    projections = find_projections(model, site, projection)
     max_tokens = min(max_tokens, position_limit(model))
     config = ProfileConfig(
         model=name or model_name(str(getattr(model.config, "_name_or_path", "") or type(model).__name__)),
         revision=getattr(model.config, "_commit_hash", None),
         fingerprint=ModelFingerprint.of(model, projections),
+        site=site,
         projection=projection,
         corpus=texts.name,
         corpus_sha256=texts.sha256(),
@@ -145,16 +148,16 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 class ActivationStatistics:
-    """Accumulates sums of h, |h| and [h > 0] at every down-projection's input."""
+    """Accumulates sums of h, |h| and [h > 0] at every projection's input."""
 
-    def __init__(self, projections: list[DownProjection]) -> None:
+    def __init__(self, projections: list[Projection]) -> None:
         self._projections = projections
         self._totals: list[torch.Tensor | None] = [None] * len(projections)  # [tokens, statistics, neurons] per layer
         self._counts: dict[Tokens, int] = {"all": 0, "last": 0}
         self._batch: Batch | None = None
 
     def reading(self) -> AbstractContextManager[None]:
-        """Hooks the down-projections for the length of the block."""
+        """Hooks the projections for the length of the block."""
         return reading(self._projections, self._read)
 
     @property

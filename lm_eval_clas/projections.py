@@ -1,7 +1,8 @@
-"""Finding each layer's MLP down-projection in any Hugging Face decoder: by structure, or failing loudly.
+"""Finding where to read and steer each layer of any Hugging Face decoder: by structure, or failing loudly.
 
 The intermediate activation `h` of an MLP is the input of its down-projection, whatever the family calls it
-(`down_proj`, `fc2`, `dense_4h_to_h`, `c_proj`), so that is the one place to read neurons and to steer them.
+(`down_proj`, `fc2`, `dense_4h_to_h`, `c_proj`), so that is the one place to read neurons and to steer them: site `mlp`. The
+concatenated heads of attention are the input of its output projection (`o_proj`, `out_proj`, `dense`, `c_proj`): site `attn`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -20,16 +21,25 @@ from lm_eval_clas.errors import ClasError
 
 _ATTENTION = re.compile("attn|attention", re.IGNORECASE)
 _OTHER_TOWERS = re.compile("vision|visual|image|audio", re.IGNORECASE)
+# Of attention: what makes queries, keys and values, alone, fused (query_key_value, Wqkv) or in two steps (kv_b_proj).
+_INTO_HEADS = re.compile(r"(^|_)[qkv]+(_|$)|query|key|value|wqkv|c_attn", re.IGNORECASE)
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+
+Site = Literal["mlp", "attn"]
 
 
 @dataclass(frozen=True)
-class DownProjection:
-    """One layer's down-projection: its name inside the model, the module, and its input width in neurons."""
+class Projection:
+    """One layer's projection back to the hidden size: its name inside the model, the module, and its input width in neurons.
+
+    `heads` is the number of attention heads that share the width evenly, one after the other; None for MLPs, and where the
+    configuration names none that would.
+    """
 
     name: str
     module: nn.Module
     neurons: int
+    heads: int | None = None
 
 
 def text_config(model: nn.Module) -> Any:
@@ -51,15 +61,17 @@ def decoder_layers(model: nn.Module) -> list[nn.Module]:
     raise ClasError(f"Found no list of {count} decoder layers in {type(model).__name__}; it is not supported here.")
 
 
-def find_down_projections(model: nn.Module, pattern: str | None = None) -> list[DownProjection]:
-    """The down-projections of all decoder layers, first layer first.
+def find_projections(model: nn.Module, site: Site = "mlp", pattern: str | None = None) -> list[Projection]:
+    """The projections of all decoder layers whose inputs are the neurons of a site, first layer first.
 
-    In each layer it is the one linear module outside attention that maps back to the hidden size and has a sibling
-    that widens the hidden size to its own input width (once, or twice for a fused gate and up projection). Quantised
-    and PEFT-wrapped linear modules count as linear; what a wrapper contains is not looked at.
+    `mlp`: in each layer, the one linear module outside attention that maps back to the hidden size and has a sibling that
+    widens the hidden size to its own input width (once, or twice for a fused gate and up projection). `attn`: the last linear
+    module of the one attention module that maps to the hidden size and makes no queries, keys or values. Quantised and
+    PEFT-wrapped linear modules count as linear; what a wrapper contains is not looked at.
 
     Args:
         model: a Hugging Face decoder, bare or wrapped by PEFT.
+        site: where to look.
         pattern: a shell-style pattern of module names that overrides the search, e.g. `*.mlp.down_proj`.
 
     Raises:
@@ -68,25 +80,37 @@ def find_down_projections(model: nn.Module, pattern: str | None = None) -> list[
     """
     if int(getattr(model, "tp_size", None) or 1) > 1:
         raise slices_error()
-    if pattern is not None:
-        return _matching(model, pattern)
+    found = _matching(model, pattern) if pattern is not None else _by_structure(model, site)
+    if site == "mlp":
+        return found
+    heads = getattr(text_config(model), "num_attention_heads", None)
+    known = isinstance(heads, int) and heads > 0 and found[0].neurons % heads == 0
+    return [replace(projection, heads=heads) for projection in found] if known else found
+
+
+def _by_structure(model: nn.Module, site: Site) -> list[Projection]:
     config = text_config(model)
     experts = next((int(getattr(config, name) or 0) for name in _EXPERTS if hasattr(config, name)), 0)
-    if experts > 1:
+    if site == "mlp" and experts > 1:
         raise ClasError(
-            f"{type(model).__name__} is a mixture of {experts} experts, whose neurons have no single down-projection per "
-            "layer; it is not supported (projection=PATTERN steers the modules you name)."
+            f"{type(model).__name__} is a mixture of {experts} experts, whose neurons have no single down-projection per layer "
+            "(in transformers 5 all experts' weights are one tensor, with no module to hook); supported are its attention "
+            "(clas profile --site attn), and a dense MLP beside the experts that projection=PATTERN names in every layer."
         )
+    candidates = _down_projections if site == "mlp" else _attention_outputs
     found = []
     for name, layers in model.named_modules():
         if isinstance(layers, nn.ModuleList) and len(layers) == config.num_hidden_layers:
-            each = [list(_candidates(layer, f"{name}.{i}", config.hidden_size)) for i, layer in enumerate(layers)]
+            if _OTHER_TOWERS.search(name) and site == "attn":
+                continue  # encoders of images and sounds have attention, too
+            each = [list(candidates(layer, f"{name}.{i}", config.hidden_size)) for i, layer in enumerate(layers)]
             if all(len(one) == 1 for one in each):
                 found.append([one[0] for one in each])
     if len(found) != 1 or len({projection.neurons for projection in found[0]}) != 1:
+        what, example = _WORDS[site]
         raise ClasError(
-            f"Found no single MLP down-projection in every layer of {type(model).__name__}; its modules are "
-            f"{_seen(model, config.num_hidden_layers)}. Name them with projection=PATTERN, e.g. projection=*.mlp.down_proj."
+            f"Found no single {what} in every layer of {type(model).__name__}; its modules are "
+            f"{_seen(model, config.num_hidden_layers)}. Name them with projection=PATTERN, e.g. projection={example}."
         )
     return found[0]
 
@@ -99,11 +123,17 @@ def slices_error() -> ClasError:
     )
 
 
-@contextmanager
-def reading(projections: Sequence[DownProjection], read: Callable[[int, torch.Tensor], None]) -> Iterator[None]:
-    """Calls `read(layer, h)` with every layer's intermediate activation inside the block.
+_WORDS: dict[Site, tuple[str, str]] = {
+    "mlp": ("MLP down-projection", "*.mlp.down_proj"),
+    "attn": ("output projection of attention", "*.self_attn.o_proj"),
+}
 
-    `h` is [batch, tokens, neurons], but for OPT, which flattens the first two.
+
+@contextmanager
+def reading(projections: Sequence[Projection], read: Callable[[int, torch.Tensor], None]) -> Iterator[None]:
+    """Calls `read(layer, h)` with the input of every projection inside the block.
+
+    `h` is [batch, tokens, neurons], but for the MLPs of OPT, which flattens the first two.
     """
 
     def hook(layer: int) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
@@ -136,7 +166,7 @@ def _linears(module: nn.Module, name: str) -> Iterator[tuple[str, tuple[int, int
             yield from _linears(child, full)
 
 
-def _candidates(layer: nn.Module, name: str, hidden: int) -> Iterator[DownProjection]:
+def _down_projections(layer: nn.Module, name: str, hidden: int) -> Iterator[Projection]:
     linears = [
         (full, features, module) for full, features, module in _linears(layer, name) if not _ATTENTION.search(full[len(name) :])
     ]
@@ -150,14 +180,23 @@ def _candidates(layer: nn.Module, name: str, hidden: int) -> Iterator[DownProjec
             # Where width and hidden size are equal, the widening sibling looks the same; the later module is the way back.
             if width == hidden and full != linears[-1][0]:
                 continue
-            yield DownProjection(full, module, width)
+            yield Projection(full, module, width)
 
 
-def _matching(model: nn.Module, pattern: str) -> list[DownProjection]:
+def _attention_outputs(layer: nn.Module, name: str, hidden: int) -> Iterator[Projection]:
+    by_parent: dict[str, Projection] = {}
+    for full, (width, out), module in _linears(layer, name):
+        parent, _, own = full.rpartition(".")
+        if _ATTENTION.search(parent[len(name) :]) and out == hidden and not _INTO_HEADS.search(own):
+            by_parent[parent] = Projection(full, module, width)  # the last one stays
+    yield from by_parent.values()
+
+
+def _matching(model: nn.Module, pattern: str) -> list[Projection]:
     found = []
     for name, module in model.named_modules():
         if fnmatch.fnmatchcase(name, pattern) and (features := _features(module)) is not None:
-            found.append(DownProjection(name, module, features[0]))
+            found.append(Projection(name, module, features[0]))
     found.sort(key=lambda projection: [int(number) for number in re.findall(r"\d+", projection.name)])
     layers = text_config(model).num_hidden_layers
     if len(found) != layers or len({projection.neurons for projection in found}) != 1:

@@ -46,6 +46,8 @@ def compare_profiles(
             "categories need two; profile the same languages on both corpora."
         )
     for other in (b, *(ceiling or ())):
+        if a.config.site != other.config.site:
+            raise ClasError(f"One profile is of site {a.config.site}, another of {other.config.site}; profile the same site.")
         a.config.fingerprint.require(other.config.fingerprint, f"The profile of '{a.config.corpus}'")
         if missing := [language for language in languages if language not in other.languages]:
             raise ClasError(

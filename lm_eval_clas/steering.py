@@ -26,7 +26,7 @@ from lm_eval_clas.effects import steering_factors, steering_shifts
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.fingerprint import ModelFingerprint
 from lm_eval_clas.masks import MaskSet
-from lm_eval_clas.projections import find_down_projections
+from lm_eval_clas.projections import find_projections
 
 Method = Literal["clas", "off", "uniform", "random", "int-mu"]
 SpecificScope = Literal["all", "own"]
@@ -180,7 +180,7 @@ _Placed = tuple[torch.Tensor | None, torch.Tensor | None]  # one layer's factors
 
 
 class ActivationSteerer:
-    """Steers a model's MLP neurons for one language at a time.
+    """Steers a model's neurons for one language at a time, at the site that the masks were made for.
 
     One forward pre-hook per bridge layer is registered when the steerer is made and stays until `close`. A language only
     swaps the factors that the hooks read; with none, or with the anchor, the hooks hand the activation on untouched.
@@ -194,7 +194,7 @@ class ActivationSteerer:
     Args:
         model: a Hugging Face decoder, on any devices, in any floating dtype, bare or wrapped by PEFT.
         masks: masks that were made for this model.
-        projection: a pattern of module names, where the down-projections are not found by structure.
+        projection: a pattern of module names, where the site's projections are not found by structure.
         **options: those of `Steering.parse`: alpha, beta, gamma, layers, specific_scope, partial_scope, method, seed.
 
     Raises:
@@ -202,7 +202,7 @@ class ActivationSteerer:
     """
 
     def __init__(self, model: nn.Module, masks: MaskSet, *, projection: str | None = None, **options: Any) -> None:
-        projections = find_down_projections(model, projection or masks.config.projection)
+        projections = find_projections(model, masks.config.site, projection or masks.config.projection)
         masks.config.model.fingerprint.require(ModelFingerprint.of(model, projections), "This mask folder")
         self.masks = masks
         self.steering = Steering.parse(masks, **options)

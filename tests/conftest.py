@@ -58,6 +58,11 @@ FAMILIES: dict[str, dict[str, object]] = {
         "attention_heads": 4,
         "max_position_embeddings": 512,
     },
+    "gpt2": {"n_embd": HIDDEN, "n_inner": NEURONS, "n_layer": LAYERS, "n_head": 4, "n_positions": 512},
+    "falcon": {"hidden_size": HIDDEN, "ffn_hidden_size": NEURONS, "num_hidden_layers": LAYERS, "num_attention_heads": 4},
+    "cohere": _LLAMA_LIKE,
+    "olmo2": _LLAMA_LIKE,
+    "glm4": {**_LLAMA_LIKE, "head_dim": 8},
 }
 
 
@@ -80,6 +85,11 @@ def make_model(family: str = "llama", seed: int = 0, dtype: torch.dtype = torch.
         vocab_size=300, pad_token_id=0, bos_token_id=1, eos_token_id=2, **{"initializer_range": 0.3, **FAMILIES[family]}
     )
     return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+
+
+def columns(module: torch.nn.Module) -> torch.Tensor:
+    """A view of a linear module's weight as [out, in]; GPT-2's Conv1D keeps it the other way round."""
+    return module.weight.T if type(module).__name__ == "Conv1D" else module.weight
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from lm_eval_clas.export_ia3 import adapter_config, export_ia3
 from lm_eval_clas.export_merged import export_merged, mergeable, require_space
 from lm_eval_clas.fingerprint import ModelFingerprint
 from lm_eval_clas.mask_config import CorpusSource, MaskConfig, ModelSource
-from lm_eval_clas.projections import find_down_projections
+from lm_eval_clas.projections import find_projections
 from lm_eval_clas.tuned import Measured, TunedStrength
 
 peft = pytest.importorskip("peft")
@@ -50,7 +50,7 @@ def small_model(family: str, **options: Any) -> PreTrainedModel:
 
 def made_masks(model: PreTrainedModel, bridge: tuple[int, ...] = (2, 3, 4)) -> MaskSet:
     """Masks of random neurons that fit a model."""
-    projections = find_down_projections(model)
+    projections = find_projections(model)
     languages = ["en", "hi", "de", "zh"]
     config = MaskConfig(
         model=ModelSource(name="small", fingerprint=ModelFingerprint.of(model, projections)),

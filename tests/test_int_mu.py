@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, Profile
 from lm_eval_clas.fast import FastLM
-from lm_eval_clas.projections import find_down_projections, reading
+from lm_eval_clas.projections import find_projections, reading
 from lm_eval_clas.resuming import Tape
 
 IDS = torch.arange(7, 47).reshape(2, 20)
@@ -96,11 +96,11 @@ def test_own_neurons_become_the_mean_and_no_other_changes(kept: MaskSet, dtype: 
     model = make_model(dtype=dtype)
     first = kept.bridge_layers[0]
     read: dict[int, torch.Tensor] = {}
-    with reading(find_down_projections(model), read.__setitem__):
+    with reading(find_projections(model), read.__setitem__):
         logits(model)
     plain = read[first]
     steerer = ActivationSteerer(model, kept, method="int-mu")
-    with steerer.language("hi"), reading(find_down_projections(model), read.__setitem__):
+    with steerer.language("hi"), reading(find_projections(model), read.__setitem__):
         logits(model)
     own = torch.from_numpy(kept.specific_in("hi")[first])
     assert kept.means is not None
@@ -117,7 +117,7 @@ def test_methods_of_factors_alone_stay_bit_for_bit(model: PreTrainedModel, kept:
             assert steerer.shifts("hi") is None
         handles = [
             projection.module.register_forward_pre_hook(lambda module, args, row=row: (args[0] * row,))
-            for projection, row in zip(find_down_projections(model), factors, strict=True)
+            for projection, row in zip(find_projections(model), factors, strict=True)
         ]
         assert torch.equal(steered, logits(model))
         for handle in handles:

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet
 from lm_eval_clas.files import shipped
-from lm_eval_clas.projections import find_down_projections
+from lm_eval_clas.projections import find_projections
 
 TEXTS = {
     "en": ["The stork builds a nest.", "Tea grows on wet hills."],
@@ -94,7 +94,7 @@ def test_steered_equals_hf_with_scaled_weights(tokenizer: PreTrainedTokenizerFas
     lm = clas(tokenizer, masks, alpha=-2)
     scaled = make_model()
     with torch.no_grad():
-        for layer, projection in enumerate(find_down_projections(scaled)):
+        for layer, projection in enumerate(find_projections(scaled)):
             projection.module.weight.mul_(lm._steerer.factors("hi")[layer])
     hindi = requests(kind, ("hi",))
     expected = getattr(HFLM(scaled, tokenizer=tokenizer, batch_size=3), kind)(hindi)

@@ -16,7 +16,7 @@ from lm_eval_clas.categories import STATISTICS, TOKENS, categorize
 from lm_eval_clas.corpora import ParallelTexts
 from lm_eval_clas.instances import load_instance_shares, profile_instances
 from lm_eval_clas.profiling import ActivationStatistics, Batch, batch_statistics
-from lm_eval_clas.projections import find_down_projections, reading
+from lm_eval_clas.projections import find_projections, reading
 
 
 def activations(tokenizer: PreTrainedTokenizerFast, text: str, max_tokens: int = 200) -> np.ndarray:
@@ -24,7 +24,7 @@ def activations(tokenizer: PreTrainedTokenizerFast, text: str, max_tokens: int =
     model = make_model()
     layers: list[torch.Tensor] = []
     ids = tokenizer(text, return_tensors="pt", truncation=True, max_length=max_tokens)["input_ids"]
-    with reading(find_down_projections(model), lambda layer, h: layers.append(h[0, 1:].double())), torch.no_grad():
+    with reading(find_projections(model), lambda layer, h: layers.append(h[0, 1:].double())), torch.no_grad():
         model(ids)
     return torch.stack(layers).numpy()
 
@@ -104,7 +104,7 @@ def test_an_interrupted_profile_keeps_finished_languages_and_goes_on(
     with pytest.raises(KeyboardInterrupt):
         profile(model, tokenizer, texts, name="small-llama", out=out, max_tokens=200, report=interrupt)
     assert Profile.load(out).languages == ("en", "hi")
-    assert not any(projection.module._forward_pre_hooks for projection in find_down_projections(model))
+    assert not any(projection.module._forward_pre_hooks for projection in find_projections(model))
     before = (out / "hi.safetensors").stat().st_mtime_ns
     ran: list[str] = []
     whole = profile(
@@ -141,8 +141,8 @@ def test_overflow_in_bos_or_padding_does_not_count_and_elsewhere_is_told() -> No
     assert sums[0].tolist() == [[3.0, 2.0], [3.0, 4.0], [2.0, 1.0]]
     model = make_model()
     with torch.no_grad():
-        find_down_projections(model)[0].module.weight.fill_(float("inf"))
-    statistics = ActivationStatistics(find_down_projections(model))
+        find_projections(model)[0].module.weight.fill_(float("inf"))
+    statistics = ActivationStatistics(find_projections(model))
     ids = torch.arange(5, 15)[None]
     batch = Batch({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, torch.ones(1, 10), torch.tensor([9]))
     with statistics.reading():

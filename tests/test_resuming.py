@@ -12,7 +12,7 @@ from test_scoring import items
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM
-from lm_eval_clas.projections import find_down_projections
+from lm_eval_clas.projections import find_projections
 from lm_eval_clas.resuming import Tape
 
 FIRST = 3  # the layer that is resumed at
@@ -24,13 +24,13 @@ class Scale:
 
     def __init__(self, model: Any) -> None:
         self.by = 1.0
-        find_down_projections(model)[FIRST].module.register_forward_pre_hook(lambda module, args: (args[0] * self.by,))
+        find_projections(model)[FIRST].module.register_forward_pre_hook(lambda module, args: (args[0] * self.by,))
 
 
 def lm_with_scale(family: str, tokenizer: PreTrainedTokenizerFast, **options: Any) -> tuple[CLASLM, Scale, list[int]]:
     lm = CLASLM(make_model(family), tokenizer=tokenizer, batch_size=4, **options)
     calls: list[int] = []
-    find_down_projections(lm.model)[0].module.register_forward_pre_hook(lambda module, args: calls.append(1))
+    find_projections(lm.model)[0].module.register_forward_pre_hook(lambda module, args: calls.append(1))
     return lm, Scale(lm.model), calls
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES, LAYERS, NEURONS, make_model
+from conftest import FAMILIES, LAYERS, NEURONS, columns, make_model
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, profile
 from lm_eval_clas.corpora import ParallelTexts
-from lm_eval_clas.projections import find_down_projections
+from lm_eval_clas.projections import find_projections
 
 IDS = torch.arange(7, 47).reshape(2, 20)
 
@@ -45,7 +45,7 @@ def test_hook_equals_the_papers_equations(model: PreTrainedModel, masks: MaskSet
     with ActivationSteerer(model, masks, alpha=alpha) as steerer, steerer.language(language):
         steered = logits(model)
     plain = logits(model)
-    for layer, projection in enumerate(find_down_projections(model)):
+    for layer, projection in enumerate(find_projections(model)):
         projection.module.register_forward_pre_hook(
             lambda module, args, layer=layer: (reference(masks, language, alpha, 0.4, 0.2, layer, args[0]),)
         )
@@ -66,8 +66,8 @@ def test_hook_equals_scaled_columns_of_the_down_projection(
     unsteered = logits(model)
     steerer.close()
     with torch.no_grad():
-        for layer, projection in enumerate(find_down_projections(model)):
-            projection.module.weight.mul_(steerer.factors("de")[layer])
+        for layer, projection in enumerate(find_projections(model)):
+            columns(projection.module).mul_(steerer.factors("de")[layer])
     torch.testing.assert_close(steered, logits(model), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(steered, unsteered, atol=1e-3)
 
@@ -118,7 +118,7 @@ def test_controls_keep_layers_and_size(model: PreTrainedModel, masks: MaskSet) -
 def test_nothing_to_steer_means_no_hook(model: PreTrainedModel, masks: MaskSet, options: dict[str, object]) -> None:
     before = logits(model)
     steerer = ActivationSteerer(model, masks, **options)
-    assert not any(projection.module._forward_pre_hooks for projection in find_down_projections(model))
+    assert not any(projection.module._forward_pre_hooks for projection in find_projections(model))
     with steerer.language("hi"):
         assert torch.equal(logits(model), before)
 
@@ -188,7 +188,7 @@ def test_generation_steers_prompt_and_every_new_token_with_left_padding(
         steered = generate(model)
     steerer.close()
     with torch.no_grad():
-        for layer, projection in enumerate(find_down_projections(model)):
+        for layer, projection in enumerate(find_projections(model)):
             projection.module.weight.mul_(steerer.factors("hi")[layer])
     assert torch.equal(steered, generate(model))
     assert not torch.equal(steered, plain)

@@ -29,6 +29,13 @@ class Level(str, Enum):
     instance = "instance"
 
 
+class SiteOption(str, Enum):
+    """Which of a layer's two outputs the neurons make: the MLP's or attention's."""
+
+    mlp = "mlp"
+    attn = "attn"
+
+
 class Half(str, Enum):
     """Which items of the sample: every other one, from the first or from the second on."""
 
@@ -58,11 +65,14 @@ def profile_command(
     ] = "",
     model_name: Annotated[str | None, typer.Option(help="What to call the model in the profile; default: --model.")] = None,
     device: Annotated[str | None, typer.Option(help="cuda, cuda:0, cpu, mps; default: the first accelerator.")] = None,
+    site: Annotated[
+        SiteOption, typer.Option(help="mlp: inputs of the down-projections; attn: of attention's output projections.")
+    ] = SiteOption.mlp,
     projection: Annotated[
-        str | None, typer.Option(help="Pattern of the down-projections' names, where they are not found by structure.")
+        str | None, typer.Option(help="Pattern of the projections' names, where they are not found by structure.")
     ] = None,
 ) -> None:
-    """Profile what every MLP neuron does in each language, on the same texts in all of them."""
+    """Profile what every neuron does in each language, on the same texts in all of them."""
     from lm_eval_clas.corpora import ParallelInputBuilder
     from lm_eval_clas.instances import profile_instances
     from lm_eval_clas.loading import load_model
@@ -72,7 +82,7 @@ def profile_command(
 
     quiet_libraries()
     texts = ParallelInputBuilder(corpus, words(languages) or None, samples, half.value if half else None).build()
-    options: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens, "projection": projection}
+    options: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens, "site": site.value, "projection": projection}
     options["processes"] = Processes.launched()
     lm = load_model(model, model_args, device)
     with progress_bars() as progress:
@@ -113,6 +123,9 @@ def masks(
     out: Annotated[Path, typer.Option(help="Mask folder to write.")],
     statistic: Annotated[str, typer.Option(help="signed-mean, mean-abs or share-positive.")] = "signed-mean",
     tokens: Annotated[str, typer.Option(help="all, or last: the last token of each text only.")] = "all",
+    by: Annotated[
+        str, typer.Option(help="channel, or head: a profile of attention by whole heads, by the mean over their channels.")
+    ] = "channel",
     threshold: Annotated[float, typer.Option(help="A neuron is active where its statistic is above this.")] = 0.0,
     anchor: Annotated[str, typer.Option(help="The language that is never steered.")] = "en",
     bridge: Annotated[str, typer.Option(help="auto, or layers like 24-29.")] = "auto",
@@ -150,6 +163,8 @@ def masks(
         raise ClasError("--add-language profiles that language: give the model that was profiled, with --model.")
     _refuse(context, "model model_args device", unless=bool(texts), because="needs --add-language")
     _refuse(context, "lape_top lape_percentile", unless=specific == "lape", because="needs --specific lape")
+    if level is Level.instance and by != "channel":
+        raise ClasError("--level instance counts channels and not heads; drop --by or --level.")
     by_file = specific not in ("counts", "lape")
     _refuse(context, "specific_languages", unless=by_file, because="needs --specific FILE.neuron.pth")
     if texts and not (profile / CONFIG_FILE).is_file():
@@ -159,7 +174,7 @@ def masks(
     loaded = Profile.load_finished(profile)
     made = MaskSet.from_profile(
         loaded,
-        categorizer=NeuronCategorizer(statistic, tokens, threshold),  # type: ignore[arg-type]
+        categorizer=NeuronCategorizer(statistic, tokens, threshold, by),  # type: ignore[arg-type]
         anchor=anchor,
         bridge=bridge,
         exclude_last=exclude_last,
@@ -178,7 +193,7 @@ def masks(
     _finish(made, out)
 
 
-_OF_A_PROFILE = "statistic tokens threshold anchor bridge exclude_last level beta gamma keep_means specific"
+_OF_A_PROFILE = "statistic tokens by threshold anchor bridge exclude_last level beta gamma keep_means specific"
 
 
 def _refuse(context: typer.Context, names: str, because: str, unless: bool = False) -> None:
@@ -251,10 +266,12 @@ def _show(masks: MaskSet) -> None:
     info = summary(masks)
     corpus = info["corpus"]
     size = info["model"]["fingerprint"]
+    width = f"{size['neurons']:,} neurons" if info["site"] == "mlp" else f"{size['neurons']:,} channels of attention's output"
+    active = f"{info['statistic']} over {info['tokens']} tokens above {info['threshold']:g}"
     for label, text in [
-        ("model", f"{info['model']['name']} ({size['model_type']}, {size['layers']} layers x {size['neurons']:,} neurons)"),
+        ("model", f"{info['model']['name']} ({size['model_type']}, {size['layers']} layers x {width})"),
         ("corpus", f"{corpus['name']}, {corpus['samples']} samples, {sum(corpus['tokens'].values()):,} tokens"),
-        ("active", f"{info['statistic']} over {info['tokens']} tokens above {info['threshold']:g}"),
+        ("active", f"{active}, by head ({size['heads']} heads)" if info["by"] == "head" else active),
         ("languages", f"{', '.join(info['languages'])}; anchor {info['anchor']}"),
         ("bridge", f"{', '.join(map(str, info['bridge_layers']))} ({info['bridge_rule']})"),
         *([("specific", _specific(info))] if info["specific"]["source"] != "counts" else []),

@@ -165,14 +165,16 @@ def run(sources: Sources) -> Section:
 
 def _model(masks: MaskSet) -> str:
     model = masks.config.model
+    what = "neurons" if masks.config.site == "mlp" else "attention channels"
     size, revision = model.fingerprint, f", revision {model.revision}" if model.revision else ""
-    return f"{model.name} ({size.model_type}, {size.layers} layers of {size.neurons:,} neurons{revision})"
+    return f"{model.name} ({size.model_type}, {size.layers} layers of {size.neurons:,} {what}{revision})"
 
 
 def _masks(masks: MaskSet) -> list[tuple[str, str]]:
     """What there is to say of a part's masks."""
     config = masks.config
     statistic = f"{config.statistic} over {config.tokens} tokens above {short(config.threshold)}"
+    statistic += ", by head" if config.by == "head" else ""
     return [
         ("Profiled on", f"{config.corpus.name}, {config.corpus.samples} parallel texts; active means {statistic}"),
         ("Masks", f"{masks.hash}, made {config.date} with lm-eval-clas {config.package_version}"),
