@@ -16,6 +16,7 @@ _DETAILS = {
     "beta": "beta",
     "gamma": "gamma",
     "layers": "layers",
+    "site": "site",
     "specific": "specific by",
     "specific_scope": "specific",
     "partial_scope": "partial",

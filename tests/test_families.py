@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import FAMILIES, HIDDEN, LAYERS, columns, make_model
+from test_model import requests
 from test_steering import reference
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, Profile, profile
+from lm_eval_clas import CLASLM, ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, Profile, profile
 from lm_eval_clas.corpora import ParallelTexts
 from lm_eval_clas.projections import Site, find_projections
 
@@ -210,3 +211,28 @@ def test_quantised_weights_are_profiled_and_steered(
         module.register_forward_pre_hook(lambda module, args, row=row: (args[0] * row,))
     # Bit for bit, as the kernels round activations themselves, where the last bit of float32 may tip the balance.
     assert torch.equal(logits(model), steered)
+
+
+@pytest.mark.parametrize("options", [{"load_in_8bit": True}, {"load_in_4bit": True}])
+def test_a_checkpoint_saved_in_few_bits_is_steered_in_the_harness(
+    options: dict[str, bool], tmp_path, monkeypatch, tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts
+) -> None:
+    pytest.importorskip("bitsandbytes", reason="8-bit and 4-bit weights need bitsandbytes")
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    monkeypatch.setitem(FAMILIES, "llama", FAMILIES["llama"] | {"hidden_size": 64, "intermediate_size": 128})
+    make_model("llama").save_pretrained(tmp_path / "wide")
+    tokenizer.save_pretrained(tmp_path / "narrow")
+    quantised = BitsAndBytesConfig(**options)
+    AutoModelForCausalLM.from_pretrained(tmp_path / "wide", quantization_config=quantised, device_map="cpu").save_pretrained(
+        tmp_path / "narrow"
+    )
+    lm = CLASLM(str(tmp_path / "narrow"), device="cpu", batch_size=2)
+    assert type(find_projections(lm.model)[0].module) is not torch.nn.Linear
+    masks = masks_of(profile(lm.model, tokenizer, texts, max_tokens=60))
+    asked = requests("loglikelihood", ("de",))
+    plain = lm.loglikelihood(asked)
+    steered = CLASLM(str(tmp_path / "narrow"), masks=masks, alpha=-4.0, device="cpu", batch_size=2)
+    assert steered.loglikelihood(asked) != plain
+    off = CLASLM(str(tmp_path / "narrow"), masks=masks, alpha=0, device="cpu", batch_size=2)
+    assert off.loglikelihood(asked) == plain
