@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from lm_eval_clas.clock import fixed, now
 from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import write_text, writing
+from lm_eval_clas.files import writing
 from lm_eval_clas.study import hash_of
 from lm_eval_clas.tuning import FEWSHOT_SEED
 
@@ -75,11 +77,22 @@ def evaluate_run(
                 # The tracker only warns where it could not write.
                 if len(list(temporary.rglob("*.json*"))) != 2:
                     raise ClasError(f"The results of {task} could not be written under '{folder}'; free it or choose another.")
-                write_text(temporary / _INPUTS, json.dumps({"inputs": inputs[task]}) + "\n")
+                if moment := fixed():
+                    _date_to(moment, temporary)
+                (temporary / _INPUTS).write_text(json.dumps({"inputs": inputs[task]}) + "\n")
             report(task)
     finally:
         del lm
         gc.collect()  # the next run's model must not wait for the collector: two of them may not fit
+
+
+def _date_to(moment: datetime, folder: Path) -> None:
+    """Gives the date of a fixed clock to what the harness wrote, in names and contents."""
+    for path in list(folder.rglob("*_*.json*")):
+        path.rename(path.with_name(re.sub(r"_[^_]+(\.jsonl?)$", moment.strftime(r"_%Y-%m-%dT%H-%M-%S.%f\1"), path.name)))
+    (path,) = folder.rglob("results_*.json")
+    no_time = {"start_time": 0.0, "end_time": 0.0, "total_evaluation_time_seconds": "0.0"}
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), **no_time}, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def _finished(folder: Path, inputs: str) -> bool:
@@ -93,7 +106,7 @@ def _results(lm: Any, name: str, task: Any, model_args: Mapping[str, Any], optio
     from lm_eval.evaluator import evaluate
     from lm_eval.loggers.utils import add_tokenizer_info, get_git_commit_hash
 
-    started = time.time()
+    started = now().timestamp()
     chat = options["apply_chat_template"]
     results: dict[str, Any] = evaluate(
         lm, {name: task}, limit=options["limit"], log_samples=True, apply_chat_template=chat, fewshot_as_multiturn=chat

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
+from safetensors import SafetensorError
 
 from lm_eval_clas.errors import ClasError
 
 PACKAGE = Path(__file__).resolve().parent
+# The folder that `writing` works in: the name of what it writes, the process, and something random.
+_SCRATCH = re.compile(r"\..+\.(\d{1,9})-\w+\.partial")
 
 
 def shipped(name: str) -> Path:
@@ -37,34 +43,63 @@ def cache_dir() -> Path:
 def writing(path: Path) -> Iterator[Path]:
     """Yields a temporary name beside `path`, and renames it to `path` if the block succeeds.
 
-    A block that fails or is interrupted leaves neither a half-written `path` nor the temporary file. The folder
-    above is made. A directory may be written the same way where `path` does not exist yet.
+    A block that fails or is interrupted leaves neither a half-written `path`, nor the temporary file, nor folders that were
+    made for it; what a killed process left of its own beside `path` is deleted. A directory may be written the same way where
+    `path` does not exist yet.
 
     Raises:
         ClasError: the place cannot be written (no permission, disk full, a file where a folder must be).
     """
     path = Path(path)
+    made: list[Path] = []
     scratch: Path | None = None
     try:
+        made = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        _delete_abandoned(path.parent.iterdir())
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.{os.getpid()}-", suffix=".partial", dir=path.parent))
         yield scratch / path.name
-        if (scratch / path.name).is_file():
-            # safetensors writes files that only their owner can read; ours get the rights of any new file.
-            (scratch / "rights").touch()
-            shutil.copymode(scratch / "rights", scratch / path.name)
         os.replace(scratch / path.name, path)
-    except OSError as error:
-        raise ClasError(f"Cannot write '{path}' ({error.strerror or error}); choose another place or free it.") from error
+        made.clear()
+    except (OSError, SafetensorError) as error:  # safetensors tells of a full disk by an exception of its own
+        raise cannot_write(path, error) from error
     finally:
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def cannot_write(path: Path, error: Exception) -> ClasError:
+    """What is said where the system refuses to write."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return ClasError(f"Cannot write '{path}' ({reason}); choose another place or free it.")
+
+
+def delete_abandoned(folder: Path) -> None:
+    """Deletes, at any depth, what processes that were killed had begun to write in a folder."""
+    _delete_abandoned(folder.rglob(".*.partial"))
+
+
+def _delete_abandoned(paths: Iterable[Path]) -> None:
+    for path in list(paths):
+        # Another machine's process may seem dead; nothing is meant to be written by two machines at once.
+        if (found := _SCRATCH.fullmatch(path.name)) and not psutil.pid_exists(int(found[1])):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file, whole or not at all; it is on the disk before it has its name."""
+    with writing(path) as temporary, temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes `text` as UTF-8, whole or not at all."""
-    with writing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_bytes(path, text.encode())
 
 
 def sha256(path: Path) -> str:

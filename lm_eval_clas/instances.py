@@ -13,17 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 from torch import nn
 
 from lm_eval_clas.categories import CATEGORIES, TOKENS, Tokens, categorize, shares
 from lm_eval_clas.corpora import ParallelTexts
 from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import writing
 from lm_eval_clas.processes import Processes
+from lm_eval_clas.profiles import load_config
 from lm_eval_clas.profiling import Batch, batches, decoder_of, device_of, position_limit
 from lm_eval_clas.projections import Projection, Site, find_projections, reading
+from lm_eval_clas.tensors import read_tensors, write_tensors
 
 FILE = "instances.safetensors"
 
@@ -57,11 +56,11 @@ def profile_instances(
     path = None if out is None else Path(out) / FILE
 
     def before() -> dict[Tokens, NDArray[np.float64]] | None:
-        return {tokens: _load(path, tokens) for tokens in TOKENS} if path is not None and path.is_file() else None
+        return _load(path, len(projections)) if path is not None and path.is_file() else None
 
+    projections = find_projections(model, site, projection)
     if (finished := processes.from_main(before)) is not None:
         return finished
-    projections = find_projections(model, site, projection)
     max_tokens = min(max_tokens, position_limit(model))
     totals = {tokens: np.zeros((len(projections), len(CATEGORIES))) for tokens in TOKENS}
     for done, number in enumerate(processes.share(range(len(texts.ids))), start=1):
@@ -77,12 +76,11 @@ def profile_instances(
             report(min(done * processes.size, len(texts.ids)))
     means = {tokens: processes.sum(total) / len(texts.ids) for tokens, total in totals.items()}
     if path is not None and processes.main:
-        with writing(path) as temporary:
-            save_file({str(tokens): mean for tokens, mean in means.items()}, temporary)
+        write_tensors(path, {str(tokens): mean for tokens, mean in means.items()})
     return means
 
 
-def load_instance_shares(folder: Path, statistic: str, tokens: str, threshold: float) -> NDArray[np.float64]:
+def load_instance_shares(folder: Path, statistic: str, tokens: Tokens, threshold: float) -> NDArray[np.float64]:
     """The shares that `clas profile --level instance` counted, float64 [layers, 4].
 
     Raises:
@@ -90,18 +88,18 @@ def load_instance_shares(folder: Path, statistic: str, tokens: str, threshold: f
     """
     if statistic != "signed-mean" or threshold != 0:
         raise ClasError("--level instance knows the signed mean with threshold 0 only; drop --statistic and --threshold.")
-    if not (folder / FILE).is_file():
+    config = load_config(folder)
+    if config is None or not (folder / FILE).is_file():
         raise ClasError(f"'{folder}' was not profiled input by input; run 'clas profile ... --level instance' first.")
-    return _load(folder / FILE, tokens)
+    return _load(folder / FILE, config.fingerprint.layers)[tokens]
 
 
-def _load(path: Path, tokens: str) -> NDArray[np.float64]:
+def _load(path: Path, layers: int) -> dict[Tokens, NDArray[np.float64]]:
     try:
-        with safe_open(path, framework="numpy") as file:
-            found: NDArray[np.float64] = file.get_tensor(tokens)
-        return found
-    except (OSError, SafetensorError) as error:
+        found = read_tensors(path, dict.fromkeys(TOKENS, ("float64", (layers, len(CATEGORIES)))))
+    except ValueError as error:
         raise ClasError(f"'{path}' is damaged ({error}); delete it and run 'clas profile --level instance' again.") from error
+    return {tokens: found[tokens] for tokens in TOKENS}
 
 
 def _active(model: nn.Module, projections: list[Projection], batch: Batch) -> dict[Tokens, NDArray[np.bool_]]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lm_eval_clas.errors import ClasError
+from lm_eval_clas.files import cannot_write
 from lm_eval_clas.processes import Processes
 
 
@@ -52,6 +53,7 @@ class Journal:
             ClasError: the file cannot be written.
         """
         entry = {"kind": kind, "asked": asked, "positions": list(positions), "answers": list(answers)}
+        size = self._path.stat().st_size if self._path.is_file() else 0
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as file:
@@ -60,9 +62,9 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise ClasError(
-                f"Cannot write '{self._path}' ({error.strerror or error}); choose another place or free it."
-            ) from error
+            with suppress(OSError):
+                os.truncate(self._path, size)
+            raise cannot_write(self._path, error) from error
 
     def remove(self) -> None:
         """Deletes the files, once their answers are kept elsewhere."""
@@ -79,8 +81,8 @@ def _read(path: Path, kind: str, asked: str) -> dict[int, list[Any]]:
     for line in lines:
         try:
             entry = json.loads(line)
-        except ValueError:
+            if (entry["kind"], entry["asked"]) == (kind, asked):
+                found.update(zip(entry["positions"], entry["answers"], strict=True))
+        except (ValueError, KeyError, TypeError):
             continue
-        if (entry["kind"], entry["asked"]) == (kind, asked):
-            found.update(zip(entry["positions"], entry["answers"], strict=True))
     return found

@@ -7,15 +7,19 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import langcodes
 from langcodes.tag_parser import LanguageTagError
+from pydantic import StringConstraints
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
 Source = Literal["forced", "doc", "task name", "detected"]
+
+# A code as configurations have it. It is also the name of files and folders, so it has no slashes, dots or colons.
+LanguageCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8}){0,8}$")]
 
 UNDETERMINED = "und"  # BCP-47 for a language that nobody can tell
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lm_eval_clas import __version__
-from lm_eval_clas.categories import By, Statistic, Tokens
+from lm_eval_clas.categories import CATEGORIES, By, Statistic, Tokens
+from lm_eval_clas.clock import now
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.fingerprint import ModelFingerprint
+from lm_eval_clas.languages import LanguageCode
 from lm_eval_clas.projections import Site
 from lm_eval_clas.tuned import Tuned
 
@@ -20,9 +21,13 @@ FORMAT_VERSION = 1
 CONFIG_FILE = "clas_config.json"
 REMEDY = "make the folder again with 'clas masks', or fetch it again."
 
+_LARGEST = 100_000_000  # bytes of a configuration; with many tuned strengths, it has some hundred thousand
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 class ModelSource(_Strict):
@@ -38,9 +43,9 @@ class CorpusSource(_Strict):
 
     name: str
     sha256: str
-    samples: int
-    tokens: dict[str, int]
-    max_tokens: int | None = None
+    samples: Count
+    tokens: dict[LanguageCode, Count]
+    max_tokens: Count | None = None
 
 
 class SpecificSource(_Strict):
@@ -57,7 +62,7 @@ class SpecificSource(_Strict):
     source: Literal["counts", "lape", "file"] = "counts"
     top: float | None = None
     percentile: float | None = None
-    bar: float | None = Field(default=None, allow_inf_nan=False)
+    bar: float | None = None
     file: str | None = None
     sha256: str | None = None
 
@@ -75,8 +80,8 @@ class AddedLanguage(_Strict):
 
     file: str
     sha256: str
-    samples: int
-    tokens: int
+    samples: Count
+    tokens: Count
 
 
 class MaskConfig(_Strict):
@@ -84,8 +89,8 @@ class MaskConfig(_Strict):
 
     format_version: int = FORMAT_VERSION
     model: ModelSource
-    languages: list[str] = Field(min_length=2)
-    anchor: str
+    languages: list[LanguageCode] = Field(min_length=2)
+    anchor: LanguageCode
     site: Site = "mlp"
     by: By = "channel"
     projection: str | None = None
@@ -95,15 +100,15 @@ class MaskConfig(_Strict):
     corpus: CorpusSource
     bridge_layers: list[int] = Field(min_length=1)
     bridge_rule: str
-    beta: float = Field(default=0.4, allow_inf_nan=False)
-    gamma: float = Field(default=0.2, allow_inf_nan=False)
+    beta: float = 0.4
+    gamma: float = 0.2
     instance_shares: list[list[float]] | None = None
     specific: SpecificSource = Field(default_factory=SpecificSource)
-    added: dict[str, AddedLanguage] = Field(default_factory=dict)
+    added: dict[LanguageCode, AddedLanguage] = Field(default_factory=dict)
     tuned: Tuned = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
     package_version: str = __version__
-    date: str = Field(default_factory=lambda: datetime.date.today().isoformat())
+    date: str = Field(default_factory=lambda: now().date().isoformat())
 
     @model_validator(mode="after")
     def _consistent(self) -> MaskConfig:
@@ -125,6 +130,8 @@ class MaskConfig(_Strict):
             or not 0 <= min(self.bridge_layers) <= max(self.bridge_layers) < layers
         ):
             raise ValueError(f"bridge layers {self.bridge_layers} are not ascending layers of 0-{layers - 1}")
+        if self.instance_shares is not None and [*map(len, self.instance_shares)] != layers * [len(CATEGORIES)]:
+            raise ValueError(f"its shares of categories input by input are not [{layers}, {len(CATEGORIES)}]")
         for by_language in self.tuned.values():
             if unknown := set(by_language) - set(self.languages):
                 raise ValueError(f"strengths are tuned for languages it does not have: {', '.join(sorted(unknown))}")
@@ -141,11 +148,16 @@ def read_config(folder: Path) -> MaskConfig:
     """
     path = folder / CONFIG_FILE
     try:
+        if path.exists() and not path.is_file():  # a pipe or a device would never end
+            raise ValueError("no ordinary file")
+        if path.stat().st_size > _LARGEST:
+            raise ValueError("too large")
         content = json.loads(path.read_bytes())
         version = content["format_version"]
+        _require_printable(content)
     except FileNotFoundError as error:
         raise ClasError(f"'{folder}' is not a mask folder: it has no {CONFIG_FILE}; {REMEDY}") from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, MemoryError) as error:
         raise ClasError(f"'{path}' cannot be read as a mask configuration ({type(error).__name__}); {REMEDY}") from error
     if version != FORMAT_VERSION:
         raise ClasError(
@@ -157,4 +169,17 @@ def read_config(folder: Path) -> MaskConfig:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ClasError(f"'{path}' is damaged: {where + ': ' if where else ''}{first['msg']}; {REMEDY}") from error
+        raise ClasError(f"'{path}' is damaged: {where[:200] + ': ' if where else ''}{first['msg'][:200]}; {REMEDY}") from error
+
+
+def _require_printable(value: Any) -> None:
+    """Refuses texts that could not be shown on one line, or would move the cursor of the terminal that shows them."""
+    if isinstance(value, str) and not value.isprintable():
+        raise ValueError("a text cannot be printed")
+    if isinstance(value, dict):
+        for key, part in value.items():
+            _require_printable(key)
+            _require_printable(part)
+    if isinstance(value, list):
+        for part in value:
+            _require_printable(part)

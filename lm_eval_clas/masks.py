@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,13 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save
 
 from lm_eval_clas.bridge import select_bridge_layers
 from lm_eval_clas.categories import DEAD, PARTIAL, SPECIFIC, NeuronCategorizer, categorize
 from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import sha256, shipped, write_text, writing
+from lm_eval_clas.files import sha256, shipped, writing
 from lm_eval_clas.hub import HubOrigin, fetch, hub_id
 from lm_eval_clas.mask_config import (
     CONFIG_FILE,
@@ -35,6 +35,7 @@ from lm_eval_clas.mask_config import (
     SpecificSource,
     read_config,
 )
+from lm_eval_clas.tensors import Shapes, read_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -235,13 +236,17 @@ class MaskSet:
             tokens = self.config.corpus.tokens | {one: text.tokens for one, text in self.config.added.items()}
             counts = [tokens.get(language, 0) for language in self.languages]
             tensors[PROFILE_FILE] = {"means": self.means, "counts": np.array(counts, dtype=np.int64)}
-        files = {}
-        for name, content in tensors.items():
-            with writing(folder / name) as temporary:
-                save_file(content, temporary)
-            files[name] = sha256(folder / name)
-        config = self.config.model_copy(update={"files": files})
-        write_text(folder / CONFIG_FILE, json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n")
+        with ExitStack() as every:
+            # Each gets its name when all are written, in reverse order: a full disk leaves the masks that were there.
+            config_file = every.enter_context(writing(folder / CONFIG_FILE))
+            files = {}
+            for name, content in tensors.items():
+                temporary = every.enter_context(writing(folder / name))
+                temporary.write_bytes(save(content))
+                files[name] = sha256(temporary)
+            config = self.config.model_copy(update={"files": files})
+            text = json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n"
+            config_file.write_text(text, encoding="utf-8")
         if self.means is None:
             (folder / PROFILE_FILE).unlink(missing_ok=True)
         return folder
@@ -259,24 +264,28 @@ class MaskSet:
         shape = (len(config.languages), fingerprint.layers, fingerprint.neurons)
         names = ["active"] if config.specific.source == "counts" else ["active", "specific"]
         bits = ("uint8", (*shape[:2], -(-shape[2] // 8)))
-        packed = _read_tensors(folder, MASKS_FILE, config, dict.fromkeys(names, bits))
+        packed = _read(folder, MASKS_FILE, config, dict.fromkeys(names, bits))
         masks = {name: np.unpackbits(packed[name], axis=-1, count=shape[2]).astype(bool) for name in names}
         means = None
         if PROFILE_FILE in config.files:
             expected = {"means": ("float32", shape), "counts": ("int64", shape[:1])}
-            means = _read_tensors(folder, PROFILE_FILE, config, expected)["means"]
+            means = _read(folder, PROFILE_FILE, config, expected)["means"]
         return cls(config, masks["active"], means, masks.get("specific"), origin)
 
 
 def _locate(source: str | Path) -> tuple[Path, HubOrigin | None]:
-    path = Path(source).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(source).expanduser()
+        is_folder, is_file = path.is_dir(), path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ClasError(f"There can be no masks at '{str(source)[:200]}' ({error}); give the path of a folder.") from error
+    if is_folder:
         return path, None
     known = sorted(folder.name for folder in shipped("masks").iterdir() if (folder / CONFIG_FILE).is_file())
     name = str(source).removeprefix("masks/").rstrip("/")
     if name in known:
         return shipped("masks") / name, None
-    if path.exists():
+    if is_file:
         raise ClasError(f"'{source}' is a file; masks are a folder with a {CONFIG_FILE}: give its path.")
     if repository := hub_id(str(source)):
         ours = f"masks that ship with the package: {', '.join(known) or 'none'}"
@@ -288,19 +297,11 @@ def _locate(source: str | Path) -> tuple[Path, HubOrigin | None]:
     )
 
 
-def _read_tensors(
-    folder: Path, name: str, config: MaskConfig, expected: dict[str, tuple[str, tuple[int, ...]]]
-) -> dict[str, NDArray[Any]]:
-    path = folder / name
+def _read(folder: Path, name: str, config: MaskConfig, expected: Shapes) -> dict[str, NDArray[Any]]:
     try:
-        if sha256(path) != config.files.get(name):
-            raise ClasError(f"'{path}' is damaged or was changed: its SHA-256 is not the one in {CONFIG_FILE}; {REMEDY}")
-        tensors = load_file(path)
-    except (OSError, SafetensorError, ValueError) as error:
-        if isinstance(error, ClasError):
-            raise
-        raise ClasError(f"'{path}' cannot be read ({error}); {REMEDY}") from error
-    for key, (dtype, shape) in expected.items():
-        if key not in tensors or tensors[key].dtype != dtype or tensors[key].shape != shape:
-            raise ClasError(f"'{path}' must hold '{key}' as {dtype} {list(shape)}, and does not; {REMEDY}")
-    return tensors
+        found = read_tensors(folder / name, expected, config.files.get(name, "none"))
+        if any(not np.isfinite(tensor).all() for tensor in found.values()):
+            raise ValueError("it holds numbers that are not finite")
+    except ValueError as error:
+        raise ClasError(f"'{folder / name}' is damaged ({error}); {REMEDY}") from error
+    return found

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import math
+import platform
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import write_text
+from lm_eval_clas.files import cache_dir, write_text
 from lm_eval_clas.languages import from_task_name
 from lm_eval_clas.recipe import DEMO_MODEL, StudyRecipe
 from lm_eval_clas.stages import Stages
@@ -169,7 +171,7 @@ def _number(batch: int | str) -> int:
 
 
 def calibrate(stages: Stages) -> Speed:
-    """Times a few documents of each kind of task, unsteered, and keeps the result in the study's folder.
+    """Times a few documents of each kind of task, unsteered; what was found for this machine is kept in the cache folder.
 
     Raises:
         ClasError: the model or the data cannot be loaded.
@@ -177,13 +179,12 @@ def calibrate(stages: Stages) -> Speed:
     recipe = stages.recipe
     names = [name for part in recipe.parts.values() for name in part.evaluate]
     batch = recipe.evaluate.batch_size
-    identity = hash_of([recipe.model, recipe.model_args, recipe.device, names, batch])
-    path = stages.folder / "calibration.json"
+    identity = hash_of([platform.node(), stages.model, recipe.model_args, recipe.device, names, batch])
+    path = cache_dir() / "calibration" / f"{identity}.json"
     if path.is_file():
         try:
             kept = json.loads(path.read_bytes())
-            if kept["identity"] == identity:
-                return Speed(kept["scored"], kept["prompted"])
+            return Speed(kept["scored"], kept["prompted"])
         except (ValueError, KeyError, TypeError):
             pass  # damaged: measured again
     from lm_eval.evaluator import evaluate
@@ -206,7 +207,8 @@ def calibrate(stages: Stages) -> Speed:
             measured[generates] = (time.perf_counter() - start) / max(work.tokens, 1)
     either = next(iter(measured.values()))
     speed = Speed(measured.get(False, either), measured.get(True, either))
-    write_text(path, json.dumps({"identity": identity, "scored": speed.scored, "prompted": speed.prompted}, indent=2) + "\n")
+    with suppress(ClasError):  # without it, the next plan is measured again
+        write_text(path, json.dumps({"scored": speed.scored, "prompted": speed.prompted}) + "\n")
     return speed
 
 

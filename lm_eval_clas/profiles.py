@@ -1,7 +1,8 @@
 """`Profile`: sums of activations by language, and the folder they are kept in.
 
 clas_profile.json       what was profiled on what: model, corpus, languages
-LANGUAGE.safetensors    one finished language: `TOKENS.STATISTIC`, float64 [layers, neurons], and token counts
+LANGUAGE.safetensors    one finished language: `TOKENS.STATISTIC`, float64 [layers, neurons], and `counts`, int64 [2], of
+                        all real tokens and of last ones
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from pydantic import BaseModel, ConfigDict
 
 from lm_eval_clas.categories import STATISTICS, TOKENS, By, Statistic, Tokens
 from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import write_text, writing
+from lm_eval_clas.files import write_text
 from lm_eval_clas.fingerprint import ModelFingerprint
 from lm_eval_clas.heads import pool
+from lm_eval_clas.languages import LanguageCode
 from lm_eval_clas.projections import Site
+from lm_eval_clas.tensors import Shapes, read_tensors, write_tensors
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CONFIG_FILE = "clas_profile.json"
 
 
@@ -41,7 +42,7 @@ class ProfileConfig(BaseModel):
     projection: str | None = None
     corpus: str
     corpus_sha256: str
-    languages: list[str]
+    languages: list[LanguageCode]
     samples: int
     max_tokens: int
 
@@ -163,19 +164,24 @@ def load_config(folder: Path) -> ProfileConfig | None:
     if not path.is_file():
         return None
     try:
-        config = ProfileConfig.model_validate(json.loads(path.read_bytes()))
-    except (OSError, ValueError, ValidationError) as error:
-        raise ClasError(f"'{path}' is damaged; delete the folder and profile again.") from error
-    if config.format_version != FORMAT_VERSION:
-        raise ClasError(f"'{path}' has format version {config.format_version}, this version reads {FORMAT_VERSION}.")
-    return config
+        content = json.loads(path.read_bytes())
+        if content["format_version"] != FORMAT_VERSION:
+            raise ClasError(
+                f"'{path}' has format version {content['format_version']!r:.40}, this lm-eval-clas reads {FORMAT_VERSION}; "
+                "profile again into another folder."
+            )
+        return ProfileConfig.model_validate(content)
+    except ClasError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ClasError(f"'{path}' is damaged ({type(error).__name__}); delete the folder and profile again.") from error
 
 
 def save_language(sums: Sums, folder: Path, language: str) -> None:
     """Writes one language's sums."""
-    tensors = {f"{tokens}.{statistic}": value for (tokens, statistic), value in sums.sums.items()}
-    with writing(folder / f"{language}.safetensors") as temporary:
-        save_file(tensors, temporary, metadata={tokens: str(count) for tokens, count in sums.counts.items()})
+    tensors: dict[str, NDArray[Any]] = {f"{tokens}.{statistic}": value for (tokens, statistic), value in sums.sums.items()}
+    tensors["counts"] = np.array([sums.counts[tokens] for tokens in TOKENS], dtype=np.int64)
+    write_tensors(folder / f"{language}.safetensors", tensors)
 
 
 def load_language(folder: Path, language: str, config: ProfileConfig) -> Sums:
@@ -186,13 +192,13 @@ def load_language(folder: Path, language: str, config: ProfileConfig) -> Sums:
     """
     path = folder / f"{language}.safetensors"
     shape = (config.fingerprint.layers, config.fingerprint.neurons)
+    names = {(tokens, statistic): f"{tokens}.{statistic}" for tokens in TOKENS for statistic in STATISTICS}
+    expected: Shapes = {**dict.fromkeys(names.values(), ("float64", shape)), "counts": ("int64", (len(TOKENS),))}
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata()
-            counts: dict[Tokens, int] = {tokens: int(metadata[tokens]) for tokens in TOKENS}
-            sums = {(t, s): file.get_tensor(f"{t}.{s}") for t in TOKENS for s in STATISTICS}
-        if min(counts.values()) < 1 or any(one.shape != shape or one.dtype != "float64" for one in sums.values()):
-            raise ValueError("wrong shapes or counts")
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        found = read_tensors(path, expected)
+        if found["counts"].min() < 1 or any(not np.isfinite(found[name]).all() for name in names.values()):
+            raise ValueError("it holds counts below 1 or sums that are not finite")
+    except ValueError as error:
         raise ClasError(f"'{path}' is damaged ({error}); delete it and run 'clas profile' again.") from error
-    return Sums(sums, counts)
+    counts = {tokens: int(count) for tokens, count in zip(TOKENS, found["counts"], strict=True)}
+    return Sums({key: found[name] for key, name in names.items()}, counts)

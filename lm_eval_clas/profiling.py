@@ -17,6 +17,7 @@ from torch import nn
 from lm_eval_clas.categories import STATISTICS, TOKENS, Tokens
 from lm_eval_clas.corpora import ParallelTexts
 from lm_eval_clas.errors import ClasError
+from lm_eval_clas.files import delete_abandoned
 from lm_eval_clas.fingerprint import ModelFingerprint, model_name
 from lm_eval_clas.processes import Processes
 from lm_eval_clas.profiles import Profile, ProfileConfig, Sums, load_config, save_config, save_language
@@ -237,6 +238,7 @@ def decoder_of(model: Any) -> Any:
 
 def _resume(folder: Path, config: ProfileConfig) -> dict[str, Sums]:
     """Takes the folder for a profile; the languages of an earlier, interrupted run of the same one."""
+    delete_abandoned(folder)
     before = load_config(folder)
     if before is None:
         if folder.is_dir() and any(folder.iterdir()):

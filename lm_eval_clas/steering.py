@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,8 @@ from lm_eval_clas.projections import find_projections
 Method = Literal["clas", "off", "uniform", "random", "int-mu"]
 SpecificScope = Literal["all", "own"]
 PartialScope = Literal["all", "own", "anchor"]
+
+_LARGEST_FACTOR = 1e38
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Steering:
                 raise ValueError
         except (TypeError, ValueError, OverflowError) as error:
             raise ClasError(f"seed must be a whole number from 0 on, not {seed!r}.") from error
-        return cls(
+        parsed = cls(
             alpha=_parse_alpha(alpha, masks),
             beta=masks.config.beta if beta is None else _number("beta", beta),
             gamma=masks.config.gamma if gamma is None else _number("gamma", gamma),
@@ -105,6 +107,15 @@ class Steering:
             method=method,  # type: ignore[arg-type]
             seed=whole_seed,
         )
+        strongest = max((abs(one) for one in parsed.strengths), default=0.0)
+        if strongest * max(abs(parsed.beta), abs(parsed.gamma), 1.0) > _LARGEST_FACTOR:
+            raise ClasError("alpha, times beta or gamma, is larger than any float32; give smaller numbers.")
+        return parsed
+
+    @property
+    def strengths(self) -> Collection[float]:
+        """Every alpha."""
+        return self.alpha.values() if isinstance(self.alpha, Mapping) else [self.alpha]
 
     def strength(self, language: str) -> float:
         """Alpha for one language, or for `default`, any other one.
@@ -121,9 +132,8 @@ class Steering:
     @property
     def does_nothing(self) -> bool:
         """Whether no language at all is steered."""
-        strengths = self.alpha.values() if isinstance(self.alpha, Mapping) else [self.alpha]
         no_size = self.method != "int-mu" and not (self.beta or self.gamma)
-        return self.method == "off" or not any(strengths) or no_size
+        return self.method == "off" or not any(self.strengths) or no_size
 
 
 def _require_signed_means(masks: MaskSet) -> None:

@@ -6,12 +6,10 @@ that do the same by hand, and versions. A stage whose inputs changed starts afre
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
 import platform
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -21,6 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lm_eval_clas import __version__
+from lm_eval_clas.clock import now, stopwatch
 from lm_eval_clas.files import sha256, write_text
 
 _PACKAGES = ("torch", "transformers", "lm_eval", "datasets", "numpy", "scikit-learn", "scipy")
@@ -99,17 +98,17 @@ class Study:
             stage=stage.name,
             inputs=inputs,
             finished=False,
-            started=before.started if before else datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            started=before.started if before else now().isoformat(timespec="seconds"),
             seconds=before.seconds if before else 0.0,
             versions=versions(),
         )
         self._write(record)
-        clock = time.monotonic()
+        elapsed = stopwatch()
         commands: list[str] = []
         try:
             commands = stage.run()
         finally:
-            record = record.model_copy(update={"seconds": round(record.seconds + time.monotonic() - clock, 1)})
+            record = record.model_copy(update={"seconds": round(record.seconds + elapsed(), 1)})
             self._write(record)
         self._write(record.model_copy(update={"finished": True, "commands": commands}))
 

@@ -24,7 +24,7 @@ from typing import Any
 from lm_eval_clas import __version__
 from lm_eval_clas.choosing import Unit
 from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import write_text
+from lm_eval_clas.files import delete_abandoned, write_text
 from lm_eval_clas.languages import from_task_name
 from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.processes import Processes
@@ -61,6 +61,7 @@ class Recipe:
         Raises:
             ClasError: it holds the run of another.
         """
+        delete_abandoned(folder)
         path = folder / "run.json"
         mine = json.loads(json.dumps({"version": __version__, **asdict(self)}))
         if path.is_file():

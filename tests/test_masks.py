@@ -101,10 +101,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "layers negative": (lambda f: edit_config(f, bridge_layers=[-1]), "not ascending layers of 0-5"),
     "no layers": (lambda f: edit_config(f, bridge_layers=[]), "is damaged: bridge_layers"),
     "beta infinite": (lambda f: edit_config(f, beta=float("inf")), "is damaged: beta"),
-    "masks missing": (lambda f: (f / "masks.safetensors").unlink(), "cannot be read"),
-    "masks truncated": (truncate("masks.safetensors"), "damaged or was changed"),
-    "a bit flipped": (flip_a_bit, "damaged or was changed"),
-    "no hash": (lambda f: edit_config(f, files={}), "damaged or was changed"),
+    "masks missing": (lambda f: (f / "masks.safetensors").unlink(), "it is missing"),
+    "masks truncated": (truncate("masks.safetensors"), "is damaged"),
+    "a bit flipped": (flip_a_bit, "it was changed: its SHA-256 is another"),
+    "no hash": (lambda f: edit_config(f, files={}), "it was changed: its SHA-256 is another"),
     "other shape": (other_shape, "must hold 'active' as uint8"),
 }
 

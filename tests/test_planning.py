@@ -80,6 +80,7 @@ def test_what_cannot_be_loaded_is_said_and_not_counted(checkpoint: Path, tmp_pat
 def test_the_calibration_is_kept_and_measured_again_for_another_model(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("LM_EVAL_CLAS_CACHE", str(tmp_path / "cache"))
     made = stages(checkpoint, tmp_path)
     speed = calibrate(made)
     assert speed.scored > 0
@@ -87,7 +88,8 @@ def test_the_calibration_is_kept_and_measured_again_for_another_model(
     assert speed.seconds(Work("", "", scored=2, prompted=3)) == pytest.approx(2 * speed.scored + 3 * speed.prompted)
     monkeypatch.setattr("lm_eval_clas.fast.FastLM", None)  # nothing is loaded
     assert calibrate(made) == speed
-    (tmp_path / "calibration.json").write_text("{")
+    (kept,) = (tmp_path / "cache" / "calibration").iterdir()
+    kept.write_text("{")
     with pytest.raises(TypeError):
         calibrate(made)
 

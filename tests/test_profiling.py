@@ -120,6 +120,7 @@ def test_an_interrupted_profile_keeps_finished_languages_and_goes_on(
 def test_input_by_input_equals_a_slow_reference(
     tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts, tmp_path: Path
 ) -> None:
+    profile(make_model(), tokenizer, texts, out=tmp_path, max_tokens=200)
     shares = profile_instances(make_model(), tokenizer, texts, tmp_path, max_tokens=200, batch_size=3)
     for tokens in TOKENS:
         expected = np.zeros((6, 4))

@@ -182,7 +182,7 @@ def masks(
     )
     made = made.with_strengths(beta, gamma)
     if level is Level.instance:
-        made = made.with_instance_shares(load_instance_shares(profile, statistic, tokens, threshold))
+        made = made.with_instance_shares(load_instance_shares(profile, statistic, tokens, threshold))  # type: ignore[arg-type]
     if specific == "lape":
         made = with_lape(made, loaded, LapeSelector(lape_top, lape_percentile))
     if by_file:

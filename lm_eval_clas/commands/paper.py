@@ -33,7 +33,7 @@ def paper(
 ) -> None:
     """Run a whole study: profile, masks, tune, evaluate, analyse, tables, report; what has not changed is skipped."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # the harness's bars, one for each task and language, would drown ours
-    from lm_eval_clas.files import write_text
+    from lm_eval_clas.files import delete_abandoned, write_text
     from lm_eval_clas.logs import quiet_libraries
     from lm_eval_clas.plots import new_figure
     from lm_eval_clas.recipe import StudyRecipe
@@ -47,6 +47,8 @@ def paper(
     quiet_libraries()
     new_figure(1, 1)  # a missing matplotlib is told now, and not after hours
     study = Study(folder)
+    if not plan:
+        delete_abandoned(folder)
     with progress_bars() as progress:
         stages = Stages(loaded, folder, progress)
         todo = [stage for stage in stages.all() if only in (None, stage.name)]
