@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lm_eval_clas import __version__
 from lm_eval_clas.categories import CATEGORIES, By, Statistic, Tokens
+from lm_eval_clas.checked_json import read_json
 from lm_eval_clas.clock import now
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.fingerprint import ModelFingerprint
@@ -20,8 +20,6 @@ from lm_eval_clas.tuned import Tuned
 FORMAT_VERSION = 1
 CONFIG_FILE = "clas_config.json"
 REMEDY = "make the folder again with 'clas masks', or fetch it again."
-
-_LARGEST = 100_000_000  # bytes of a configuration; with many tuned strengths, it has some hundred thousand
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -148,17 +146,13 @@ def read_config(folder: Path) -> MaskConfig:
     """
     path = folder / CONFIG_FILE
     try:
-        if path.exists() and not path.is_file():  # a pipe or a device would never end
-            raise ValueError("no ordinary file")
-        if path.stat().st_size > _LARGEST:
-            raise ValueError("too large")
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
         version = content["format_version"]
-        _require_printable(content)
     except FileNotFoundError as error:
         raise ClasError(f"'{folder}' is not a mask folder: it has no {CONFIG_FILE}; {REMEDY}") from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, MemoryError) as error:
-        raise ClasError(f"'{path}' cannot be read as a mask configuration ({type(error).__name__}); {REMEDY}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        why = str(error) if isinstance(error, ValueError) else "it has no format version"
+        raise ClasError(f"'{path}' cannot be read as a mask configuration ({why}); {REMEDY}") from error
     if version != FORMAT_VERSION:
         raise ClasError(
             f"'{path}' has format version {version!r:.40}, this lm-eval-clas {__version__} reads {FORMAT_VERSION}; install a "
@@ -170,16 +164,3 @@ def read_config(folder: Path) -> MaskConfig:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ClasError(f"'{path}' is damaged: {where[:200] + ': ' if where else ''}{first['msg'][:200]}; {REMEDY}") from error
-
-
-def _require_printable(value: Any) -> None:
-    """Refuses texts that could not be shown on one line, or would move the cursor of the terminal that shows them."""
-    if isinstance(value, str) and not value.isprintable():
-        raise ValueError("a text cannot be printed")
-    if isinstance(value, dict):
-        for key, part in value.items():
-            _require_printable(key)
-            _require_printable(part)
-    if isinstance(value, list):
-        for part in value:
-            _require_printable(part)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from lm_eval_clas.categories import STATISTICS, TOKENS, By, Statistic, Tokens
+from lm_eval_clas.checked_json import read_json
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import write_text
 from lm_eval_clas.fingerprint import ModelFingerprint
@@ -161,19 +162,19 @@ def load_config(folder: Path) -> ProfileConfig | None:
         ClasError: it is damaged or of another format version.
     """
     path = folder / CONFIG_FILE
-    if not path.is_file():
-        return None
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
         if content["format_version"] != FORMAT_VERSION:
             raise ClasError(
                 f"'{path}' has format version {content['format_version']!r:.40}, this lm-eval-clas reads {FORMAT_VERSION}; "
                 "profile again into another folder."
             )
         return ProfileConfig.model_validate(content)
+    except FileNotFoundError:
+        return None
     except ClasError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ClasError(f"'{path}' is damaged ({type(error).__name__}); delete the folder and profile again.") from error
 
 

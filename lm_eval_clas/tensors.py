@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -14,6 +16,7 @@ from lm_eval_clas.files import sha256, write_bytes
 
 Shapes = Mapping[str, tuple[str, tuple[int, ...]]]  # dtype and shape by name
 
+_LARGEST_HEADER = 100_000_000  # bytes, as safetensors has it
 _NAMES = {"U8": "uint8", "I64": "int64", "F32": "float32", "F64": "float64"}
 
 
@@ -43,6 +46,10 @@ def read_tensors(path: Path, expected: Shapes, digest: str | None = None) -> dic
     try:
         if not path.is_file():  # a pipe or a device would never end
             raise ValueError("it is missing, or no ordinary file")
+        if path.stat().st_size > _LARGEST_HEADER + sum(
+            np.dtype(one).itemsize * prod(shape) for one, shape in expected.values()
+        ):
+            raise ValueError("it is too large")
         with safe_open(path, framework="numpy") as file:
             found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
             for name, (dtype, shape) in expected.items():
