@@ -150,6 +150,26 @@ def clas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.fixture
+def small_study() -> dict[str, object]:
+    """A recipe that goes through every stage in seconds; it lacks the model."""
+    part = {"corpus": "mini", "tune": ["clas_mini_nli_hi"], "evaluate": ["clas_mini_nli_hi", "clas_mini_nli_de"], "limit": 4}
+    generation = {"tune": ["clas_mini_qa_hi"], "evaluate": ["clas_mini_qa_hi", "clas_mini_qa_de"], "limit": 2}
+    return {
+        "name": "small",
+        "device": "cpu",
+        "profile": {"samples": 6, "languages": ["en", "hi", "de"], "max_tokens": 60},
+        "masks": {"bridge": "2-4", "threshold": 0.005},
+        "tune": {"alphas": [-2, 2], "objective": "loglikelihood", "limit": 4},
+        "evaluate": {
+            "batch_size": 4,
+            "runs": {"hf": {}, "clas": {"alpha": "tuned"}},
+        },
+        "analyse": {"geometry_samples": 4},
+        "parts": {"nli": part, "qa": {**part, **generation}},
+    }
+
+
+@pytest.fixture
 def profile_folder(clas: Run, checkpoint: Path, tmp_path: Path) -> Path:
     out = tmp_path / "profile"
     code, _, error = clas(
