@@ -1,7 +1,8 @@
 """What leaves the harness: one language's factors, and the places of a model they belong to, without its weights.
 
-The factors are constant and the down-projection is linear, so the hook, an (IA)3 adapter (`export_ia3.py`) and a checkpoint
-whose down-projections are scaled (`export_merged.py`) are the same function.
+The factors are constant and the projection they are in front of is linear (the MLP's down-projection, or attention's output
+projection), so the hook, an (IA)3 adapter (`export_ia3.py`) and a checkpoint whose projections are scaled
+(`export_merged.py`) are the same function.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Outline:
         pretrained: Hub id or local path, as it was given.
         revision: of the Hub repository; None for its default branch.
         config: transformers' configuration.
-        projections: the down-projections, first layer first.
+        projections: of the masks' site, first layer first.
     """
 
     pretrained: str
@@ -68,7 +69,7 @@ class Outline:
 
     @property
     def transposed(self) -> bool:
-        """Whether the weights of down-projections are [neurons, hidden] (GPT-2) and not [hidden, neurons]."""
+        """Whether the weights of projections are [neurons, hidden] (GPT-2) and not [hidden, neurons]."""
         return type(self.projections[0].module).__name__ == "Conv1D"
 
 
@@ -163,6 +164,8 @@ def provenance(scaling: Scaling, masks: MaskSet, model: Outline, kind: str) -> d
         "base_revision": model.revision,
         "masks": masks.config.model.name,
         "masks_hash": masks.hash,
+        "site": masks.config.site,
+        "by": masks.config.by,
         **(masks.origin.info() if masks.origin else {}),
         "task": scaling.task,
         **options,

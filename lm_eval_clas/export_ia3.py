@@ -1,4 +1,4 @@
-"""Steering as a PEFT (IA)3 adapter: one vector for each bridge layer's down-projection, which multiplies its input.
+"""Steering as a PEFT (IA)3 adapter: one vector for the projection of each bridge layer, which multiplies its input.
 
 (IA)3 (Liu et al. 2022, arXiv 2205.05638) learns such vectors; here they are the factors of CLAS. PEFT applies them like any
 other adapter, so whatever loads adapters can steer, without this package.

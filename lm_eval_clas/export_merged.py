@@ -1,4 +1,4 @@
-"""Steering as a checkpoint: the factors multiplied into the columns of the bridge layers' down-projections.
+"""Steering as a checkpoint: the factors multiplied into the columns of the bridge layers' projections.
 
 Such a checkpoint needs nothing but its architecture: plain `hf`, vLLM, SGLang and llama.cpp run it. W (s * h) = (W diag(s)) h.
 """

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import torch
 from safetensors.numpy import load_file
 
 from lm_eval_clas import ClasError, MaskSet
+from lm_eval_clas.files import shipped
 from lm_eval_clas.gathering import in_order
 from lm_eval_clas.journal import Journal
 from lm_eval_clas.processes import Processes, launched_as
@@ -49,9 +50,16 @@ TASKS = {
 }
 
 
-def launch(*program: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    """Runs a program in two processes, as on two GPUs; fails if they wait for each other."""
-    process = start(*program)
+# `--multi_gpu` means several processes; without GPUs, ours take the CPU of themselves.
+SEVERAL = ("--multi_gpu", "--main_process_port", "0")
+CONFIGURATION = "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nnum_processes: 2\nmain_process_port: 0\n"
+
+
+def launch(
+    *program: object, expect: int = 0, options: Sequence[str] = SEVERAL, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs a program in two processes, as on two GPUs (other `options` may make it one); fails if they wait for each other."""
+    process = start(*program, options=options, **environment)
     try:
         output, errors = process.communicate(timeout=DEADLOCKED)
     except subprocess.TimeoutExpired:
@@ -61,13 +69,11 @@ def launch(*program: object, expect: int = 0) -> subprocess.CompletedProcess[str
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
-def start(*program: object) -> subprocess.Popen[str]:
-    # `accelerate launch --cpu` starts a single process; without GPUs, ours take the CPU of themselves.
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    command += ["--main_process_port", "0", *map(str, program)]
+def start(*program: object, options: Sequence[str] = SEVERAL, **environment: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "accelerate.commands.launch", *options, "--num_processes", "2", *map(str, program)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
     )  # fmt: skip
 
 
@@ -123,6 +129,30 @@ def test_evaluation_in_two_processes_is_that_in_one(clas: Run, checkpoint: Path,
     assert one["config"]["clas"] == two["config"]["clas"]
     assert one["config"]["clas"]["languages"]["zh"]["requests"] == 2 + 1
     assert close(one["config"], two["config"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("configuration", "processes"), [(CONFIGURATION, 2), (None, 1)])
+def test_the_plain_command_of_accelerate_is_told_of_processes_by_its_configuration(
+    clas: Run, checkpoint: Path, masks: MaskSet, tmp_path: Path, configuration: str | None, processes: int
+) -> None:
+    """`accelerate launch --num_processes 2 -m lm_eval`: without GPUs and configuration, one; the same results."""
+    masks.save(tmp_path / "masks")
+    (tmp_path / "accelerate").mkdir()
+    if configuration is not None:
+        (tmp_path / "accelerate" / "default_config.yaml").write_text(configuration)
+    options: list[object] = [
+        "--model", "hf-clas", "--model_args", f"pretrained={checkpoint},masks={tmp_path / 'masks'},alpha=-3,max_length=400",
+        "--include_path", shipped("tasks"), "--tasks", "clas_mini_nli_hi", "--limit", 5, "--device", "cpu", "--log_samples",
+    ]  # fmt: skip
+    done = launch("-m", "lm_eval", *options, "--output_path", tmp_path / "two", options=(), HF_HOME=str(tmp_path))
+    assert ("on rank 1" in done.stdout + done.stderr) == (processes == 2)
+    code, _, error = clas("eval", *options, "--output_path", tmp_path / "one")
+    assert code == 0, error
+    (one, one_samples), (two, two_samples) = results(tmp_path / "one"), results(tmp_path / "two")
+    assert close(one["results"], two["results"])
+    assert close(one_samples, two_samples)
+    assert one["config"]["clas"] == two["config"]["clas"]
 
 
 @pytest.mark.slow

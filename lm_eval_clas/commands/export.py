@@ -37,7 +37,7 @@ def export(
     partial_scope: Annotated[str, typer.Option(help="all, own or anchor, as in hf-clas.")] = "all",
     seed: Annotated[int, typer.Option(help="Of --method random.", min=0)] = 0,
     projection: Annotated[
-        str | None, typer.Option(help="Pattern of the down-projections' names, where they are not found by structure.")
+        str | None, typer.Option(help="Pattern of the projections' names, where they are not found by structure.")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model on the Hub.")] = None,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="As in transformers.")] = False,
