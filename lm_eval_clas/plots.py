@@ -39,8 +39,11 @@ def save(figure: Any, path: str | Path) -> Path:
     Raises:
         ClasError: another ending, or the file cannot be written.
     """
+    from matplotlib import rc_context
+
     path = Path(path)
-    with writing(path) as temporary:
+    # Identifiers in an SVG are random without a salt, and the same picture must be the same file.
+    with writing(path) as temporary, rc_context({"svg.hashsalt": "lm-eval-clas"}):
         try:
             figure.savefig(temporary, format=path.suffix.lstrip(".").lower() or "png")
         except ValueError as error:

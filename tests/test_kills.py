@@ -1,4 +1,4 @@
-"""Real processes, killed with SIGKILL at random moments and started again, end with the files of an undisturbed run, byte for byte."""
+"""Processes killed with SIGKILL at random moments and started again end with the files of an undisturbed run, byte for byte."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def export(
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="As in transformers.")] = False,
 ) -> None:
     """Write the steering of a language as a PEFT (IA)3 adapter, or folded into a checkpoint."""
-    from lm_eval_clas.export import outline, scalings
+    from lm_eval_clas.export import outline, provenance, scalings, written_before
     from lm_eval_clas.export_ia3 import export_ia3
     from lm_eval_clas.export_merged import export_merged, mergeable, require_space
     from lm_eval_clas.logs import quiet_libraries
@@ -69,26 +69,30 @@ def export(
         seed=seed,
     )
     alone = not every and len(chosen) == 1
-    folders = [out if alone else out / one.language for one in chosen]
-    for folder in folders:
-        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-            raise ClasError(f"'{folder}' exists already; give another --out, or delete it.")
+    folders = {one.language: out if alone else out / one.language for one in chosen}
     for code, why in skipped.items():
         messages.print(f"Skipping {code}: {why}.", highlight=False)
     base = outline(model, loaded, revision, projection, trust_remote_code)
-    if format is Format.ia3:
-        for one, folder in zip(chosen, folders, strict=True):
-            export_ia3(one, loaded, base, folder)
+    checkpoint = mergeable(base) if format is Format.merged else None
+    sources = [checkpoint.folder / shard for shard in checkpoint.shards] if checkpoint else []
+    left = [
+        one for one in chosen if not written_before(folders[one.language], provenance(one, loaded, base, format.value), sources)
+    ]
+    if len(left) < len(chosen):
+        there = ", ".join(one.language for one in chosen if one not in left)
+        messages.print(f"Already written, skipped: {there}", highlight=False)
+    if checkpoint is None:
+        for one in left:
+            export_ia3(one, loaded, base, folders[one.language])
     else:
-        checkpoint = mergeable(base)
-        require_space(checkpoint, len(chosen), out)
+        require_space(checkpoint, len(left), out)
         with progress_bars() as progress:
-            for one, folder in zip(chosen, folders, strict=True):
+            for one in left:
                 bar = progress.add_task(one.language, total=len(checkpoint.shards))
-                export_merged(one, loaded, base, checkpoint, folder, lambda bar=bar: progress.advance(bar))  # type: ignore[misc]
-    for one, folder in zip(chosen, folders, strict=True):
+                export_merged(one, loaded, base, checkpoint, folders[one.language], lambda bar=bar: progress.advance(bar))  # type: ignore[misc]
+    for one in chosen:
         strength = f"alpha {one.steering.strength(one.language):g}"
-        console.print(f"{one.language:6} {strength:12} {escape(str(folder))}", highlight=False, soft_wrap=True)
-    shown = escape(str(folders[0]))
+        console.print(f"{one.language:6} {strength:12} {escape(str(folders[one.language]))}", highlight=False, soft_wrap=True)
+    shown = escape(str(folders[chosen[0].language]))
     arguments = f"pretrained={escape(model)},peft={shown}" if format is Format.ia3 else f"pretrained={shown}"
     console.print(f"Next: lm_eval --model hf --model_args {arguments}", highlight=False, soft_wrap=True)
