@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from lm_eval.api.model import LM
 from safetensors.numpy import load_file
 
 from lm_eval_clas import ClasError, MaskSet
@@ -26,6 +27,8 @@ from lm_eval_clas.journal import Journal
 from lm_eval_clas.processes import Processes, launched_as
 
 Run = Callable[..., tuple[int, str, str]]
+needs_gathering = pytest.mark.skipif(not hasattr(LM, "gather_object"), reason="several processes need lm-eval 0.4.12")
+
 DEADLOCKED = 120  # seconds; each of these runs takes about 20
 
 TEXTS = {
@@ -98,6 +101,7 @@ def close(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.slow
+@needs_gathering
 def test_evaluation_in_two_processes_is_that_in_one(clas: Run, checkpoint: Path, masks: MaskSet, tmp_path: Path) -> None:
     """Languages that only one process has, a task with fewer items than processes, all three kinds of request, auto."""
     masks.save(tmp_path / "masks")
@@ -126,6 +130,7 @@ def test_evaluation_in_two_processes_is_that_in_one(clas: Run, checkpoint: Path,
 
 
 @pytest.mark.slow
+@needs_gathering
 def test_profile_in_two_processes_is_that_in_one(clas: Run, checkpoint: Path, tmp_path: Path) -> None:
     def options(out: str) -> list[object]:
         return [
@@ -153,6 +158,7 @@ def test_profile_in_two_processes_is_that_in_one(clas: Run, checkpoint: Path, tm
 
 
 @pytest.mark.slow
+@needs_gathering
 def test_tuning_in_two_processes_killed_and_started_again_is_that_in_one(
     clas: Run, checkpoint: Path, masks: MaskSet, tmp_path: Path
 ) -> None:
@@ -188,6 +194,7 @@ def test_tuning_in_two_processes_killed_and_started_again_is_that_in_one(
 
 
 @pytest.mark.slow
+@needs_gathering
 def test_tensor_parallelism_is_refused_where_neurons_are_read(checkpoint: Path, tmp_path: Path) -> None:
     done = launch(
         "-m", "lm_eval_clas", "profile", "--model", checkpoint, "--corpus", "mini", "--samples", 2, "--device", "cpu",
