@@ -37,6 +37,8 @@ class RowLogits:
         self._model = model
         self._head = bare.get_output_embeddings()
         self._decoder = getattr(bare, "base_model", bare)
+        if self._decoder is bare:  # before transformers 5, Gemma 3 for text looked for it under another name
+            self._decoder = getattr(bare, "model", bare)
         if self._head is None or self._decoder is bare:
             raise HeadError(f"{type(bare).__name__} has no output embeddings above a decoder.")
         self._chunk = max(1, _AT_ONCE // text_config(bare).vocab_size)

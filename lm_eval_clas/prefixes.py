@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -105,6 +105,11 @@ def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
     return min(len(one), len(other))
 
 
+def cache_parameter(takes: Iterable[str]) -> str | None:
+    """The parameter that a model takes its key-value cache by: `past_key_values`, which transformers 5 renamed on its way."""
+    return next((name for name in takes if name in ("cache", "past_key_values")), None)
+
+
 def can_share_prefixes(model: nn.Module) -> bool:
     """Whether going on from a left-padded key-value cache is exact for this model.
 
@@ -115,7 +120,7 @@ def can_share_prefixes(model: nn.Module) -> bool:
     config: Any = model.config
     text = config.get_text_config(decoder=True)
     takes = inspect.signature(model.forward).parameters
-    if not {"past_key_values", "attention_mask"} <= set(takes):
+    if cache_parameter(takes) is None or "attention_mask" not in takes:
         return False
     if "position_ids" not in takes and not (getattr(text, "alibi", False) or text.model_type == "bloom"):
         return False

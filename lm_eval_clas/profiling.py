@@ -232,8 +232,10 @@ def decoder_of(model: Any) -> Any:
     """The decoder without its LM head, also inside a PEFT wrapper (whose adapters stay in effect)."""
     if hasattr(model, "get_base_model"):
         model = model.get_base_model()
-    decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
-    return decoder if decoder is not None else model.base_model
+    named = model.get_decoder() if hasattr(model, "get_decoder") else None
+    # Before transformers 5, some families answer with None or the whole model, and to Gemma 3 the whole model is its base.
+    candidates = (named, model.base_model, getattr(model, "model", None))
+    return next((one for one in candidates if one is not None and one is not model), model)
 
 
 def _resume(folder: Path, config: ProfileConfig) -> dict[str, Sums]:

@@ -16,7 +16,7 @@ import torch
 from transformers import DynamicCache
 
 from lm_eval_clas.logits import RowLogits
-from lm_eval_clas.prefixes import Group, Scored, can_share_prefixes, group_by_prefix
+from lm_eval_clas.prefixes import Group, Scored, cache_parameter, can_share_prefixes, group_by_prefix
 
 # Suffixes are short beside their prefix, so more of them than a batch has sequences fit into one pass.
 _SUFFIXES_PER_SEQUENCE = 4
@@ -84,7 +84,7 @@ class Scorer:
                 reads.add(row, inputs.shape[1] - len(group.prefix), group, suffix, in_prefix=True)
         cache = DynamicCache(config=self._config)
         taken = self._taken(use_cache=True, position_ids=(mask.cumsum(-1) - 1).clamp(min=0))
-        self._run(reads, found, input_ids=inputs, attention_mask=mask, past_key_values=cache, **taken)
+        self._run(reads, found, input_ids=inputs, attention_mask=mask, **self._cached(cache), **taken)
         ends = [(row, suffix) for row, group in enumerate(groups) for suffix in group.members if suffix]
         ends.sort(key=lambda end: len(end[1]), reverse=True)
         at_once = _SUFFIXES_PER_SEQUENCE * len(groups)
@@ -100,7 +100,7 @@ class Scorer:
                 found,
                 input_ids=inputs,
                 attention_mask=torch.cat([mask[rows], torch.ones_like(inputs)], dim=-1),
-                past_key_values=_select(cache, rows),
+                **self._cached(_select(cache, rows)),
                 **self._taken(use_cache=True, position_ids=positions),
             )
 
@@ -120,6 +120,11 @@ class Scorer:
     def _taken(self, **arguments: Any) -> dict[str, Any]:
         """Those arguments that the model has a parameter for."""
         return {name: value for name, value in arguments.items() if name in self._parameters}
+
+    def _cached(self, cache: DynamicCache) -> dict[str, Any]:
+        name = cache_parameter(self._parameters)
+        assert name is not None, "a model without a cache shares no prefixes"
+        return {name: cache}
 
     def _padded(self, rows: Sequence[Sequence[int]], *, left: bool) -> torch.Tensor:
         """int64 [rows, longest], padded with zeros."""

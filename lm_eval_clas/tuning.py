@@ -102,21 +102,26 @@ def load_tasks(names: Sequence[str], include_path: Sequence[str], num_fewshot: i
     Raises:
         ClasError: there is no such task.
     """
-    from lm_eval.tasks import get_task_dict
-
     manager = _manager(tuple(include_path))
     if missing := [name for name in names if name not in manager.all_tasks]:
         raise ClasError(f"There is no task {', '.join(missing)}; 'lm_eval ls tasks' lists them, --include-path adds folders.")
-    if hasattr(manager, "load"):
-        tasks = dict(manager.load(list(names))["tasks"])
-    else:
-        tasks = dict(_leaves(get_task_dict(list(names), manager)))
+    tasks = tasks_of(manager, names)
     for task in tasks.values():
         own = task.get_config("num_fewshot")
         if own is None or (num_fewshot is not None and own != 0):
             task.set_config(key="num_fewshot", value=num_fewshot or 0)
         task.set_fewshot_seed(seed=FEWSHOT_SEED)
     return tasks
+
+
+def tasks_of(manager: Any, names: Sequence[str]) -> dict[str, Any]:
+    """The task objects that names of tasks, groups and tags stand for, in their order."""
+    if hasattr(manager, "load"):
+        return dict(manager.load(list(names))["tasks"])
+    from lm_eval.tasks import get_task_dict
+
+    # Before lm-eval 0.4.12: groups within groups, and several names back to front.
+    return dict(leaf for name in names for leaf in _leaves(get_task_dict([name], manager)))
 
 
 @cache

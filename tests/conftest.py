@@ -57,6 +57,7 @@ FAMILIES: dict[str, dict[str, object]] = {
         "num_layers": LAYERS,
         "attention_heads": 4,
         "max_position_embeddings": 512,
+        "init_std": 0.3,  # what XGLM reads instead of `initializer_range`
     },
     "gpt2": {"n_embd": HIDDEN, "n_inner": NEURONS, "n_layer": LAYERS, "n_head": 4, "n_positions": 512},
     "falcon": {"hidden_size": HIDDEN, "ffn_hidden_size": NEURONS, "num_hidden_layers": LAYERS, "num_attention_heads": 4},
@@ -75,7 +76,13 @@ def tokenizer() -> PreTrainedTokenizerFast:
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        model_input_names=["input_ids", "attention_mask"],  # transformers 4 adds token types, which decoders do not take
+    )
 
 
 def make_model(family: str = "llama", seed: int = 0, dtype: torch.dtype = torch.float32) -> PreTrainedModel:

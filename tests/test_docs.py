@@ -114,7 +114,8 @@ def _known_arguments() -> frozenset[str]:
     from lm_eval_clas.fast import FastLM
 
     classes = (CLASLM, FastLM, HFLM)
-    return frozenset(name for one in classes for name in inspect.signature(one.__init__).parameters) - {"self", "kwargs"}
+    names = {name for one in classes for name in inspect.signature(one.__init__).parameters}
+    return frozenset(names - {"self", "kwargs"} | {"tp_plan"})  # which the harness has from 0.4.12 on
 
 
 def _known_values() -> dict[str, tuple[str, ...]]:

@@ -157,16 +157,19 @@ def moe(name: str, **options: object) -> PreTrainedModel:
 
 @pytest.mark.parametrize(("name", "experts"), [("Mixtral", "num_local_experts"), ("Qwen3Moe", "num_experts")])
 @pytest.mark.parametrize("implementation", [None, "eager"])
-def test_fused_experts_are_refused_and_their_attention_is_steered(
+def test_experts_are_refused_and_their_attention_is_steered(
     name: str, experts: str, implementation: str | None, tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts
 ) -> None:
     """If transformers one day calls a module for each expert, this test says so: then there is a place to hook."""
     model = moe(name, **{experts: 4})
-    if implementation is not None:
-        model.set_experts_implementation(implementation)
-    fused = [module for module in model.modules() if type(module).__name__.endswith("Experts")]
-    assert len(fused) == LAYERS
-    assert not any(isinstance(child, torch.nn.Linear) for module in fused for child in module.modules())
+    if hasattr(model, "set_experts_implementation"):  # transformers 4 has a module for each expert, and several in a layer
+        if implementation is not None:
+            model.set_experts_implementation(implementation)
+        fused = [module for module in model.modules() if type(module).__name__.endswith("Experts")]
+        assert len(fused) == LAYERS
+        assert not any(isinstance(child, torch.nn.Linear) for module in fused for child in module.modules())
+    elif implementation is not None:
+        pytest.skip("transformers 4 has one way to run experts")
     with pytest.raises(ClasError, match=r"mixture of 4 experts.*--site attn"):
         find_projections(model)
     plain = logits(model)
@@ -198,7 +201,7 @@ def test_quantised_weights_are_profiled_and_steered(
     monkeypatch.setitem(FAMILIES, "llama", FAMILIES["llama"] | {"hidden_size": 64, "intermediate_size": 128})  # whole blocks
     make_model("llama").save_pretrained(tmp_path)
     quantised = BitsAndBytesConfig(**options)
-    model = AutoModelForCausalLM.from_pretrained(tmp_path, quantization_config=quantised, device_map="cpu").eval()
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, quantization_config=quantised, dtype=torch.float32, device_map="cpu")
     assert type(find_projections(model, site)[0].module).__name__.startswith("Linear")
     assert type(find_projections(model, site)[0].module) is not torch.nn.Linear
     masks = masks_of(profile(model, tokenizer, texts, max_tokens=60, site=site))

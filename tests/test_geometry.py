@@ -20,6 +20,7 @@ from lm_eval_clas.findings import Geometry
 from lm_eval_clas.geometry import centroid_distance, changes, cosine, measure_geometry, retrieval, silhouette
 from lm_eval_clas.geometry_picture import layers_to_draw, plot_geometry
 from lm_eval_clas.geometry_run import run_geometry, shared_languages
+from lm_eval_clas.profiling import decoder_of
 from lm_eval_clas.projections import decoder_layers
 from lm_eval_clas.representations import POOLINGS, represent
 
@@ -60,7 +61,7 @@ def test_every_family_ends_with_what_the_final_normalisation_gets(
     model = make_model(family)
     short = ParallelTexts("short", texts.ids[:1], {"en": texts.texts["en"][:1], "hi": texts.texts["hi"][:1]})
     entered: list[torch.Tensor] = []
-    norms = [module for module in model.get_decoder().children() if "norm" in type(module).__name__.lower()]
+    norms = [module for module in decoder_of(model).children() if "norm" in type(module).__name__.lower()]
     norms[-1].register_forward_pre_hook(lambda module, args: entered.append(args[0][0, -1]))
     found = represent(model, tokenizer, short, max_tokens=60)
     assert found["last"].shape[1] == LAYERS + 1

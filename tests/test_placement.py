@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import transformers
 from lm_eval.api.instance import Instance
 from lm_eval.evaluator import evaluate
 from transformers import PreTrainedTokenizerFast
@@ -30,6 +31,8 @@ _WAYS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(params=_WAYS)
 def placed(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    if request.param == "auto" and transformers.__version__.startswith("4."):
+        pytest.skip("transformers 4 puts so small a model on the disk as a whole, and cannot load it from there")
     return {**_WAYS[request.param], "offload_folder": str(tmp_path / "offload"), "device": "cpu", "max_length": 400}
 
 

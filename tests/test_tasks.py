@@ -17,6 +17,8 @@ pytest.importorskip("lm_eval")
 
 from lm_eval.tasks import TaskManager
 
+from lm_eval_clas.tuning import tasks_of
+
 TASKS = Path(__file__).resolve().parents[1] / "tasks"
 XNLI = ["ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"]
 XQUAD = ["ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh"]
@@ -109,6 +111,11 @@ def test_check_says_what_is_out_of_step(tmp_path: Path) -> None:
     assert check().returncode == 0
 
 
+def config_of(manager: TaskManager, name: str) -> dict[str, Any]:
+    entry = manager.task_index[name]
+    return entry.cfg if hasattr(entry, "cfg") else manager._get_config(name)  # before 0.4.12
+
+
 def test_exactly_these_names_are_registered(manager: TaskManager) -> None:
     tasks = {f"{group}_{language}" for group, languages in GROUPS.items() for language in languages}
     assert set(manager.all_subtasks) == tasks  # so no template is taken for a task
@@ -118,8 +125,7 @@ def test_exactly_these_names_are_registered(manager: TaskManager) -> None:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_groups_list_all_their_languages(manager: TaskManager, group: str) -> None:
-    config = manager.task_index[group].cfg
-    assert config is not None
+    config = config_of(manager, group)
     assert config["task"] == [f"{group}_{language}" for language in GROUPS[group]]
     metrics = ["acc"] if "nli" in group else ["exact_match", "f1", "f1_lang"]
     assert config["aggregate_metric_list"] == [
@@ -128,9 +134,8 @@ def test_groups_list_all_their_languages(manager: TaskManager, group: str) -> No
 
 
 def test_every_task_has_a_version(manager: TaskManager) -> None:
-    for name, entry in manager.task_index.items():
-        assert entry.cfg is not None
-        assert entry.cfg["metadata"]["version"] == 1.0, name
+    for name in manager.task_index:
+        assert config_of(manager, name)["metadata"]["version"] == 1.0, name
 
 
 # The words
@@ -159,7 +164,7 @@ def test_words_have_no_loose_ends() -> None:
 @pytest.mark.parametrize(("group", "sizes"), [("clas_xquad", (871, 111)), ("clas_xquad_tune", (208, 111))])
 def test_xquad(manager: TaskManager, elsewhere: None, group: str, sizes: tuple[int, int]) -> None:
     require("google/xquad", [f"xquad.{language}" for language in XQUAD])
-    tasks = manager.load([group])["tasks"]
+    tasks = tasks_of(manager, [group])
     assert list(tasks) == [f"{group}_{language}" for language in XQUAD]
     check_docs(tasks, sizes)
     for task in tasks.values():
@@ -168,7 +173,7 @@ def test_xquad(manager: TaskManager, elsewhere: None, group: str, sizes: tuple[i
 
 def test_xquad_prompt(manager: TaskManager) -> None:
     require("google/xquad", ["xquad.es"])
-    task = manager.load(["clas_xquad_es"])["tasks"]["clas_xquad_es"]
+    task = tasks_of(manager, ["clas_xquad_es"])["clas_xquad_es"]
     doc = task.eval_docs[0]
     question = f"Contexto: {doc['context'].strip()}\nPregunta: ¿Cuántos puntos dejaron escapar en defensa los Panthers?"
     assert prompt(task, doc) == f"{question}\nRespuesta:"
@@ -184,7 +189,7 @@ def test_xquad_prompt(manager: TaskManager) -> None:
 
 def test_xquad_generation_and_scores(manager: TaskManager) -> None:
     require("google/xquad", ["xquad.zh"])
-    task = manager.load(["clas_xquad_zh"])["tasks"]["clas_xquad_zh"]
+    task = tasks_of(manager, ["clas_xquad_zh"])["clas_xquad_zh"]
     doc = task.eval_docs[0]
     request = task.construct_requests(doc, "prompt", metadata=("clas_xquad_zh", 0, 1))
     assert request.args == ("prompt", {"until": ["\n"], "max_gen_toks": 32, "do_sample": False})
@@ -201,14 +206,14 @@ def test_xquad_generation_and_scores(manager: TaskManager) -> None:
 @pytest.mark.parametrize(("group", "sizes"), [("clas_xnli_dev", (2290, 200)), ("clas_xnli_tune", (200, 2290))])
 def test_xnli(manager: TaskManager, elsewhere: None, group: str, sizes: tuple[int, int]) -> None:
     require("facebook/xnli", XNLI)
-    tasks = manager.load([group])["tasks"]
+    tasks = tasks_of(manager, [group])
     assert list(tasks) == [f"{group}_{language}" for language in XNLI]
     check_docs(tasks, sizes)
 
 
 def test_xnli_prompt_and_gold(manager: TaskManager) -> None:
     require("facebook/xnli", ["sw"])
-    task = manager.load(["clas_xnli_dev_sw"])["tasks"]["clas_xnli_dev_sw"]
+    task = tasks_of(manager, ["clas_xnli_dev_sw"])["clas_xnli_dev_sw"]
     doc = task.eval_docs[0]
     assert prompt(task, doc) == (
         "Naye akasema, Mama, niko nyumbani.\n"
@@ -235,7 +240,7 @@ def test_xnli_test_split(manager: TaskManager, monkeypatch: pytest.MonkeyPatch) 
         return parts
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    tasks = manager.load(["clas_xnli"])["tasks"]
+    tasks = tasks_of(manager, ["clas_xnli"])
     assert list(tasks) == [f"clas_xnli_{language}" for language in XNLI]
     check_docs(tasks, (5010, 200))
     task = tasks["clas_xnli_de"]
@@ -248,7 +253,7 @@ def test_xnli_test_split(manager: TaskManager, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture(scope="module")
 def mini(manager: TaskManager) -> dict[str, Any]:
-    return manager.load(["clas_mini"])["tasks"]
+    return tasks_of(manager, ["clas_mini"])
 
 
 def test_mini_docs(mini: dict[str, Any], elsewhere: None) -> None:
@@ -295,5 +300,5 @@ def test_mini_loads_whatever_the_model_arguments_are() -> None:
     manager = TaskManager(
         include_path=str(TASKS), include_defaults=False, metadata={"language": "hi", "pretrained": "x", "alpha": "1"}
     )
-    task = manager.load(["clas_mini_qa_de"])["tasks"]["clas_mini_qa_de"]
+    task = tasks_of(manager, ["clas_mini_qa_de"])["clas_mini_qa_de"]
     assert task.eval_docs[0]["language"] == "de"
