@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -157,7 +158,7 @@ def clas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.fixture
-def small_study() -> dict[str, object]:
+def small_study() -> dict[str, Any]:
     """A recipe that goes through every stage in seconds; it lacks the model."""
     part = {"corpus": "mini", "tune": ["clas_mini_nli_hi"], "evaluate": ["clas_mini_nli_hi", "clas_mini_nli_de"], "limit": 4}
     generation = {"tune": ["clas_mini_qa_hi"], "evaluate": ["clas_mini_qa_hi", "clas_mini_qa_de"], "limit": 2}

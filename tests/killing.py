@@ -5,6 +5,7 @@ Otherwise most of the time, and most of the moments to be killed at, would go to
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import random
@@ -22,6 +23,7 @@ import torch
 from lm_eval_clas import commands, evaluating, model, report  # noqa: F401  (loaded before a fork)
 from lm_eval_clas.cli import main
 from lm_eval_clas.files import shipped
+from lm_eval_clas.plots import new_figure
 from lm_eval_clas.tuning import load_tasks
 
 MOMENT = "1767225600"  # 2026-01-01; what files are dated to
@@ -30,8 +32,11 @@ Command = Sequence[object]
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([__name__])
 _SERVER = "CLAS_TESTS_SERVER"
-if _SERVER in os.environ:
-    load_tasks(["clas_mini_nli_hi"], [str(shipped("tasks"))])  # the harness's index of all tasks takes seconds
+if _SERVER in os.environ:  # what takes seconds: the harness's index of all tasks, and libraries that commands import late
+    load_tasks(["clas_mini_nli_hi"], [str(shipped("tasks"))])
+    new_figure(1, 1)
+    for late in ("lm_eval.evaluator", "peft", "sklearn.metrics", "transformers.models.llama.modeling_llama"):
+        importlib.import_module(late)
 
 
 def start(folder: Path, *words: object) -> BaseProcess:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -42,7 +43,7 @@ def pipeline(model: Path) -> list[Command]:
 
 
 def test_two_runs_write_the_same_bytes(
-    checkpoint: Path, small_study: dict[str, object], clas: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, small_study: dict[str, Any], clas: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     for folder in (here, there):

@@ -54,7 +54,7 @@ def commands(
     checkpoint: Path,
     masks: MaskSet,
     profile_folder: Path,
-    small_study: dict[str, object],
+    small_study: dict[str, Any],
     tmp_path: Path,
     disk: Path,
 ) -> dict[str, tuple[Any, ...]]:

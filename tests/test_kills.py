@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -30,13 +31,14 @@ def test_profile(given: Path, checkpoint: Path) -> None:
 
 def test_tune(given: Path, checkpoint: Path) -> None:
     tasks = "clas_mini_nli_hi,clas_mini_qa_de"
-    options = ["--alphas=-2,0,2", "--batch-size", 2, "--limit", 8, "--guard", "--device", "cpu"]
+    options = ["--alphas=-2,0,2", "--batch-size", 2, "--limit", 4, "--guard", "--device", "cpu"]
     command = ["tune", "--model", checkpoint, "--masks", "masks", "--tasks", tasks, *options, "--out", "run"]
     moments = killed_again_and_again(given, command, KILLS, seed=2)
     print(f"killed {len(moments)} times, {min(moments):.2f} to {max(moments):.2f} s after the start")
 
 
-def test_paper(given: Path, checkpoint: Path, small_study: dict[str, object]) -> None:
-    (given / "recipe.yaml").write_text(yaml.safe_dump(small_study | {"model": str(checkpoint)}))
+def test_paper(given: Path, checkpoint: Path, small_study: dict[str, Any]) -> None:
+    part = {"qa": small_study["parts"]["qa"]}
+    (given / "recipe.yaml").write_text(yaml.safe_dump(small_study | {"model": str(checkpoint), "parts": part}))
     moments = killed_again_and_again(given, ["paper", "recipe.yaml", "--out", "study"], KILLS, seed=3)
     print(f"killed {len(moments)} times, {min(moments):.2f} to {max(moments):.2f} s after the start")
