@@ -123,9 +123,11 @@ def use(masks: MaskSet) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="limits on memory need Linux")
 @pytest.mark.parametrize(("kind", "block"), [(kind, block) for kind, count in BLOCKS.items() for block in range(count)])
-def test_a_damaged_folder_is_refused_or_loads(kind: str, block: int, sound: Path, tmp_path: Path) -> None:
+def test_a_damaged_folder_is_refused_or_loads(
+    kind: str, block: int, sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     outcomes: Counter[str] = Counter()
-    os.chdir(tmp_path)  # where injected code would leave its mark
+    monkeypatch.chdir(tmp_path)  # where injected code would leave its mark
     for case in range(block * CASES, (block + 1) * CASES):
         folder = tmp_path / str(case)
         shutil.copytree(sound / kind, folder)
