@@ -21,7 +21,7 @@ from lm_eval_clas.report.sources import read_study
 from lm_eval_clas.report.verdicts import against_controls, beaten, by_language, headline, primary_of, verdict
 from lm_eval_clas.report.words import drawable, interval, listed, named, number, signed
 
-EVIL = "<script>alert('1')</script>\"><img src=x onerror=alert(1)> & $x^ \u0007 {{ 7 * 7 }}"
+EVIL = "<script>alert('1')</script>\"><img src=x onerror=alert(1)> & $x^ {{ 7 * 7 }}"
 SECTIONS = [
     *("run", "results", "controls", "significance", "strengths", "neurons", "geometry", "stability", "causes"),
     *("languages", "again"),
