@@ -252,7 +252,7 @@ def test_one_call_writes_a_folder_for_each_language(clas: Run, source: Path, sou
     code, _, error = run_export(clas, folder, source, tmp_path / "one", *again)
     assert code == 0, error
     assert "Already written, skipped: hi" in error
-    os.utime(source / "model.safetensors")  # a model that was trained on meanwhile is another
+    os.utime(min(source.glob("*.safetensors")))  # a model that was trained on meanwhile is another
     code, _, error = run_export(clas, folder, source, tmp_path / "one", *again)
     assert code == 2
     assert "exists already" in error
@@ -396,7 +396,7 @@ def test_a_full_disk_is_told_before_and_during(
     monkeypatch.setattr(shutil, "copyfile", full)
     with pytest.raises(ClasError, match="No space left on device"):
         write("merged", source_masks, source, tmp_path / "out" / "merged")
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_card_tells_what_it_is(source: Path, source_masks: MaskSet, tmp_path: Path) -> None:
