@@ -83,10 +83,11 @@ def delete_abandoned(folder: Path) -> None:
 
 
 def _delete_abandoned(paths: Iterable[Path]) -> None:
-    for path in list(paths):
-        # Another machine's process may seem dead; nothing is meant to be written by two machines at once.
-        if (found := _SCRATCH.fullmatch(path.name)) and not psutil.pid_exists(int(found[1])):
-            shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):  # a folder that can be written and not listed
+        for path in list(paths):
+            # Another machine's process may seem dead; nothing is meant to be written by two machines at once.
+            if (found := _SCRATCH.fullmatch(path.name)) and not psutil.pid_exists(int(found[1])):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
