@@ -90,12 +90,18 @@ def _delete_abandoned(paths: Iterable[Path]) -> None:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file, whole or not at all; it is on the disk before it has its name."""
-    with writing(path) as temporary, temporary.open("wb") as file:
+def put(temporary: Path, content: bytes) -> None:
+    """Writes a file under the name that `writing` gave, so that it is on the disk before it gets its own."""
+    with temporary.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file, whole or not at all."""
+    with writing(path) as temporary:
+        put(temporary, content)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -24,7 +24,7 @@ from safetensors.numpy import save
 from lm_eval_clas.bridge import select_bridge_layers
 from lm_eval_clas.categories import DEAD, PARTIAL, SPECIFIC, NeuronCategorizer, categorize
 from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import sha256, shipped, writing
+from lm_eval_clas.files import put, sha256, shipped, writing
 from lm_eval_clas.hub import HubOrigin, fetch, hub_id
 from lm_eval_clas.mask_config import (
     CONFIG_FILE,
@@ -242,11 +242,11 @@ class MaskSet:
             files = {}
             for name, content in tensors.items():
                 temporary = every.enter_context(writing(folder / name))
-                temporary.write_bytes(save(content))
+                put(temporary, save(content))
                 files[name] = sha256(temporary)
             config = self.config.model_copy(update={"files": files})
             text = json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n"
-            config_file.write_text(text, encoding="utf-8")
+            put(config_file, text.encode())
         if self.means is None:
             (folder / PROFILE_FILE).unlink(missing_ok=True)
         return folder
