@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ def read_json(path: Path) -> Any:
         ValueError: it is no such file, or cannot be read; the message says why.
     """
     try:
-        if path.stat() and not path.is_file():  # a pipe or a device would never end
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device would never end
             raise ValueError("it is no ordinary file")
-        if path.stat().st_size > _LARGEST:
+        if status.st_size > _LARGEST:
             raise ValueError("it is too large")
         content = json.loads(path.read_bytes())
         _require_printable(content)
