@@ -75,12 +75,11 @@ def export(
     base = outline(model, loaded, revision, projection, trust_remote_code)
     checkpoint = mergeable(base) if format is Format.merged else None
     sources = [checkpoint.folder / shard for shard in checkpoint.shards] if checkpoint else []
-    left = [
-        one for one in chosen if not written_before(folders[one.language], provenance(one, loaded, base, format.value), sources)
-    ]
-    if len(left) < len(chosen):
-        there = ", ".join(one.language for one in chosen if one not in left)
-        messages.print(f"Already written, skipped: {there}", highlight=False)
+    records = {one.language: provenance(one, loaded, base, format.value) for one in chosen}
+    there = [language for language, folder in folders.items() if written_before(folder, records[language], sources)]
+    left = [one for one in chosen if one.language not in there]
+    if there:
+        messages.print(f"Already written, skipped: {', '.join(there)}", highlight=False)
     if checkpoint is None:
         for one in left:
             export_ia3(one, loaded, base, folders[one.language])
