@@ -192,3 +192,26 @@ def profile_folder(clas: Run, checkpoint: Path, tmp_path: Path) -> Path:
     )  # fmt: skip
     assert code == 0, error
     return out
+
+
+@pytest.fixture
+def source(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
+    """A small Llama in several shards, whose vocabulary is exactly the tokenizer's: the harness resizes others for adapters."""
+    from exporting import small_model
+
+    folder = tmp_path / "model"
+    small_model("llama", vocab_size=len(tokenizer)).save_pretrained(folder, max_shard_size="20KB")
+    tokenizer.save_pretrained(folder)
+    (folder / "generation_config.json").write_text('{"temperature": 0.7, "do_sample": true}')
+    (folder / "LICENSE").write_text("Terms.")
+    (folder / "pytorch_model.bin.index.json").write_text("{}")
+    (folder / "README.md").write_text("The base model's.")
+    return folder
+
+
+@pytest.fixture
+def source_masks(source: Path) -> MaskSet:
+    """Masks of random neurons that fit it."""
+    from exporting import made_masks
+
+    return made_masks(AutoModelForCausalLM.from_pretrained(source))

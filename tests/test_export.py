@@ -4,81 +4,29 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES, HIDDEN, LAYERS, NEURONS, Run, make_model
+from conftest import FAMILIES, NEURONS, Run, make_model
+from exporting import made_masks, small_model, token_loglikelihoods, write
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from lm_eval_clas import CLASLM, ActivationSteerer, ClasError, MaskSet
 from lm_eval_clas.checkpoint import header, weight_key
 from lm_eval_clas.export import outline, scalings
-from lm_eval_clas.export_ia3 import adapter_config, export_ia3
-from lm_eval_clas.export_merged import export_merged, mergeable, require_space
-from lm_eval_clas.fingerprint import ModelFingerprint
-from lm_eval_clas.mask_config import CorpusSource, MaskConfig, ModelSource
-from lm_eval_clas.projections import find_projections
+from lm_eval_clas.export_ia3 import adapter_config
 from lm_eval_clas.tuned import Measured, TunedStrength
 
 peft = pytest.importorskip("peft")
-IDS = torch.arange(7, 47).reshape(2, 20)
-MORE_FAMILIES: dict[str, dict[str, Any]] = {
-    # Transposed weights, tied embeddings.
-    "gpt2": {"n_embd": HIDDEN, "n_inner": NEURONS, "n_layer": LAYERS, "n_head": 4, "n_positions": 512},
-    "falcon": {"hidden_size": HIDDEN, "ffn_hidden_size": NEURONS, "num_hidden_layers": LAYERS, "num_attention_heads": 4},
-}
 
 
-def small_model(family: str, **options: Any) -> PreTrainedModel:
-    if family in FAMILIES and not options:
-        return make_model(family)
-    torch.manual_seed(0)
-    shape = {**MORE_FAMILIES, **FAMILIES}[family]
-    tokens = {"vocab_size": 300, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "initializer_range": 0.3}
-    return AutoModelForCausalLM.from_config(
-        CONFIG_MAPPING[family](**{**tokens, **shape, **options}), dtype=torch.float32
-    ).eval()
-
-
-def made_masks(model: PreTrainedModel, bridge: tuple[int, ...] = (2, 3, 4)) -> MaskSet:
-    """Masks of random neurons that fit a model."""
-    projections = find_projections(model)
-    languages = ["en", "hi", "de", "zh"]
-    config = MaskConfig(
-        model=ModelSource(name="small", fingerprint=ModelFingerprint.of(model, projections)),
-        languages=languages,
-        anchor="en",
-        corpus=CorpusSource(name="mini", sha256="0" * 64, samples=1, tokens=dict.fromkeys(languages, 1)),
-        bridge_layers=list(bridge),
-        bridge_rule="given by the user",
-    )
-    return MaskSet(config, np.random.default_rng(0).random((4, len(projections), projections[0].neurons)) < 0.5)
-
-
-def token_loglikelihoods(model: torch.nn.Module) -> torch.Tensor:
-    with torch.no_grad():
-        scores = model(input_ids=IDS).logits[:, :-1].log_softmax(-1)
-    return scores.gather(-1, IDS[:, 1:, None])[..., 0].sum(-1)
-
-
-def write(kind: str, masks: MaskSet, source: Path, out: Path, language: str = "hi", **options: Any) -> Path:
-    (one,), _ = scalings(masks, [language], **{"alpha": -2.0, **options})
-    model = outline(str(source), masks)
-    if kind == "ia3":
-        return export_ia3(one, masks, model, out)
-    return export_merged(one, masks, model, mergeable(model), out)
-
-
-@pytest.mark.parametrize("family", [*FAMILIES, *MORE_FAMILIES])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_hook_adapter_and_merged_checkpoint_are_one_function(family: str, tmp_path: Path) -> None:
     model = small_model(family)
     masks = made_masks(model)
@@ -91,24 +39,6 @@ def test_hook_adapter_and_merged_checkpoint_are_one_function(family: str, tmp_pa
     torch.testing.assert_close(token_loglikelihoods(adapted), hooked, rtol=1e-5, atol=0)
     torch.testing.assert_close(token_loglikelihoods(merged.eval()), hooked, rtol=1e-5, atol=0)
     assert not torch.allclose(plain, hooked, rtol=1e-3)
-
-
-@pytest.fixture
-def source(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
-    """A small Llama in several shards, whose vocabulary is exactly the tokenizer's: the harness resizes others for adapters."""
-    folder = tmp_path / "model"
-    small_model("llama", vocab_size=len(tokenizer)).save_pretrained(folder, max_shard_size="20KB")
-    tokenizer.save_pretrained(folder)
-    (folder / "generation_config.json").write_text('{"temperature": 0.7, "do_sample": true}')
-    (folder / "LICENSE").write_text("Terms.")
-    (folder / "pytorch_model.bin.index.json").write_text("{}")
-    (folder / "README.md").write_text("The base model's.")
-    return folder
-
-
-@pytest.fixture
-def source_masks(source: Path) -> MaskSet:
-    return made_masks(AutoModelForCausalLM.from_pretrained(source))
 
 
 def test_the_three_ways_through_the_harness(source: Path, source_masks: MaskSet, tmp_path: Path) -> None:
@@ -290,113 +220,6 @@ def test_tuned_strengths_are_those_of_the_task(source_masks: MaskSet) -> None:
         scalings(masks, ["hi"], "belebele_hin_Deva", alpha="tuned")
     with pytest.raises(ClasError, match="language 'zh': no strength is tuned for clas_xnli"):
         scalings(masks, ["zh"], "clas_xnli", alpha="tuned")
-
-
-@pytest.mark.parametrize(
-    ("languages", "options", "message"),
-    [
-        (["en"], {}, "the anchor is never steered"),
-        (["fr"], {}, "no language 'fr'"),
-        (["hi"], {"alpha": 0}, "its strength is 0"),
-        (None, {"method": "off"}, "nothing to export: hi: its strength is 0"),
-        (["hi"], {"method": "int-mu"}, "moves neurons by a constant"),
-        (["hi"], {"alpha": "tuned"}, "run 'clas tune'"),
-        (["hi"], {"task": "clas_xnli"}, "add --alpha tuned"),
-        (["hi"], {"layers": "2-9"}, "out of range"),
-        (["hi"], {"alpha": "much"}, "alpha must be a number"),
-    ],
-)
-def test_what_cannot_be_exported_is_said(
-    source_masks: MaskSet, languages: list[str] | None, options: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ClasError, match=message):
-        scalings(source_masks, languages, **{"alpha": 1.0, **options})
-
-
-def _quantise(folder: Path) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}
-    (folder / "config.json").write_text(json.dumps(config))
-
-
-def _only_bin(folder: Path) -> None:
-    for path in folder.glob("*.safetensors*"):
-        path.unlink()
-    (folder / "pytorch_model.bin").write_bytes(b"")
-
-
-def _lose_a_shard(folder: Path) -> None:
-    sorted(folder.glob("*.safetensors"))[1].unlink()
-
-
-def _break_the_index(folder: Path) -> None:
-    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../../secret.safetensors"}}')
-
-
-def _one_file_of_noise(folder: Path) -> None:
-    (folder / "model.safetensors").write_bytes(b"\xff" * 100)
-
-
-def _other_weight(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Path], None]:
-    def edit(folder: Path) -> None:
-        tensors = {key: one for path in folder.glob("*.safetensors") for key, one in load_file(path).items()}
-        for path in folder.glob("*.safetensors*"):
-            path.unlink()
-        key = "model.layers.4.mlp.down_proj.weight"
-        save_file({**tensors, key: change(tensors[key])}, folder / "model.safetensors", metadata={"format": "pt"})
-
-    return edit
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (_quantise, "is quantised.*--format ia3"),
-        (_only_bin, "has no safetensors weights.*save_pretrained"),
-        (_lose_a_shard, "but has none; fetch the model again"),
-        (_break_the_index, "names files outside the folder"),
-        (_one_file_of_noise, "cannot be read"),
-        (_other_weight(lambda weight: weight.T.contiguous()), "cannot be merged"),
-        (_other_weight(lambda weight: weight.to(torch.float8_e4m3fn)), "F8_E4M3"),
-        (_other_weight(lambda weight: weight.half() * 0 + 60000), "does not fit torch.float16; choose a smaller alpha"),
-    ],
-)
-def test_what_cannot_be_merged_is_refused_and_nothing_is_left(
-    source: Path, source_masks: MaskSet, tmp_path: Path, damage: Callable[[Path], None], message: str
-) -> None:
-    damage(source)
-    (tmp_path / "out").mkdir()
-    with pytest.raises(ClasError, match=message):
-        write("merged", source_masks, source, tmp_path / "out" / "merged", alpha=5)
-    assert not list((tmp_path / "out").iterdir())
-
-
-def test_a_quantised_model_gets_an_adapter(source: Path, source_masks: MaskSet, tmp_path: Path) -> None:
-    _quantise(source)
-    assert (write("ia3", source_masks, source, tmp_path / "ia3") / "adapter_model.safetensors").is_file()
-
-
-def test_masks_of_another_model_and_no_model_at_all(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(ClasError, match="made for another model"):
-        outline(str(source), MaskSet.load("gemma-3-270m"))
-    with pytest.raises(ClasError, match="Cannot read the configuration of the model"):
-        outline(str(tmp_path), MaskSet.load("gemma-3-270m"))
-
-
-def test_a_full_disk_is_told_before_and_during(
-    source: Path, source_masks: MaskSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = outline(str(source), source_masks)
-    with pytest.raises(ClasError, match=r"need [\d.]+ GB, and .* GB free"):
-        require_space(mergeable(model), 10**12, tmp_path / "not" / "yet")
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(shutil, "copyfile", full)
-    with pytest.raises(ClasError, match="No space left on device"):
-        write("merged", source_masks, source, tmp_path / "out" / "merged")
-    assert not (tmp_path / "out").exists()
 
 
 def test_the_card_tells_what_it_is(source: Path, source_masks: MaskSet, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import FAMILIES, HIDDEN, LAYERS, Run, make_model
+from exporting import token_loglikelihoods, write
 from safetensors.torch import load_file
-from test_export import token_loglikelihoods, write
 from test_families import modules
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
