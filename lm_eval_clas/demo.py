@@ -57,10 +57,6 @@ def run_demo(data: str, out: Path, alpha: float, limit: int | None, console: Con
     """
     started = time.monotonic()
     quiet_libraries()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ClasError(f"Cannot write to '{out}' ({error.strerror}); choose another --out.") from error
     console.print("[bold]1/4 Model[/bold]  Gemma 3 270M, from its PyPI package; converted on the first run only")
     with console.status("Reading and converting ..."):
         model_path = gemma()

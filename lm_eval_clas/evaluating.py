@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -18,6 +17,7 @@ from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import writing
 from lm_eval_clas.study import hash_of
 from lm_eval_clas.tuning import FEWSHOT_SEED
+from lm_eval_clas.written import delete_ours
 
 _INPUTS = "inputs.json"
 
@@ -67,7 +67,7 @@ def evaluate_run(
             tracker = EvaluationTracker()  # its clock starts here
             results = _results(lm, task, tasks[task], model_args, options)
             samples = results.pop("samples")
-            shutil.rmtree(folder / task, ignore_errors=True)
+            delete_ours(folder / task)
             with writing(folder / task) as temporary:
                 tracker.output_path = str(temporary)
                 named = ",".join(f"{name}={value}" for name, value in model_args.items())

@@ -9,7 +9,9 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 from safetensors import SafetensorError
@@ -19,6 +21,17 @@ from lm_eval_clas.errors import ClasError
 PACKAGE = Path(__file__).resolve().parent
 # The folder that `writing` works in: the name of what it writes, the process, and something random.
 _SCRATCH = re.compile(r"\..+\.(\d{1,9})-\w+\.partial")
+
+
+class Guard(Protocol):
+    """Who must agree before a file is replaced, and notes what is written (`written.Claim`)."""
+
+    def covers(self, path: Path) -> bool: ...
+    def check(self, path: Path) -> None: ...
+    def add(self, path: Path, sha: str) -> None: ...
+
+
+guard: ContextVar[Guard | None] = ContextVar("guard", default=None)
 
 
 def shipped(name: str) -> Path:
@@ -47,18 +60,29 @@ def writing(path: Path) -> Iterator[Path]:
     made for it; what a killed process left of its own beside `path` is deleted. A directory may be written the same way where
     `path` does not exist yet.
 
+    Within a folder that is claimed (`written.py`), what is written is noted before it gets its name.
+
     Raises:
-        ClasError: the place cannot be written (no permission, disk full, a file where a folder must be).
+        ClasError: the place cannot be written (no permission, disk full, a file where a folder must be), or holds a file that
+            is not ours in a claimed folder.
     """
     path = Path(path)
     made: list[Path] = []
     scratch: Path | None = None
+    keeper = guard.get()
+    keeper = keeper if keeper is not None and keeper.covers(path) else None
+    if keeper is not None:
+        keeper.check(path)
     try:
         made = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         _delete_abandoned(path.parent.iterdir())
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.{os.getpid()}-", suffix=".partial", dir=path.parent))
         yield scratch / path.name
+        if keeper is not None:
+            written = scratch / path.name
+            for one in [written] if written.is_file() else (each for each in sorted(written.rglob("*")) if each.is_file()):
+                keeper.add(path / one.relative_to(written), sha256(one))
         os.replace(scratch / path.name, path)
         made.clear()
     except (OSError, SafetensorError) as error:  # safetensors tells of a full disk by an exception of its own
@@ -110,5 +134,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """The SHA-256 of a file, in hex; read in pieces, so that the file may be larger than the memory."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            found.update(piece)
+    return found.hexdigest()

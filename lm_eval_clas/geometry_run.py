@@ -21,6 +21,8 @@ from lm_eval_clas.profiling import Report
 from lm_eval_clas.representations import represent
 from lm_eval_clas.steering import ActivationSteerer
 
+FILES = ("geometry.json", "geometry.csv", "geometry.png")
+
 
 def run_geometry(
     model: nn.Module,
@@ -70,12 +72,12 @@ def run_geometry(
         texts.languages,
         masks.anchor,
         geometry.bridge_layers,
-        out / "geometry.png",
+        out / FILES[2],
         title=f"{title}\n{describe(geometry)}; large marks are means",
     )
     rows = [one.model_dump() for one in geometry.measurements]
-    write_text(out / "geometry.csv", pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
-    write_text(out / "geometry.json", json.dumps(geometry.model_dump(), indent=1, ensure_ascii=False) + "\n")
+    write_text(out / FILES[1], pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+    write_text(out / FILES[0], json.dumps(geometry.model_dump(), indent=1, ensure_ascii=False) + "\n")
     return geometry
 
 

@@ -23,6 +23,7 @@ from lm_eval_clas.profiles import load_config
 from lm_eval_clas.profiling import Batch, batches, decoder_of, device_of, position_limit
 from lm_eval_clas.projections import Projection, Site, find_projections, reading
 from lm_eval_clas.tensors import read_tensors, write_tensors
+from lm_eval_clas.written import claimed
 
 FILE = "instances.safetensors"
 
@@ -76,7 +77,8 @@ def profile_instances(
             report(min(done * processes.size, len(texts.ids)))
     means = {tokens: processes.sum(total) / len(texts.ids) for tokens, total in totals.items()}
     if path is not None and processes.main:
-        write_tensors(path, {str(tokens): mean for tokens, mean in means.items()})
+        with claimed(path.parent):
+            write_tensors(path, {str(tokens): mean for tokens, mean in means.items()})
     return means
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from lm_eval_clas.files import cannot_write
 from lm_eval_clas.processes import Processes
+from lm_eval_clas.written import grows
 
 
 class Journal:
@@ -32,6 +33,8 @@ class Journal:
             asked: a hash of all the requests; answers to others are ignored.
         """
         # The main process looks at all files; another's may be on another machine.
+        if self._processes.main:
+            grows(self._main)  # also where others' shares are the only ones
         mine: dict[int, list[Any]] = {}
         for path in self._files() if self._processes.main else [self._path]:
             mine |= _read(path, kind, asked)

@@ -35,6 +35,7 @@ from lm_eval_clas.mask_config import (
     SpecificSource,
     read_config,
 )
+from lm_eval_clas.mask_place import MASKS_FILE, PROFILE_FILE, strange_masks
 from lm_eval_clas.tensors import Shapes, read_tensors
 
 if TYPE_CHECKING:
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
 
     from lm_eval_clas.profiles import Profile
     from lm_eval_clas.tuned import Tuned
-
-MASKS_FILE = "masks.safetensors"
-PROFILE_FILE = "profile.safetensors"
 
 
 @dataclass(frozen=True)
@@ -226,9 +224,21 @@ class MaskSet:
         both = {family: {**self.config.tuned.get(family, {}), **tuned.get(family, {})} for family in self.config.tuned | tuned}
         return replace(self, config=self.config.model_copy(update={"tuned": both}))
 
-    def save(self, folder: str | Path) -> Path:
-        """Writes the folder, each file whole or not at all; the configuration last, since it vouches for the others."""
+    def save(self, folder: str | Path, force: bool = False) -> Path:
+        """Writes the folder, each file whole or not at all; the configuration last, since it vouches for the others.
+
+        Args:
+            folder: is made, or holds masks that are replaced. Other files in it stay as they are.
+            force: replaces files of these names that are no masks.
+
+        Raises:
+            ClasError: such a file is there and is not ours, or the folder cannot be written.
+        """
         folder = Path(folder)
+        if (strange := strange_masks(folder)) and not force:
+            raise ClasError(
+                f"'{strange[0]}' is not of masks that this program wrote; give another folder, or move it away."
+            )
         tensors: dict[str, dict[str, NDArray[Any]]] = {MASKS_FILE: {"active": np.packbits(self.active, axis=-1)}}
         if self.owned is not None:
             tensors[MASKS_FILE]["specific"] = np.packbits(self.owned, axis=-1)
@@ -247,7 +257,7 @@ class MaskSet:
             config = self.config.model_copy(update={"files": files})
             text = json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n"
             put(config_file, text.encode())
-        if self.means is None:
+        if self.means is None and folder / PROFILE_FILE not in strange:
             (folder / PROFILE_FILE).unlink(missing_ok=True)
         return folder
 

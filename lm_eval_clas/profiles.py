@@ -175,7 +175,9 @@ def load_config(folder: Path) -> ProfileConfig | None:
     except ClasError:
         raise
     except (ValueError, KeyError, TypeError) as error:
-        raise ClasError(f"'{path}' is damaged ({type(error).__name__}); delete the folder and profile again.") from error
+        raise ClasError(
+            f"'{path}' cannot be read as a profile's ({type(error).__name__}); profile again into another folder."
+        ) from error
 
 
 def save_language(sums: Sums, folder: Path, language: str) -> None:

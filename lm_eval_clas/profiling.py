@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,11 +17,11 @@ from torch import nn
 from lm_eval_clas.categories import STATISTICS, TOKENS, Tokens
 from lm_eval_clas.corpora import ParallelTexts
 from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import delete_abandoned
 from lm_eval_clas.fingerprint import ModelFingerprint, model_name
 from lm_eval_clas.processes import Processes
 from lm_eval_clas.profiles import Profile, ProfileConfig, Sums, load_config, save_config, save_language
 from lm_eval_clas.projections import Projection, Site, find_projections, reading, text_config
+from lm_eval_clas.written import claimed
 
 Report = Callable[[str, int, int], None]  # language, texts done, texts in all
 
@@ -61,7 +61,8 @@ def profile(
             batches and gets the whole profile; the main one writes it. Default: this process alone.
 
     Raises:
-        ClasError: the model has nothing recognisable at the site, or `out` holds a profile of something else.
+        ClasError: the model has nothing recognisable at the site, or `out` holds a profile of something else, or
+            a file that is not ours.
     """
     processes = processes or Processes()
     projections = find_projections(model, site, projection)
@@ -79,22 +80,23 @@ def profile(
         max_tokens=max_tokens,
     )
     folder = None if out is None else Path(out)
-    finished = {} if folder is None else processes.from_main(lambda: _resume(folder, config))
-    for language, lines in texts.texts.items():
-        if language not in finished:
-            statistics = ActivationStatistics(projections)
-            # The batches are those of a single process, so that only the order of the additions in float64 differs.
-            every = batches(tokenizer, lines, batch_size, max_tokens, device_of(model))
-            with statistics.reading():
-                for batch in islice(every, processes.rank, None, processes.size):
-                    statistics.add(model, batch)
-                    if report is not None:
-                        report(language, min(statistics.texts * processes.size, len(lines)), len(lines))
-            finished[language] = statistics.sums(processes)
-            if folder is not None and processes.main:
-                save_language(finished[language], folder, language)
-        elif report is not None:
-            report(language, len(lines), len(lines))
+    with claimed(folder) if folder is not None and processes.main else nullcontext():
+        finished = {} if folder is None else processes.from_main(lambda: _resume(folder, config))
+        for language, lines in texts.texts.items():
+            if language not in finished:
+                statistics = ActivationStatistics(projections)
+                # The batches are those of a single process, so that only the order of the additions in float64 differs.
+                every = batches(tokenizer, lines, batch_size, max_tokens, device_of(model))
+                with statistics.reading():
+                    for batch in islice(every, processes.rank, None, processes.size):
+                        statistics.add(model, batch)
+                        if report is not None:
+                            report(language, min(statistics.texts * processes.size, len(lines)), len(lines))
+                finished[language] = statistics.sums(processes)
+                if folder is not None and processes.main:
+                    save_language(finished[language], folder, language)
+            elif report is not None:
+                report(language, len(lines), len(lines))
     return Profile(config, finished)
 
 
@@ -240,11 +242,8 @@ def decoder_of(model: Any) -> Any:
 
 def _resume(folder: Path, config: ProfileConfig) -> dict[str, Sums]:
     """Takes the folder for a profile; the languages of an earlier, interrupted run of the same one."""
-    delete_abandoned(folder)
     before = load_config(folder)
     if before is None:
-        if folder.is_dir() and any(folder.iterdir()):
-            raise ClasError(f"'{folder}' is not empty and not a profile; choose another --out.")
         save_config(config, folder)
         return {}
     if before != config:

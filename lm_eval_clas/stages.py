@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.profiles import Profile
 from lm_eval_clas.recipe import DEMO_MODEL, StudyRecipe
 from lm_eval_clas.study import Stage, content_hash
+from lm_eval_clas.written import delete_ours
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -384,11 +384,11 @@ def _keep_only(results: Path, labels: Sequence[str], tasks: Sequence[str]) -> No
     """Deletes results of runs and tasks that are no longer in the recipe: tables must not show them."""
     for run in results.iterdir() if results.is_dir() else ():
         if run.name not in labels:
-            shutil.rmtree(run)
+            delete_ours(run)
             continue
-        for task in run.iterdir():
+        for task in run.iterdir() if run.is_dir() else ():
             if task.name not in tasks:
-                shutil.rmtree(task)
+                delete_ours(task)
 
 
 def command(*words: object) -> str:

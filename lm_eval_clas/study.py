@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -21,7 +20,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lm_eval_clas import __version__
 from lm_eval_clas.clock import now, stopwatch
 from lm_eval_clas.files import sha256, write_text
+from lm_eval_clas.written import delete_ours, files_in, require_ours
 
+# Files and folders of a study that its program writes; what else lies beside them is the user's.
+PLACES = ("recipe.yaml", "stages", "profile", "masks", "tune", "results", "analysis", "tables", "report.html")
 _PACKAGES = ("torch", "transformers", "lm_eval", "datasets", "numpy", "scikit-learn", "scipy")
 
 
@@ -52,7 +54,7 @@ class Stage:
     Attributes:
         inputs: whatever decides what the stage gives, as JSON; None if something before it is missing.
         run: does it, going on where an earlier run stopped, and returns the commands that do the same by hand.
-        outputs: files and folders of the study that it writes; what is in them when the inputs change is deleted.
+        outputs: files and folders of the study that it writes; what this program wrote there is deleted when the inputs change.
     """
 
     name: str
@@ -87,12 +89,17 @@ class Study:
         )
 
     def run(self, stage: Stage) -> None:
-        """Runs a stage, or what is left of it."""
+        """Runs a stage, or what is left of it.
+
+        Raises:
+            ClasError: its inputs changed, and a file among its outputs is not ours.
+        """
         inputs = hash_of(stage.inputs())
         before = self.record(stage.name)
         if before is None or before.inputs != inputs:
+            require_ours([self.folder / output for output in stage.outputs], self.folder)
             for output in stage.outputs:
-                _remove(self.folder / output)
+                delete_ours(self.folder / output)
             before = None
         record = StageRecord(
             stage=stage.name,
@@ -122,11 +129,14 @@ def hash_of(value: Any) -> str:
 
 
 def content_hash(path: Path) -> str | None:
-    """SHA-256 over the names and contents of a file or of all files of a folder, in hex; None if there is nothing."""
+    """SHA-256 over the names and contents of a file or of all files of a folder, in hex; None if there is nothing.
+
+    Records and hidden files do not count.
+    """
     if path.is_file():
         return sha256(path)
-    files = sorted(one for one in path.rglob("*") if one.is_file())
-    return hash_of([[str(one.relative_to(path)), sha256(one)] for one in files]) if files else None
+    files = [[str(one.relative_to(path)), sha256(one)] for one in files_in(path) if one.is_file()]
+    return hash_of(files) if files else None
 
 
 def versions() -> dict[str, str]:
@@ -138,10 +148,3 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

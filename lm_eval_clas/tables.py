@@ -13,6 +13,7 @@ from lm_eval_clas.layouts import LATEX, MARKDOWN, Layout, Orientation, caption, 
 
 # Characters of a table that fit the width of a page, in the size that we choose or only a little smaller.
 _PAGE = 110
+_ENDINGS = (".md", ".tex", ".csv", ".json")
 
 
 def markdown(comparison: Comparison, languages: Orientation | None = None) -> str:
@@ -104,17 +105,21 @@ def write_tables(
     Raises:
         ClasError: the folder cannot be written.
     """
-    formats: dict[str, Callable[[], str]] = {
-        "md": lambda: markdown(comparison, languages),
-        "tex": lambda: latex(comparison, languages),
-        "csv": lambda: csv([comparison]),
-        "json": lambda: json([comparison]),
+    formats: dict[str, Callable[[Comparison], str]] = {
+        ".md": lambda one: markdown(one, languages),
+        ".tex": lambda one: latex(one, languages),
+        ".csv": lambda one: csv([one]),
+        ".json": lambda one: json([one]),
     }
-    paths = []
-    for ending, text in formats.items():
-        paths.append(Path(folder) / f"{_plain(name or comparison.family)}.{ending}")
-        write_text(paths[-1], text())
+    paths = [Path(folder) / one for one in file_names(comparison, name)]
+    for path in paths:
+        write_text(path, formats[path.suffix](comparison))
     return paths
+
+
+def file_names(comparison: Comparison, name: str | None = None) -> list[str]:
+    """The names of the files that `write_tables` writes."""
+    return [f"{_plain(name or comparison.family)}{ending}" for ending in _ENDINGS]
 
 
 def _plain(name: str) -> str:

@@ -63,3 +63,12 @@ def read_tensors(path: Path, expected: Shapes, digest: str | None = None) -> dic
             return {name: file.get_tensor(name) for name in expected}
     except (OSError, SafetensorError) as error:
         raise ValueError(getattr(error, "strerror", None) or str(error).splitlines()[0]) from error
+
+
+def tensor_names(path: Path) -> set[str]:
+    """The names of a file's tensors; none, if it is no safetensors file."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return set(file.keys())
+    except (OSError, SafetensorError):
+        return set()

@@ -24,7 +24,7 @@ from typing import Any
 from lm_eval_clas import __version__
 from lm_eval_clas.choosing import Unit
 from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import delete_abandoned, write_text
+from lm_eval_clas.files import write_text
 from lm_eval_clas.languages import from_task_name
 from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.processes import Processes
@@ -61,14 +61,13 @@ class Recipe:
         Raises:
             ClasError: it holds the run of another.
         """
-        delete_abandoned(folder)
         path = folder / "run.json"
         mine = json.loads(json.dumps({"version": __version__, **asdict(self)}))
         if path.is_file():
             try:
                 other = json.loads(path.read_bytes())
             except ValueError as error:
-                raise ClasError(f"'{path}' is damaged; delete the folder, or give another --out.") from error
+                raise ClasError(f"'{path}' cannot be read as the record of a tuning run; give another --out.") from error
             changed = [name for name in mine if other.get(name) != mine[name]]
             if changed:
                 raise ClasError(f"'{folder}' holds a run with other {', '.join(changed)}; give another --out, or delete it.")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lm_eval_clas.errors import ClasError
+from lm_eval_clas.files import write_text
 from lm_eval_clas.recipe import StudyRecipe, shipped_recipes
 from lm_eval_clas.shapes import ModelShape
 from lm_eval_clas.study import Stage, Study, content_hash
+from lm_eval_clas.written import claimed
 
 MINIMAL = """
 name: x
@@ -18,6 +21,13 @@ model: m
 evaluate: {runs: {hf: {}, clas: {alpha: 1}}}
 parts: {p: {corpus: mini, evaluate: [t]}}
 """
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Iterator[Study]:
+    """In a folder that is claimed, as `clas paper` does."""
+    with claimed(tmp_path):
+        yield Study(tmp_path)
 
 
 class Log:
@@ -32,16 +42,15 @@ class Log:
     def _run(self) -> list[str]:
         self.runs += 1
         out = self.study.folder / "out"
-        out.mkdir(exist_ok=True)
-        (out / f"part-{self.value}").write_text("half")
+        write_text(out / f"part-{self.value}", "half")
         if self.killed:
             raise KeyboardInterrupt
-        (out / "whole").write_text(str(self.value))
+        write_text(out / "whole", str(self.value))
         return ["cp a b"]
 
 
-def test_a_stage_is_skipped_until_its_inputs_change(tmp_path: Path) -> None:
-    log = Log(Study(tmp_path))
+def test_a_stage_is_skipped_until_its_inputs_change(study: Study, tmp_path: Path) -> None:
+    log = Log(study)
     assert not log.study.finished(log.stage())
     log.study.run(log.stage())
     assert log.study.finished(log.stage())
@@ -54,8 +63,8 @@ def test_a_stage_is_skipped_until_its_inputs_change(tmp_path: Path) -> None:
     assert record.commands == ["cp a b"]
 
 
-def test_a_killed_stage_is_not_finished_and_keeps_what_it_has(tmp_path: Path) -> None:
-    log = Log(Study(tmp_path))
+def test_a_killed_stage_is_not_finished_and_keeps_what_it_has(study: Study, tmp_path: Path) -> None:
+    log = Log(study)
     log.killed = True
     with pytest.raises(KeyboardInterrupt):
         log.study.run(log.stage())
@@ -68,8 +77,8 @@ def test_a_killed_stage_is_not_finished_and_keeps_what_it_has(tmp_path: Path) ->
     assert (tmp_path / "out" / "kept").exists()
 
 
-def test_a_stage_without_its_outputs_or_with_a_damaged_record_is_not_finished(tmp_path: Path) -> None:
-    log = Log(Study(tmp_path))
+def test_a_stage_without_its_outputs_or_with_a_damaged_record_is_not_finished(study: Study, tmp_path: Path) -> None:
+    log = Log(study)
     log.study.run(log.stage())
     (tmp_path / "out").rename(tmp_path / "elsewhere")
     assert not log.study.finished(log.stage())
@@ -77,6 +86,16 @@ def test_a_stage_without_its_outputs_or_with_a_damaged_record_is_not_finished(tm
     assert log.study.finished(log.stage())
     (tmp_path / "stages" / "copy.json").write_text("{")
     assert not log.study.finished(log.stage())
+
+
+def test_a_stage_whose_outputs_hold_anothers_file_is_refused_when_its_inputs_change(study: Study, tmp_path: Path) -> None:
+    log = Log(study)
+    log.study.run(log.stage())
+    (tmp_path / "out" / "notes").write_text("mine")
+    log.value = 2
+    with pytest.raises(ClasError, match=r"notes' was not written by this program"):
+        log.study.run(log.stage())
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["notes", "part-1", "whole"]
 
 
 def test_the_hash_of_a_folder_is_over_names_and_contents(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -73,28 +75,71 @@ Force = Annotated[
 ]
 
 
-def may_replace(what: Sequence[str], force: bool) -> None:
-    """Returns if these may be replaced; a person at a terminal is asked.
+def may_replace(what: Sequence[str], force: bool) -> bool:
+    """Asks whether files may be replaced that are there and are not known to be this program's.
 
     Args:
-        what: names of files that are there and are not known to be this program's, as the reader knows them; none is fine.
+        what: their names, as the reader knows them; none is fine.
         force: whether --force was given.
+
+    Returns:
+        Whether there is anything of the kind; it may be replaced then.
 
     Raises:
         ClasError: nobody can be asked.
         typer.Exit: with status 1: the person said no.
     """
-    if force or not what:
+    if what:
+        verb = "is" if len(what) == 1 else "are"
+        confirm(f"{', '.join(what)} {verb} already there and not written by this program (or changed since)", force)
+    return bool(what)
+
+
+def confirm(sentence: str, force: bool) -> None:
+    """Returns if what a sentence says may be replaced or lost: with --force, or if a person at a terminal agrees.
+
+    Raises:
+        ClasError: nobody can be asked.
+        typer.Exit: with status 1: the person said no.
+    """
+    if force:
         return
-    names = f"{', '.join(what)} {'is' if len(what) == 1 else 'are'}"
-    if sys.stdin.isatty() and sys.stderr.isatty():
-        question = f"{names} already there and not written by this program (or changed since). Replace?"
-        if not typer.confirm(question, err=True):
-            raise typer.Exit(1)
-        return
-    raise ClasError(
-        f"{names} already there and not written by this program (or changed since); give another place, or --force to replace."
-    )
+    if not _somebody_can_answer():
+        raise ClasError(f"{sentence}; give another place, or --force to replace.")
+    if not typer.confirm(f"{sentence}. Replace?", err=True):
+        raise typer.Exit(1)
+
+
+def _somebody_can_answer() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+@contextmanager
+def replacing(folder: Path, names: Sequence[str], force: bool) -> Iterator[None]:
+    """Takes a folder to write files of these names to, beside whatever else is in it; asks where one is not known to be ours.
+
+    Raises:
+        ClasError: one is there, and nobody can be asked.
+    """
+    from lm_eval_clas.written import claimed, foreign
+
+    strange = may_replace([str(folder / name) for name in names if foreign(folder / name)], force)
+    with claimed(folder, names, force=strange):
+        yield
+
+
+def may_write(path: Path | None, force: bool) -> None:
+    """Returns if one file may be written; asks where it is there and is not known to be ours.
+
+    Raises:
+        ClasError: it is there, and nobody can be asked; or it is a folder.
+    """
+    from lm_eval_clas.written import foreign
+
+    if path is not None and path.is_dir():
+        raise ClasError(f"'{path}' is a folder; give the name of a file.")
+    if path is not None and foreign(path):
+        may_replace([str(path)], force)
 
 
 def progress_bars() -> Progress:

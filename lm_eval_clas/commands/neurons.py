@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lm_eval_clas.commands.common import app, console, messages, progress_bars, words
+from lm_eval_clas.commands.common import Force, app, confirm, console, may_replace, may_write, messages, progress_bars, words
 from lm_eval_clas.errors import ClasError
 
 if TYPE_CHECKING:
@@ -79,8 +79,10 @@ def profile_command(
     from lm_eval_clas.logs import quiet_libraries
     from lm_eval_clas.processes import Processes
     from lm_eval_clas.profiling import profile
+    from lm_eval_clas.written import require_ours
 
     quiet_libraries()
+    require_ours([out], out)  # before the model is loaded
     texts = ParallelInputBuilder(corpus, words(languages) or None, samples, half.value if half else None).build()
     options: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens, "site": site.value, "projection": projection}
     options["processes"] = Processes.launched()
@@ -149,14 +151,17 @@ def masks(
     model: Annotated[str | None, typer.Option(help="For --add-language: the model that was profiled.")] = None,
     model_args: Annotated[str, typer.Option(help="For --add-language: as in clas profile.")] = "",
     device: Annotated[str | None, typer.Option(help="For --add-language: as in clas profile.")] = None,
+    force: Force = False,
 ) -> None:
     """Turn a profile into a mask folder: categories of neurons and bridge layers."""
     from lm_eval_clas.adding import MonolingualText
     from lm_eval_clas.categories import NeuronCategorizer
     from lm_eval_clas.instances import load_instance_shares
     from lm_eval_clas.lape import LapeSelector, with_lape, with_neuron_file
+    from lm_eval_clas.mask_place import lost, strange_files
     from lm_eval_clas.masks import MaskSet
     from lm_eval_clas.profiles import CONFIG_FILE, Profile
+    from lm_eval_clas.written import require_ours
 
     texts = [MonolingualText.parse(one) for one in add_language]
     if texts and model is None:
@@ -167,9 +172,16 @@ def masks(
         raise ClasError("--level instance counts channels and not heads; drop --by or --level.")
     by_file = specific not in ("counts", "lape")
     _refuse(context, "specific_languages", unless=by_file, because="needs --specific FILE.neuron.pth")
-    if texts and not (profile / CONFIG_FILE).is_file():
+    of_a_profile = (profile / CONFIG_FILE).is_file()
+    before = MaskSet.load(profile) if texts and not of_a_profile else None
+    require_ours([], out)
+    force = may_replace([str(path) for path in strange_files(out)], force) or force
+    kept = (before.config.tuned, before.means is not None) if before else ({}, keep_means)
+    if gone := lost(out, *kept):
+        confirm(f"New masks in '{out}' would not have {' and '.join(gone)} of those that are there", force)
+    if before is not None:
         _refuse(context, _OF_A_PROFILE, because=f"needs a profile, and '{profile}' is none; drop it")
-        _finish(_add(MaskSet.load(profile), texts, model, model_args, device), out)
+        _finish(_add(before, texts, model, model_args, device), out, force)
         return
     loaded = Profile.load_finished(profile)
     made = MaskSet.from_profile(
@@ -190,7 +202,7 @@ def masks(
     made = _add(made, texts, model, model_args, device)
     if by_file and texts:  # once more, as the file may have neurons of the added languages
         made = with_neuron_file(made, specific, words(specific_languages))
-    _finish(made, out)
+    _finish(made, out, force)
 
 
 _OF_A_PROFILE = "statistic tokens by threshold anchor bridge exclude_last level beta gamma keep_means specific"
@@ -224,8 +236,8 @@ def _add(masks: MaskSet, texts: list[MonolingualText], model: str | None, model_
     return masks
 
 
-def _finish(masks: MaskSet, out: Path) -> None:
-    masks.save(out)
+def _finish(masks: MaskSet, out: Path, force: bool) -> None:
+    masks.save(out, force=force)
     _show(masks)
     shown = escape(str(out))
     next_step = f"lm_eval --model hf-clas --model_args pretrained=...,masks={shown}"
@@ -237,12 +249,14 @@ def inspect(
     masks: Annotated[str, typer.Argument(help="Mask folder, name of a shipped one, or Hub repository.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw categories by layer to FILE.png (or .pdf, .svg).")] = None,
+    force: Force = False,
 ) -> None:
     """Show what is in a mask folder: model, corpus, languages, categories by layer, bridge layers and why."""
     from lm_eval_clas.inspection import summary
     from lm_eval_clas.masks import MaskSet
 
     loaded = MaskSet.load(masks)
+    may_write(plot, force)
     if plot is not None:
         from lm_eval_clas.plots import plot_categories
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,12 +34,13 @@ def paper(
 ) -> None:
     """Run a whole study: profile, masks, tune, evaluate, analyse, tables, report; what has not changed is skipped."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # the harness's bars, one for each task and language, would drown ours
-    from lm_eval_clas.files import delete_abandoned, write_text
+    from lm_eval_clas.files import write_text
     from lm_eval_clas.logs import quiet_libraries
     from lm_eval_clas.plots import new_figure
     from lm_eval_clas.recipe import StudyRecipe
     from lm_eval_clas.stages import STAGES, Stages
-    from lm_eval_clas.study import Study
+    from lm_eval_clas.study import PLACES, Study
+    from lm_eval_clas.written import claimed, recorded
 
     loaded = StudyRecipe.load(recipe)
     if only is not None and only not in STAGES:
@@ -47,9 +49,7 @@ def paper(
     quiet_libraries()
     new_figure(1, 1)  # a missing matplotlib is told now, and not after hours
     study = Study(folder)
-    if not plan:
-        delete_abandoned(folder)
-    with progress_bars() as progress:
+    with nullcontext() if plan else claimed(folder, PLACES if recorded(folder) else None), progress_bars() as progress:
         stages = Stages(loaded, folder, progress)
         todo = [stage for stage in stages.all() if only in (None, stage.name)]
         if only is not None and not todo:

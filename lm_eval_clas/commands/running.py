@@ -68,5 +68,7 @@ def demo(
 ) -> None:
     """Run the whole main job on Gemma 3 270M: profile, masks, then hf against hf-clas. No network with mini."""
     from lm_eval_clas.demo import run_demo
+    from lm_eval_clas.written import claimed
 
-    run_demo(data.value, out, alpha, limit, console)
+    with claimed(out):
+        run_demo(data.value, out, alpha, limit, console)

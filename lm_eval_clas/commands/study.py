@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from lm_eval_clas.commands.common import app, console, messages, progress_bars, words
+from lm_eval_clas.commands.common import Force, app, console, may_write, messages, progress_bars, replacing, words
 from lm_eval_clas.errors import ClasError
 
 if TYPE_CHECKING:
@@ -42,10 +42,11 @@ def geometry(
     device: Annotated[str | None, typer.Option(help="cuda, cuda:0, cpu, mps; default: the first accelerator.")] = None,
     projection: Annotated[str | None, typer.Option(help="Pattern of the down-projections' names.")] = None,
     seed: Annotated[int, typer.Option(help="Of method random.", min=0)] = 0,
+    force: Force = False,
 ) -> None:
     """Measure what steering moves: how near the languages' sentence representations are, by layer, before and after."""
     from lm_eval_clas.corpora import ParallelInputBuilder
-    from lm_eval_clas.geometry_run import run_geometry, shared_languages
+    from lm_eval_clas.geometry_run import FILES, run_geometry, shared_languages
     from lm_eval_clas.loading import load_model
     from lm_eval_clas.logs import quiet_libraries
     from lm_eval_clas.masks import MaskSet
@@ -61,8 +62,8 @@ def geometry(
     texts = shared_languages(found, loaded)
     if left_out := [language for language in found.languages if language not in texts.languages]:
         messages.print(f"Left out, as the masks do not have them: {', '.join(left_out)}.", highlight=False)
-    lm = load_model(model, model_args, device)
-    with progress_bars() as progress:
+    with replacing(out, FILES, force), progress_bars() as progress:
+        lm = load_model(model, model_args, device)
         tasks = {language: progress.add_task(language, total=2 * len(texts.ids)) for language in texts.languages}
         measured = run_geometry(
             lm.model,
@@ -94,12 +95,14 @@ def stability(
     threshold: Annotated[float, typer.Option(help="A neuron is active where its statistic is above this.")] = 0.0,
     bridge: Annotated[str, typer.Option(help="auto, or layers like 24-29.")] = "auto",
     exclude_last: Annotated[int, typer.Option(help="Last layers that auto leaves out.", min=0)] = 2,
+    force: Force = False,
 ) -> None:
     """Compare two profiles: do both corpora give the same bridge layers and masks, against chance and a ceiling?"""
     from lm_eval_clas.categories import NeuronCategorizer
     from lm_eval_clas.profiles import Profile
     from lm_eval_clas.stability import compare_profiles
 
+    may_write(out, force)
     halves = tuple(Profile.load_finished(half) for half in ceiling or ())
     found = compare_profiles(
         Profile.load_finished(a),
@@ -127,6 +130,7 @@ def causes(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write all of it to FILE.json too.")] = None,
     seed: Annotated[int, typer.Option(help="Of the resampling behind intervals and p-values.", min=0)] = 0,
+    force: Force = False,
 ) -> None:
     """Put candidate causes beside each language's gain, with correlations over languages, and say if these are too few."""
     from transformers import AutoTokenizer
@@ -138,6 +142,7 @@ def causes(
     from lm_eval_clas.logs import quiet_libraries
     from lm_eval_clas.masks import MaskSet
 
+    may_write(out, force)
     quiet_libraries()
     comparison = _read(table, Comparison, "clas table ... --format json")
     moved = _read(geometry, Geometry, "clas geometry") if geometry else None

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from lm_eval_clas.commands.common import app, console, messages, words
+from lm_eval_clas.commands.common import Force, app, console, messages, replacing, words
 from lm_eval_clas.errors import ClasError
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def table_command(
     ] = False,
     resamples: Annotated[int, typer.Option(help="Of permutation tests and the bootstrap.", min=100)] = 10_000,
     seed: Annotated[int, typer.Option(help="Of permutation tests and the bootstrap.", min=0)] = 0,
+    force: Force = False,
 ) -> None:
     """Compare runs of lm_eval language by language: gains, paired tests, intervals; as a table for a paper."""
     from lm_eval_clas import tables
@@ -95,7 +96,8 @@ def table_command(
         for one in comparisons:
             _show(one, orientation)
     if out is not None:
-        paths = [path for one in comparisons for path in tables.write_tables(one, out, orientation)]
+        with replacing(out, [name for one in comparisons for name in tables.file_names(one)], force):
+            paths = [path for one in comparisons for path in tables.write_tables(one, out, orientation)]
         messages.print(f"Wrote {escape(', '.join(map(str, paths)))}", highlight=False, soft_wrap=True)
 
 

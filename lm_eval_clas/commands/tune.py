@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -66,6 +67,7 @@ def tune(
     from lm_eval_clas.processes import Processes
     from lm_eval_clas.tuning import Recipe, grid, load_tasks, tunable
     from lm_eval_clas.tuning_run import run_tuning
+    from lm_eval_clas.written import claimed
 
     quiet_libraries()
     new_figure(1, 1)  # a missing matplotlib is told now, and not after hours
@@ -100,7 +102,7 @@ def tune(
     )
     processes = Processes.launched()
     target = Path(masks).expanduser() if Path(masks).expanduser().is_dir() else out / "masks"
-    with progress_bars() as progress:
+    with claimed(out) if processes.main else nullcontext(), progress_bars() as progress:
         try:
             tuned = run_tuning(
                 recipe,
