@@ -202,6 +202,6 @@ def load_language(folder: Path, language: str, config: ProfileConfig) -> Sums:
         if found["counts"].min() < 1 or any(not np.isfinite(found[name]).all() for name in names.values()):
             raise ValueError("it holds counts below 1 or sums that are not finite")
     except ValueError as error:
-        raise ClasError(f"'{path}' is damaged ({error}); delete it and run 'clas profile' again.") from error
+        raise ClasError(f"'{path}' is damaged ({error}); profile again into another folder.") from error
     counts = {tokens: int(count) for tokens, count in zip(TOKENS, found["counts"], strict=True)}
     return Sums({key: found[name] for key, name in names.items()}, counts)

@@ -64,7 +64,7 @@ class TaskScores:
                     sample = json.loads(line)
                     rows.append({name: sample.get(name) for name in names})
         except (OSError, ValueError, AttributeError) as error:
-            raise ClasError(f"'{self.samples}' is damaged or cannot be read; delete it, or run the task again.") from error
+            raise ClasError(f"'{self.samples}' is damaged or cannot be read; leave it out, or run the task again.") from error
         return pd.DataFrame(rows, columns=sorted(names))
 
     def of_filter(self, name: str) -> Any:
@@ -231,7 +231,7 @@ def _parse(path: Path, label: str | None) -> _File | None:
     try:
         data = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise ClasError(f"'{path}' is damaged or cannot be read; delete it, or run lm_eval again.") from error
+        raise ClasError(f"'{path}' is damaged or cannot be read; leave it out, or run lm_eval again.") from error
     if not isinstance(data, dict) or not isinstance(data.get("results"), dict) or not isinstance(data.get("config"), dict):
         return None
     tasks = {task: _scores(path, data, task) for task in data["results"] if not _of(data, "group_subtasks", task)}

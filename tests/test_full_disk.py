@@ -17,12 +17,13 @@ from conftest import Run
 from killing import MOMENT, contents
 
 from lm_eval_clas import ClasError, MaskSet, Profile
+from lm_eval_clas.written import RECORD
 
 pytestmark = pytest.mark.slow
 SIZE = 2 << 20
 PAGE = 4096
-# What a run that goes on needs: answers so far, and which stage had begun.
-OF_A_RUN = ("partial/", "stages/")
+# What a run that goes on needs: answers so far, which stage had begun, and which files are its own.
+OF_A_RUN = ("partial/", "stages/", RECORD)
 
 
 @pytest.fixture
