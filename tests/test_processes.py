@@ -26,6 +26,7 @@ from lm_eval_clas.files import shipped
 from lm_eval_clas.gathering import in_order
 from lm_eval_clas.journal import Journal
 from lm_eval_clas.processes import Processes, launched_as
+from lm_eval_clas.written import RECORD
 
 Run = Callable[..., tuple[int, str, str]]
 needs_gathering = pytest.mark.skipif(not hasattr(LM, "gather_object"), reason="several processes need lm-eval 0.4.12")
@@ -170,13 +171,16 @@ def test_profile_in_two_processes_is_that_in_one(clas: Run, checkpoint: Path, tm
     code, _, error = clas(*options("one"))
     assert code == 0, error
     (tmp_path / "two").mkdir()
-    for name in ("clas_profile.json", "hi.safetensors"):  # as a run leaves it that was stopped after Hindi
+    for name in (RECORD, "clas_profile.json", "hi.safetensors"):  # as a run leaves it that was stopped after Hindi
         shutil.copy(tmp_path / "one" / name, tmp_path / "two")
     done = launch(shutil.which("clas"), *options("two"))
     assert done.stdout.count("Profiled 5 items in 3 languages") == 1
     one, two = ({path.name: path for path in (tmp_path / out).iterdir()} for out in ("one", "two"))
     assert one.keys() == two.keys()
+    assert (tmp_path / "two" / RECORD).read_bytes().count(b"\n") == len(two) - 1
     for name, path in one.items():
+        if name == RECORD:
+            continue
         if name.endswith(".json"):
             assert path.read_bytes() == two[name].read_bytes()
             continue
