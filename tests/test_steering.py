@@ -235,7 +235,7 @@ def test_alpha_by_language(model: PreTrainedModel, masks: MaskSet, tmp_path: Pat
         ({"alpha": "tuned"}, "differs by task"),
         ({"alpha": {"hi": 1.0}}, "no number for de, zh"),
         ({"alpha": {"xx": 1.0, "default": 1}}, "do not have: xx"),
-        ({"alpha": "missing.json"}, "cannot be read as JSON"),
+        ({"alpha": "missing.json"}, "There is no alpha file 'missing.json'"),
         ({"beta": "x"}, "beta must be a finite number"),
         ({"gamma": float("inf")}, "gamma must be a finite number"),
         ({"method": "magic"}, "method must be one of clas, off, uniform, random, int-mu"),
