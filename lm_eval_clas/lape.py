@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lm_eval_clas.checked_files import user_path
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import sha256
 from lm_eval_clas.heads import spread
@@ -129,7 +130,7 @@ def with_neuron_file(masks: MaskSet, path: str | Path, languages: Sequence[str])
     Raises:
         ClasError: the file is not such a file, does not fit the model or the languages, or has none of the masks' languages.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if masks.config.site != "mlp":
         raise ClasError(
             f"'{path}' lists MLP neurons, and these masks are of attention; drop --specific, or profile --site mlp."
