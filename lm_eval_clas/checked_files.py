@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -22,8 +23,9 @@ def user_path(text: str | Path) -> Path:
         pass
     except (RuntimeError, ValueError) as error:  # no such user's home; a zero character
         raise ClasError(f"There can be no file {str(text)[:200]!a} ({error}); give another path.") from error
-    except OSError:  # what is wrong with it is told by whoever reads it
-        pass
+    except OSError as error:  # anything else that is wrong with it is told by whoever reads it
+        if error.errno == errno.ENAMETOOLONG:
+            raise ClasError(f"There can be no file {str(text)[:200]!a} (its name is too long); give another path.") from error
     return path
 
 

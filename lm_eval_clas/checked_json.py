@@ -22,7 +22,7 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _LONGEST = 80  # characters of a text in a message
 
 
-def parse_json(content: bytes) -> Any:
+def parse_json(content: bytes | str) -> Any:
     """The value of one JSON text.
 
     No key comes twice, every whole number fits a float, every text is UTF-8, and nothing is nested so deeply that a function
@@ -32,7 +32,7 @@ def parse_json(content: bytes) -> Any:
     Raises:
         ValueError: it is none of that kind; the message says why.
     """
-    text = decoded(content)
+    text = decoded(content) if isinstance(content, bytes) else content
     try:
         value = json.loads(text, object_pairs_hook=_object, parse_int=_whole)
     except json.JSONDecodeError as error:

@@ -89,15 +89,18 @@ def test_json_lines_are_parallel_by_id(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"en_txt": "a\nb\nc\n", "hi_txt": "a\nb\n"}, r"line 3 is in 'en' and missing in 'hi' \(1 such\)"),
-        ({"en_txt": "a\n", "hi_txt": "a\nb\n"}, "line 2 is in 'hi' and missing in 'en'"),
-        ({"en_txt": "a\n\nc\n", "hi_txt": "a\nb\nc\n"}, r"en.txt', line 2: the text is empty"),
-        ({"en_jsonl": '{"id": 1, "text": "x"}', "hi_jsonl": '{"id": 2, "text": "x"}'}, "1 is in 'en' and missing in 'hi'"),
+        ({"en_txt": "a\nb\nc\n", "hi_txt": "a\nb\n"}, r"line 3 is in 'en' and missing or blank in 'hi' \(1 such\)"),
+        ({"en_txt": "a\n", "hi_txt": "a\nb\n"}, "line 2 is in 'hi' and missing or blank in 'en'"),
+        ({"en_txt": "a\n\nc\n", "hi_txt": "a\nb\nc\n"}, "line 2 is in 'hi' and missing or blank in 'en'"),
+        (
+            {"en_jsonl": '{"id": 1, "text": "x"}', "hi_jsonl": '{"id": 2, "text": "x"}'},
+            "1 is in 'en' and missing",
+        ),
         ({"en_jsonl": '{"id": 1, "text": "x"}\n{"id": 1, "text": "y"}'}, "line 2: 1 is there twice"),
-        ({"en_jsonl": '{"id": 1}'}, "needs an 'id' and a 'text'"),
-        ({"en_jsonl": "{"}, "line 1: not JSON"),
-        ({"en_jsonl": "[]"}, "must be a JSON object"),
-        ({"gibberish_txt": "a"}, "not a language code"),
+        ({"en_jsonl": '{"id": 1}'}, "needs a 'text' that is a string, not None"),
+        ({"en_jsonl": "{"}, "line 1: it is no JSON"),
+        ({"en_jsonl": "[]"}, "line 1: it is no JSON object; each line must be one"),
+        ({"gibberish_txt": "a"}, "holds no texts"),
         ({}, "holds no texts"),
     ],
 )
