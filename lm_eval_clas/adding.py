@@ -17,6 +17,7 @@ import numpy as np
 from torch import nn
 
 from lm_eval_clas.categories import NeuronCategorizer
+from lm_eval_clas.checked_files import user_path
 from lm_eval_clas.corpora import ParallelTexts, read_lines
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import sha256
@@ -37,7 +38,7 @@ class MonolingualText:
 
     Attributes:
         language: a BCP-47 code, as `languages.normalize` gives it.
-        path: a UTF-8 file with one text a line; empty lines do not count.
+        path: a UTF-8 file with one text a line; blank lines do not count.
         lines: its texts.
     """
 
@@ -56,7 +57,7 @@ class MonolingualText:
         language = normalize(code)
         if not separator or not name or language is None:
             raise ClasError(f"--add-language must be a language code and a file, like quy=FILE.txt, not '{text}'.")
-        path = Path(name).expanduser()
+        path = user_path(name)
         lines = tuple(line.strip() for line in read_lines(path) if line.strip())
         if not lines:
             raise ClasError(f"'{path}' holds no text; it needs one text a line.")

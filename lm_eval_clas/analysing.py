@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from lm_eval_clas.checked_json import read_as
 from lm_eval_clas.files import write_text
 from lm_eval_clas.findings import Geometry
 from lm_eval_clas.masks import MaskSet
@@ -130,7 +131,8 @@ def _causes(stages: Stages, part: str, masks: MaskSet, comparison: Any, folder: 
     from lm_eval_clas.stages import command
 
     path = folder / "geometry.json"
-    geometry = Geometry.model_validate_json(path.read_bytes()) if path.is_file() else None
+    remedy = "take it away, and the same command measures it again."
+    geometry: Geometry | None = read_as(Geometry, path, remedy) if path.is_file() else None
     tokenizer = AutoTokenizer.from_pretrained(stages.model)
     run = stages.recipe.analyse.run
     found = find_causes(comparison, run, masks, tokens_per_character(tokenizer, stages.texts(part)), geometry)

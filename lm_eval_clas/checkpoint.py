@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable, Collection, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lm_eval_clas.checked_json import parse_json, read_json
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.projections import Projection
 
@@ -155,7 +155,9 @@ def header(path: Path) -> tuple[dict[str, dict[str, object]], int]:
         length = int.from_bytes(file.read(8), "little")
         if not 0 < length <= min(100_000_000, path.stat().st_size):  # safetensors' own limit
             raise ValueError(f"'{path.name}' is no safetensors file")
-        content = json.loads(file.read(length))
+        content = parse_json(file.read(length))
+    if not isinstance(content, dict) or not all(isinstance(tensor, dict) for tensor in content.values()):
+        raise ValueError(f"'{path.name}' is no safetensors file")
     content.pop("__metadata__", None)
     return content, 8 + length
 
@@ -191,7 +193,7 @@ def _beside(folder: Path) -> list[str]:
 def _index(folder: Path, pretrained: str) -> dict[str, str]:
     """The file of each weight as the index tells it; nothing where there is no index."""
     try:
-        files = json.loads((folder / _INDEX).read_bytes())["weight_map"]
+        files = read_json(folder / _INDEX)["weight_map"]
         if any(Path(name).name != name for name in files.values()):
             raise ValueError("it names files outside the folder")
     except FileNotFoundError:

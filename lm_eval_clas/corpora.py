@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import jinja2
 import yaml
 
+from lm_eval_clas.checked_files import read_text, user_path
+from lm_eval_clas.checked_json import parse_json, shown
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import PACKAGE, shipped
 from lm_eval_clas.languages import normalize
+from lm_eval_clas.processes import launched_as
+
+logger = logging.getLogger(__name__)
 
 XNLI_LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh")
 XQUAD_LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh")
@@ -80,7 +88,7 @@ class ParallelInputBuilder:
             known, read = _NAMED[self.corpus]
             name, rows = self.corpus, {language: read(language) for language in self._choose(known)}
         else:
-            path = Path(self.corpus).expanduser()
+            path = user_path(self.corpus)
             available = _read_path(path)
             name, rows = path.stem, {language: available[language] for language in self._choose(tuple(available))}
         _check_parallel(rows, name)
@@ -155,7 +163,7 @@ def _xnli(language: str) -> Rows:
 
 def _mini(language: str) -> Rows:
     rows = _json_lines(PACKAGE / "data" / "mini" / f"{language}.jsonl")
-    named = ({**row, "context": row["passage"]} for row in rows)
+    named = ({**row, "context": row["passage"]} for _, row in rows)
     return {row["id"]: prompt for row, prompt in _prompts(f"clas_mini_qa_{language}", named)}
 
 
@@ -166,49 +174,60 @@ _NAMED: dict[str, tuple[tuple[str, ...], Callable[[str], Rows]]] = {
 }
 
 
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(read_lines(path), start=1):
+def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a file with one on each line, with the number of the line. Blank lines do not count."""
+    for number, line in _numbered(path):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
+            if not isinstance(row, dict):
+                raise ValueError("it is no JSON object")
         except ValueError as error:
-            raise ClasError(f"'{path}', line {number}: not JSON ({error}).") from error
-        if not isinstance(row, dict):
-            raise ClasError(f"'{path}', line {number}: must be a JSON object.")
-        rows.append(row)
-    return rows
+            raise ClasError(f"'{path}', line {number}: {error}; each line must be one, like {_LIKE}.") from error
+        yield number, row
+
+
+_LIKE = '{"id": 1, "text": "..."}'
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 text file, without the empty one at its end.
+    """The lines of a UTF-8 text file. Only LF and CRLF end a line: a lone CR, U+2028 and the like occur inside texts.
 
     Raises:
         ClasError: it cannot be read.
     """
     try:
-        # Not splitlines(): that also breaks at characters which occur inside texts, such as U+2028.
-        return path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ClasError(f"'{path}' cannot be read as UTF-8 text ({error}).") from error
+        return re.split("\r?\n", read_text(path))
+    except FileNotFoundError as error:
+        raise ClasError(f"'{path}' cannot be read as UTF-8 text (there is no such file); give another path.") from error
+    except ValueError as error:
+        raise ClasError(f"'{path}' cannot be read as UTF-8 text ({error}); give a plain text file.") from error
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their number in the file: blank ones shift nothing."""
+    return ((number, line) for number, line in enumerate(read_lines(path), start=1) if line.strip())
 
 
 def _read_path(path: Path) -> dict[str, Rows]:
     """Text by language and id, from a file or a folder."""
     rows: dict[str, Rows] = {}
-    if path.is_file() and path.suffix == ".jsonl":
-        for number, row in enumerate(_json_lines(path), start=1):
-            _add(rows, row, row.get("language"), f"'{path}', line {number}")
-    elif path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in (".txt", ".jsonl"))
-        for file in files:
+    if path.is_dir():
+        for language, file in _language_files(path).items():
             if file.suffix == ".txt":
-                numbered: list[dict[str, Any]] = [
-                    {"id": f"line {number}", "text": text} for number, text in enumerate(read_lines(file), start=1)
-                ]
+                rows[language] = {f"line {number}": text for number, text in _numbered(file)}
             else:
-                numbered = _json_lines(file)
-            for number, row in enumerate(numbered, start=1):
-                _add(rows, row, file.stem, f"'{file}', line {number}")
+                for number, row in _json_lines(file):
+                    _add(rows, row, language, f"'{file}', line {number}")
+            if not rows.get(language):
+                raise ClasError(f"'{file}' holds no texts; fill it, or take it away.")
+    elif path.suffix == ".jsonl" and path.exists():
+        for number, row in _json_lines(path):
+            where = f"'{path}', line {number}"
+            code = normalize(row["language"]) if isinstance(row.get("language"), str) else None
+            if code is None:
+                given = shown(repr(row.get("language")))
+                raise ClasError(f"{where}: its 'language' must be a language code (BCP-47, e.g. hi), not {given}.")
+            _add(rows, row, code, where)
     else:
         raise ClasError(
             f"There is no corpus '{path}': give {', '.join(_NAMED)}, a .jsonl file with id, language and text, or a folder of "
@@ -219,17 +238,49 @@ def _read_path(path: Path) -> dict[str, Rows]:
     return rows
 
 
-def _add(rows: dict[str, Rows], row: dict[str, Any], language: Any, where: str) -> None:
-    code = normalize(str(language))
-    if code is None:
-        raise ClasError(f"{where}: '{language}' is not a language code (use BCP-47, e.g. hi).")
-    if "id" not in row or not isinstance(row.get("text"), str):
-        raise ClasError(f"{where}: needs an 'id' and a 'text'.")
-    if not row["text"].strip():
-        raise ClasError(f"{where}: the text is empty.")
-    if str(row["id"]) in rows.setdefault(code, {}):
-        raise ClasError(f"{where}: {row['id']} is there twice for language '{code}'.")
-    rows[code][str(row["id"])] = row["text"]
+def _language_files(folder: Path) -> dict[str, Path]:
+    """The files of a folder that are named after a language; the others are passed over with a word.
+
+    Raises:
+        ClasError: two files are of one language, or the folder cannot be read.
+    """
+    found: dict[str, Path] = {}
+    others = []
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise ClasError(f"The corpus '{folder}' cannot be read ({error.strerror}); make it readable.") from error
+    for path in entries:
+        code = normalize(path.stem) if path.suffix in (".txt", ".jsonl") else None
+        if code is None:
+            others.append(path.name)
+        elif code in found:
+            raise ClasError(f"'{found[code]}' and '{path.name}' are both of language '{code}'; keep one of them.")
+        else:
+            found[code] = path
+    if others and launched_as()[0] == 0:
+        _say_passed_over(folder, tuple(others))
+    return found
+
+
+@cache  # a study reads a corpus several times
+def _say_passed_over(folder: Path, names: tuple[str, ...]) -> None:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    listed = ", ".join(map(shown, names[:5]))
+    logger.warning(f"Corpus '{folder}': passed over {listed}{more}, not named LANGUAGE.txt or LANGUAGE.jsonl.")
+
+
+def _add(rows: dict[str, Rows], row: dict[str, Any], code: str, where: str) -> None:
+    one, text = row.get("id"), row.get("text")
+    if isinstance(one, bool) or not isinstance(one, str | int | float) or one != one:
+        raise ClasError(f"{where}: needs an 'id' that is a string or a number, not {shown(repr(one))}.")
+    if not isinstance(text, str):
+        raise ClasError(f"{where}: needs a 'text' that is a string, not {shown(repr(text))}.")
+    if not text.strip():
+        raise ClasError(f"{where}: the text is empty; take the item out of every language.")
+    if str(one) in rows.setdefault(code, {}):
+        raise ClasError(f"{where}: {shown(one)} is there twice for language '{code}'; give every item an id of its own.")
+    rows[code][str(one)] = text
 
 
 def _check_parallel(rows: dict[str, Rows], name: str) -> None:
@@ -238,6 +289,6 @@ def _check_parallel(rows: dict[str, Rows], name: str) -> None:
         for here, there in ((first, language), (language, first)):
             if missing := [one for one in rows[here] if one not in rows[there]]:
                 raise ClasError(
-                    f"Corpus '{name}' is not parallel: {missing[0]} is in '{here}' and missing in '{there}' "
+                    f"Corpus '{name}' is not parallel: {shown(missing[0])} is in '{here}' and missing or blank in '{there}' "
                     f"({len(missing)} such); give every language the same items."
                 )

@@ -12,6 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from lm_eval_clas.checked_json import read_json
 from lm_eval_clas.clock import fixed, now
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import writing
@@ -92,12 +93,12 @@ def _date_to(moment: datetime, folder: Path) -> None:
         path.rename(path.with_name(re.sub(r"_[^_]+(\.jsonl?)$", moment.strftime(r"_%Y-%m-%dT%H-%M-%S.%f\1"), path.name)))
     (path,) = folder.rglob("results_*.json")
     no_time = {"start_time": 0.0, "end_time": 0.0, "total_evaluation_time_seconds": "0.0"}
-    path.write_text(json.dumps({**json.loads(path.read_bytes()), **no_time}, indent=2, ensure_ascii=False), encoding="utf-8")
+    path.write_text(json.dumps({**read_json(path), **no_time}, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def _finished(folder: Path, inputs: str) -> bool:
     with suppress(OSError, ValueError, KeyError, TypeError):
-        return bool(json.loads((folder / _INPUTS).read_bytes())["inputs"] == inputs)
+        return bool(read_json(folder / _INPUTS)["inputs"] == inputs)
     return False
 
 

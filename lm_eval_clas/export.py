@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_clas import __version__
+from lm_eval_clas.checked_json import read_json
 from lm_eval_clas.effects import steering_factors
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.fingerprint import ModelFingerprint, model_name
@@ -186,7 +187,7 @@ def written_before(folder: Path, record: Mapping[str, Any], sources: Iterable[Pa
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     with suppress(OSError, ValueError):
-        same = json.loads(path.read_bytes()) == json.loads(json.dumps(record))
+        same = read_json(path) == json.loads(json.dumps(record))
         if same and all(source.stat().st_mtime <= path.stat().st_mtime for source in sources):
             return True
     raise ClasError(f"'{folder}' exists already and holds something else; give another --out, or delete it.")

@@ -100,7 +100,9 @@ def _load(path: Path, layers: int) -> dict[Tokens, NDArray[np.float64]]:
     try:
         found = read_tensors(path, dict.fromkeys(TOKENS, ("float64", (layers, len(CATEGORIES)))))
     except ValueError as error:
-        raise ClasError(f"'{path}' is damaged ({error}); run 'clas profile --level instance' again into another folder.") from error
+        raise ClasError(
+            f"'{path}' is damaged ({error}); run 'clas profile --level instance' again into another folder."
+        ) from error
     return {tokens: found[tokens] for tokens in TOKENS}
 
 

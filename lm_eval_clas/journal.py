@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lm_eval_clas.checked_json import parse_json
 from lm_eval_clas.files import cannot_write
 from lm_eval_clas.processes import Processes
 from lm_eval_clas.written import grows
@@ -83,7 +84,7 @@ def _read(path: Path, kind: str, asked: str) -> dict[int, list[Any]]:
         return found
     for line in lines:
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
             if (entry["kind"], entry["asked"]) == (kind, asked):
                 found.update(zip(entry["positions"], entry["answers"], strict=True))
         except (ValueError, KeyError, TypeError):

@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import langcodes
 from langcodes.tag_parser import LanguageTagError
-from pydantic import StringConstraints
+from pydantic import AfterValidator
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
 Source = Literal["forced", "doc", "task name", "detected"]
-
-# A code as configurations have it. It is also the name of files and folders, so it has no slashes, dots or colons.
-LanguageCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8}){0,8}$")]
 
 UNDETERMINED = "und"  # BCP-47 for a language that nobody can tell
 
@@ -55,6 +52,18 @@ def normalize(code: str) -> str | None:
         return language.prefer_macrolanguage().language
     except (LanguageTagError, ValueError):
         return None
+
+
+def _as_normalized(code: str) -> str:
+    if (normalized := normalize(code)) != code:
+        given = ascii(code[:80])
+        raise ValueError(f"language {given} is written '{normalized}'" if normalized else f"{given} is no language code")
+    return code
+
+
+# A code as configurations have it: as `normalize` gives it, since requests are compared with it. It is also the name of files
+# and folders, and has lower-case letters only.
+LanguageCode = Annotated[str, AfterValidator(_as_normalized)]
 
 
 @lru_cache(maxsize=4096)

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lm_eval_clas.checked_files import user_path
+from lm_eval_clas.checked_json import shown
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import sha256
 from lm_eval_clas.heads import spread
@@ -129,7 +131,7 @@ def with_neuron_file(masks: MaskSet, path: str | Path, languages: Sequence[str])
     Raises:
         ClasError: the file is not such a file, does not fit the model or the languages, or has none of the masks' languages.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if masks.config.site != "mlp":
         raise ClasError(
             f"'{path}' lists MLP neurons, and these masks are of attention; drop --specific, or profile --site mlp."
@@ -167,8 +169,10 @@ def read_neuron_file(path: Path, languages: int, layers: int, neurons: int) -> N
         # Files from before PyTorch 1.6 are bare pickles, which are not opened at all.
         found = torch.load(path, map_location="cpu", weights_only=True) if zipfile.is_zipfile(path) else None
     except Exception as error:  # damaged and malicious files make torch raise every kind
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ClasError(f"'{path}' is damaged or holds more than lists of tensors, and was not loaded: {reason}") from error
+        reason = shown((str(error).strip() or type(error).__name__).splitlines()[0], 200)
+        raise ClasError(
+            f"'{path}' is damaged or holds more than lists of tensors, and was not loaded ({reason}); fetch it again."
+        ) from error
     if not isinstance(found, list | tuple):
         raise ClasError(f"'{path}' must be a file of torch.save with a list over languages; it is not.")
     if len(found) != languages:

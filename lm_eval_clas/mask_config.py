@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from lm_eval_clas import __version__
 from lm_eval_clas.categories import CATEGORIES, By, Statistic, Tokens
-from lm_eval_clas.checked_json import read_json
+from lm_eval_clas.checked_json import first_fault, read_json
 from lm_eval_clas.clock import now
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.fingerprint import ModelFingerprint
@@ -146,7 +146,7 @@ def read_config(folder: Path) -> MaskConfig:
     """
     path = folder / CONFIG_FILE
     try:
-        content = read_json(path)
+        content = read_json(path, printable=True)
         version = content["format_version"]
     except FileNotFoundError as error:
         raise ClasError(f"'{folder}' is not a mask folder: it has no {CONFIG_FILE}; {REMEDY}") from error
@@ -161,6 +161,4 @@ def read_config(folder: Path) -> MaskConfig:
     try:
         return MaskConfig.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ClasError(f"'{path}' is damaged: {where[:200] + ': ' if where else ''}{first['msg'][:200]}; {REMEDY}") from error
+        raise ClasError(f"'{path}' is damaged: {first_fault(error)}; {REMEDY}") from error

@@ -236,9 +236,7 @@ class MaskSet:
         """
         folder = Path(folder)
         if (strange := strange_masks(folder)) and not force:
-            raise ClasError(
-                f"'{strange[0]}' is not of masks that this program wrote; give another folder, or move it away."
-            )
+            raise ClasError(f"'{strange[0]}' is not of masks that this program wrote; give another folder, or move it away.")
         tensors: dict[str, dict[str, NDArray[Any]]] = {MASKS_FILE: {"active": np.packbits(self.active, axis=-1)}}
         if self.owned is not None:
             tensors[MASKS_FILE]["specific"] = np.packbits(self.owned, axis=-1)

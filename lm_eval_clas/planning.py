@@ -15,9 +15,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lm_eval_clas.checked_json import read_json
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import cache_dir, write_text
 from lm_eval_clas.languages import from_task_name
+from lm_eval_clas.plain_numbers import real_number
 from lm_eval_clas.recipe import DEMO_MODEL, StudyRecipe
 from lm_eval_clas.stages import Stages
 from lm_eval_clas.study import hash_of
@@ -183,8 +185,8 @@ def calibrate(stages: Stages) -> Speed:
     path = cache_dir() / "calibration" / f"{identity}.json"
     if path.is_file():
         try:
-            kept = json.loads(path.read_bytes())
-            return Speed(kept["scored"], kept["prompted"])
+            kept = read_json(path)
+            return Speed(real_number(kept["scored"]), real_number(kept["prompted"]))
         except (ValueError, KeyError, TypeError):
             pass  # damaged: measured again
     from lm_eval.evaluator import evaluate

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from lm_eval_clas.categories import STATISTICS, TOKENS, By, Statistic, Tokens
-from lm_eval_clas.checked_json import read_json
+from lm_eval_clas.checked_json import first_fault, read_json
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import write_text
 from lm_eval_clas.fingerprint import ModelFingerprint
@@ -46,6 +46,13 @@ class ProfileConfig(BaseModel):
     languages: list[LanguageCode]
     samples: int
     max_tokens: int
+
+    @field_validator("languages")
+    @classmethod
+    def _each_once(cls, languages: list[str]) -> list[str]:
+        if len(set(languages)) < len(languages):
+            raise ValueError("a language is listed twice")
+        return languages
 
 
 @dataclass(frozen=True)
@@ -163,7 +170,7 @@ def load_config(folder: Path) -> ProfileConfig | None:
     """
     path = folder / CONFIG_FILE
     try:
-        content = read_json(path)
+        content = read_json(path, printable=True)
         if content["format_version"] != FORMAT_VERSION:
             raise ClasError(
                 f"'{path}' has format version {content['format_version']!r:.40}, this lm-eval-clas reads {FORMAT_VERSION}; "
@@ -174,10 +181,13 @@ def load_config(folder: Path) -> ProfileConfig | None:
         return None
     except ClasError:
         raise
-    except (ValueError, KeyError, TypeError) as error:
+    except ValidationError as error:
         raise ClasError(
-            f"'{path}' cannot be read as a profile's ({type(error).__name__}); profile again into another folder."
+            f"'{path}' cannot be read as a profile's ({first_fault(error)}); profile again into another folder."
         ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        why = str(error) if isinstance(error, ValueError) else "it has no format version"
+        raise ClasError(f"'{path}' cannot be read as a profile's ({why}); profile again into another folder.") from error
 
 
 def save_language(sums: Sums, folder: Path, language: str) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from lm_eval_clas.categories import STATISTICS, TOKENS, Tokens
+from lm_eval_clas.checked_json import shown
 from lm_eval_clas.corpora import ParallelTexts
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.fingerprint import ModelFingerprint, model_name
@@ -112,8 +113,13 @@ class Batch:
 def batches(
     tokenizer: Any, lines: Sequence[str], batch_size: int, max_tokens: int, device: torch.device, sort: bool = True
 ) -> Iterator[Batch]:
-    """Batches of texts, longest first so that memory problems show at once."""
+    """Batches of texts, longest first so that memory problems show at once.
+
+    Raises:
+        ClasError: nothing but special tokens is left of a text.
+    """
     encoded = tokenizer(list(lines), return_special_tokens_mask=True)
+    _require_real(lines, encoded["special_tokens_mask"], max_tokens)
     tokens = [ids[:max_tokens] for ids in encoded["input_ids"]]
     special = [mask[:max_tokens] for mask in encoded["special_tokens_mask"]]
     order = sorted(range(len(lines)), key=lambda i: -len(tokens[i])) if sort else list(range(len(lines)))
@@ -130,11 +136,23 @@ def batches(
             ids[row, :length] = torch.tensor(tokens[i])
             attention[row, :length] = 1
             real[row, :length] = 1 - torch.tensor(special[i], dtype=torch.float32)
-        if not bool(real.any(dim=1).all()):
-            raise ClasError("A text of the corpus has no tokens at all; take it out.")
         last = width - 1 - real.flip(1).argmax(dim=1)
         inputs = {"input_ids": ids.to(device), "attention_mask": attention.to(device)}
         yield Batch(inputs, real.to(device), last.to(device))
+
+
+def _require_real(lines: Sequence[str], special: Sequence[Sequence[int]], max_tokens: int) -> None:
+    """Every text needs one token that counts among its first ones."""
+    first = [next((place for place, mask in enumerate(one) if not mask), None) for one in special]
+    if None in first:
+        text = shown(lines[first.index(None)])
+        raise ClasError(f"The tokenizer makes nothing but special tokens of the text {text!r} of the corpus; take it out.")
+    needed = max((place + 1 for place in first if place is not None), default=0)
+    if needed > max_tokens:
+        raise ClasError(
+            f"--max-tokens {max_tokens} leaves nothing of a text but special tokens such as BOS, which do not count; give "
+            f"{needed} or more."
+        )
 
 
 def position_limit(model: nn.Module) -> int:

@@ -10,6 +10,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lm_eval_clas.categories import Statistic, Tokens
+from lm_eval_clas.checked_files import read_text, user_path
+from lm_eval_clas.checked_json import first_fault
+from lm_eval_clas.checked_yaml import parse_yaml
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import PACKAGE
 from lm_eval_clas.shapes import ModelShape
@@ -166,22 +169,19 @@ class StudyRecipe(_Strict):
         Raises:
             ClasError: there is no such recipe, or something in it is wrong.
         """
-        path = Path(source).expanduser()
+        path = user_path(source)
         if not path.is_file() and str(source) in shipped_recipes():
             path = FOLDER / f"{source}.yaml"
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-            return cls.model_validate(content)
+            return cls.model_validate(parse_yaml(read_text(path)))
         except FileNotFoundError as error:
             raise ClasError(
                 f"There is no recipe '{source}'; give a YAML file, or one of {', '.join(shipped_recipes())}."
             ) from error
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ClasError(f"The recipe '{source}' cannot be read as YAML ({str(error).splitlines()[0]}).") from error
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "it"
-            raise ClasError(f"The recipe '{source}' is wrong at {where}: {first['msg']}; see the shipped ones.") from error
+            raise ClasError(f"The recipe '{source}' is wrong at {first_fault(error)}; see the shipped ones.") from error
+        except ValueError as error:
+            raise ClasError(f"The recipe '{source}' cannot be read as YAML ({error}); correct it.") from error
 
     def dump(self) -> str:
         """The recipe as YAML, with every default written out."""

@@ -11,6 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from lm_eval_clas.checked_files import user_path
+from lm_eval_clas.checked_json import first_fault, parse_json, read_json
 from lm_eval_clas.errors import ClasError
 
 # The moment of writing, at the end of the name of a results file and of its samples files.
@@ -21,6 +26,42 @@ _BY_LANGUAGE = ("languages", "left_alone")
 # Of the model's arguments, ours: `config.clas` tells them, and tells `masks=` by content.
 _OUR_ARGUMENTS = {"masks", "alpha", "beta", "gamma", "layers", "specific_scope", "partial_scope", "method", "seed"}
 _OUR_ARGUMENTS |= {"language", "unseen", "projection", "scoring"}
+
+
+class _Steering(TypedDict, total=False):
+    """What is read of `config.clas`."""
+
+    method: str
+    seed: int
+    anchor: str | None
+    languages: dict[str, Any]
+    left_alone: dict[str, Any]
+    tuned: dict[str, dict[str, Any]]
+
+
+class _Config(TypedDict, total=False):
+    """What is read of `config`."""
+
+    clas: _Steering | None
+    model_args: dict[str, Any] | str | None
+
+
+# What is read of a results file; the harness writes more.
+_Content = TypedDict(
+    "_Content",
+    {
+        "results": dict[str, dict[str, Any]],
+        "config": _Config,
+        "group_subtasks": dict[str, Any] | None,
+        "n-samples": dict[str, dict[str, Any]] | None,
+        "versions": dict[str, Any] | None,
+        "task_hashes": dict[str, str | None] | None,
+        "n-shot": dict[str, int | None] | None,
+        "higher_is_better": dict[str, dict[str, Any] | None] | None,
+    },
+    total=False,
+)
+_CONTENT = TypeAdapter(_Content)
 
 
 @dataclass(frozen=True)
@@ -59,12 +100,13 @@ class TaskScores:
         names = {key.split(",")[0] for key in self.metrics} | {"filter", "doc_id", "doc_hash", "prompt_hash"}
         rows = []
         try:
-            with self.samples.open(encoding="utf-8") as lines:
-                for line in lines:
-                    sample = json.loads(line)
-                    rows.append({name: sample.get(name) for name in names})
-        except (OSError, ValueError, AttributeError) as error:
-            raise ClasError(f"'{self.samples}' is damaged or cannot be read; leave it out, or run the task again.") from error
+            with self.samples.open("rb") as lines:
+                for number, line in enumerate(lines, start=1):
+                    rows.append(_sample(line, number, names))
+        except (OSError, ValueError) as error:
+            raise ClasError(
+                f"'{self.samples}' is damaged or cannot be read ({error}); leave it out, or run the task again."
+            ) from error
         return pd.DataFrame(rows, columns=sorted(names))
 
     def of_filter(self, name: str) -> Any:
@@ -88,6 +130,19 @@ class TaskScores:
         if not len(values) or values.isna().any() or abs(values.mean() - reported) > 1e-6 * max(1.0, abs(reported)):
             return None
         return values
+
+
+def _sample(line: bytes, number: int, names: set[str]) -> dict[str, Any]:
+    """Some fields of one logged sample."""
+    try:
+        sample = parse_json(line)
+        if not isinstance(sample, dict):
+            raise ValueError("it is no JSON object")
+        if type(sample.get("doc_id")) is not int or not isinstance(sample.get("filter"), str | None):
+            raise ValueError("it has no number of a document, or no name of a filter")
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from error
+    return {name: sample.get(name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -217,9 +272,10 @@ def _read(given: str | Path) -> Iterator[_File]:
 def _split(given: str | Path) -> tuple[str | None, Path]:
     """A path that has an equals sign in its own name wins over a label."""
     label, equals, rest = str(given).partition("=")
-    if not equals or not label.strip() or Path(given).expanduser().exists():
-        return None, Path(given).expanduser()
-    return label.strip(), Path(rest).expanduser()
+    whole = user_path(given)
+    if not equals or not label.strip() or whole.exists():
+        return None, whole
+    return label.strip(), user_path(rest)
 
 
 def _hidden(path: Path) -> bool:
@@ -229,11 +285,13 @@ def _hidden(path: Path) -> bool:
 def _parse(path: Path, label: str | None) -> _File | None:
     """One results file; None if it is JSON of another kind."""
     try:
-        data = json.loads(path.read_bytes())
+        data = read_json(path)
+        if not isinstance(data, dict) or not isinstance(data.get("results"), dict) or not isinstance(data.get("config"), dict):
+            return None
+        _CONTENT.validate_python(data, strict=True)
     except (OSError, ValueError) as error:
-        raise ClasError(f"'{path}' is damaged or cannot be read; leave it out, or run lm_eval again.") from error
-    if not isinstance(data, dict) or not isinstance(data.get("results"), dict) or not isinstance(data.get("config"), dict):
-        return None
+        why = first_fault(error) if isinstance(error, ValidationError) else error
+        raise ClasError(f"'{path}' is damaged or cannot be read ({why}); leave it out, or run lm_eval again.") from error
     tasks = {task: _scores(path, data, task) for task in data["results"] if not _of(data, "group_subtasks", task)}
     return _File(path, label, data, _setup(data), {name: task for name, task in tasks.items() if task.metrics})
 

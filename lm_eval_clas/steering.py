@@ -9,23 +9,23 @@ language's own specific neurons, mu their mean in that language.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
+from lm_eval_clas.alphas import DEFAULT, parse_alpha
 from lm_eval_clas.bridge import parse_layers
+from lm_eval_clas.checked_json import shown
 from lm_eval_clas.effects import steering_factors, steering_shifts
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.fingerprint import ModelFingerprint
 from lm_eval_clas.masks import MaskSet
+from lm_eval_clas.plain_numbers import plain_number
 from lm_eval_clas.projections import find_projections
 
 Method = Literal["clas", "off", "uniform", "random", "int-mu"]
@@ -98,7 +98,7 @@ class Steering:
         except (TypeError, ValueError, OverflowError) as error:
             raise ClasError(f"seed must be a whole number from 0 on, not {seed!r}.") from error
         parsed = cls(
-            alpha=_parse_alpha(alpha, masks),
+            alpha=parse_alpha(alpha, masks),
             beta=masks.config.beta if beta is None else _number("beta", beta),
             gamma=masks.config.gamma if gamma is None else _number("gamma", gamma),
             layers=masks.bridge_layers if layers is None else parse_layers(layers, total),
@@ -125,9 +125,9 @@ class Steering:
         """
         if not isinstance(self.alpha, Mapping):
             return self.alpha
-        if not {language, "default"} & set(self.alpha):
+        if not {language, DEFAULT} & set(self.alpha):
             raise ClasError("alpha has no number for languages that were not profiled; add a 'default', or drop unseen=shared.")
-        return self.alpha.get(language, self.alpha.get("default", 0.0))
+        return self.alpha.get(language, self.alpha.get(DEFAULT, 0.0))
 
     @property
     def does_nothing(self) -> bool:
@@ -153,37 +153,9 @@ def _require_signed_means(masks: MaskSet) -> None:
 
 def _number(name: str, value: object) -> float:
     try:
-        number = float(value)  # type: ignore[arg-type]
-        if isinstance(value, bool) or not math.isfinite(number):
-            raise ValueError
-    except (TypeError, ValueError) as error:
-        raise ClasError(f"{name} must be a finite number, not {value!r}.") from error
-    return number
-
-
-def _parse_alpha(alpha: float | str | Mapping[str, float], masks: MaskSet) -> float | Mapping[str, float]:
-    if alpha == "tuned":
-        raise ClasError("alpha=tuned differs by task, which only hf-clas knows; here, give a number, e.g. alpha=1.0.")
-    if isinstance(alpha, str) and alpha.endswith(".json"):
-        try:
-            alpha = json.loads(Path(alpha).expanduser().read_bytes())
-        except (OSError, ValueError) as error:
-            raise ClasError(f"alpha file '{alpha}' cannot be read as JSON ({error}).") from error
-        if not isinstance(alpha, dict):
-            raise ClasError('an alpha file holds one number by language, like {"hi": -2, "default": 1}.')
-    if not isinstance(alpha, Mapping):
-        try:
-            return _number("alpha", alpha)
-        except ClasError as error:
-            raise ClasError(f"alpha must be a number or a .json file with one by language, not {alpha!r}.") from error
-    by_language = {language: _number(f"alpha of '{language}'", value) for language, value in alpha.items()}
-    unknown = set(by_language) - set(masks.languages) - {"default"}
-    missing = set(masks.languages) - {masks.anchor} - set(by_language)
-    if unknown:
-        raise ClasError(f"alpha names languages that the masks do not have: {', '.join(sorted(unknown))}.")
-    if missing and "default" not in by_language:
-        raise ClasError(f"alpha has no number for {', '.join(sorted(missing))}; add them, or a 'default'.")
-    return by_language
+        return plain_number(value)
+    except ValueError as error:
+        raise ClasError(f"{name} must be a finite number in plain digits, not {shown(repr(value))}.") from error
 
 
 _Placed = tuple[torch.Tensor | None, torch.Tensor | None]  # one layer's factors and shifts; None where there are none

@@ -15,9 +15,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from lm_eval_clas import __version__
+from lm_eval_clas.checked_json import read_json
 from lm_eval_clas.clock import now, stopwatch
 from lm_eval_clas.files import sha256, write_text
 from lm_eval_clas.written import delete_ours, files_in, require_ours
@@ -72,8 +73,8 @@ class Study:
     def record(self, stage: str) -> StageRecord | None:
         """What is known of a stage; None if it never ran or its record is damaged."""
         try:
-            return StageRecord.model_validate_json((self.folder / "stages" / f"{stage}.json").read_bytes())
-        except (OSError, ValidationError):
+            return StageRecord.model_validate(read_json(self.folder / "stages" / f"{stage}.json"))
+        except (FileNotFoundError, ValueError):
             return None
 
     def finished(self, stage: Stage) -> bool:

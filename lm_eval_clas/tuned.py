@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lm_eval_clas.languages import without_language
+from lm_eval_clas.languages import LanguageCode, without_language
 
 # Splits of one task: what is tuned on one of them holds for the others.
 _SPLITS = ("tune", "dev", "test", "val", "validation")
@@ -86,4 +86,4 @@ class TunedStrength(_Strict):
     measured: list[Measured]
 
 
-Tuned = dict[str, dict[str, TunedStrength]]  # by task family and language
+Tuned = dict[str, dict[LanguageCode, TunedStrength]]  # by task family and language

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_clas import __version__
+from lm_eval_clas.checked_json import read_json
 from lm_eval_clas.choosing import Unit
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import write_text
@@ -65,9 +66,13 @@ class Recipe:
         mine = json.loads(json.dumps({"version": __version__, **asdict(self)}))
         if path.is_file():
             try:
-                other = json.loads(path.read_bytes())
+                other = read_json(path)
+                if not isinstance(other, dict):
+                    raise ValueError("it is no JSON object")
             except ValueError as error:
-                raise ClasError(f"'{path}' cannot be read as the record of a tuning run; give another --out.") from error
+                raise ClasError(
+                    f"'{path}' cannot be read as the record of a tuning run ({error}); give another --out."
+                ) from error
             changed = [name for name in mine if other.get(name) != mine[name]]
             if changed:
                 raise ClasError(f"'{folder}' holds a run with other {', '.join(changed)}; give another --out, or delete it.")
@@ -213,8 +218,8 @@ def measure(
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_bytes()))
-    except ValueError as error:
+        return dict(read_json(path))
+    except (ValueError, TypeError) as error:
         raise ClasError(f"'{path}' is damaged ({error}); delete it, and the same command measures it again.") from error
 
 

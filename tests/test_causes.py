@@ -105,7 +105,7 @@ def test_causes_on_the_command_line(
     (tmp_path / "geometry.json").write_text(table.model_dump_json())
     code, _, error = clas(*command)
     assert code == 2
-    assert "cannot be read as a geometry; make one with 'clas geometry'" in " ".join(error.split())
+    assert "something else: model: Field required; make a geometry with 'clas geometry'" in " ".join(error.split())
 
 
 def test_geometry_of_other_masks_is_refused(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 import unicodedata
 from pathlib import Path
 
 import pytest
 
 from lm_eval_clas import ClasError, ParallelInputBuilder
+from lm_eval_clas.adding import MonolingualText
 from lm_eval_clas.corpora import MINI_LANGUAGES, XNLI_LANGUAGES, XQUAD_LANGUAGES
 from lm_eval_clas.files import PACKAGE
 from lm_eval_clas.languages import Detector
@@ -89,15 +91,18 @@ def test_json_lines_are_parallel_by_id(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"en_txt": "a\nb\nc\n", "hi_txt": "a\nb\n"}, r"line 3 is in 'en' and missing in 'hi' \(1 such\)"),
-        ({"en_txt": "a\n", "hi_txt": "a\nb\n"}, "line 2 is in 'hi' and missing in 'en'"),
-        ({"en_txt": "a\n\nc\n", "hi_txt": "a\nb\nc\n"}, r"en.txt', line 2: the text is empty"),
-        ({"en_jsonl": '{"id": 1, "text": "x"}', "hi_jsonl": '{"id": 2, "text": "x"}'}, "1 is in 'en' and missing in 'hi'"),
+        ({"en_txt": "a\nb\nc\n", "hi_txt": "a\nb\n"}, r"line 3 is in 'en' and missing or blank in 'hi' \(1 such\)"),
+        ({"en_txt": "a\n", "hi_txt": "a\nb\n"}, "line 2 is in 'hi' and missing or blank in 'en'"),
+        ({"en_txt": "a\n\nc\n", "hi_txt": "a\nb\nc\n"}, "line 2 is in 'hi' and missing or blank in 'en'"),
+        (
+            {"en_jsonl": '{"id": 1, "text": "x"}', "hi_jsonl": '{"id": 2, "text": "x"}'},
+            "1 is in 'en' and missing",
+        ),
         ({"en_jsonl": '{"id": 1, "text": "x"}\n{"id": 1, "text": "y"}'}, "line 2: 1 is there twice"),
-        ({"en_jsonl": '{"id": 1}'}, "needs an 'id' and a 'text'"),
-        ({"en_jsonl": "{"}, "line 1: not JSON"),
-        ({"en_jsonl": "[]"}, "must be a JSON object"),
-        ({"gibberish_txt": "a"}, "not a language code"),
+        ({"en_jsonl": '{"id": 1}'}, "needs a 'text' that is a string, not None"),
+        ({"en_jsonl": "{"}, "line 1: it is no JSON"),
+        ({"en_jsonl": "[]"}, "line 1: it is no JSON object; each line must be one"),
+        ({"gibberish_txt": "a"}, "holds no texts"),
         ({}, "holds no texts"),
     ],
 )
@@ -151,3 +156,103 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.Monkey
     with pytest.raises(ClasError, match=r"Cannot load google/xquad \(xquad.en\).*--corpus mini") as caught:
         ParallelInputBuilder("xquad", ["en", "hi"]).build()
     assert "\n" not in str(caught.value)
+
+
+def test_only_lf_and_crlf_end_a_line(tmp_path: Path) -> None:
+    inside = "a\rb\u2028c\u0085d\x0be\x0cf\x1cg"
+    folder = tmp_path / "c"
+    folder.mkdir()
+    (folder / "en.txt").write_bytes(f"{inside}\r\nx\r\r\ny\r".encode())
+    (folder / "hi.txt").write_bytes(b"1\n2\n3\n")
+    texts = ParallelInputBuilder(str(folder)).build()
+    assert texts.texts["en"] == (inside, "x\r", "y\r")
+    assert MonolingualText.parse(f"quy={folder / 'en.txt'}").lines == (inside, "x", "y")
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_lines_of_any_text_come_back_with_their_numbers(tmp_path: Path, seed: int) -> None:
+    """Generated texts, blank lines and ends of lines: as written, in every language, paired by number."""
+    chance = random.Random(seed)
+    count = chance.randrange(1, 8)
+    blank = [chance.random() < 0.3 for _ in range(count)]
+    blank[chance.randrange(count)] = False
+    letters = "aé中😀 \t\u2028\u2029\u0085\x0b\x0c\x1c\x00"
+
+    def text() -> str:  # CR inside, but not at the end, where it would be part of CRLF
+        return "".join(chance.choice(letters + "\r") for _ in range(chance.randrange(5))) + chance.choice("aé中😀")
+
+    folder = tmp_path / "c"
+    folder.mkdir()
+    lines = {code: [chance.choice(["", " ", "\u3000"]) if empty else text() for empty in blank] for code in ("en", "hi", "de")}
+    for code, every in lines.items():
+        end = chance.choice(["\n", "\r\n"])
+        content = chance.choice(["", "\ufeff"]) + end.join(every) + chance.choice(["", end, end * 3])
+        (folder / f"{code}.txt").write_bytes(content.encode())
+    texts = ParallelInputBuilder(str(folder)).build()
+    assert texts.ids == tuple(f"line {number}" for number, empty in enumerate(blank, start=1) if not empty)
+    assert texts.texts == {code: tuple(one for one in every if one.strip()) for code, every in sorted(lines.items())}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_json_lines_come_back_with_blank_lines_between(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    ids = [chance.choice([number, f"x{number}\n", number + 0.5]) for number in range(chance.randrange(1, 6))]
+    lines = [
+        json.dumps({"id": one, "language": code, "text": f"{code} {one}\r\u2028"}, ensure_ascii=chance.random() < 0.5)
+        for one in ids
+        for code in ("en", "HI")
+    ]
+    for _ in range(chance.randrange(4)):
+        lines.insert(chance.randrange(len(lines) + 1), chance.choice(["", "  ", "\t"]))
+    (tmp_path / "c.jsonl").write_bytes(chance.choice([b"\n", b"\r\n"]).join(line.encode() for line in lines))
+    texts = ParallelInputBuilder(str(tmp_path / "c.jsonl")).build()
+    assert texts.ids == tuple(map(str, ids))
+    assert texts.texts["hi"] == tuple(f"HI {one}\r\u2028" for one in ids)
+
+
+def test_files_of_no_language_are_passed_over_with_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = write(tmp_path / "c", en_txt="a\n", hi_txt="b\n", README_txt="Read me.\nAnd this.\n")
+    (folder / "._hi.txt").write_bytes(b"\x00\x05\x16\x07\xff")
+    (folder / ".DS_Store").write_bytes(b"\xff")
+    (folder / "LICENSE").touch()
+    (folder / "old").mkdir()
+    for _ in range(2):
+        assert ParallelInputBuilder(str(folder)).build().languages == ("en", "hi")
+    passed = ".DS_Store, ._hi.txt, LICENSE, README.txt, old"
+    said = f"Corpus '{folder}': passed over {passed}, not named LANGUAGE.txt or LANGUAGE.jsonl."
+    assert [record.getMessage() for record in caplog.records] == [said]
+    with pytest.raises(ClasError, match="has no fi; it has en, hi"):
+        ParallelInputBuilder(str(folder), ["en", "fi"]).build()
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"id": True, "text": "x"}, "line 2: needs an 'id' that is a string or a number, not True"),
+        ({"id": None, "text": "x"}, "a string or a number, not None"),
+        ({"text": "x"}, "a string or a number, not None"),
+        ({"id": [1], "text": "x"}, r"a string or a number, not \[1\]"),
+        ({"id": float("nan"), "text": "x"}, "a string or a number, not nan"),
+        ({"id": 0, "text": "x"}, "0 is there twice for language 'en'"),
+        ({"id": "0", "text": "x"}, "0 is there twice for language 'en'"),
+        ({"id": 1, "text": 2}, "needs a 'text' that is a string, not 2"),
+        ({"id": 1, "text": " "}, "the text is empty"),
+        ({"id": 1, "text": "\ud800"}, r"half a character \(a lone surrogate\)"),
+        ({"id": 1, "text": "x", "language": "gibberish"}, "must be a language code .BCP-47, e.g. hi., not 'gibberish'"),
+        ({"id": 1, "text": "x", "language": True}, "must be a language code .BCP-47, e.g. hi., not True"),
+    ],
+)
+def test_a_wrong_row_is_refused(tmp_path: Path, row: dict[str, object], message: str) -> None:
+    rows = [{"id": 0, "language": "en", "text": "x"}, {"language": "en", **row}]
+    (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(ClasError, match=message):
+        ParallelInputBuilder(str(tmp_path / "c.jsonl")).build()
+
+
+def test_two_files_of_one_language_and_a_blank_one_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ClasError, match=r"zh.txt' and 'zho.txt' are both of language 'zh'"):
+        ParallelInputBuilder(str(write(tmp_path / "c", zh_txt="a", zho_txt="b"))).build()
+    with pytest.raises(ClasError, match=r"hi.jsonl' and 'hi.txt' are both of language 'hi'"):
+        ParallelInputBuilder(str(write(tmp_path / "d", hi_txt="a", hi_jsonl='{"id": 1, "text": "b"}'))).build()
+    with pytest.raises(ClasError, match=r"hi.txt' holds no texts; fill it, or take it away"):
+        ParallelInputBuilder(str(write(tmp_path / "e", en_txt="a", hi_txt="\n\n"))).build()

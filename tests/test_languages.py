@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from lm_eval.api.instance import Instance
+from pydantic import TypeAdapter, ValidationError
 
-from lm_eval_clas.languages import Detector, LanguageRouter, from_doc, from_task_name, normalize
+from lm_eval_clas.languages import Detector, LanguageCode, LanguageRouter, from_doc, from_task_name, normalize
 
 KNOWN = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ro", "ru", "sw", "th", "tr", "ur", "vi", "zh")
 
@@ -104,3 +107,25 @@ def test_detection_leaves_the_library_as_it_was() -> None:
     before = py3langid.classify(FRENCH)
     Detector(["en", "hi"]).detect(FRENCH)
     assert py3langid.classify(FRENCH) == before
+
+
+def test_a_normalised_code_is_normalised_and_only_those_are_in_configurations() -> None:
+    code = TypeAdapter(LanguageCode)
+    chance = random.Random(0)
+    letters = "abcdefghijklmnopqrstuvwxyzABCXYZ0-_./ \n"
+    given = ["hi", "HI", "zh-Hant", "zho_Hans", "und", "", "\ud800", "x" * 10_000]
+    given += ["".join(chance.choice(letters) for _ in range(chance.randrange(1, 9))) for _ in range(3_000)]
+    accepted = 0
+    for one in given:
+        found = normalize(one)
+        assert found is None or normalize(found) == found
+        if found == one:
+            assert code.validate_python(one) == one
+            assert one.isascii()
+            assert one.isalpha()
+            assert one.islower()
+            accepted += 1
+        else:
+            with pytest.raises(ValidationError):
+                code.validate_python(one)
+    assert accepted > 20

@@ -70,6 +70,11 @@ def edit_config(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+def edit_tokens(folder: Path, code: str) -> None:
+    corpus = json.loads((folder / "clas_config.json").read_text())["corpus"]
+    edit_config(folder, corpus={**corpus, "tokens": {code: 1}})
+
+
 def truncate(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-20])
 
@@ -94,7 +99,20 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "format is no number": (lambda f: edit_config(f, format_version="1.0"), "format version '1.0'"),
     "unknown field": (lambda f: edit_config(f, extra=1), "is damaged: extra"),
     "field missing": (lambda f: edit_config(f, corpus={}), "is damaged: corpus.name"),
-    "anchor unknown": (lambda f: edit_config(f, anchor="xx"), "anchor 'xx' is not one of its languages"),
+    "anchor unknown": (lambda f: edit_config(f, anchor="ja"), "anchor 'ja' is not one of its languages"),
+    "language in capitals": (
+        lambda f: edit_config(f, languages=["en", "HI", "de", "zh"]),
+        "languages.1: language 'HI' is written 'hi'",
+    ),
+    "language with a script": (lambda f: edit_config(f, languages=["en", "hi", "de", "zh-hant"]), "'zh-hant' is written 'zh'"),
+    "anchor in capitals": (lambda f: edit_config(f, anchor="EN"), "anchor: language 'EN' is written 'en'"),
+    "tokens of no language": (lambda f: edit_tokens(f, "x y"), "corpus.tokens.*'x y' is no language code"),
+    "tokens by another code": (lambda f: edit_tokens(f, "deu"), "corpus.tokens.*'deu' is written 'de'"),
+    "tuned in capitals": (
+        lambda f: edit_config(f, tuned={"clas_xnli": {"HI": {}}}),
+        "tuned.clas_xnli.HI.*'HI' is written 'hi'",
+    ),
+    "added in capitals": (lambda f: edit_config(f, added={"HI": {}}), "added.HI.*'HI' is written 'hi'"),
     "language twice": (lambda f: edit_config(f, languages=["en", "en", "hi", "de"]), "listed twice"),
     "language missing": (lambda f: edit_config(f, languages=["en", "hi", "de"]), "must hold 'active'"),
     "layers outside": (lambda f: edit_config(f, bridge_layers=[4, 6]), "not ascending layers of 0-5"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -157,3 +158,34 @@ def test_texts_are_cut_to_the_models_positions(tokenizer: PreTrainedTokenizerFas
     result = profile(make_model("opt"), tokenizer, long)
     assert result.config.max_tokens == 512
     assert result.by_language["en"].counts["all"] == 511
+
+
+@pytest.mark.parametrize("max_tokens", [1, 2])
+def test_special_tokens_alone_are_told_from_texts_without_tokens(
+    tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts, max_tokens: int
+) -> None:
+    """BOS fills the only position that --max-tokens 1 leaves; 2 is the smallest number that works."""
+    if max_tokens == 1:
+        with pytest.raises(ClasError, match=r"--max-tokens 1 leaves nothing of a text but special tokens .* give 2 or more"):
+            profile(make_model(), tokenizer, texts, max_tokens=max_tokens)
+        return
+    assert profile(make_model(), tokenizer, texts, max_tokens=max_tokens).by_language["hi"].counts == {"all": 6, "last": 6}
+    with pytest.raises(ClasError, match="nothing but special tokens of the text '' of the corpus; take it out"):
+        profile(make_model(), tokenizer, ParallelTexts("x", ("1",), {"en": ("",)}))
+
+
+@pytest.mark.parametrize(
+    ("languages", "message"),
+    [
+        (["en", "HI"], "languages.1: language 'HI' is written 'hi'"),
+        (["en", "zh-hant"], "language 'zh-hant' is written 'zh'"),
+        (["en", "../x"], "'../x' is no language code"),
+        (["en", "en"], "a language is listed twice"),
+    ],
+)
+def test_languages_of_profiles_are_normalised(profiled: Profile, tmp_path: Path, languages: list[str], message: str) -> None:
+    profiled.save(tmp_path)
+    path = tmp_path / "clas_profile.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "languages": languages}))
+    with pytest.raises(ClasError, match=message):
+        Profile.load(tmp_path)

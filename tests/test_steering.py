@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, profile
 from lm_eval_clas.corpora import ParallelTexts
 from lm_eval_clas.projections import find_projections
+from lm_eval_clas.steering import Steering
 
 IDS = torch.arange(7, 47).reshape(2, 20)
 
@@ -218,6 +219,35 @@ def test_an_offloaded_layer_gets_its_factors(masks: MaskSet) -> None:
         assert torch.equal(logits(offloaded), expected)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"hi": -2, "hi": 3, "default": 1}', r"cannot be read \(it has 'hi' twice\)"),
+        ('{"hi": "1_0", "default": 1}', "must have a finite number for 'hi', not '1_0'"),
+        ('{"hi": true, "default": 1}', "must have a finite number for 'hi', not True"),
+        ('{"hi": NaN, "default": 1}', "must have a finite number for 'hi', not nan"),
+        ('{"hi": 1' + "0" * 400 + ', "default": 1}', r"cannot be read \(it has a number that is too large\)"),
+        ('{"hi": ' + "[" * 5000 + "]" * 5000 + "}", r"cannot be read \(it is nested too deeply\)"),
+        ("[1]", r"cannot be read \(it is no JSON object\); it holds one number by language"),
+        (
+            '{"en": 1, "default": 1}',
+            "has 1 for 'en', the anchor of these masks, which is never steered; take it out",
+        ),
+    ],
+)
+def test_a_wrong_alpha_file_is_one_sentence(masks: MaskSet, tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "alpha.json"
+    path.write_text(content)
+    with pytest.raises(ClasError, match=message) as caught:
+        Steering.parse(masks, alpha=str(path))
+    assert str(path) in str(caught.value)
+
+
+def test_languages_of_alphas_may_be_spelled_otherwise_and_the_anchor_may_have_0(masks: MaskSet) -> None:
+    parsed = Steering.parse(masks, alpha={"HIN": -2, "zh-CN": 3, "de": 1, "en": 0})
+    assert [parsed.strength(one) for one in masks.languages] == [0, -2, 1, 3]
+
+
 def test_alpha_by_language(model: PreTrainedModel, masks: MaskSet, tmp_path: Path) -> None:
     path = tmp_path / "alpha.json"
     path.write_text(json.dumps({"hi": -2, "default": 0.5}))
@@ -234,8 +264,21 @@ def test_alpha_by_language(model: PreTrainedModel, masks: MaskSet, tmp_path: Pat
         ({"alpha": True}, "alpha must be a number"),
         ({"alpha": "tuned"}, "differs by task"),
         ({"alpha": {"hi": 1.0}}, "no number for de, zh"),
+        ({"alpha": "1_0"}, "alpha must be a number or a .json file with one by language, not '1_0'"),
+        ({"alpha": "\u0663"}, "alpha must be a number"),
+        ({"alpha": 10**400}, "alpha must be a number"),
+        ({"alpha": "1e999"}, "alpha must be a number"),
+        ({"beta": "1_0"}, "beta must be a finite number in plain digits, not '1_0'"),
+        ({"gamma": True}, "gamma must be a finite number"),
+        ({"alpha": {"default": "1"}}, "finite number for 'default', not '1'"),
+        ({"alpha": {"default": True}}, "finite number for 'default', not True"),
+        ({"alpha": {"default": 10**400}}, "finite number for 'default'"),
+        ({"alpha": {"hi": 1, "HI": 2, "default": 1}}, "two numbers for 'hi', as 'hi' and as 'HI'"),
+        ({"alpha": {"zh-CN": 1, "zh": 1, "default": 1}}, "two numbers for 'zh', as 'zh-CN' and as 'zh'"),
+        ({"alpha": {"en": -2, "default": 1}}, "has -2 for 'en', the anchor of these masks, which is never steered"),
+        ({"alpha": {"eng_Latn": -2, "default": 1}}, "for 'en', the anchor"),
         ({"alpha": {"xx": 1.0, "default": 1}}, "do not have: xx"),
-        ({"alpha": "missing.json"}, "cannot be read as JSON"),
+        ({"alpha": "missing.json"}, "There is no alpha file 'missing.json'"),
         ({"beta": "x"}, "beta must be a finite number"),
         ({"gamma": float("inf")}, "gamma must be a finite number"),
         ({"method": "magic"}, "method must be one of clas, off, uniform, random, int-mu"),

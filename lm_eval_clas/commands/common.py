@@ -5,18 +5,18 @@ Heavy libraries are imported by the command that needs them, so that `--help` is
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from lm_eval_clas.errors import ClasError
+from lm_eval_clas.plain_numbers import plain_number
 from lm_eval_clas.processes import launched_as
 
 # Those that share their work among processes; any other would do the same in each, and write the same files.
@@ -54,15 +54,24 @@ def numbers(option: str, text: str) -> list[float]:
     """The numbers of an option that takes several with commas between them.
 
     Raises:
-        ClasError: one of them is not a finite number.
+        ClasError: one of them is not a finite number in plain digits.
     """
     try:
-        found = [float(one) for one in words(text)]
+        return [plain_number(one) for one in words(text)]
     except ValueError as error:
-        raise ClasError(f"{option} takes numbers with commas between them, like -2,-1,1,2; not '{text}'.") from error
-    if not all(map(math.isfinite, found)):
-        raise ClasError(f"{option} takes finite numbers, not '{text}'.")
-    return found
+        raise ClasError(f"{option} takes finite numbers with commas between them, like -2,-1,1,2; not '{text}'.") from error
+
+
+def number_option(about: str) -> Any:
+    """An option that takes one finite number in plain digits."""
+
+    def parse(value: Any) -> float:
+        try:
+            return plain_number(value)
+        except ValueError as error:
+            raise typer.BadParameter(f"'{value}' is no finite number in plain digits, like -2 or 0.4.") from error
+
+    return typer.Option(help=about, parser=parse, metavar="FLOAT")
 
 
 Force = Annotated[

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from lm_eval_clas.commands.common import app, console, messages, progress_bars, words
+from lm_eval_clas.commands.common import app, console, messages, number_option, progress_bars, words
 from lm_eval_clas.errors import ClasError
 
 
@@ -29,8 +29,8 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder to write; with several languages or all, one folder for each below it.")],
     alpha: Annotated[str, typer.Option(help="As in hf-clas: a number, a .json file by language, or tuned.")] = "1.0",
     task: Annotated[str | None, typer.Option(help="For --alpha tuned: the task or its family, e.g. clas_xquad.")] = None,
-    beta: Annotated[float | None, typer.Option(help="As in hf-clas; default: the masks'.")] = None,
-    gamma: Annotated[float | None, typer.Option(help="As in hf-clas; default: the masks'.")] = None,
+    beta: Annotated[float | None, number_option("As in hf-clas; default: the masks'.")] = None,
+    gamma: Annotated[float | None, number_option("As in hf-clas; default: the masks'.")] = None,
     layers: Annotated[str | None, typer.Option(help="Bridge layers, like 13-15; default: the masks'.")] = None,
     method: Annotated[str, typer.Option(help="clas, or the controls uniform and random.")] = "clas",
     specific_scope: Annotated[str, typer.Option(help="all or own, as in hf-clas.")] = "all",

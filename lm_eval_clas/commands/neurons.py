@@ -12,7 +12,18 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lm_eval_clas.commands.common import Force, app, confirm, console, may_replace, may_write, messages, progress_bars, words
+from lm_eval_clas.commands.common import (
+    Force,
+    app,
+    confirm,
+    console,
+    may_replace,
+    may_write,
+    messages,
+    number_option,
+    progress_bars,
+    words,
+)
 from lm_eval_clas.errors import ClasError
 
 if TYPE_CHECKING:
@@ -128,13 +139,13 @@ def masks(
     by: Annotated[
         str, typer.Option(help="channel, or head: a profile of attention by whole heads, by the mean over their channels.")
     ] = "channel",
-    threshold: Annotated[float, typer.Option(help="A neuron is active where its statistic is above this.")] = 0.0,
+    threshold: Annotated[float, number_option("A neuron is active where its statistic is above this.")] = 0.0,
     anchor: Annotated[str, typer.Option(help="The language that is never steered.")] = "en",
     bridge: Annotated[str, typer.Option(help="auto, or layers like 24-29.")] = "auto",
     exclude_last: Annotated[int, typer.Option(help="Last layers that auto leaves out.", min=0)] = 2,
     level: Annotated[Level, typer.Option(help="instance: also report categories input by input.")] = Level.dataset,
-    beta: Annotated[float, typer.Option(help="Amplification of partial-shared neurons, unless a run gives another.")] = 0.4,
-    gamma: Annotated[float, typer.Option(help="Damping of language-specific neurons, unless a run gives another.")] = 0.2,
+    beta: Annotated[float, number_option("Amplification of partial-shared neurons, unless a run gives another.")] = 0.4,
+    gamma: Annotated[float, number_option("Damping of language-specific neurons, unless a run gives another.")] = 0.2,
     keep_means: Annotated[bool, typer.Option(help="Store the means in the folder too (profile.safetensors).")] = False,
     specific: Annotated[
         str,
@@ -143,8 +154,8 @@ def masks(
         ),
     ] = "counts",
     specific_languages: Annotated[str, typer.Option(help="Languages of the file's lists in their order, e.g. en,zh,fr.")] = "",
-    lape_top: Annotated[float, typer.Option(help="Share of all neurons that lape keeps, of the lowest entropy.")] = 0.01,
-    lape_percentile: Annotated[float, typer.Option(help="Of all probabilities: what lape's neurons must exceed.")] = 0.95,
+    lape_top: Annotated[float, number_option("Share of all neurons that lape keeps, of the lowest entropy.")] = 0.01,
+    lape_percentile: Annotated[float, number_option("Of all probabilities: what lape's neurons must exceed.")] = 0.95,
     add_language: Annotated[
         list[str], typer.Option(help="quy=FILE.txt: also profile this language, on plain text, one text a line; repeatable.")
     ] = [],  # noqa: B006

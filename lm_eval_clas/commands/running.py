@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_clas.commands.common import app, console, messages
+from lm_eval_clas.commands.common import app, console, messages, number_option
 
 
 class Data(str, Enum):
@@ -63,7 +63,7 @@ def demo_model() -> None:
 def demo(
     data: Annotated[Data, typer.Option(help="mini: texts that ship with the package; hub: XQuAD from the Hub.")] = Data.mini,
     out: Annotated[Path, typer.Option(help="Folder for masks, results and the picture.")] = Path("clas-demo"),
-    alpha: Annotated[float, typer.Option(help="Strength of the steering.")] = 1.0,
+    alpha: Annotated[float, number_option("Strength of the steering.")] = 1.0,
     limit: Annotated[int | None, typer.Option(help="Fewer items per task than 16 and 48 (mini), 20 (hub).", min=1)] = None,
 ) -> None:
     """Run the whole main job on Gemma 3 270M: profile, masks, then hf against hf-clas. No network with mini."""

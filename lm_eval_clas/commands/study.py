@@ -11,7 +11,17 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from lm_eval_clas.commands.common import Force, app, console, may_write, messages, progress_bars, replacing, words
+from lm_eval_clas.commands.common import (
+    Force,
+    app,
+    console,
+    may_write,
+    messages,
+    number_option,
+    progress_bars,
+    replacing,
+    words,
+)
 from lm_eval_clas.errors import ClasError
 
 if TYPE_CHECKING:
@@ -92,7 +102,7 @@ def stability(
     out: Annotated[Path | None, typer.Option(help="Write all of it to FILE.json too.")] = None,
     statistic: Annotated[str, typer.Option(help="signed-mean, mean-abs or share-positive.")] = "signed-mean",
     tokens: Annotated[str, typer.Option(help="all, or last: the last token of each text only.")] = "all",
-    threshold: Annotated[float, typer.Option(help="A neuron is active where its statistic is above this.")] = 0.0,
+    threshold: Annotated[float, number_option("A neuron is active where its statistic is above this.")] = 0.0,
     bridge: Annotated[str, typer.Option(help="auto, or layers like 24-29.")] = "auto",
     exclude_last: Annotated[int, typer.Option(help="Last layers that auto leaves out.", min=0)] = 2,
     force: Force = False,
@@ -159,15 +169,9 @@ def causes(
 
 
 def _read(path: Path, kind: Any, maker: str) -> Any:
-    """A file of plain data, checked.
+    from lm_eval_clas.checked_json import read_as
 
-    Raises:
-        ClasError: there is none, or it is something else.
-    """
-    try:
-        return kind.model_validate_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ClasError(f"'{path}' cannot be read as a {kind.__name__.lower()}; make one with '{maker}'.") from error
+    return read_as(kind, path, f"make a {kind.__name__.lower()} with '{maker}'.")
 
 
 def _write(found: BaseModel, out: Path | None) -> None:

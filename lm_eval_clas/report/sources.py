@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-from pydantic import TypeAdapter, ValidationError
-
+from lm_eval_clas.checked_json import read_as
+from lm_eval_clas.checked_yaml import parse_yaml
 from lm_eval_clas.comparison import Comparison
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.findings import Causes, Geometry, Stability
@@ -125,8 +124,8 @@ def _masks(folder: Path, recipe: str | None) -> dict[str, MaskSet]:
 def _named(recipe: str | None, key: str) -> list[str]:
     """The names under one of a recipe's keys; none if it is no recipe of ours, as its text is shown all the same."""
     try:
-        return list(map(str, _mapping(_mapping(yaml.safe_load(recipe or "")).get(key))))
-    except (yaml.YAMLError, RecursionError):
+        return list(map(str, _mapping(_mapping(parse_yaml(recipe or "")).get(key))))
+    except ValueError:
         return []
 
 
@@ -148,16 +147,8 @@ def _against_control(name: str, comparison: Comparison, all_of_them: Iterable[Co
 
 
 def _read(path: Path, kind: type[T] | Any) -> T:
-    adapter: TypeAdapter[T] = TypeAdapter(kind)
-    remedy = "run the stage that writes it again, or take it away to leave it out of the report."
-    try:
-        return adapter.validate_json(path.read_bytes())
-    except OSError as error:
-        raise ClasError(f"'{path}' cannot be read ({error.strerror or error}); {remedy}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ClasError(f"'{path}' is damaged: {where + ': ' if where else ''}{first['msg']}; {remedy}") from error
+    found: T = read_as(kind, path, "run the stage that writes it again, or take it away to leave it out of the report.")
+    return found
 
 
 def _recipe(path: Path) -> str | None:
