@@ -238,6 +238,7 @@ def _samples(sweep: Sweep, name: str, task: Any, recipe: Recipe) -> list[dict[st
 
     # What the harness would make of all items is not looked at, and must not fail where a strength ruins the model.
     task.aggregation = lambda: defaultdict(lambda: len)
+    task.set_fewshot_seed(seed=FEWSHOT_SEED)  # the examples in prompts are drawn anew each time
     try:
         results = evaluate(
             lm=sweep,
