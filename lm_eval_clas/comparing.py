@@ -100,6 +100,7 @@ def compare(
     if not higher:
         notes.append(f"Lower {name} is better: a gain below 0 is an improvement.")
     notes += _about_left_alone(entries, languages, family, anchor)
+    notes += _about_tuning(entries, languages, family)
     notes += _about_missing(entries, measured, tasks, name)
     for one in entries:
         if len(one.members) > 1:
@@ -192,6 +193,17 @@ def _about_left_alone(entries: Sequence[_Entry], languages: Sequence[str], famil
     for language, labels in rows.items():
         by_rows.setdefault(", ".join(labels), []).append(language)
     return [f"Left alone by {labels}: {', '.join(found)}." for labels, found in by_rows.items()]
+
+
+def _about_tuning(entries: Sequence[_Entry], languages: Sequence[str], family: str) -> list[str]:
+    """Where a run with tuned strengths is unlike the run that tuned them, or has the same items."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for entry in entries:
+        for where, why in entry.members[0].steering.get("unlike_tuning", {}).items():
+            code, _, of = where.partition(" in ")
+            if code in languages and of == task_family(family, ()):
+                found.setdefault((entry.label, why), []).append(code)
+    return [f"Strengths of '{label}' in {', '.join(codes)}: {why}." for (label, why), codes in found.items()]
 
 
 def _count(languages: Sequence[str]) -> str:

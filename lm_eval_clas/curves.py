@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -39,6 +39,7 @@ class Curve:
         chosen: one of `alphas`; 0 if steering was turned down.
         items: how many the gains were measured on.
         unit: `points` for metrics in 0..1, drawn times 100; `nats` for log-likelihoods, drawn as they are.
+        missing: more alphas, that were tried and have no score; the line is broken there.
 
     Raises:
         ClasError: the numbers do not belong together.
@@ -53,6 +54,7 @@ class Curve:
     chosen: float
     items: int
     unit: Unit
+    missing: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         which = f"The curve of {self.task} in {self.language}"
@@ -74,7 +76,11 @@ def tuned_curves(tuned: Tuned) -> list[Curve]:
     for family, by_language in tuned.items():
         for language, one in by_language.items():
             rest = one.best.setting.options() | {"alpha": None}
-            points = [m for m in one.measured if m.alpha == 0 or m.setting.options() | {"alpha": None} == rest]
+
+            def beside(tried: Any, rest: Any = rest) -> bool:
+                return bool(tried.alpha == 0 or tried.setting.options() | {"alpha": None} == rest)
+
+            points = [measured for measured in one.measured if beside(measured)]
             points.sort(key=lambda point: point.alpha)
             drawn.append(
                 Curve(
@@ -87,6 +93,7 @@ def tuned_curves(tuned: Tuned) -> list[Curve]:
                     chosen=one.chosen.alpha,
                     items=one.items,
                     unit="points" if one.objective == "metric" else "nats",
+                    missing=[dropped.alpha for dropped in one.dropped if beside(dropped)],
                 )
             )
     return drawn
@@ -192,8 +199,9 @@ def _draw_panel(axes: Any, curves: Sequence[Curve], tasks: list[str], scale: flo
         order = tasks.index(curve.task)
         color = _color(order)
         gains, low, high = (np.array(numbers) * scale for numbers in (curve.gains, curve.low, curve.high))
-        axes.fill_between(curve.alphas, low, high, color=color, alpha=0.15, linewidth=0, zorder=2)
-        axes.plot(curve.alphas, gains, _dashes(order), color=color, linewidth=1.4, zorder=3 + order)
+        x, *lines = _broken(curve, gains, low, high)
+        axes.fill_between(x, lines[1], lines[2], color=color, alpha=0.15, linewidth=0, zorder=2)
+        axes.plot(x, lines[0], _dashes(order), color=color, linewidth=1.4, zorder=3 + order)
         chosen = curve.alphas.index(curve.chosen)
         # Every task that stays at 0 has its dot at the same place: rings of different sizes are all seen.
         ring = {"markersize": 4.5 + 2.5 * order, "markerfacecolor": "none"}
@@ -208,6 +216,13 @@ def _draw_panel(axes: Any, curves: Sequence[Curve], tasks: list[str], scale: flo
     axes.tick_params(labelsize=8)
     axes.grid(color="#e4e4e4", linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def _broken(curve: Curve, *numbers: Any) -> list[Any]:
+    """Alphas, with those that have no score, and numbers over them, NaN where there is none."""
+    x = np.array([*curve.alphas, *curve.missing])
+    order = np.argsort(x)
+    return [part[order] for part in (x, *(np.append(one, [np.nan] * len(curve.missing)) for one in numbers))]
 
 
 def _legend(tasks: list[str]) -> list[Any]:

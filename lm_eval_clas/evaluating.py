@@ -109,6 +109,7 @@ def _results(lm: Any, name: str, task: Any, model_args: Mapping[str, Any], optio
 
     started = now().timestamp()
     chat = options["apply_chat_template"]
+    task.set_fewshot_seed(seed=FEWSHOT_SEED)  # each run draws anew, and all must get the same examples
     results: dict[str, Any] = evaluate(
         lm, {name: task}, limit=options["limit"], log_samples=True, apply_chat_template=chat, fewshot_as_multiturn=chat
     )

@@ -78,6 +78,12 @@ class FastLM(HFLM):
         """`fast`, or `stock` where that was asked for or the model allows nothing else."""
         return "stock" if self._scorer is None else "fast"
 
+    @property
+    def computes_in(self) -> str:
+        """The dtype of the model's weights, such as `bfloat16`, and that of its passes where it is another."""
+        weights, passes = (str(one).removeprefix("torch.") for one in (self.model.dtype, self.mixed_precision_dtype))
+        return weights if self.mixed_precision_dtype is None else f"{weights} under autocast to {passes}"
+
     def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
         """This process's tensor in the place of everybody's, [processes, ...].
 

@@ -23,6 +23,7 @@ from lm_eval_clas.plugin import register
 from lm_eval_clas.projections import slices_error
 from lm_eval_clas.steering import ActivationSteerer, Steering
 from lm_eval_clas.tuned_steering import TunedSteering
+from lm_eval_clas.tuning_differences import TuningDifferences
 
 Answer = TypeVar("Answer")
 
@@ -104,10 +105,12 @@ class CLASLM(FastLM):
         super().__init__(pretrained, scoring=scoring, **kwargs)
         self._steerer: ActivationSteerer | None = None
         self._tuned: TunedSteering | None = None
+        self._differences: TuningDifferences | None = None
         if self._masks is not None:
             if self.backend != "causal":
                 raise ClasError("hf-clas steers decoder-only models; this one is an encoder-decoder: use --model hf.")
             self._tuned = TunedSteering(self.model, self._masks, projection, options) if alpha == "tuned" else None
+            self._differences = TuningDifferences(self._masks) if self._tuned else None
             # With tuned strengths, this one is for whatever was not tuned.
             fixed = {**options, "alpha": 0.0} if self._tuned else options
             self._steerer = ActivationSteerer(self.model, self._masks, projection=projection, **fixed)
@@ -171,6 +174,8 @@ class CLASLM(FastLM):
         with self._one_bar(answer.__name__, len(requests), disable_tqdm) as bar:
             for (family, group), positions in groups.items():
                 steerer = self._steerer_of(family, group)
+                if self._differences:
+                    self._differences.look(family, group, [requests[i] for i in positions], self.computes_in, self.scoring)
                 bar.set_postfix_str("not steered" if steerer.steering.does_nothing or group == self._masks.anchor else group)
                 with steerer.language(None if group == _UNSEEN else group):
                     answers.update(zip(positions, answer([requests[i] for i in positions], True), strict=True))
@@ -254,22 +259,29 @@ class CLASLM(FastLM):
 
     def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:
         """Everybody's results, and on the way what everybody steered, which the main process tells of."""
-        told = super().gather_object([self._seen, self._untuned], dst)
+        found = self._differences.state if self._differences else None
+        told = super().gather_object([self._seen, self._untuned, found], dst)
         if told is None:
-            self._seen.clear()
-            self._untuned.clear()
+            self._forget()
         else:
-            self._seen = sum((seen for seen, _ in told), Counter())
-            self._untuned = set().union(*(untuned for _, untuned in told))
+            self._seen = sum((seen for seen, _, _ in told), Counter())
+            self._untuned = set().union(*(untuned for _, untuned, _ in told))
+            if self._differences:
+                self._differences.gathered(found for _, _, found in told)
         return super().gather_object(obj, dst)
 
     def get_model_info(self) -> dict[str, Any]:
         """What HFLM tells of the model, and under `clas` what was steered and how; both go into the results file."""
         info = self.steering_info()
         logger.info("hf-clas: %s", _one_line(info))
-        self._untuned.clear()
-        self._seen.clear()  # a model may be used for another run, which tells of its own requests
+        self._forget()  # a model may be used for another run, which tells of its own requests
         return {**super().get_model_info(), "clas": info}
+
+    def _forget(self) -> None:
+        self._seen.clear()
+        self._untuned.clear()
+        if self._differences:
+            self._differences.clear()
 
     def steering_info(self) -> dict[str, Any]:
         """What was steered, as plain JSON: options, mask hash, and each language with how it was recognised."""
@@ -299,6 +311,7 @@ class CLASLM(FastLM):
                 family: {language: setting.options() for language, setting in by_language.items()}
                 for family, by_language in self._tuned.strengths.items()
             }
+            tuned["unlike_tuning"] = self._differences.info() if self._differences else {}
         info = {
             "version": __version__,
             "scoring": self.scoring,
@@ -330,7 +343,7 @@ class CLASLM(FastLM):
 
 _CACHE_KEY = "lm-eval-clas steering"
 _WHENCE = ("masks", "masks_repository", "masks_revision", "site", "specific")  # the hash says what they are
-_NOT_STEERING = ("version", "scoring", *_WHENCE, "languages", "left_alone")
+_NOT_STEERING = ("version", "scoring", *_WHENCE, "languages", "left_alone", "unlike_tuning")
 _NOT_INT_MU = ("beta", "gamma", "specific_scope", "partial_scope", "seed")
 _UNSEEN = "unseen"  # no BCP-47 code has six letters, so it is no language's name
 

@@ -75,7 +75,7 @@ def count(stages: Stages, tokenizer: Any | None) -> list[Work]:
     runs = len(recipe.evaluate.runs)
     evaluate = Work("evaluate", f"{runs} runs")
     for part in recipe.parts.values():
-        for task in _tasks(stages, part.evaluate, evaluate).values():
+        for task in _tasks(stages, part.evaluate, recipe.evaluate.num_fewshot, evaluate).values():
             _add(evaluate, task, part.limit, tokenizer, _number(recipe.evaluate.batch_size), times=runs)
     tuned = any(part.tune for part in recipe.parts.values())
     works = [_profile(stages, tokenizer), *([_tune(stages, tokenizer)] if tuned else []), evaluate]
@@ -117,13 +117,13 @@ def _add_texts(
 
 
 def _tune(stages: Stages, tokenizer: Any | None) -> Work:
-    step = stages.recipe.tune
+    step = stages.recipe.tune_step
     settings = len({*step.alphas, 0})
     work = Work("tune", f"{settings} strengths")
     # The layers below the bridge run once for all strengths; from half depth on is where a bridge may begin.
     share = 0.5 + 0.5 * settings
     for part in stages.recipe.parts.values():
-        for task in _tasks(stages, part.tune, work).values():
+        for task in _tasks(stages, part.tune, step.num_fewshot, work).values():
             if from_task_name(task.config.task, ()) == stages.recipe.masks.anchor:
                 continue
             before = work.steps
@@ -133,12 +133,12 @@ def _tune(stages: Stages, tokenizer: Any | None) -> Work:
     return work
 
 
-def _tasks(stages: Stages, names: Iterable[str], work: Work) -> dict[str, Any]:
+def _tasks(stages: Stages, names: Iterable[str], num_fewshot: int | None, work: Work) -> dict[str, Any]:
     """The tasks whose data can be had; of the others, why not goes into the work."""
     found: dict[str, Any] = {}
     for name in names:
         try:
-            found |= stages.tasks([name])
+            found |= stages.tasks([name], num_fewshot)
         except Exception as error:  # data sets and the Hub raise every kind
             reason = (str(error).strip() or "no reason given").splitlines()[0]
             work.unknown.append(f"{name}: {type(error).__name__}, {reason[:120]}")
@@ -180,8 +180,8 @@ def calibrate(stages: Stages) -> Speed:
     """
     recipe = stages.recipe
     names = [name for part in recipe.parts.values() for name in part.evaluate]
-    batch = recipe.evaluate.batch_size
-    identity = hash_of([platform.node(), stages.model, recipe.model_args, recipe.device, names, batch])
+    batch, shots = recipe.evaluate.batch_size, recipe.evaluate.num_fewshot
+    identity = hash_of([platform.node(), stages.model, recipe.model_args, recipe.device, names, batch, shots])
     path = cache_dir() / "calibration" / f"{identity}.json"
     if path.is_file():
         try:
@@ -197,7 +197,7 @@ def calibrate(stages: Stages) -> Speed:
     arguments = {"device": recipe.device or default_device(), **simple_parse_args_string(recipe.model_args)}
     lm = FastLM(stages.model, batch_size=batch, **arguments)
     by_kind: dict[bool, Any] = {}
-    for task in stages.tasks(names).values():
+    for task in stages.tasks(names, shots).values():
         by_kind.setdefault(task.OUTPUT_TYPE == "generate_until", task)
     measured: dict[bool, float] = {}
     for generates, task in by_kind.items():

@@ -75,11 +75,17 @@ class MasksStep(_Strict):
 
 
 class TuneStep(_Strict):
-    """How the strength is tuned: the options of `clas tune`."""
+    """How the strength is tuned: the options of `clas tune`.
+
+    Attributes:
+        num_fewshot, apply_chat_template: None is as in `evaluate`.
+    """
 
     alphas: list[float] = [-8, -5, -4, -2, -1, 0, 1, 2, 4]
     objective: Literal["metric", "loglikelihood"] = "metric"
     limit: int | None = Field(default=200, ge=1)
+    num_fewshot: int | None = Field(default=None, ge=0)
+    apply_chat_template: bool | None = None
     batch_size: int | str = 8
     shared: bool = False
     guard: bool = False
@@ -157,6 +163,13 @@ class StudyRecipe(_Strict):
             if label not in self.evaluate.runs:
                 raise ValueError(f"analyse names a run '{label}' that evaluate.runs does not have")
         return self
+
+    @property
+    def tune_step(self) -> TuneStep:
+        """How the strength is tuned: with the prompts of the evaluation, unless the recipe has others."""
+        as_evaluated = {"num_fewshot": self.evaluate.num_fewshot, "apply_chat_template": self.evaluate.apply_chat_template}
+        own = {name: value for name in as_evaluated if (value := getattr(self.tune, name)) is not None}
+        return self.tune.model_copy(update=as_evaluated | own)
 
     def masks_step(self, variant: str | None) -> MasksStep:
         """How the masks of a variant are made; of None, the part's own."""

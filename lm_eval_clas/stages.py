@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -165,10 +165,8 @@ class Stages:
             commands.append(
                 command(
                     *("clas", "profile", "--model", self.shown_model, "--corpus", self.recipe.parts[part].corpus),
-                    *(("--samples", step.samples) if step.samples else ()),
-                    *(("--half", half) if half else ()),
-                    *(("--languages", ",".join(step.languages)) if step.languages else ()),
-                    *(("--model-args", self.recipe.model_args) if self.recipe.model_args else ()),
+                    *given({"samples": step.samples, "half": half, "languages": ",".join(step.languages or ())}),
+                    *given({"model-args": self.recipe.model_args, "device": self.recipe.device}),
                     *("--batch-size", step.batch_size, "--max-tokens", step.max_tokens, "--out", out),
                 )
             )
@@ -216,7 +214,7 @@ class Stages:
     def _tune_inputs(self) -> Any:
         masks = {part: self._masks_identity(self.made_masks(part)) for part in self._tuned_parts}
         tasks = {name: part.tune for name, part in self.recipe.parts.items()}
-        return [self._model_identity, masks, tasks, self.recipe.tune.model_dump()] if all(masks.values()) else None
+        return [self._model_identity, masks, tasks, self.recipe.tune_step.model_dump()] if all(masks.values()) else None
 
     def _tune(self) -> list[str]:
         return [self._tune_part(part) for part in self._tuned_parts]
@@ -225,9 +223,9 @@ class Stages:
         from lm_eval_clas.tuning import Recipe, grid, tunable
         from lm_eval_clas.tuning_run import run_tuning
 
-        step, wanted, out = self.recipe.tune, self.recipe.parts[part].tune, self.folder / "tune" / part
+        step, wanted, out = self.recipe.tune_step, self.recipe.parts[part].tune, self.folder / "tune" / part
         masks = MaskSet.load(self.made_masks(part))
-        found = self.tasks(wanted)
+        found = self.tasks(wanted, step.num_fewshot)
         names, _ = tunable(found, masks)
         if not names:
             raise ClasError(f"The tasks to tune part '{part}' on are in none of the languages of its masks; choose others.")
@@ -239,6 +237,8 @@ class Stages:
             settings=grid(masks, step.alphas),
             objective=step.objective,
             limit=step.limit,
+            num_fewshot=step.num_fewshot,
+            apply_chat_template=bool(step.apply_chat_template),
         )
         before = set(self.progress.task_ids)
         run_tuning(
@@ -258,10 +258,9 @@ class Stages:
         return command(
             *("clas", "tune", "--model", self.shown_model, "--masks", self.made_masks(part)),
             *("--tasks", ",".join(wanted), f"--alphas={','.join(f'{alpha:g}' for alpha in step.alphas)}"),
-            *("--objective", step.objective, *(("--limit", step.limit) if step.limit else ())),
-            *(("--model-args", self.recipe.model_args) if self.recipe.model_args else ()),
-            *(["--shared"] if step.shared else []),
-            *(["--guard"] if step.guard else []),
+            *given({"objective": step.objective, "limit": step.limit, "num-fewshot": step.num_fewshot}),
+            *given({"apply-chat-template": step.apply_chat_template, "shared": step.shared, "guard": step.guard}),
+            *given({"model-args": self.recipe.model_args, "device": self.recipe.device}),
             *("--batch-size", step.batch_size, "--seed", step.seed, "--out", out),
         )
 
@@ -293,7 +292,7 @@ class Stages:
         options = {name: value for name, value in step.runs[label].items() if name != "variant"}
         variant = step.runs[label].get("variant")
         masks = self.masks_folder(part, None if variant is None else str(variant))
-        given = {
+        arguments = {
             **simple_parse_args_string(self.recipe.model_args),
             **options,
             **({"masks": str(masks)} if step.runs[label] else {}),
@@ -301,7 +300,7 @@ class Stages:
         bar = self.progress.add_task(f"{label} {part}", total=len(tasks))
         evaluate_run(
             out,
-            {"pretrained": self.model, "device": self.recipe.device or default_device(), **given},
+            {"pretrained": self.model, "device": self.recipe.device or default_device(), **arguments},
             [self._model_identity, options, self._masks_identity(masks) if step.runs[label] else None, step.num_fewshot],
             tasks,
             limit=limit,
@@ -310,12 +309,11 @@ class Stages:
             report=lambda _: self.progress.advance(bar),
         )
         self.progress.remove_task(bar)
-        arguments = ",".join(f"{name}={value}" for name, value in {"pretrained": self.shown_model, **given}.items())
+        shown = ",".join(f"{name}={value}" for name, value in {"pretrained": self.shown_model, **arguments}.items())
         return command(
-            *("lm_eval", "--model", "hf-clas", "--model_args", arguments, "--include_path", "$(clas tasks)"),
-            *("--tasks", ",".join(self.recipe.parts[part].evaluate), *(("--limit", limit) if limit else ())),
-            *(("--num_fewshot", step.num_fewshot) if step.num_fewshot is not None else ()),
-            *(("--apply_chat_template",) if step.apply_chat_template else ()),
+            *("lm_eval", "--model", "hf-clas", "--model_args", shown, "--include_path", "$(clas tasks)"),
+            *("--tasks", ",".join(self.recipe.parts[part].evaluate)),
+            *given({"limit": limit, "num_fewshot": step.num_fewshot, "apply_chat_template": step.apply_chat_template}),
             *("--batch_size", step.batch_size, "--output_path", out, "--log_samples"),
         )
 
@@ -389,6 +387,12 @@ def _keep_only(results: Path, labels: Sequence[str], tasks: Sequence[str]) -> No
         for task in run.iterdir() if run.is_dir() else ():
             if task.name not in tasks:
                 delete_ours(task)
+
+
+def given(options: Mapping[str, Any]) -> list[object]:
+    """Of options by name, the words of those that are given; a switch is its name alone."""
+    words = [[f"--{name}", value] for name, value in options.items() if value not in (None, "") and value is not False]
+    return [word for name, value in words for word in ([name] if value is True else [name, value])]
 
 
 def command(*words: object) -> str:

@@ -18,6 +18,7 @@ The choices below were settled by simulation: data without any effect, the best 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,17 +96,59 @@ def paired_gains(
         raise ClasError("Gains need at least one setting and one item; nothing was measured.")
     if not 0 <= baseline < len(values):
         raise ClasError(f"The baseline is setting {baseline}, but there are only {len(values)} settings, from 0 on.")
+    shares = item_shares(values, aggregate)
+    if len(strange := np.argwhere(~np.isfinite(shares))):
+        setting, item = strange[0]
+        raise ClasError(
+            f"Gains need finite scores, but under setting {setting} item {item} has none; leave that setting out, or use "
+            "another metric."
+        )
+    return gains_of(shares, baseline, resamples=resamples, seed=seed, level=level)
+
+
+def item_shares(
+    values: Sequence[Sequence[Any]], aggregate: Callable[[Sequence[Any]], float] | None = None
+) -> NDArray[np.float64]:
+    """Each item's share in the score of each setting, whose mean over items is the score.
+
+    Args:
+        values, aggregate: as `paired_gains` takes them; None among the values is no score.
+
+    Returns:
+        float64 [settings, items]; not finite where there is no score, and in a whole row whose metric is not.
+
+    Raises:
+        ClasError: a score is neither a number nor None, and there is no aggregate to take it.
+    """
+    if aggregate is None:
+        return _numbers(values)
+    missing = [[value is None for value in row] for row in values]
+    shares = np.full((len(values), len(values[0])), np.nan)
+    for position, row in enumerate(values):
+        if not any(missing[position]):
+            shares[position] = _jackknife(row, aggregate)
+    shares[np.array([any(row) for row in missing])] = 0.0
+    shares[np.array(missing)] = np.nan
+    return shares
+
+
+def gains_of(
+    shares: NDArray[np.float64], baseline: int = 0, *, resamples: int = 2000, seed: int = 0, level: float = 0.95
+) -> Gains:
+    """As `paired_gains`, of finite `item_shares`.
+
+    Raises:
+        ClasError: `resamples` or `level` are out of range.
+    """
     if resamples < 1 or not 0 < level < 1:
         raise ClasError(f"resamples must be 1 or more and level between 0 and 1, not {resamples} and {level}.")
-
-    shares = _numbers(values) if aggregate is None else _jackknife(values, aggregate)
     scores = shares.mean(axis=1)
     items = shares.shape[1]
     differences = shares - shares[baseline]
 
     rng = np.random.default_rng(seed)
-    drawn = np.empty((resamples, len(values)))
-    flipped = np.empty((resamples + 1, len(values)))
+    drawn = np.empty((resamples, len(shares)))
+    flipped = np.empty((resamples + 1, len(shares)))
     flipped[0] = differences @ np.ones(items)  # what was measured is one of the flips, and counts among them
     for resample in range(resamples):
         drawn[resample] = differences @ np.bincount(rng.integers(items, size=items), minlength=items)
@@ -125,33 +168,26 @@ def paired_gains(
 def _numbers(values: Sequence[Sequence[Any]]) -> NDArray[np.float64]:
     """The items' scores as float64 [settings, items]."""
     try:
-        numbers = np.array([[float(value) for value in row] for row in values])
+        return np.array([[math.nan if value is None else float(value) for value in row] for row in values])
     except (TypeError, ValueError) as error:
         raise ClasError("A score of an item is not a number; such items need the metric's own aggregate.") from error
-    return _finite(numbers, "the score of an item")
 
 
-def _jackknife(values: Sequence[Sequence[Any]], aggregate: Callable[[Sequence[Any]], float]) -> NDArray[np.float64]:
-    """Each item's share in the metric: float64 [settings, items], whose mean over items is the metric itself.
+def _jackknife(row: Sequence[Any], aggregate: Callable[[Sequence[Any]], float]) -> NDArray[np.float64]:
+    """Each item's share in the metric under one setting: float64 [items], whose mean over items is the metric itself.
 
     They are the jackknife's pseudo-values (Efron & Tibshirani 1993, chapter 11), without its correction of bias.
-    For a metric that is a mean they are the items' own scores.
+    For a metric that is a mean they are the items' own scores. All are NaN where the metric, or the metric without one of the
+    items, is no finite number.
     """
-    score = _finite(np.array([[float(aggregate(row))] for row in values]), "the metric")
-    items = len(values[0])
-    if items == 1:
-        return score
-    without = [[float(aggregate([*row[:item], *row[item + 1 :]])) for item in range(items)] for row in values]
-    left_out = _finite(np.array(without), "the metric without one of the items")
-    shares: NDArray[np.float64] = score + (items - 1) * (left_out.mean(axis=1, keepdims=True) - left_out)
+    items = len(row)
+    try:
+        score = float(aggregate(row))
+        without = [float(aggregate([*row[:item], *row[item + 1 :]])) for item in range(items)] if items > 1 else [score]
+    except ArithmeticError:  # an exponential that overflows, a division by nothing
+        return np.full(items, np.nan)
+    left_out = np.array(without)
+    if not np.isfinite([score, *without]).all():
+        return np.full(items, np.nan)
+    shares: NDArray[np.float64] = score + (items - 1) * (left_out.mean() - left_out)
     return shares
-
-
-def _finite(numbers: NDArray[np.float64], what: str) -> NDArray[np.float64]:
-    if not np.isfinite(numbers).all():
-        setting, item = np.argwhere(~np.isfinite(numbers))[0]
-        raise ClasError(
-            f"Gains need finite scores, but {what} is {numbers[setting, item]} under setting {setting}; "
-            "leave that setting out, or use another metric."
-        )
-    return numbers

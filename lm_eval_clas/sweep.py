@@ -82,6 +82,16 @@ class Sweep(LM):
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         return str(self._lm.apply_chat_template(chat_history, add_generation_prompt))
 
+    @property
+    def computes_in(self) -> str:
+        """As `FastLM` has it."""
+        return self._lm.computes_in
+
+    @property
+    def scoring(self) -> str:
+        """As `FastLM` has it."""
+        return self._lm.scoring
+
     def start(self, journal: Path, report: Callable[[int, int], None], gold: Callable[[Any], str] | None = None) -> None:
         """Begins a task.
 
@@ -195,7 +205,7 @@ class Sweep(LM):
         self._checked = True
         with self._steerers[-1].language(language):
             full = answer(batch, disable_tqdm=True)
-        if full != answers[-1]:
+        if repr(full) != repr(answers[-1]):  # exact, and one NaN is as good as another
             logger.warning("This model cannot be resumed at a layer exactly; every setting runs full passes, and takes longer.")
             self._tape = None
             answers[:] = self._run(answer.__name__, batch, language)

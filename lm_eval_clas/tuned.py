@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +13,7 @@ from lm_eval_clas.languages import LanguageCode, without_language
 
 # Splits of one task: what is tuned on one of them holds for the others.
 _SPLITS = ("tune", "dev", "test", "val", "validation")
+_DIGITS = 16
 # What a task is tuned for and compared by if nobody says: the measures of the paper, where the task has them.
 PREFERRED_METRICS = ("f1_lang", "f1", "acc")
 
@@ -22,6 +24,19 @@ def task_family(name: str, languages: Iterable[str]) -> str:
     while len(words) > 1 and words[-1] in _SPLITS:
         words.pop()
     return "_".join(words)
+
+
+def document_hash(doc: Any) -> str:
+    """The hash that the harness gives a document, SHA-256 in hex."""
+    from lm_eval.utils import handle_non_serializable, hash_string
+
+    text = json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
+    return str(hash_string(text))
+
+
+def recorded(hashes: Iterable[str]) -> str:
+    """Hashes of documents as `TunedStrength` keeps them: enough digits to tell any two apart, with spaces between."""
+    return " ".join(one[:_DIGITS] for one in hashes)
 
 
 @dataclass(frozen=True)
@@ -42,22 +57,53 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class Measured(_Strict):
-    """One setting on the tuning items: its score, and its gain over alpha 0 with a 95 % bootstrap interval."""
-
+class _Tried(_Strict):
     alpha: float
     beta: float
     gamma: float
     layers: list[int] = Field(min_length=1)
-    score: float
-    gain: float
-    low: float
-    high: float
 
     @property
     def setting(self) -> Setting:
         """The setting alone."""
         return Setting(self.alpha, self.beta, self.gamma, tuple(self.layers))
+
+
+class Measured(_Tried):
+    """One setting on the tuning items: its score, and its gain over alpha 0 with a 95 % bootstrap interval."""
+
+    score: float
+    gain: float
+    low: float
+    high: float
+
+
+class Dropped(_Tried):
+    """A setting that was tried and cannot be compared, and why."""
+
+    why: str
+
+
+class Conditions(_Strict):
+    """What scores depend on besides model, items and steering. None is not recorded, or not the same throughout.
+
+    Attributes:
+        num_fewshot: examples in the prompt.
+        apply_chat_template: whether the prompt went through the model's chat template.
+        dtype: of the model, such as `bfloat16`.
+        scoring: the path that log-likelihoods took; None where there were none.
+    """
+
+    num_fewshot: int | None = Field(default=None, ge=0)
+    apply_chat_template: bool | None = None
+    dtype: str | None = None
+    scoring: Literal["fast", "stock"] | None = None
+
+    @classmethod
+    def common(cls, every: Iterable[Conditions]) -> Conditions:
+        """What all of them have alike."""
+        found = [one.model_dump() for one in every]
+        return cls(**{name: value for name, value in found[0].items() if all(one[name] == value for one in found)})
 
 
 class TunedStrength(_Strict):
@@ -70,7 +116,10 @@ class TunedStrength(_Strict):
         objective: `metric`, or `loglikelihood` of the gold answer in nats.
         guarded, shared: whether the guard was on, and whether one setting was chosen for everything.
         items: how many, and `items_sha256` over their tasks, numbers and contents.
-        measured: every setting, alpha 0 among them.
+        documents: `recorded` hashes of the items; empty where they are not.
+        conditions: what it was tuned under.
+        measured: every setting that has a score, alpha 0 first.
+        dropped: those that have none.
     """
 
     chosen: Measured
@@ -83,7 +132,10 @@ class TunedStrength(_Strict):
     tasks: list[str]
     items: int = Field(ge=1)
     items_sha256: str
+    documents: str = Field(default="", pattern=r"^([0-9a-f]{16}( [0-9a-f]{16})*)?$")
+    conditions: Conditions = Conditions()
     measured: list[Measured]
+    dropped: list[Dropped] = []
 
 
 Tuned = dict[str, dict[LanguageCode, TunedStrength]]  # by task family and language

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -26,11 +28,12 @@ from lm_eval_clas.checked_json import read_json
 from lm_eval_clas.choosing import Unit
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import write_text
+from lm_eval_clas.item_scores import ABSENT, Document, ItemScores, LanguageItems, holds, items_of
 from lm_eval_clas.languages import from_task_name
 from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.processes import Processes
 from lm_eval_clas.sweep import Sweep
-from lm_eval_clas.tuned import PREFERRED_METRICS, Setting, task_family
+from lm_eval_clas.tuned import PREFERRED_METRICS, Conditions, Setting, task_family
 
 FEWSHOT_SEED = 1234  # the harness's default
 
@@ -166,112 +169,140 @@ def measure(
     folder: Path,
     report: Callable[[int, int], None],
     processes: Processes | None = None,
-) -> dict[str, Any]:
+) -> ItemScores:
     """Scores a task under all settings, and writes them to the run folder.
 
     A finished task is read from there, and needs no `sweep`. Several processes call this together; the main one reads and
     writes.
 
     Returns:
-        the contents of `scores/TASK.json`: `metric`, and by language `documents`, and `values` [settings][items].
+        the contents of `scores/TASK.json`.
 
     Raises:
-        ClasError: the task has no such metric, or no gold answer to score.
+        ClasError: the task has no such metric, or no gold answer to score; or the file is damaged.
     """
     processes = processes or Processes()
     path, journal = folder / "scores" / f"{name}.json", folder / "partial" / f"{name}.jsonl"
-    if (finished := processes.from_main(lambda: _read(path) if path.is_file() else None)) is not None:
+
+    def read() -> ItemScores:
+        return ItemScores.read(path, name, len(recipe.settings))
+
+    if (finished := processes.from_main(lambda: read() if path.is_file() else None)) is not None:
         return finished
     assert sweep is not None, f"{name} is not finished"
     metric = "log-likelihood of the gold answer" if recipe.objective == "loglikelihood" else _metric(name, task, recipe.metric)
     generates = recipe.objective == "loglikelihood" and task.OUTPUT_TYPE == "generate_until"
     sweep.start(journal, report, gold=(lambda doc: _gold_text(name, task, doc)) if generates else None)
-    languages: dict[str, dict[str, Any]] = {}
+    documents: dict[str, list[Document]] = {}
+    values: dict[str, list[list[Any]]] = {}
     for setting in range(len(recipe.settings)):
         sweep.setting = setting
-        samples = _samples(sweep, name, task, recipe)
-        for sample in samples:
+        for sample in _samples(sweep, name, task, recipe):
             number = int(sample["doc_id"])
             language = sweep.language_of.get(number)
             if language is None:
                 continue
-            entry = languages.setdefault(language, {"documents": [], "values": [[] for _ in recipe.settings]})
             if setting == 0:
-                entry["documents"].append([name, number, sample["doc_hash"]])
+                documents.setdefault(language, []).append((name, number, sample["doc_hash"]))
             if generates:
                 value = sweep.gold[setting][number]
             elif recipe.objective == "loglikelihood":
                 value = float(sample["resps"][_gold_choice(name, task, sample["doc"])][0][0])
+            elif holds(sample["resps"], math.isnan):  # the best of answers whose scores are no numbers is none
+                value = math.nan
             else:
-                value = sample[metric]
-            entry["values"][setting].append(value)
-    scores = {"task": name, "objective": recipe.objective, "metric": metric, "languages": languages}
+                value = sample.get(metric, ABSENT)
+            values.setdefault(language, [[] for _ in recipe.settings])[setting].append(value)
+    conditions = Conditions(
+        num_fewshot=task.get_config("num_fewshot") or 0,
+        apply_chat_template=recipe.apply_chat_template,
+        dtype=sweep.computes_in,
+        scoring=None if task.OUTPUT_TYPE == "generate_until" and not generates else sweep.scoring,  # type: ignore[arg-type]
+    )
+    scores = ItemScores(
+        task=name,
+        objective=recipe.objective,
+        metric=metric,
+        conditions=conditions,
+        languages={language: items_of(documents[language], values[language]) for language in documents},
+    )
 
-    def written() -> dict[str, Any]:
-        write_text(path, json.dumps(scores, ensure_ascii=False) + "\n")
-        return _read(path)  # what a run that goes on would read
+    def written() -> ItemScores:
+        scores.write(path)
+        return read()  # what a run that goes on would read
 
     kept = processes.from_main(written)
     sweep.finish()
     return kept
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(read_json(path))
-    except (ValueError, TypeError) as error:
-        raise ClasError(f"'{path}' is damaged ({error}); delete it, and the same command measures it again.") from error
-
-
 def _samples(sweep: Sweep, name: str, task: Any, recipe: Recipe) -> list[dict[str, Any]]:
     """The harness's own record of each document, under the sweep's setting, in the order of documents."""
     from lm_eval.evaluator import evaluate
 
-    results = evaluate(
-        lm=sweep,
-        task_dict={name: task},
-        limit=recipe.limit,
-        apply_chat_template=recipe.apply_chat_template,
-        fewshot_as_multiturn=recipe.apply_chat_template,
-        bootstrap_iters=0,
-        log_samples=True,
-    )
+    # What the harness would make of all items is not looked at, and must not fail where a strength ruins the model.
+    task.aggregation = lambda: defaultdict(lambda: len)
+    task.set_fewshot_seed(seed=FEWSHOT_SEED)  # the examples in prompts are drawn anew each time
+    try:
+        results = evaluate(
+            lm=sweep,
+            task_dict={name: task},
+            limit=recipe.limit,
+            apply_chat_template=recipe.apply_chat_template,
+            fewshot_as_multiturn=recipe.apply_chat_template,
+            bootstrap_iters=0,
+            log_samples=True,
+        )
+    finally:
+        del task.aggregation
     samples = results["samples"][name]
     first = samples[0]["filter"]  # of several filters of an answer, the first is the task's main one
     return sorted((sample for sample in samples if sample["filter"] == first), key=lambda sample: int(sample["doc_id"]))
 
 
-def units(scores: Iterable[Mapping[str, Any]], tasks: Mapping[str, Any], masks: MaskSet) -> list[Unit]:
+def units(
+    scores: Iterable[ItemScores], tasks: Mapping[str, Any], masks: MaskSet, report: Callable[[str], None] = lambda _: None
+) -> list[Unit]:
     """What strengths are chosen for: items by task family and language.
+
+    Args:
+        report: told of documents that are no items, a sentence for each task and language.
 
     Raises:
         ClasError: tasks of one family have different metrics.
     """
-    gathered: dict[tuple[str, str], list[tuple[Mapping[str, Any], Mapping[str, Any]]]] = {}
+    gathered: dict[tuple[str, str], list[tuple[ItemScores, LanguageItems]]] = {}
     for score in scores:
-        family = task_family(score["task"], masks.languages)
-        for language, entry in score["languages"].items():
-            gathered.setdefault((family, language), []).append((score, entry))
+        for language, items in score.languages.items():
+            if items.without:
+                report(
+                    f"{score.task} in {language}: {items.without} of {items.without + len(items.documents)} documents are no "
+                    f"items, as the task gives no {score.metric} for them."
+                )
+            if items.documents:
+                gathered.setdefault((task_family(score.task, masks.languages), language), []).append((score, items))
     made = []
     for (family, language), parts in gathered.items():
         score = parts[0][0]
-        if len({part["metric"] for part, _ in parts}) > 1:
+        if len({part.metric for part, _ in parts}) > 1:
             raise ClasError(f"The tasks of {family} in {language} have different metrics; tune them one by one.")
-        of_metric = score["objective"] == "metric"
-        task = tasks[score["task"]]
-        aggregate = task.aggregation()[score["metric"]] if of_metric else None
-        documents = [document for _, entry in parts for document in entry["documents"]]
+        of_metric = score.objective == "metric"
+        task = tasks[score.task]
+        aggregate = task.aggregation()[score.metric] if of_metric else None
+        documents = [document for _, items in parts for document in items.documents]
         made.append(
             Unit(
                 family=family,
                 language=language,
-                tasks=tuple(part["task"] for part, _ in parts),
-                objective=score["objective"],
-                metric=score["metric"],
+                tasks=tuple(part.task for part, _ in parts),
+                objective=score.objective,
+                metric=score.metric,
                 items_sha256=hashlib.sha256(json.dumps(documents).encode()).hexdigest(),
-                values=[list(chain(*columns)) for columns in zip(*(entry["values"] for _, entry in parts), strict=True)],
+                values=[list(chain(*rows)) for rows in zip(*(items.values for _, items in parts), strict=True)],
                 aggregate=None if getattr(aggregate, "__name__", "") in ("mean", "NoneType") else aggregate,
-                higher_is_better=bool(task.higher_is_better().get(score["metric"], True)) if of_metric else True,
+                higher_is_better=bool(task.higher_is_better().get(score.metric, True)) if of_metric else True,
+                documents=documents,
+                conditions=Conditions.common(part.conditions for part, _ in parts),
             )
         )
     return made

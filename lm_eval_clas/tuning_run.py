@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from rich.markup import escape
 
 from lm_eval_clas.choosing import choose, table_rows
 from lm_eval_clas.curves import plot_curves, tuned_curves
@@ -73,10 +74,19 @@ def run_tuning(
         scores.append(measure(sweep, name, task, recipe, folder, report, processes))
         if sweep is not None and name in missing and sweep.skipped:
             progress.console.print(f"{name}: {sweep.skipped} requests were answered before, skipped", highlight=False)
-    found = units(scores, tasks, masks)
+
+    def told(sentence: str) -> None:
+        progress.console.print(f"[bold]Warning:[/bold] {escape(sentence)}", highlight=False, soft_wrap=True)
+
+    found = units(scores, tasks, masks, told)
     if not found:
-        raise ClasError("None of the items is in a language that the masks steer; nothing can be tuned.")
-    tuned = choose(found, recipe.settings, shared=shared, guard=guard, seed=seed)
+        raise ClasError("None of the items is in a language that the masks steer and has a score; nothing can be tuned.")
+    tuned = choose(found, recipe.settings, shared=shared, guard=guard, seed=seed, report=told)
+    if not tuned:
+        raise ClasError(
+            "Nothing is tuned: every task and language has items without a finite score at alpha 0; all scores are kept in "
+            f"'{folder / 'scores'}', and another --metric, --objective or dtype may help."
+        )
     if not processes.main:
         return tuned
     dumped = {family: {language: one.model_dump() for language, one in by.items()} for family, by in tuned.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -137,6 +138,29 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTo
     make_model().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def chatty(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same checkpoint with a chat template."""
+    folder = tmp_path_factory.mktemp("chatty") / "small-llama"
+    shutil.copytree(checkpoint, folder)
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}")
+    return folder
+
+
+def prompts_of(lm: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A list that gets the prompts of all requests that a model class is asked from now on."""
+    asked: list[str] = []
+    for kind in ("loglikelihood", "generate_until"):
+        real = getattr(lm, kind)
+
+        def spied(self: Any, requests: list[Any], disable_tqdm: bool = False, answer: Any = real) -> Any:
+            asked.extend(str(request.args[0]) for request in requests)
+            return answer(self, requests, disable_tqdm)
+
+        monkeypatch.setattr(lm, kind, spied)
+    return asked
 
 
 @pytest.fixture

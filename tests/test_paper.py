@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Run
+from conftest import Run, prompts_of
+from rich.progress import Progress
 
-from lm_eval_clas import evaluating
+from lm_eval_clas import CLASLM, evaluating
 from lm_eval_clas.comparison import Comparison
+from lm_eval_clas.fast import FastLM
 from lm_eval_clas.findings import Causes, Geometry, Stability
 from lm_eval_clas.masks import MaskSet
+from lm_eval_clas.recipe import StudyRecipe
+from lm_eval_clas.stages import Stages
 
 PART = {"corpus": "mini", "tune": ["clas_mini_nli_hi"], "evaluate": ["clas_mini_nli_hi", "clas_mini_nli_de"], "limit": 4}
 
@@ -145,6 +149,39 @@ def test_a_stopped_evaluation_goes_on_and_a_change_keeps_the_rest(
     assert kept
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
     assert not [name for name in after if name.startswith("clas/")]
+
+
+@pytest.mark.parametrize(
+    ("tune", "evaluate"),
+    [({}, {}), ({}, {"num_fewshot": 1, "apply_chat_template": True}), ({"num_fewshot": 0}, {"num_fewshot": 1})],
+)
+def test_a_study_tunes_with_the_prompts_of_its_evaluation_unless_it_has_others(
+    recipe: dict[str, Any],
+    chatty: Path,
+    masks: MaskSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tune: dict[str, Any],
+    evaluate: dict[str, Any],
+) -> None:
+    recipe |= {"model": str(chatty), "variants": {}, "parts": {"nli": {**PART, "evaluate": ["clas_mini_nli_hi"]}}}
+    recipe["tune"] |= tune
+    recipe["evaluate"] |= {**evaluate, "runs": {"hf": {}, "clas": {"alpha": "tuned"}}}
+    with Progress(disable=True) as progress:
+        stages = Stages(StudyRecipe.model_validate(recipe), tmp_path, progress)
+        masks.save(stages.made_masks("nli"))
+        inputs = stages._tune_inputs()
+        tuned, evaluated = prompts_of(FastLM, monkeypatch), prompts_of(CLASLM, monkeypatch)
+        (command,) = stages._tune()
+        prompts = set(tuned)
+        stages._evaluate()
+    assert len(prompts) == 4
+    assert ({*evaluated} == prompts) == (not tune)
+    assert all(("<user>" in prompt) == evaluate.get("apply_chat_template", False) for prompt in prompts)
+    assert ("--num-fewshot" in command) == bool(evaluate)
+    assert ("--apply-chat-template" in command) == evaluate.get("apply_chat_template", False)
+    other = StudyRecipe.model_validate(recipe | {"evaluate": recipe["evaluate"] | {"num_fewshot": 3}})
+    assert (Stages(other, tmp_path, progress)._tune_inputs() == inputs) == bool(tune)
 
 
 def test_a_stage_without_what_it_needs_is_refused(clas: Run, recipe: dict[str, Any], tmp_path: Path) -> None:

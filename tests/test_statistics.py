@@ -176,8 +176,8 @@ def test_a_study_takes_well_under_a_second() -> None:
         ([], "at least one setting"),
         ([[], []], "at least one setting and one item"),
         ([[1, 2], [1]], "2, 1 items"),
-        ([[1, 2], [1, float("nan")]], "nan under setting 1"),
-        ([[float("-inf"), 2], [1, 2]], "-inf under setting 0"),
+        ([[1, 2], [1, float("nan")]], "under setting 1 item 1"),
+        ([[float("-inf"), 2], [1, 2]], "under setting 0 item 0"),
         ([[(1, 1)], [(1, 0)]], "aggregate"),
         ([["right"], ["wrong"]], "aggregate"),
     ],
@@ -188,9 +188,9 @@ def test_bad_scores_are_refused(values: list[list[object]], message: str) -> Non
 
 
 def test_bad_metrics_and_options_are_refused() -> None:
-    with pytest.raises(ClasError, match="the metric is nan under setting 0"):
+    with pytest.raises(ClasError, match="under setting 0"):
         paired_gains([[1, 2], [3, 4]], 0, lambda items: float("nan"))
-    with pytest.raises(ClasError, match="without one of the items is inf"):
+    with pytest.raises(ClasError, match="under setting 0"):
         paired_gains([[1, 2], [3, 4]], 0, lambda items: float("inf") if len(items) == 1 else 0.0)
     for baseline in (-1, 2):
         with pytest.raises(ClasError, match="baseline"):

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import logging
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
-from conftest import make_model
+from conftest import make_model, prompts_of
+from lm_eval.api.instance import Instance
 from lm_eval.evaluator import evaluate
 from rich.progress import Progress
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet
 from lm_eval_clas.choosing import Unit, choose
+from lm_eval_clas.curves import tuned_curves
 from lm_eval_clas.fast import FastLM
 from lm_eval_clas.files import shipped
 from lm_eval_clas.journal import Journal
@@ -181,6 +187,102 @@ def test_tuned_strengths_are_used_by_task_and_language(
     assert lm.get_model_info()["clas"]["left_alone"] == {"hi in clas_mini_qa": "not tuned"}
 
 
+class Log(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.warnings: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno == logging.WARNING:
+            self.warnings.append(record.getMessage())
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    ours, handler = logging.getLogger("lm_eval.models.hf_clas"), Log()
+    ours.addHandler(handler)
+    yield handler
+    ours.removeHandler(handler)
+
+
+def other_documents(task: Any, of: int) -> Any:
+    """A copy of a task without its first documents."""
+    changed = copy.copy(task)
+    rest = list(task.eval_docs)[of:]
+    changed.doc_iterator = lambda *, rank=0, world_size=1, limit=None, **options: list(enumerate(rest))[:limit]
+    return changed
+
+
+def test_a_run_like_its_tuning_on_other_items_says_nothing(
+    run: Run, tokenizer: PreTrainedTokenizerFast, tasks: dict[str, Any], tmp_path: Path, log: Log
+) -> None:
+    run()
+    lm = CLASLM(make_model(), masks=tmp_path / "run" / "masks", alpha="tuned", tokenizer=tokenizer, batch_size=2)
+    for name, task in tasks.items():
+        samples(lm, name, other_documents(task, 4), 3)
+    assert lm.get_model_info()["clas"]["unlike_tuning"] == {}
+    lm.loglikelihood([Instance("loglikelihood", {"a": 1}, ("x", " y"), 0, ("clas_mini_nli_hi", 0, 1))])  # built by no task
+    assert not log.warnings
+
+
+def test_a_run_unlike_its_tuning_says_so_once(
+    run: Run, tokenizer: PreTrainedTokenizerFast, tasks: dict[str, Any], chatty: Path, tmp_path: Path, log: Log
+) -> None:
+    run()
+    options: dict[str, Any] = {"masks": tmp_path / "run" / "masks", "alpha": "tuned", "batch_size": 2, "device": "cpu"}
+    lm = CLASLM(str(chatty), **options, dtype="bfloat16", scoring="stock")
+    names = ["clas_mini_nli_hi", "clas_mini_nli_zh", "clas_mini_qa_de"]
+    shown = {name: copy.deepcopy(tasks[name]) for name in names}
+    for task in shown.values():
+        task.set_config(key="num_fewshot", value=1)
+    found = {name: other_documents(task, 5) for name, task in shown.items()}
+    evaluate(lm, found, limit=2, bootstrap_iters=0, apply_chat_template=True, fewshot_as_multiturn=True)
+    assert log.warnings == [
+        f"hf-clas: alpha=tuned is used for clas_mini_nli in 'hi' with {told}; another strength may be better here."
+        for told in (
+            "chat template on, tuned with off",
+            "dtype bfloat16, tuned with float32",
+            "number of shots 1, tuned with 0",
+            "scoring path stock, tuned with fast",
+        )
+    ]
+    info = json.loads(json.dumps(lm.get_model_info()["clas"]["unlike_tuning"]))
+    assert set(info) == {"hi in clas_mini_nli", "zh in clas_mini_nli", "de in clas_mini_qa"}
+    assert "number of shots 1, tuned with 0" in info["zh in clas_mini_nli"]
+    assert "scoring path" not in info["de in clas_mini_qa"]  # generation has none
+    assert lm.get_model_info()["clas"]["unlike_tuning"] == {}
+
+
+def test_the_items_of_tuning_are_known_again(
+    run: Run, tokenizer: PreTrainedTokenizerFast, tasks: dict[str, Any], tmp_path: Path, log: Log
+) -> None:
+    run()
+    lm = CLASLM(make_model(), masks=tmp_path / "run" / "masks", alpha="tuned", tokenizer=tokenizer, batch_size=2)
+    evaluate(lm, {"clas_mini_nli_hi": other_documents(tasks["clas_mini_nli_hi"], 2)}, limit=5, bootstrap_iters=0)
+    assert log.warnings == [
+        "hf-clas: alpha=tuned is used for clas_mini_nli in 'hi' with items that it was tuned on; their scores are too high: "
+        "report another split."
+    ]
+    assert lm.get_model_info()["clas"]["unlike_tuning"] == {"hi in clas_mini_nli": "2 of the 4 items that it was tuned on"}
+
+
+def test_what_older_masks_do_not_record_is_not_compared(
+    run: Run, tokenizer: PreTrainedTokenizerFast, tasks: dict[str, Any], tmp_path: Path, log: Log
+) -> None:
+    run()
+    path = tmp_path / "run" / "masks" / "clas_config.json"
+    config = json.loads(path.read_text())
+    for by_language in config["tuned"].values():
+        for one in by_language.values():
+            for name in ("conditions", "documents", "dropped"):
+                del one[name]
+    path.write_text(json.dumps(config))
+    lm = CLASLM(make_model(), masks=path.parent, alpha="tuned", tokenizer=tokenizer, batch_size=2, scoring="stock")
+    samples(lm, "clas_mini_nli_hi", tasks["clas_mini_nli_hi"], 2)
+    assert lm.get_model_info()["clas"]["unlike_tuning"] == {}
+    assert not log.warnings
+
+
 def test_tuned_needs_tuned_masks(masks: MaskSet, tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(ClasError, match="run 'clas tune'"):
         CLASLM(make_model(), masks=masks, alpha="tuned", tokenizer=tokenizer)
@@ -255,3 +357,199 @@ def test_journal_ignores_what_is_torn_or_of_other_requests(tmp_path: Path) -> No
         file.write(b'{"kind": "k", "asked": "a", "positi')
     journal.write("k", "a", [1], [[[0.1, True]]])
     assert journal.read("k", "a") == {0: [1.5], 2: ["ü"], 1: [[0.1, True]]}
+
+
+def test_prompts_have_the_examples_and_the_template_that_were_asked_for(
+    clas: Callable[..., Any], chatty: Path, masks: MaskSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = prompts_of(FastLM, monkeypatch)
+    found: dict[str, list[str]] = {}
+    for name, options in {"plain": [], "shots": ["--num-fewshot", 2], "chat": ["--apply-chat-template"]}.items():
+        asked.clear()
+        masks.save(tmp_path / name)
+        arguments = [
+            "--tasks",
+            "clas_mini_nli_hi",
+            "--alphas",
+            1,
+            "--limit",
+            2,
+            "--device",
+            "cpu",
+            "--out",
+            tmp_path / f"{name}-run",
+        ]
+        code, _, error = clas("tune", "--model", chatty, "--masks", tmp_path / name, *arguments, *options)
+        assert code == 0, error
+        found[name] = sorted(set(asked))
+    assert len(found["plain"]) == 2
+    for prompt in found["shots"]:
+        assert prompt.count("\n\n") == 2
+        assert any(prompt.endswith(plain) for plain in found["plain"])
+    assert all("<user>" in prompt for prompt in found["chat"])
+    recorded = MaskSet.load(tmp_path / "shots").config.tuned["clas_mini_nli"]["hi"].conditions
+    assert recorded.model_dump() == {"num_fewshot": 2, "apply_chat_template": False, "dtype": "float32", "scoring": "fast"}
+    assert MaskSet.load(tmp_path / "chat").config.tuned["clas_mini_nli"]["hi"].conditions.apply_chat_template
+
+
+def overflowing(lm: FastLM, alpha: float, item: str) -> FastLM:
+    """The model, with log-likelihoods that are no numbers for one item's prompt at one strength."""
+    answer = lm.loglikelihood
+
+    def spoiled(requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        answers = answer(requests, disable_tqdm)
+        strengths = [steerer.steering.alpha for steerer in STEERERS if steerer._steered]
+        if (strengths[0] if strengths else 0) != alpha:
+            return answers
+        return [(math.nan, False) if item in one.args[0] else two for one, two in zip(requests, answers, strict=True)]
+
+    lm.loglikelihood = spoiled  # type: ignore[method-assign]
+    return lm
+
+
+STEERERS: list[Any] = []
+
+
+@pytest.fixture
+def spoiled(
+    monkeypatch: pytest.MonkeyPatch, tokenizer: PreTrainedTokenizerFast, tasks: dict[str, Any]
+) -> Callable[..., FastLM]:
+    from lm_eval_clas import sweep
+
+    class Remembered(sweep.ActivationSteerer):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            STEERERS.append(self)
+
+    STEERERS.clear()
+    monkeypatch.setattr(sweep, "ActivationSteerer", Remembered)
+
+    def load(alpha: float, name: str = "clas_mini_nli_hi", number: int = 2) -> FastLM:
+        task = tasks[name]
+        text = task.doc_to_text(dict(enumerate(task.eval_docs))[number])
+        return overflowing(FastLM(make_model(), tokenizer=tokenizer, batch_size=3), alpha, text)
+
+    return load
+
+
+def must_not_load() -> FastLM:
+    raise AssertionError
+
+
+@pytest.mark.parametrize("objective", ["metric", "loglikelihood"])
+def test_a_strength_without_a_finite_score_is_left_out_and_the_rest_is_kept(
+    run: Run, spoiled: Callable[..., FastLM], tmp_path: Path, capsys: pytest.CaptureFixture[str], objective: str
+) -> None:
+    tuned = run(load=lambda: spoiled(2), objective=objective)
+    one = tuned["clas_mini_nli"]["hi"]
+    assert [measured.alpha for measured in one.measured] == [0, -3]
+    assert [dropped.alpha for dropped in one.dropped] == [2]
+    assert "item 2 of clas_mini_nli_hi is not a finite number" in one.dropped[0].why
+    assert one.chosen.alpha in (0, -3)
+    others = [tuned["clas_mini_nli"]["zh"], tuned["clas_mini_qa"]["de"]]
+    assert all(len(other.measured) == 3 and not other.dropped for other in others)
+
+    strict = json.loads((tmp_path / "run" / "scores" / "clas_mini_nli_hi.json").read_text(), parse_constant=pytest.fail)
+    assert [row.count(None) for row in strict["languages"]["hi"]["values"]] == [0, 0, 1]
+    json.loads((tmp_path / "run" / "tuned.json").read_text(), parse_constant=pytest.fail)
+    rows = pd.read_csv(tmp_path / "run" / "scores.csv").set_index(["task", "language", "alpha"])
+    assert rows.loc[("clas_mini_nli", "hi", 2.0), ["score", "gain", "low", "high"]].isna().all()
+    assert len(rows) == 9
+    assert MaskSet.load(tmp_path / "run" / "masks").config.tuned == tuned
+    curve = next(curve for curve in tuned_curves(tuned) if curve.language == "hi")
+    assert (curve.alphas, curve.missing) == ([-3, 0], [2])
+
+    assert run(load=must_not_load, objective=objective) == tuned
+    assert run(load=must_not_load, objective=objective, shared=True)["clas_mini_nli"]["zh"].chosen.alpha != 2
+
+
+def test_a_language_without_a_finite_score_at_alpha_0_is_left_out(
+    run: Run, spoiled: Callable[..., FastLM], tmp_path: Path
+) -> None:
+    tuned = run(load=lambda: spoiled(0))
+    assert {family: set(by) for family, by in tuned.items()} == {"clas_mini_nli": {"zh"}, "clas_mini_qa": {"de"}}
+    assert run(load=must_not_load) == tuned
+
+
+def test_what_is_left_out_is_told_once_with_task_language_item_and_strength() -> None:
+    settings = (
+        Setting(0, 0.4, 0.2, (1,)),
+        Setting(1, 0.4, 0.2, (1,)),
+        Setting(2, 0.4, 0.2, (1,)),
+        Setting(2, 0.4, 0.1, (1, 2)),
+    )
+    documents = [("task_hi", 7, "a" * 64), ("task_hi", 9, "b" * 64)]
+    told: list[str] = []
+    good = unit("de", [0.0, 1.0], [1.0, 1.0], [2.0, 2.0], [0.0, 0.0])
+    bad = unit("hi", [0.0, 0.0], [1.0, 1.0], [9.0, None], [None, None], documents=documents)
+    spoiled = unit("zh", [None, 1.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0], documents=documents)
+    tuned = choose([good, bad, spoiled], settings, shared=True, report=told.append)
+    assert told == [
+        "task in hi: alpha 2, beta 0.4, gamma 0.2, layers 1 is left out: acc of item 9 of task_hi is not a finite number "
+        "there.",
+        "task in hi: alpha 2, beta 0.4, gamma 0.1, layers 1-2 is left out: acc of item 7 of task_hi (and 1 more) is not a "
+        "finite number there.",
+        "task in zh is not tuned: acc of item 7 of task_hi is not a finite number at alpha 0.",
+    ]
+    assert {language: one.chosen.alpha for language, one in tuned["task"].items()} == {"de": 1, "hi": 1}
+    assert choose([good, bad], settings)["task"]["de"].chosen.alpha == 2
+
+
+def test_a_metric_of_all_items_that_overflows_drops_its_strength() -> None:
+    def perplexity(items: Any) -> float:
+        return math.exp(-sum(items) / len(items))
+
+    told: list[str] = []
+    settings = (Setting(0, 0.4, 0.2, (1,)), Setting(1, 0.4, 0.2, (1,)), Setting(8, 0.4, 0.2, (1,)))
+    values = ([-1.0, -2.0], [-1.0, -1.0], [-2000.0, -1.0])
+    one = choose([unit("hi", *values, aggregate=perplexity, higher_is_better=False)], settings, report=told.append)["task"][
+        "hi"
+    ]
+    assert told == [
+        "task in hi: alpha 8 is left out: acc over all items, or without one of them, is not a finite number there."
+    ]
+    assert one.chosen.alpha == 1
+
+
+def test_nothing_finite_is_one_sentence_and_keeps_the_scores(
+    run: Run, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    def ruined() -> FastLM:
+        lm = FastLM(make_model(), tokenizer=tokenizer, batch_size=3)
+        lm.loglikelihood = lambda requests, disable_tqdm=False: [(math.nan, False)] * len(requests)  # type: ignore[method-assign]
+        return lm
+
+    with pytest.raises(ClasError, match=r"Nothing is tuned: every task and language has .* kept in '.*scores'"):
+        run(load=ruined, objective="loglikelihood")
+    assert len(values(tmp_path / "run")) == 3
+
+
+def test_a_metric_that_only_some_documents_have(run: Run, tasks: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    task = tasks["clas_mini_nli_hi"]
+    own = task.process_results
+    second = dict(enumerate(task.eval_docs))[1]
+
+    def some(doc: Any, results: Any) -> dict[str, Any]:
+        return {"other": 1.0} if doc == second else own(doc, results)
+
+    monkeypatch.setattr(task, "process_results", some)
+    tuned = run()
+    assert tuned["clas_mini_nli"]["hi"].items == 3
+    monkeypatch.setattr(task, "process_results", lambda doc, results: {"other": 1.0})
+    assert set(run("none")["clas_mini_nli"]) == {"zh"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{", "[]", "null", '{"task": "clas_mini_nli_hi"}', '{"other": 1}', "[" * 100_000, "\xff",
+        '{"task": "x", "objective": "metric", "metric": "acc", "languages": {}}',
+        '{"task": "clas_mini_nli_hi", "objective": "o", "metric": "acc", "languages": {"hi": {"documents": [], "values": []}}}',
+    ],
+)  # fmt: skip
+def test_damaged_scores_name_their_file(run: Run, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "run" / "scores" / "clas_mini_nli_hi.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(ClasError, match=r"scores/clas_mini_nli_hi.json' is damaged .* measures the task again"):
+        run()

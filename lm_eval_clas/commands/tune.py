@@ -82,7 +82,7 @@ def tune(
     )
     if len(settings) < 2:
         raise ClasError("--alphas has nothing to try beside 0; give strengths like -2,-1,1,2.")
-    found = load_tasks(words(tasks), [str(shipped("tasks")), *map(str, include_path)])
+    found = load_tasks(words(tasks), [str(shipped("tasks")), *map(str, include_path)], num_fewshot)
     names, skipped = tunable(found, loaded)
     for name, why in skipped.items():
         messages.print(f"Skipping {name}: {why}.", highlight=False)

@@ -125,7 +125,7 @@ def _odd(comparison: Comparison, code: str, sources: Sources) -> list[str]:
 def _odd_strength(sources: Sources, code: str, family: str) -> list[str]:
     """What is odd about a language's strength."""
     one = sources.tuned[family][code]
-    alphas = sorted({measured.alpha for measured in one.measured})
+    alphas = sorted({tried.alpha for tried in (*one.measured, *one.dropped)})
     if one.chosen.alpha == 0:
         return ["no strength beat alpha 0 on the tuning items."] if one.best.gain <= 0 else ["alpha 0 kept by the guard."]
     if alphas and one.chosen.alpha in (alphas[0], alphas[-1]):

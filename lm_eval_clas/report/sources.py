@@ -20,7 +20,7 @@ from lm_eval_clas.tuned import Tuned
 
 T = TypeVar("T")
 # Of `config.clas`, what each results file tells of its own tasks, besides `languages`.
-_TOGETHER = ("left_alone", "tuned")
+_TOGETHER = ("left_alone", "tuned", "unlike_tuning")
 
 
 @dataclass(frozen=True)
