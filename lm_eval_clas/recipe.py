@@ -192,7 +192,7 @@ class StudyRecipe(_Strict):
                 f"There is no recipe '{source}'; give a YAML file, or one of {', '.join(shipped_recipes())}."
             ) from error
         except ValidationError as error:
-            raise ClasError(f"The recipe '{source}' is wrong at {first_fault(error)}; see the shipped ones.") from error
+            raise ClasError(f"The recipe '{source}' is wrong ({first_fault(error)}); see the shipped ones.") from error
         except ValueError as error:
             raise ClasError(f"The recipe '{source}' cannot be read as YAML ({error}); correct it.") from error
 

@@ -192,7 +192,7 @@ def test_tune_writes_strengths_into_the_mask_folder(clas: Run, checkpoint: Path,
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"--alphas": "strong"}, "--alphas takes numbers"),
+        ({"--alphas": "strong"}, "--alphas takes finite numbers"),
         ({"--alphas": "0"}, "nothing to try beside 0"),
         ({"--alphas": "1,inf"}, "finite"),
         ({"--layers": "7-9"}, "out of range"),

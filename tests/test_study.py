@@ -128,14 +128,14 @@ def test_the_papers_recipes_have_its_layers_and_factors() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("name: x", "wrong at model"),
-        (MINIMAL + "speed: 3\n", "wrong at speed"),
+        ("name: x", "is wrong .model"),
+        (MINIMAL + "speed: 3\n", "is wrong .speed"),
         (MINIMAL.replace("clas: {alpha: 1}", "a/b: {alpha: 1}"), "a/b"),
         (MINIMAL.replace("alpha: 1", "masks: other"), "masks"),
         (MINIMAL.replace("alpha: 1", "alpha: tuned"), "nothing to tune on"),
         (MINIMAL.replace("clas:", "mine:"), "names a run 'clas'"),
         ("[", "as YAML"),
-        ("- 1", "wrong at it"),
+        ("- 1", "is wrong .Input should be a valid dictionary"),
     ],
 )
 def test_a_wrong_recipe_is_one_sentence(text: str, said: str, tmp_path: Path) -> None:
