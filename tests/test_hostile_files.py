@@ -29,6 +29,7 @@ from lm_eval_clas.comparison import Comparison
 from lm_eval_clas.evaluating import _finished
 from lm_eval_clas.export import EXPORT_FILE, written_before
 from lm_eval_clas.findings import Geometry
+from lm_eval_clas.item_scores import ItemScores
 from lm_eval_clas.journal import Journal
 from lm_eval_clas.lape import with_neuron_file
 from lm_eval_clas.plain_numbers import plain_number
@@ -38,7 +39,7 @@ from lm_eval_clas.report.sources import read_study
 from lm_eval_clas.results import read_runs
 from lm_eval_clas.steering import Steering
 from lm_eval_clas.study import Study, hash_of
-from lm_eval_clas.tuning import Recipe, _read
+from lm_eval_clas.tuning import Recipe
 
 SECONDS = 20
 LARGE = "1" + "0" * 400  # a whole number that no float holds
@@ -113,6 +114,10 @@ def _alpha(path: Path, masks: MaskSet) -> None:
     assert all(-1e38 < one < 1e38 for one in parsed.strengths)
 
 
+def _scores(path: Path) -> ItemScores | None:
+    return ItemScores.read(path, "t", 1) if path.is_file() else None
+
+
 # Readers of what users hand us: by name, the file in the sound folder, and how it is read.
 def _readers(masks: MaskSet) -> dict[str, Reader]:
     recipe = Recipe(model="m", model_args="", masks="h", tasks=("t",), settings=())
@@ -133,7 +138,7 @@ def _readers(masks: MaskSet) -> dict[str, Reader]:
         "report": ("study/tune/a/tuned.json", lambda root: read_study(root / "study")),
         "report's stages": ("study/stages/masks.json", lambda root: read_study(root / "study")),
         "tuning run": ("run/run.json", lambda root: recipe.claim(root / "run")),
-        "tuning scores": ("scores.json", lambda root: (root / "scores.json").is_file() and _read(root / "scores.json")),
+        "tuning scores": ("scores.json", lambda root: _scores(root / "scores.json")),
         "checkpoint's index": ("model/model.safetensors.index.json", lambda root: Checkpoint.find(str(root / "model"))),
         "checkpoint": ("checkpoint/model.safetensors", lambda root: Checkpoint.find(str(root / "checkpoint"))),
         "export": (f"export/{EXPORT_FILE}", lambda root: written_before(root / "export", {"a": 1}, [])),
@@ -175,7 +180,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory, masks: MaskSet, profiled: Pr
         "study/recipe.yaml": "name: x\n",
         "study/tune/a/tuned.json": "{}",
         "study/stages/masks.json": '{"stage": "masks", "inputs": "x", "finished": true, "started": "2026"}',
-        "scores.json": "{}",
+        "scores.json": '{"task": "t", "objective": "metric", "metric": "acc", "languages": {}}',
         "model/model.safetensors.index.json": '{"weight_map": {}}',
         "export/other": "",
         f"export/{EXPORT_FILE}": '{"a": 1}',
@@ -300,7 +305,7 @@ def test_our_own_notes_are_made_again_whatever_they_are(tmp_path: Path, monkeypa
         assert Journal(files[2]).read("loglikelihood", "x") == {}
 
     recipe = StudyRecipe.load("gemma-3-270m")
-    stages = SimpleNamespace(recipe=recipe, model="m", tasks=lambda names: (_ for _ in ()).throw(ClasError("measured again.")))
+    stages = SimpleNamespace(recipe=recipe, model="m", tasks=lambda *_: (_ for _ in ()).throw(ClasError("measured again.")))
     monkeypatch.setenv("LM_EVAL_CLAS_CACHE", str(tmp_path))
     monkeypatch.setattr("lm_eval_clas.fast.FastLM", lambda *_, **__: None)
     (tmp_path / "calibration").mkdir()
