@@ -183,6 +183,8 @@ CASES: dict[str, dict[str, Case]] = {
         "gamma": Case("0.7", _GEOMETRY),
         "layers": Case("2", _GEOMETRY),
         "method": Case("uniform", _GEOMETRY),
+        "specific_scope": Case("own", _GEOMETRY),
+        "partial_scope": Case("anchor", _GEOMETRY),
         "languages": Case("en,hi,de", _GEOMETRY),
         "samples": Case(2, _GEOMETRY),
         "batch_size": Case(1, "shapes"),
@@ -336,13 +338,9 @@ def things(
     for label, seed, clas in (("hf", 1, None), ("clas", 2, STEERED)):
         write_run(found["both"] / label, draw(seed, 30, False, languages) | draw(seed, 30, True, languages), clas)
     for name, seed in (("table", 3), ("table2", 4)):
-        _clas(
-            "table",
-            f"hf={_run_of(place / name / 'hf', 1)}",
-            f"clas={_run_of(place / name / 'clas', seed)}",
-            "--out",
-            place / name,
-        )
+        runs = {"hf": 1, "clas": seed, "other": seed + 2}
+        labelled = [f"{label}={_run_of(place / name / label, number)}" for label, number in runs.items()]
+        _clas("table", *labelled, "--out", place / name)
         found[name] = place / name / "xnli.json"
     core = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -442,7 +440,7 @@ def replace_what_is_big_or_far(patch: pytest.MonkeyPatch, seen: dict[str, Any], 
     generator = np.random.default_rng
 
     def seeded(seed: Any = None) -> Any:
-        seen["seeds"].append(seed)
+        seen["seeds"] += [seed] if isinstance(seed, int) else []
         return generator(seed)
 
     patch.setattr(np.random, "default_rng", seeded)
@@ -656,7 +654,8 @@ def study_recipe(things: dict[str, str], changes: dict[str, Any]) -> dict[str, A
     recipe: dict[str, Any] = {
         "name": "r", "model": things["model"], "device": "cpu", "parts": {"one": part},
         "profile": {"samples": 1, "languages": ["en", "hi"], "max_tokens": 10, "halves": False},
-        "masks": {"bridge": "2-4", "threshold": 0.005}, "tune": {}, "evaluate": {"runs": runs}, "analyse": {"geometry_samples": 2},
+        "masks": {"bridge": "2-4", "threshold": 0.005}, "tune": {},
+        "evaluate": {"runs": runs}, "analyse": {"geometry_samples": 2},
     }  # fmt: skip
     for field_name, value in changes.items():
         *path, last = field_name.split(".")
@@ -697,9 +696,11 @@ def reached(stage: str, changes: dict[str, Any], things: dict[str, str], place: 
         if stage == "tune":
             tune = noted("tune")
             patch.setattr("lm_eval_clas.tuning_run.run_tuning", lambda *given, load, **named: (tune(*given, **named), load()))
-        for folder in (stages.profile_folder("one"), *map(stages.profile_folder, stages.halves)):
+        for folder in (stages.profile_folder(next(iter(recipe.parts))), *map(stages.profile_folder, stages.halves)):
             shutil.copytree(things["profile"], folder)
-        for kind in (stages.made_masks("one"), stages.masks_folder("one")) if stage != "masks" else ():
+        for kind in (
+            {stages.made_masks("one"), stages.masks_folder("one")} if stage != "masks" and "one" in recipe.parts else ()
+        ):
             shutil.copytree(things["masks"], kind)
         for label, seed in {"hf": 1, "clas": 2, "strong": 3}.items() if stage in ("analyse", "tables") else ():
             values = {"clas_mini_nli_hi": draw(seed, 30)["xnli_hi"], "clas_mini_nli_de": draw(seed, 30)["xnli_sw"]}
@@ -714,6 +715,20 @@ def reached(stage: str, changes: dict[str, Any], things: dict[str, str], place: 
     page = (place / "report.html").read_text(encoding="utf-8") if stage == "report" else ""
     told = [command.replace(str(place), "TMP") for command in commands]
     return calls, [(one.hash, one.config.model_dump(exclude={"files"})) for one in made], page, told
+
+
+@pytest.mark.parametrize("option", [{"beta": 0.1}, {"layers": 2}, {"specific_scope": "own"}, {"method": "random", "seed": 1}])
+def test_what_is_analysed_is_steered_like_its_run(
+    option: dict[str, Any], things: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    calls = []
+    for more in ({}, option):
+        runs = {"hf": {}, "clas": {"alpha": 1, **more}, "strong": {"alpha": 3}}
+        found = reached("analyse", {"evaluate.runs": runs}, things, tmp_path_factory.mktemp("study"))
+        ((*_, named),) = [call for call in found[0] if call[0] == "geometry"]
+        calls.append(named)
+        assert all(f"--{name.replace('_', '-')} {value}" in found[3][0] for name, value in more.items())
+    assert calls[1] == {**calls[0], **{name: str(value) for name, value in option.items()}}
 
 
 def _told(value: Any, place: Path) -> str:
