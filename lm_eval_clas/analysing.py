@@ -24,6 +24,8 @@ from lm_eval_clas.tuned import task_family
 if TYPE_CHECKING:
     from lm_eval_clas.stages import Stages
 
+_STEERING = ("beta", "gamma", "layers", "specific_scope", "partial_scope", "method", "seed")
+
 
 def analyse(stages: Stages) -> list[str]:
     """Makes what is not there yet, and returns the commands that do the same by hand."""
@@ -32,7 +34,7 @@ def analyse(stages: Stages) -> list[str]:
     lm: Any = None
     for part in stages.recipe.parts:
         folder = stages.folder / "analysis" / part
-        masks = MaskSet.load(stages.masks_folder(part))
+        masks = MaskSet.load(_run_masks(stages, part))
         _categories(masks, folder)
         family = task_family(stages.recipe.parts[part].evaluate[0], masks.languages)
         if stages.recipe.analyse.geometry_samples is not None:
@@ -53,6 +55,18 @@ def strengths(stages: Stages, family: str, masks: MaskSet) -> dict[str, float]:
     if alpha != "tuned":
         return {"default": float(alpha)}
     return {language: one.chosen.alpha for language, one in masks.config.tuned.get(family, {}).items()} | {"default": 0.0}
+
+
+def _steering(stages: Stages) -> dict[str, Any]:
+    """The options of steering, but for alpha, of the run that is analysed."""
+    run = stages.recipe.evaluate.runs[stages.recipe.analyse.run]
+    return {name: run[name] for name in _STEERING if name in run}
+
+
+def _run_masks(stages: Stages, part: str) -> Path:
+    """The masks of the run that is analysed."""
+    variant = stages.recipe.evaluate.runs[stages.recipe.analyse.run].get("variant")
+    return stages.masks_folder(part, None if variant is None else str(variant))
 
 
 def _categories(masks: MaskSet, folder: Path) -> None:
@@ -107,19 +121,21 @@ def _geometry(stages: Stages, part: str, masks: MaskSet, alphas: dict[str, float
 
     step = stages.recipe.profile
     options: dict[str, Any] = {"batch_size": step.batch_size, "max_tokens": step.max_tokens, "alpha": alphas}
-    method = stages.recipe.evaluate.runs[stages.recipe.analyse.run].get("method", "clas")
-    run_geometry(lm.model, lm.tokenizer, few, masks, folder, name=stages.model_name, report=report, method=method, **options)
+    options |= _steering(stages)
+    run_geometry(lm.model, lm.tokenizer, few, masks, folder, name=stages.model_name, report=report, **options)
     stages.progress.remove_task(bar)
 
 
 def _geometry_command(stages: Stages, part: str, folder: Path) -> str:
-    from lm_eval_clas.stages import command
+    from lm_eval_clas.stages import command, given
 
     recipe = stages.recipe
     return command(
-        *("clas", "geometry", "--model", stages.shown_model, "--masks", stages.masks_folder(part)),
+        *("clas", "geometry", "--model", stages.shown_model, "--masks", _run_masks(stages, part)),
         *("--corpus", recipe.parts[part].corpus, "--samples", recipe.analyse.geometry_samples),
-        *(("--model-args", recipe.model_args) if recipe.model_args else ()),
+        *given({"languages": ",".join(recipe.profile.languages or ()), "max-tokens": recipe.profile.max_tokens}),
+        *given({"batch-size": recipe.profile.batch_size, "model-args": recipe.model_args, "device": recipe.device}),
+        *given({name.replace("_", "-"): value for name, value in _steering(stages).items()}),
         *("--alpha", folder / "alphas.json", "--out", folder),
     )
 
@@ -138,7 +154,7 @@ def _causes(stages: Stages, part: str, masks: MaskSet, comparison: Any, folder: 
     found = find_causes(comparison, run, masks, tokens_per_character(tokenizer, stages.texts(part)), geometry)
     _write(found, folder / "causes.json")
     return command(
-        *("clas", "causes", stages.folder / "tables" / f"{comparison.family}.json", "--masks", stages.masks_folder(part)),
+        *("clas", "causes", stages.folder / "tables" / f"{comparison.family}.json", "--masks", _run_masks(stages, part)),
         *("--model", stages.shown_model, "--run", run, "--corpus", stages.recipe.parts[part].corpus),
         *(("--geometry", path) if geometry else ()),
         *("--out", folder / "causes.json"),

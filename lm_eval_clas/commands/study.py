@@ -41,6 +41,8 @@ def geometry(
     gamma: Annotated[str | None, typer.Option(help="Damping; default: the masks'.")] = None,
     layers: Annotated[str | None, typer.Option(help="Bridge layers, like 13-15; default: the masks'.")] = None,
     method: Annotated[str, typer.Option(help="clas, or one of its controls, e.g. uniform, random.")] = "clas",
+    specific_scope: Annotated[str, typer.Option(help="all or own, as in hf-clas.")] = "all",
+    partial_scope: Annotated[str, typer.Option(help="all, own or anchor, as in hf-clas.")] = "all",
     languages: Annotated[
         str | None, typer.Option(help="BCP-47 codes, the anchor among them; default: all that corpus and masks have.")
     ] = None,
@@ -67,6 +69,7 @@ def geometry(
     new_figure(1, 1)  # a missing matplotlib is told now, and not after the model has run
     loaded = MaskSet.load(masks)
     options: dict[str, Any] = {"alpha": alpha, "beta": beta, "gamma": gamma, "layers": layers, "method": method, "seed": seed}
+    options |= {"specific_scope": specific_scope, "partial_scope": partial_scope}
     Steering.parse(loaded, **options)  # before the model is loaded
     found = ParallelInputBuilder(corpus, words(languages) or None, samples).build()
     texts = shared_languages(found, loaded)
