@@ -132,11 +132,13 @@ CASES: dict[str, dict[str, Case]] = {
         "model": Case("{other}", _TENSORS, _ADD),
         "model_args": Case("dtype=bfloat16", "dtypes", _ADD),
         "device": Case("cpu:0", "loads", _ADD),
+        "force": Case(True, "code", {"out": "{tmp}/taken"}),
     },
     "inspect": {
         "masks": Case("{fewer}", "stdout"),
         "as_json": Case(True, "stdout"),
         "plot": Case("{tmp}/picture.png", "names"),
+        "force": Case(True, "code", {"plot": "{tmp}/taken/a.png"}),
     },
     "tune": {
         "model": Case("{other}", _SCORES),
@@ -172,6 +174,7 @@ CASES: dict[str, dict[str, Case]] = {
         "without_anchor": Case(True, "stdout"),
         "resamples": Case(200, "stdout", {"results": "{graded}", "tasks": "xquad"}),
         "seed": Case(1, "stdout", {"results": "{graded}", "tasks": "xquad"}),
+        "force": Case(True, "code", {"out": "{tmp}/taken"}),
     },
     "geometry": {
         "model": Case("{other}", _GEOMETRY),
@@ -194,12 +197,14 @@ CASES: dict[str, dict[str, Case]] = {
         "device": Case("cpu:0", "loads"),
         "projection": Case("*.self_attn.o_proj", "code"),
         "seed": Case(1, _GEOMETRY, {"method": "random"}),
+        "force": Case(True, "code", {"out": "{tmp}/taken"}),
     },
     "stability": {
         "a": Case("{few}", "stdout"),
         "b": Case("{profile}", "stdout"),
         "ceiling": Case(("{few}", "{profile}"), "stdout"),
         "out": Case("{tmp}/s.json", "names"),
+        "force": Case(True, "code", {"out": "{tmp}/taken/a.json"}),
         "statistic": Case("mean-abs", "stdout"),
         "tokens": Case("last", "stdout"),
         "threshold": Case(0.02, "stdout"),
@@ -215,8 +220,13 @@ CASES: dict[str, dict[str, Case]] = {
         "geometry": Case("{moved}", "c"),
         "out": Case("{tmp}/elsewhere", "names"),
         "seed": Case(1, "seeds"),
+        "force": Case(True, "code", {"out": "{tmp}/taken/a.json"}),
     },
-    "report": {"folder": Case("{study2}", "a.html"), "out": Case("{tmp}/b.html", "names")},
+    "report": {
+        "folder": Case("{study2}", "a.html"),
+        "out": Case("{tmp}/b.html", "names"),
+        "force": Case(True, "code", {"out": "{tmp}/taken/a.html"}),
+    },
     "paper": {
         "recipe": Case("{recipe2}", "names"),
         "out": Case("{tmp}/elsewhere", "names"),
@@ -470,6 +480,8 @@ _SEEN: dict[str, dict[str, Any]] = {}
 
 def look(command: str, given: dict[str, Any], things: dict[str, str], place: Path) -> dict[str, Any]:
     """Runs a command, and tells all that it did."""
+    for name in ("a.html", "a.json", "a.png", "clas_config.json", "geometry.json", "xnli.json"):
+        written(place / "taken", name, "somebody else's")
     if command == "tune":  # writes into them
         shutil.copytree(things["masks"], place / "masks")
         shutil.copytree(things["fewer"], place / "fewer")
