@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -13,13 +12,12 @@ from numpy.typing import NDArray
 
 from lm_eval_clas.checked_json import parse_json, read_json
 from lm_eval_clas.errors import ClasError
-from lm_eval_clas.projections import Projection
+from lm_eval_clas.projections import OTHER_TOWERS, Projection
 
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 # What makes a checkpoint whole beside its weights: configurations, tokenizer, chat template, code, licence.
 _BESIDE = ("*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken", "LICENSE*", "NOTICE*", "USE_POLICY*")
 _NOT_BESIDE = ("*.bin.index.json", "*.h5.index.json", "*.msgpack.index.json")
-_OTHER_TOWERS = re.compile("vision|visual|image|audio", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ def weight_key(module: str, keys: Collection[str]) -> str:
     parts = full.split(".")
     layer = next((i for i, part in enumerate(parts) if part.isdigit()), 1)
     end = ".".join(parts[max(layer - 1, 0) :])
-    found = [key for key in keys if f".{key}".endswith(f".{end}") and not _OTHER_TOWERS.search(key)]
+    found = [key for key in keys if f".{key}".endswith(f".{end}") and not OTHER_TOWERS.search(key)]
     if len(found) != 1:
         what = f"several weights that could be it ({', '.join(found[:3])})" if found else f"none that ends in '{end}'"
         raise ClasError(f"The checkpoint has no weight '{full}', and {what}; it cannot be merged: use --format ia3.")

@@ -13,6 +13,8 @@ from lm_eval_clas.errors import ClasError
 
 # Each module adds its commands to the application when it is imported; help lists them in this order.
 COMMANDS = (neurons, tune, table, study, report, paper, export, push, running)
+_order = [module.__name__ for module in COMMANDS]  # whatever the order in which Python imported them
+app.registered_commands.sort(key=lambda one: _order.index(one.callback.__module__ if one.callback else ""))
 
 # What a disk or its owner refuses, in files that libraries write (caches, for example): not a mistake of the program.
 _REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)

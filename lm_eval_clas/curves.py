@@ -13,14 +13,10 @@ import numpy as np
 
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.languages import english_name
-from lm_eval_clas.plots import new_figure, save
+from lm_eval_clas.plots import COLORS, DASHES, GRID, INK, LARGE, LINE, MIDDLE, SMALL, SOFT, new_figure, save
 from lm_eval_clas.tuned import Tuned
 
 Unit = Literal["points", "nats"]
-
-# Okabe and Ito's palette without its yellow, which is lost on white. More tasks than colours get dashes.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-DASHES = ("-", "--", ":")
 
 # A strong alpha can ruin a model, and then gains of a few points would be flat lines: losses are drawn up to this many
 # times the largest gain.
@@ -125,14 +121,14 @@ def plot_curves(curves: Sequence[Curve], path: str | Path) -> Path:
 
     grid[0].set_ylim(_axis(curves, scale))
     cut = cut_off(curves)
-    figure.supxlabel(f"alpha ({cut})" if cut else "alpha", fontsize=10)
-    figure.supylabel(f"gain over alpha 0 ({unit})", fontsize=10)
+    figure.supxlabel(f"alpha ({cut})" if cut else "alpha", fontsize=LARGE)
+    figure.supylabel(f"gain over alpha 0 ({unit})", fontsize=LARGE)
     handles = _legend(tasks)
     widest = 0.6 + 0.075 * max(len(handle.get_label()) for handle in handles)  # inches, of the longest of the legend's entries
     fitting = max(1, min(len(handles), int(width / widest)))
     figure.set_figheight(height + 0.2 * (math.ceil(len(handles) / fitting) - 1))  # a longer legend takes no room from panels
     # Above, as the layout would lay a legend below over the label of the axis.
-    figure.legend(handles=handles, loc="outside upper center", ncols=fitting, frameon=False, fontsize=9)
+    figure.legend(handles=handles, loc="outside upper center", ncols=fitting, frameon=False, fontsize=MIDDLE)
     return save(figure, path)
 
 
@@ -194,7 +190,7 @@ def _limits(curves: Sequence[Curve], scale: float) -> tuple[float, float, float]
 
 
 def _draw_panel(axes: Any, curves: Sequence[Curve], tasks: list[str], scale: float) -> None:
-    axes.axhline(0, color="#666666", linewidth=0.8, zorder=1)
+    axes.axhline(0, color=LINE, linewidth=0.8, zorder=1)
     for curve in curves:
         order = tasks.index(curve.task)
         color = _color(order)
@@ -209,12 +205,12 @@ def _draw_panel(axes: Any, curves: Sequence[Curve], tasks: list[str], scale: flo
         axes.plot(curve.chosen, gains[chosen], "o", color=color, zorder=20, **dot)
     code = curves[0].language
     items = " / ".join(dict.fromkeys(str(curve.items) for curve in curves))
-    axes.set_title(english_name(code), loc="left", fontsize=10, pad=14)
-    below = {"xytext": (0, 3), "textcoords": "offset points", "xycoords": "axes fraction", "fontsize": 8, "color": "#555555"}
+    axes.set_title(english_name(code), loc="left", fontsize=LARGE, pad=14)
+    below = {"xytext": (0, 3), "textcoords": "offset points", "xycoords": "axes fraction", "fontsize": SMALL, "color": SOFT}
     axes.annotate(f"{code}, {items} {'item' if items == '1' else 'items'}", (0, 1), **below)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
-    axes.grid(color="#e4e4e4", linewidth=0.6)
+    axes.tick_params(labelsize=SMALL)
+    axes.grid(color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
@@ -229,10 +225,10 @@ def _legend(tasks: list[str]) -> list[Any]:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    dot: dict[str, Any] = {"color": "#333333", "marker": "o", "linestyle": "none", "markersize": 5.5}
+    dot: dict[str, Any] = {"color": INK, "marker": "o", "linestyle": "none", "markersize": 5.5}
     return [
         *(Line2D([], [], color=_color(order), linestyle=_dashes(order), label=task) for order, task in enumerate(tasks)),
-        Patch(color="#333333", alpha=0.15, linewidth=0, label="95 % interval"),
+        Patch(color=INK, alpha=0.15, linewidth=0, label="95 % interval"),
         Line2D([], [], label="chosen alpha", **dot),
         Line2D([], [], label="alpha 0 kept", markerfacecolor="none", **dot),
     ]

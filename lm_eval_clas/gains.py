@@ -10,9 +10,8 @@ import numpy as np
 
 from lm_eval_clas.comparison import Cell, Row
 from lm_eval_clas.results import TaskScores
-from lm_eval_clas.significance import average_interval, holm, mcnemar, sign_flips
+from lm_eval_clas.significance import SIGNIFICANT, average_interval, holm, mcnemar, sign_flips
 
-SIGNIFICANT = 0.05
 _EQUAL = 1e-9  # scores that differ by less are the same, added up in another order
 
 

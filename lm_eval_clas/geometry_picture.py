@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_clas.plots import new_figure, save
+from lm_eval_clas.plots import COLORS, LARGE, MARKS, MIDDLE, SMALL, new_figure, save
 
-# Okabe and Ito's palette without its yellow, which is lost on white; more languages than colours get other shapes.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f")
-SHAPES = ("o", "s", "^", "D", "v", "P")
+_COLORS = (*COLORS, "#7f7f7f")  # more languages than colours get other marks
 _IN_A_COLUMN = 20  # of the legend
 
 
@@ -62,13 +60,13 @@ def plot_geometry(
         room = 0.06 * (high - low) + 1e-9
         for axes in grid[:, column]:
             axes.set(xlim=(low[0] - room[0], high[0] + room[0]), ylim=(low[1] - room[1], high[1] + room[1]))
-        grid[0, column].set_title(_place(layer, bridge, before.shape[1] - 1), loc="left", fontsize=9)
-        grid[1, column].set_xlabel(f"PC1 {100 * shares[0]:.0f} %, PC2 {100 * shares[1]:.0f} %", fontsize=8)
+        grid[0, column].set_title(_place(layer, bridge, before.shape[1] - 1), loc="left", fontsize=MIDDLE)
+        grid[1, column].set_xlabel(f"PC1 {100 * shares[0]:.0f} %, PC2 {100 * shares[1]:.0f} %", fontsize=SMALL)
     for axes, label in zip(grid[:, 0], ("not steered", "steered"), strict=True):
-        axes.set_ylabel(label, fontsize=10)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+        axes.set_ylabel(label, fontsize=LARGE)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=LARGE)
     figure.legend(
-        handles=_legend(languages, anchor), loc="outside right center", ncols=columns, frameon=False, fontsize=8,
+        handles=_legend(languages, anchor), loc="outside right center", ncols=columns, frameon=False, fontsize=SMALL,
         handletextpad=0.2, columnspacing=0.8,
     )  # fmt: skip
     return save(figure, path)
@@ -102,7 +100,7 @@ def _look(language: str, languages: Sequence[str], anchor: str) -> tuple[str, st
     if language == anchor:
         return "black", "*"
     order = [one for one in languages if one != anchor].index(language)
-    return COLORS[order % len(COLORS)], SHAPES[order // len(COLORS) % len(SHAPES)]
+    return _COLORS[order % len(_COLORS)], MARKS[order // len(_COLORS) % len(MARKS)]
 
 
 def _legend(languages: Sequence[str], anchor: str) -> list[Any]:

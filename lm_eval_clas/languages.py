@@ -77,7 +77,7 @@ def english_name(code: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _from_name(word: str) -> str | None:
+def code_of_name(word: str) -> str | None:
     """The code of a language given by its English name, such as `Hindi`; exactly, as `hindsight` is not Hindi."""
     word = word.casefold()
     if word in _OTHER_NAMES:
@@ -123,7 +123,7 @@ def _in_name(name: str, known: Iterable[str]) -> tuple[str, int, int] | None:
     for match in reversed(words):
         word, code = match[0], None
         if len(word) > 3:
-            code = _from_name(word)
+            code = code_of_name(word)
         elif word.islower() and word not in _LIBRARY_CODES:  # ES in a name stands for something else
             code = normalize(word)
         if code and code in known:
@@ -136,7 +136,7 @@ def from_doc(doc: object) -> str | None:
     value = doc.get("language") if isinstance(doc, dict) else None
     if not isinstance(value, str) or not value.strip():
         return None
-    return normalize(value) or _from_name(value)
+    return normalize(value) or code_of_name(value)
 
 
 class Detector:

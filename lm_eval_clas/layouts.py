@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from lm_eval_clas.comparison import Cell, Comparison, Row
 from lm_eval_clas.escaping import latex_text, markdown_text
-from lm_eval_clas.gains import SIGNIFICANT
+from lm_eval_clas.significance import SIGNIFICANT
 
 Orientation = Literal["rows", "columns"]
 

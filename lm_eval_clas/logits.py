@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lm_eval_clas.below_head import bare_model, decoder_of
 from lm_eval_clas.projections import text_config
 
 # Logits held at a time: 64 MiB in float32, which is 64 positions of a vocabulary of 262,144.
@@ -33,12 +34,10 @@ class RowLogits:
     """
 
     def __init__(self, model: Any) -> None:
-        bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+        bare = bare_model(model)
         self._model = model
         self._head = bare.get_output_embeddings()
-        self._decoder = getattr(bare, "base_model", bare)
-        if self._decoder is bare:  # before transformers 5, Gemma 3 for text looked for it under another name
-            self._decoder = getattr(bare, "model", bare)
+        self._decoder = decoder_of(model)
         if self._head is None or self._decoder is bare:
             raise HeadError(f"{type(bare).__name__} has no output embeddings above a decoder.")
         self._chunk = max(1, _AT_ONCE // text_config(bare).vocab_size)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from lm_eval_clas.below_head import decoder_of
 from lm_eval_clas.categories import STATISTICS, TOKENS, Tokens
 from lm_eval_clas.checked_json import shown
 from lm_eval_clas.corpora import ParallelTexts
@@ -246,16 +247,6 @@ def batch_statistics(h: torch.Tensor, real: torch.Tensor, last: torch.Tensor) ->
             torch.stack([final.sum(0), final.abs().sum(0), (final > 0).float().sum(0)]),
         ]
     )
-
-
-def decoder_of(model: Any) -> Any:
-    """The decoder without its LM head, also inside a PEFT wrapper (whose adapters stay in effect)."""
-    if hasattr(model, "get_base_model"):
-        model = model.get_base_model()
-    named = model.get_decoder() if hasattr(model, "get_decoder") else None
-    # Before transformers 5, some families answer with None or the whole model, and to Gemma 3 the whole model is its base.
-    candidates = (named, model.base_model, getattr(model, "model", None))
-    return next((one for one in candidates if one is not None and one is not model), model)
 
 
 def _resume(folder: Path, config: ProfileConfig) -> dict[str, Sums]:

@@ -20,7 +20,7 @@ from torch import nn
 from lm_eval_clas.errors import ClasError
 
 _ATTENTION = re.compile("attn|attention", re.IGNORECASE)
-_OTHER_TOWERS = re.compile("vision|visual|image|audio", re.IGNORECASE)
+OTHER_TOWERS = re.compile("vision|visual|image|audio", re.IGNORECASE)
 # Of attention: what makes queries, keys and values, alone, fused (query_key_value, Wqkv) or in two steps (kv_b_proj).
 _INTO_HEADS = re.compile(r"(^|_)[qkv]+(_|$)|query|key|value|wqkv|c_attn", re.IGNORECASE)
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
@@ -56,7 +56,7 @@ def decoder_layers(model: nn.Module) -> list[nn.Module]:
     """
     count = text_config(model).num_hidden_layers
     for name, layers in model.named_modules():
-        if isinstance(layers, nn.ModuleList) and len(layers) == count and not _OTHER_TOWERS.search(name):
+        if isinstance(layers, nn.ModuleList) and len(layers) == count and not OTHER_TOWERS.search(name):
             return list(layers)
     raise ClasError(f"Found no list of {count} decoder layers in {type(model).__name__}; it is not supported here.")
 
@@ -101,7 +101,7 @@ def _by_structure(model: nn.Module, site: Site) -> list[Projection]:
     found = []
     for name, layers in model.named_modules():
         if isinstance(layers, nn.ModuleList) and len(layers) == config.num_hidden_layers:
-            if _OTHER_TOWERS.search(name) and site == "attn":
+            if OTHER_TOWERS.search(name) and site == "attn":
                 continue  # encoders of images and sounds have attention, too
             each = [list(candidates(layer, f"{name}.{i}", config.hidden_size)) for i, layer in enumerate(layers)]
             if all(len(one) == 1 for one in each):

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import DynamicCache
 
+from lm_eval_clas.below_head import bare_model
 from lm_eval_clas.logits import RowLogits
 from lm_eval_clas.prefixes import Group, Scored, cache_parameter, can_share_prefixes, group_by_prefix
 
@@ -46,7 +47,7 @@ class Scorer:
         self._logits = RowLogits(model)
         self._device = device
         self._dtype = dtype or torch.float32
-        bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+        bare = bare_model(model)
         self._config = bare.config
         self._parameters = inspect.signature(bare.forward).parameters
         self._shares = can_share_prefixes(bare)

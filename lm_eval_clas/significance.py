@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from lm_eval_clas.errors import ClasError
 
+SIGNIFICANT = 0.05  # the p-value below which a difference is called one
 # Rounding must not tell two equal sums apart when resamples are compared with what was measured.
-_TIE = 1e-9
+TIE = 1e-9
 _BATCH = 4_000_000  # numbers in memory at once
 
 
@@ -61,7 +62,7 @@ def sign_flips(score: ArrayLike, baseline: ArrayLike, *, resamples: int = 9999, 
     """
     ours, theirs = _pair(score, baseline)
     differences = np.abs(ours - theirs)
-    measured = abs(float((ours - theirs).sum())) - _TIE * max(1.0, float(differences.sum()))
+    measured = abs(float((ours - theirs).sum())) - TIE * max(1.0, float(differences.sum()))
     differences = differences[differences > 0]  # flipping a difference of 0 changes nothing
     if 2 ** len(differences) <= resamples:
         signs = 1.0 - 2.0 * (np.arange(2 ** len(differences))[:, None] >> np.arange(len(differences)) & 1)

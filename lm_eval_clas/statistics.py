@@ -27,9 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_clas.errors import ClasError
-
-# Rounding must not tell two equal sums apart when resamples are compared with what was measured.
-_TIE = 1e-9
+from lm_eval_clas.significance import TIE
 
 
 @dataclass(frozen=True)
@@ -161,7 +159,7 @@ def gains_of(
     statistic = flipped / np.where(spread > 0, spread, 1)
     # The baseline's statistic is 0 throughout. Being one of those to pick from, it makes p = 1 for gains of 0 or less.
     best = statistic.max(axis=1)
-    p_values = np.mean(best[:, None] >= statistic[0] - _TIE, axis=0)
+    p_values = np.mean(best[:, None] >= statistic[0] - TIE, axis=0)
     return Gains(scores, differences.mean(axis=1), low, high, items, p_values)
 
 

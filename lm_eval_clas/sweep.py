@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
-from lm_eval_clas.fast import FastLM
+from lm_eval_clas.fast import FastLM, logger
 from lm_eval_clas.journal import Journal
 from lm_eval_clas.languages import LanguageRouter
 from lm_eval_clas.masks import MaskSet
@@ -28,8 +27,6 @@ from lm_eval_clas.processes import Processes
 from lm_eval_clas.resuming import Tape
 from lm_eval_clas.steering import ActivationSteerer
 from lm_eval_clas.tuned import Setting
-
-logger = logging.getLogger("lm_eval.models.hf_clas")
 
 _GOLD = "gold"  # the journal's name for the scores of gold answers, beside the harness's kinds of request
 

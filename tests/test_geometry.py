@@ -15,12 +15,12 @@ from sklearn.metrics import silhouette_score
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, profile
+from lm_eval_clas.below_head import decoder_of
 from lm_eval_clas.corpora import ParallelTexts
 from lm_eval_clas.findings import Geometry
 from lm_eval_clas.geometry import centroid_distance, changes, cosine, measure_geometry, retrieval, silhouette
 from lm_eval_clas.geometry_picture import layers_to_draw, plot_geometry
 from lm_eval_clas.geometry_run import run_geometry, shared_languages
-from lm_eval_clas.profiling import decoder_of
 from lm_eval_clas.projections import decoder_layers
 from lm_eval_clas.representations import POOLINGS, represent
 

@@ -21,17 +21,16 @@ from xml.etree import ElementTree
 from markupsafe import Markup
 
 from lm_eval_clas.comparison import Comparison, Row
-from lm_eval_clas.curves import COLORS
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.findings import Geometry, Measure, Pooling
-from lm_eval_clas.plots import new_figure, save
+from lm_eval_clas.plots import COLORS, GREY, GRID, LINE, MIDDLE, SMALL, SOFT, new_figure, save
 from lm_eval_clas.report.words import drawable, language
 
 WIDTH = 3.6  # inches, as wide as a phone
 _SVG = "http://www.w3.org/2000/svg"
 _LINK = "{http://www.w3.org/1999/xlink}href"
-_INKS = {"#000000": "var(--ink)", "#555555": "var(--soft)", "#666666": "var(--soft)", "#e4e4e4": "var(--line)"}
-_STROKES = {"stroke: #0072b2": "stroke: var(--blue)"}  # of lines alone: bars have a second blue beside the first
+_INKS = {"#000000": "var(--ink)", SOFT: "var(--soft)", LINE: "var(--soft)", GRID: "var(--line)"}
+_STROKES = {f"stroke: {COLORS[0]}": "stroke: var(--blue)"}  # of lines alone: bars have a second blue beside the first
 _LARGEST = (1200, 400_000)  # pixels of width, bytes
 
 
@@ -130,8 +129,8 @@ def _axes(height: float) -> tuple[Any, Any]:
     figure = new_figure(WIDTH, height)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
-    axes.grid(color="#e4e4e4", linewidth=0.6)
+    axes.tick_params(labelsize=SMALL)
+    axes.grid(color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     return figure, axes
 
@@ -139,7 +138,7 @@ def _axes(height: float) -> tuple[Any, Any]:
 def plot_averages(comparison: Comparison, rows: Sequence[Row], path: Path) -> Path:
     """The average gain of each row with its interval, one below the other."""
     figure, axes = _axes(0.75 + 0.24 * len(rows))
-    axes.axvline(0, color="#666666", linewidth=1)
+    axes.axvline(0, color=LINE, linewidth=1)
     for position, row in enumerate(rows):
         color = COLORS[0] if row.kind == "method" else COLORS[1]
         if row.low is not None and row.high is not None:
@@ -147,7 +146,7 @@ def plot_averages(comparison: Comparison, rows: Sequence[Row], path: Path) -> Pa
         axes.plot([row.gain], [position], "o" if row.kind == "method" else "s", color=color, markersize=6)
     axes.set_yticks(range(len(rows)), [drawable(row.label, 24) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    figure.supxlabel(f"average gain ({drawable(comparison.unit)}), 95\u00a0% interval", fontsize=9)
+    figure.supxlabel(f"average gain ({drawable(comparison.unit)}), 95\u00a0% interval", fontsize=MIDDLE)
     return save(figure, path)
 
 
@@ -156,7 +155,7 @@ def plot_gains(comparison: Comparison, rows: Sequence[Row], codes: Sequence[str]
     widest = 0.45 + 0.07 * max(len(drawable(row.label, 24)) for row in rows)  # inches, of an entry of the legend
     fitting = max(1, min(len(rows), int(WIDTH / widest)))
     figure, axes = _axes(0.7 + 0.19 * len(codes) + 0.2 * math.ceil(len(rows) / fitting))
-    axes.axvline(0, color="#666666", linewidth=1)
+    axes.axvline(0, color=LINE, linewidth=1)
     for order, row in enumerate(rows):
         known = [(row.cells[code].gain, position) for position, code in enumerate(codes) if code in row.cells]
         points = [(gain, position) for gain, position in known if gain is not None]
@@ -172,8 +171,8 @@ def plot_gains(comparison: Comparison, rows: Sequence[Row], codes: Sequence[str]
         )
     axes.set_yticks(range(len(codes)), [drawable(language(code), 22) for code in codes])
     axes.set_ylim(len(codes) - 0.4, -0.6)
-    figure.supxlabel(f"gain over {drawable(comparison.baseline, 16)} ({drawable(comparison.unit, 10)})", fontsize=9)
-    figure.legend(loc="outside upper center", ncols=fitting, frameon=False, fontsize=8)
+    figure.supxlabel(f"gain over {drawable(comparison.baseline, 16)} ({drawable(comparison.unit, 10)})", fontsize=MIDDLE)
+    figure.legend(loc="outside upper center", ncols=fitting, frameon=False, fontsize=SMALL)
     return save(figure, path)
 
 
@@ -185,15 +184,15 @@ def plot_layers(geometry: Geometry, measure: Measure, pooling: Pooling, path: Pa
     chosen = [one for one in geometry.measurements if (one.measure, one.pooling) == (measure, pooling)]
     codes = list(dict.fromkeys(one.language for one in chosen))
     if bridge := geometry.bridge_layers:  # what decoder layer l puts out is representation l + 1
-        axes.axvspan(bridge[0] + 0.5, bridge[-1] + 1.5, color="#9a9a9a", alpha=0.25, linewidth=0, label="bridge layers")
+        axes.axvspan(bridge[0] + 0.5, bridge[-1] + 1.5, color=GREY, alpha=0.25, linewidth=0, label="bridge layers")
     faint = 0.9 if len(codes) <= 3 else 0.6 if len(codes) <= 15 else 0.35
-    for steered, color, dashes in ((False, "#666666", "-"), (True, COLORS[0], "--")):
+    for steered, color, dashes in ((False, LINE, "-"), (True, COLORS[0], "--")):
         for order, code in enumerate(codes):
             points = sorted((one.layer, one.value) for one in chosen if one.language == code and one.steered == steered)
             label = ("steered" if steered else "not steered") if order == 0 else None
             line = {"color": color, "linestyle": dashes, "linewidth": 1.3, "alpha": faint, "label": label}
             axes.plot([layer for layer, _ in points], [value for _, value in points], **line)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("layer of the representation (0: embeddings)", fontsize=9)
-    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
+    axes.set_xlabel("layer of the representation (0: embeddings)", fontsize=MIDDLE)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=SMALL)
     return save(figure, path)

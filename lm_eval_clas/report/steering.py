@@ -8,11 +8,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from lm_eval_clas.curves import COLORS, DASHES, Curve, cut_off, plot_panels, tuned_curves
+from lm_eval_clas.curves import Curve, cut_off, plot_panels, tuned_curves
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.inspection import summary
 from lm_eval_clas.masks import MaskSet
-from lm_eval_clas.plots import plot_categories
+from lm_eval_clas.plots import COLORS, DASHES, plot_categories
 from lm_eval_clas.report.pictures import WIDTH, in_the_page, inline, picture, web_style
 from lm_eval_clas.report.view import Block, Cell, Heading, Legend, Picture, Pictures, Section, Table, Text
 from lm_eval_clas.report.words import (

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from lm_eval_clas.comparison import Cell, Comparison, Row
 from lm_eval_clas.report.words import counted, interval, listed, named, number, signed
+from lm_eval_clas.significance import SIGNIFICANT
 
-SIGNIFICANT = 0.05
 # The controls that a study should have, by the name of their method.
 EXPECTED = {"uniform": "uniform gain", "random": "random masks"}
 
