@@ -36,9 +36,8 @@ except SystemExit:
 def ran(*command: object, **environment: str) -> str:
     """What a program prints outside the checkout; it must succeed and say nothing on standard error."""
     kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH" and not key.startswith("COV")}
-    done = subprocess.run(
-        list(map(str, command)), cwd=sys.prefix, env=kept | environment, capture_output=True, text=True, timeout=300, check=False
-    )
+    words, whole = list(map(str, command)), kept | environment
+    done = subprocess.run(words, cwd=sys.prefix, env=whole, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout.strip()
 
