@@ -116,7 +116,9 @@ def _evaluate(model: str, arguments: dict[str, Any], samples: dict[str, list[int
     from lm_eval.tasks import TaskManager
 
     from lm_eval_clas.fast import default_device
+    from lm_eval_clas.plugin import register
 
+    register()  # the hook is not there in every kind of installation
     results = simple_evaluate(
         model=model,
         model_args=arguments,

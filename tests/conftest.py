@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before libraries read it: no test asks the Hub, or waits for one that does not answer
+
 import pytest
 import torch
+from hub_data import why_missing
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -70,7 +73,14 @@ FAMILIES: dict[str, dict[str, object]] = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first: at the end, one of them would keep one process busy while the others wait."""
+    """Skips what needs data that are not here, and puts files with slow tests first.
+
+    At the end, one of them would keep one process busy while the others wait.
+    """
+    for item in items:
+        for marker in item.iter_markers("hub_data"):
+            if reason := why_missing(*marker.args):
+                item.add_marker(pytest.mark.skip(reason=reason))
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

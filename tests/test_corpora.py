@@ -8,6 +8,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from hub_data import XNLI, XQUAD
 
 from lm_eval_clas import ClasError, ParallelInputBuilder
 from lm_eval_clas.adding import MonolingualText
@@ -126,13 +127,14 @@ def test_bad_requests_are_one_sentence(arguments: tuple[object, ...], message: s
         ParallelInputBuilder(*arguments).build()  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("corpus", "languages", "size"), [("xquad", XQUAD_LANGUAGES, 111), ("xnli", XNLI_LANGUAGES, 200)])
+@pytest.mark.parametrize(
+    ("corpus", "languages", "size"),
+    [
+        pytest.param("xquad", XQUAD_LANGUAGES, 111, marks=pytest.mark.hub_data(XQUAD)),
+        pytest.param("xnli", XNLI_LANGUAGES, 200, marks=pytest.mark.hub_data(XNLI)),
+    ],
+)
 def test_benchmark_corpora_give_the_profiling_rows_as_prompts(corpus: str, languages: tuple[str, ...], size: int) -> None:
-    import datasets
-
-    name = {"xquad": "google___xquad", "xnli": "facebook___xnli"}[corpus]
-    if not (Path(datasets.config.HF_DATASETS_CACHE) / name).exists():
-        pytest.skip(f"{corpus} is not in the datasets cache")
     texts = ParallelInputBuilder(corpus).build()
     assert texts.languages == languages
     assert len(texts.ids) == size

@@ -1,4 +1,4 @@
-"""Gemma 3 270M, real items, every language of the shipped masks: hook, adapter and merged checkpoint agree to 1e-5."""
+"""Gemma 3 270M, items of the mini corpus, every language of the shipped masks: hook, adapter, checkpoint agree to 1e-5."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from lm_eval_clas import CLASLM, MaskSet
-from lm_eval_clas.corpora import XNLI_LANGUAGES
 from lm_eval_clas.demo_model import gemma
 from lm_eval_clas.export import outline, scalings
 from lm_eval_clas.export_ia3 import export_ia3
@@ -32,8 +31,8 @@ def gemma_path() -> Path:
 
 
 def requests(language: str) -> list[Instance]:
-    """XNLI's three answers, and XQuAD's gold answer as a continuation; Romanian is not in XNLI."""
-    names = [f"clas_xquad_tune_{language}"] + [f"clas_xnli_dev_{language}"] * (language in XNLI_LANGUAGES)
+    """NLI's three answers, and the gold answer of a question as a continuation."""
+    names = [f"clas_mini_qa_{language}", f"clas_mini_nli_{language}"]
     made: list[Instance] = []
     for name, task in load_tasks(names, [str(shipped("tasks"))]).items():
         task.build_all_requests(limit=ITEMS, rank=0, world_size=1)

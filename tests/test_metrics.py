@@ -42,7 +42,7 @@ def squad_f1(prediction: str, gold: str) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-@pytest.mark.parametrize(("prediction", "gold"), itertools.product(ENGLISH, ENGLISH))
+@pytest.mark.parametrize(("prediction", "gold"), list(itertools.product(ENGLISH, ENGLISH)))
 def test_f1_is_squad_f1(prediction: str, gold: str) -> None:
     assert f1(prediction, [gold]) == pytest.approx(squad_f1(prediction, gold))
 

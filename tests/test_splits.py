@@ -6,24 +6,16 @@ import hashlib
 import json
 from collections import Counter
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
+from hub_data import XNLI, XQUAD
 
 from lm_eval_clas.splits import make_xquad_table, xnli_rows, xnli_split, xquad_rows, xquad_split
 
 XQUAD_LANGUAGES = ["ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh"]
 XNLI_LANGUAGES = ["ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"]
-
-
-def cached(repository: str, config: str) -> Any:
-    """The validation split, if the data set is on this machine."""
-    folder = Path(datasets.config.HF_DATASETS_CACHE) / repository.replace("/", "___") / config
-    if not folder.exists():
-        pytest.skip(f"{repository} ({config}) is not in the datasets cache")
-    return datasets.load_dataset(repository, config)["validation"]
 
 
 def shipped_table() -> dict[str, list[str]]:
@@ -47,8 +39,9 @@ def test_xquad_split_of_one_question() -> None:
     assert xquad_split("any other id") == "test"
 
 
+@pytest.mark.hub_data(XQUAD)
 def test_shipped_table_is_what_the_data_gives() -> None:
-    rows = cached("google/xquad", "xquad.en")
+    rows = datasets.load_dataset(XQUAD, "xquad.en")["validation"]
     assert make_xquad_table(rows["id"], rows["context"]) == shipped_table()
 
 
@@ -57,9 +50,10 @@ def test_xquad_table_needs_paragraphs_in_one_piece() -> None:
         make_xquad_table(["a", "b", "c"], ["one", "two", "one"])
 
 
+@pytest.mark.hub_data(XQUAD)
 @pytest.mark.parametrize("language", XQUAD_LANGUAGES)
 def test_xquad_rows(language: str) -> None:
-    whole = cached("google/xquad", f"xquad.{language}")
+    whole = datasets.load_dataset(XQUAD, f"xquad.{language}")["validation"]
     parts = {split: xquad_rows(whole, split) for split in ("profile", "tune", "test")}
     assert {split: len(part) for split, part in parts.items()} == {"profile": 111, "tune": 208, "test": 871}
 
@@ -95,9 +89,10 @@ def test_xnli_split_refuses_other_rows(row: int) -> None:
         xnli_split(row)
 
 
+@pytest.mark.hub_data(XNLI)
 @pytest.mark.parametrize("language", XNLI_LANGUAGES)
 def test_xnli_rows(language: str) -> None:
-    whole = cached("facebook/xnli", language)
+    whole = datasets.load_dataset(XNLI, language)["validation"]
     tune, dev = xnli_rows(whole, "tune"), xnli_rows(whole, "dev")
     assert (len(tune), len(dev)) == (200, 2290)
     expected = [row for row in range(2490) if xnli_split(row) == "tune"]

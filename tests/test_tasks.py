@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import datasets
+import hub_data
 import pytest
 
 pytest.importorskip("lm_eval")
@@ -45,14 +46,6 @@ def load_generator() -> ModuleType:
 
 
 generate = load_generator()
-
-
-def require(repository: str, configs: list[str]) -> None:
-    """Skips the test unless these configurations of a data set are on this machine."""
-    for config in configs:
-        folder = Path(datasets.config.HF_DATASETS_CACHE) / repository.replace("/", "___") / config
-        if not folder.exists():
-            pytest.skip(f"{repository} ({config}) is not in the datasets cache")
 
 
 @pytest.fixture(scope="module")
@@ -161,9 +154,9 @@ def test_words_have_no_loose_ends() -> None:
 # XQuAD
 
 
+@pytest.mark.hub_data(hub_data.XQUAD)
 @pytest.mark.parametrize(("group", "sizes"), [("clas_xquad", (871, 111)), ("clas_xquad_tune", (208, 111))])
 def test_xquad(manager: TaskManager, elsewhere: None, group: str, sizes: tuple[int, int]) -> None:
-    require("google/xquad", [f"xquad.{language}" for language in XQUAD])
     tasks = tasks_of(manager, [group])
     assert list(tasks) == [f"{group}_{language}" for language in XQUAD]
     check_docs(tasks, sizes)
@@ -171,8 +164,8 @@ def test_xquad(manager: TaskManager, elsewhere: None, group: str, sizes: tuple[i
         assert not set(task.eval_docs["context"]) & {doc["context"] for doc in task.sampler.df}
 
 
+@pytest.mark.hub_data(hub_data.XQUAD)
 def test_xquad_prompt(manager: TaskManager) -> None:
-    require("google/xquad", ["xquad.es"])
     task = tasks_of(manager, ["clas_xquad_es"])["clas_xquad_es"]
     doc = task.eval_docs[0]
     question = f"Contexto: {doc['context'].strip()}\nPregunta: ¿Cuántos puntos dejaron escapar en defensa los Panthers?"
@@ -187,8 +180,8 @@ def test_xquad_prompt(manager: TaskManager) -> None:
         assert (asked, answered) in answers
 
 
+@pytest.mark.hub_data(hub_data.XQUAD)
 def test_xquad_generation_and_scores(manager: TaskManager) -> None:
-    require("google/xquad", ["xquad.zh"])
     task = tasks_of(manager, ["clas_xquad_zh"])["clas_xquad_zh"]
     doc = task.eval_docs[0]
     request = task.construct_requests(doc, "prompt", metadata=("clas_xquad_zh", 0, 1))
@@ -203,16 +196,16 @@ def test_xquad_generation_and_scores(manager: TaskManager) -> None:
 # XNLI
 
 
+@pytest.mark.hub_data(hub_data.XNLI)
 @pytest.mark.parametrize(("group", "sizes"), [("clas_xnli_dev", (2290, 200)), ("clas_xnli_tune", (200, 2290))])
 def test_xnli(manager: TaskManager, elsewhere: None, group: str, sizes: tuple[int, int]) -> None:
-    require("facebook/xnli", XNLI)
     tasks = tasks_of(manager, [group])
     assert list(tasks) == [f"{group}_{language}" for language in XNLI]
     check_docs(tasks, sizes)
 
 
+@pytest.mark.hub_data(hub_data.XNLI)
 def test_xnli_prompt_and_gold(manager: TaskManager) -> None:
-    require("facebook/xnli", ["sw"])
     task = tasks_of(manager, ["clas_xnli_dev_sw"])["clas_xnli_dev_sw"]
     doc = task.eval_docs[0]
     assert prompt(task, doc) == (

@@ -27,7 +27,9 @@ def evaluate(context: typer.Context) -> None:
     from lm_eval.utils import setup_logging
 
     from lm_eval_clas.files import shipped
+    from lm_eval_clas.plugin import register
 
+    register()  # the hook is not there in every kind of installation
     setup_logging()
     sys.argv = ["lm_eval", "run", *context.args]
     harness = HarnessCLI()
