@@ -6,6 +6,9 @@ Heavy libraries are imported by the command that needs them, so that `--help` is
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -58,6 +61,40 @@ def numbers(option: str, text: str) -> list[float]:
     if not all(map(math.isfinite, found)):
         raise ClasError(f"{option} takes finite numbers, not '{text}'.")
     return found
+
+
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        "--replace",
+        help="Replace what is there already, also what this program did not write or what was changed since, and do not ask.",
+    ),
+]
+
+
+def may_replace(what: Sequence[str], force: bool) -> None:
+    """Returns if these may be replaced; a person at a terminal is asked.
+
+    Args:
+        what: names of files that are there and are not known to be this program's, as the reader knows them; none is fine.
+        force: whether --force was given.
+
+    Raises:
+        ClasError: nobody can be asked.
+        typer.Exit: with status 1: the person said no.
+    """
+    if force or not what:
+        return
+    names = f"{', '.join(what)} {'is' if len(what) == 1 else 'are'}"
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        question = f"{names} already there and not written by this program (or changed since). Replace?"
+        if not typer.confirm(question, err=True):
+            raise typer.Exit(1)
+        return
+    raise ClasError(
+        f"{names} already there and not written by this program (or changed since); give another place, or --force to replace."
+    )
 
 
 def progress_bars() -> Progress:
