@@ -11,7 +11,7 @@ from conftest import FAMILIES, make_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from lm_eval_clas import MaskSet
+from lm_eval_clas import MaskSet, ParallelInputBuilder
 from lm_eval_clas.export import outline, scalings
 from lm_eval_clas.export_ia3 import export_ia3
 from lm_eval_clas.export_merged import export_merged, mergeable
@@ -36,11 +36,12 @@ def made_masks(model: PreTrainedModel, bridge: tuple[int, ...] = (2, 3, 4)) -> M
     """Masks of random neurons that fit a model."""
     projections = find_projections(model)
     languages = ["en", "hi", "de", "zh"]
+    texts = ParallelInputBuilder("mini", languages, 1).build()
     config = MaskConfig(
         model=ModelSource(name="small", fingerprint=ModelFingerprint.of(model, projections)),
         languages=languages,
         anchor="en",
-        corpus=CorpusSource(name="mini", sha256="0" * 64, samples=1, tokens=dict.fromkeys(languages, 1)),
+        corpus=CorpusSource(name=texts.name, sha256=texts.sha256(), samples=1, tokens=dict.fromkeys(languages, 1)),
         bridge_layers=list(bridge),
         bridge_rule="given by the user",
     )

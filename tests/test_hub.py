@@ -14,7 +14,7 @@ import pytest
 from hub_stand_in import TOKEN, Hub, running_hub
 from huggingface_hub import ModelCard
 
-from lm_eval_clas import ClasError, MaskSet
+from lm_eval_clas import ClasError, MaskSet, ParallelInputBuilder
 from lm_eval_clas.cards import masks_card
 from lm_eval_clas.hub import HubOrigin, hub_id
 from lm_eval_clas.mask_config import CorpusSource
@@ -205,12 +205,13 @@ def test_the_card_has_what_a_stranger_needs(masks: MaskSet, tmp_path: Path) -> N
     for needed in ("masks=user/name", "Hindi (`hi`)", "CC BY-SA 4.0", "categories.png", "| 14 \\* | 4.9 |", shipped.hash):
         assert needed in card.text
     corpus = masks.config.corpus
-    for name, licence, words in [
-        ("xnli", "cc-by-nc-4.0", "CC BY-NC 4.0"),
-        ("mini, first half", "apache-2.0", "first half, are under Apache-2.0"),
-        ("mine", None, "whoever pushed it knows their licence"),
+    half = ParallelInputBuilder("mini", list(corpus.tokens), half="first").build()
+    for name, digest, licence, words in [
+        ("xnli", corpus.sha256, "cc-by-nc-4.0", "CC BY-NC 4.0"),
+        (half.name, half.sha256(), "apache-2.0", "first half, are under Apache-2.0"),
+        ("mine/", corpus.sha256, None, "whoever pushed it knows their licence"),
     ]:
-        other = CorpusSource(**{**corpus.model_dump(), "name": name})
+        other = CorpusSource(**{**corpus.model_dump(), "name": name, "sha256": digest, "samples": 8})
         card = ModelCard(masks_card(MaskSet(masks.config.model_copy(update={"corpus": other}), masks.active), "user/name"))
         assert card.data.license == licence
         assert words in card.text
