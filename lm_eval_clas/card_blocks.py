@@ -122,7 +122,7 @@ def _united(theirs: Mapping[str, Any], ours: Mapping[str, Any], wrote: Mapping[s
     for key in {**wrote, **ours}:
         there, last, new = theirs.get(key) or None, wrote.get(key), ours.get(key)
         if isinstance(new or last, list):
-            items = there if isinstance(there, list) else [there] if there else []
+            items = [] if there == last else there if isinstance(there, list) else [there] if there else []
             united[key] = [one for one in items if one not in (last or []) or one in (new or [])]
             united[key] += [one for one in new or [] if one not in items]
         elif there is None or there == last:  # missing, or what we wrote
