@@ -12,9 +12,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from lm_eval_clas import MaskSet, ParallelInputBuilder
-from lm_eval_clas.export import outline, scalings
-from lm_eval_clas.export_ia3 import export_ia3
-from lm_eval_clas.export_merged import export_merged, mergeable
+from lm_eval_clas.export import Outline, Scaling, outline, scalings
+from lm_eval_clas.export_folders import Export, source_of
+from lm_eval_clas.export_ia3 import find_ia3, write_ia3
+from lm_eval_clas.export_merged import mergeable, write_merged
 from lm_eval_clas.fingerprint import ModelFingerprint
 from lm_eval_clas.mask_config import CorpusSource, MaskConfig, ModelSource
 from lm_eval_clas.projections import find_projections
@@ -56,7 +57,14 @@ def token_loglikelihoods(model: torch.nn.Module) -> torch.Tensor:
 
 def write(kind: str, masks: MaskSet, source: Path, out: Path, language: str = "hi", **options: Any) -> Path:
     (one,), _ = scalings(masks, [language], **{"alpha": -2.0, **options})
-    model = outline(str(source), masks)
-    if kind == "ia3":
-        return export_ia3(one, masks, model, out)
-    return export_merged(one, masks, model, mergeable(model), out)
+    return write_one(kind, one, masks, outline(str(source), masks), out)
+
+
+def write_one(kind: str, one: Scaling, masks: MaskSet, model: Outline, out: Path) -> Path:
+    checkpoint = mergeable(model) if kind == "merged" else None
+    export = Export(one, masks, model, kind, source_of(model, checkpoint), out)
+    if checkpoint is None:
+        write_ia3(export, find_ia3(export))
+    else:
+        write_merged(export, export.find(), checkpoint)
+    return out
