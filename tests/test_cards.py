@@ -238,3 +238,26 @@ def test_cards_without_metadata_and_with_broken_ones() -> None:
     assert block is not None
     assert not block.intact
     assert find_block("<!-- lm-eval-clas end -->\n") is None
+
+
+def test_line_ends_that_another_program_changed() -> None:
+    first = card({"language": ["hi"], "license": "mit"}, "One.\nTwo.\n", {})
+    theirs = first.replace("\n", "\r\n") + "\r\nMine.\r\n"
+    block = find_block(theirs)
+    assert block is not None
+    assert block.intact
+    again = card({"language": ["hi", "de"], "license": "mit"}, "Three.\n", {}, theirs)
+    assert again.endswith(f"Three.\n{END}\n\r\nMine.\r\n")
+    assert "Two." not in again
+    assert yaml.safe_load(again.split("---\n")[1]) == {"language": ["hi", "de"], "license": "mit"}
+
+
+def test_several_blocks_and_half_ones() -> None:
+    """The first whole block is ours; a beginning without an end, or an end alone, is text like any other."""
+    one = card({}, "One.\n", {})
+    begin = one.splitlines()[0]
+    before = f"{begin}\nno end\n\n{one}\n{END}\n{one}"
+    again = card({}, "Two.\n", {}, before)
+    assert again.startswith(f"{begin}\nno end\n\n<!-- lm-eval-clas begin")
+    assert again.endswith(f"Two.\n{END}\n\n{END}\n{one}")
+    assert again.count("One.") == 1
