@@ -2,70 +2,77 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.escaping import markdown_text
+from lm_eval_clas.card_blocks import card
+from lm_eval_clas.escaping import Ready, markdown, markdown_code, python_text, shell_word
 from lm_eval_clas.fingerprint import model_name
+from lm_eval_clas.hub import hub_id
 from lm_eval_clas.inspection import summary
 from lm_eval_clas.languages import english_name
+from lm_eval_clas.licences import half_of, terms
 
 if TYPE_CHECKING:
     from lm_eval_clas.export import Outline, Scaling
     from lm_eval_clas.masks import MaskSet
 
-PICTURE = "categories.png"
-_PAPER = "[CLAS](https://arxiv.org/abs/2601.16390)"
+CARD, PICTURE = "README.md", "categories.png"
+_PAPER = Ready("[CLAS](https://arxiv.org/abs/2601.16390)")
 _TAGS = ["clas", "activation-steering", "multilingual"]
-# By corpus: its name in words, its repository on the Hub, the Hub's code of its licence, and that licence in words.
-_CORPORA = {
-    "xnli": ("XNLI (Conneau et al. 2018)", "facebook/xnli", "cc-by-nc-4.0", "CC BY-NC 4.0"),
-    "xquad": ("XQuAD (Artetxe et al. 2020)", "google/xquad", "cc-by-sa-4.0", "CC BY-SA 4.0"),
-    "mini": ("the texts that ship with lm-eval-clas", None, "apache-2.0", "Apache-2.0"),
-}
 
 
-def masks_card(masks: MaskSet, repository: str) -> str:
+def masks_card(
+    masks: MaskSet, repository: str, files: Mapping[str, str] = MappingProxyType({}), before: str = "", where: str = CARD
+) -> str:
     """The card of a mask folder on the Hub, with the Hub's metadata in front.
 
+    Args:
+        masks: the masks.
+        repository: where they are on the Hub.
+        files: hashes of files that belong to the card, by name.
+        before: the card that is there, of which everything is kept that a person wrote.
+        where: how that one is called in errors.
+
     Raises:
-        ClasError: the metadata cannot be written as YAML.
+        ClasError: the metadata of the card that is there cannot be read.
     """
     info = summary(masks)
-    corpus, dataset, code, licence = _corpus(masks)
+    known = terms(masks.config.corpus)
     name = masks.config.model.name
     metadata = {
         "language": list(masks.languages),
-        "license": code,
+        "license": known and known.code,
         "library_name": "lm-eval-clas",
         "tags": _TAGS,
         "base_model": name if _on_hub(name) else None,
-        "datasets": [dataset] if dataset else None,
+        "datasets": [known.dataset] if known and known.dataset else None,
     }
-    return _card(
-        metadata,
+    body = _body(
         "masks",
         info=info,
         size=info["model"]["fingerprint"],
         repository=repository,
-        names=[f"{english_name(one)} (`{one}`)" for one in masks.languages],
+        names={one: english_name(one) for one in masks.languages},
         anchor=english_name(masks.anchor),
         example=next(one for one in masks.languages if one != masks.anchor),
         alpha="tuned" if masks.config.tuned else "1.0",
-        corpus=corpus,
-        licence=licence,
+        corpus=_corpus(masks),
+        licence=known and known.licence,
         tokens=sum(info["corpus"]["tokens"].values()),
         tuned=masks.config.tuned,
     )
+    return card(_metadata(metadata), body, files, before, where)
 
 
-def export_card(scaling: Scaling, masks: MaskSet, model: Outline, kind: str) -> str:
-    """The card of an adapter (`ia3`) or a checkpoint (`merged`)."""
+def export_card(scaling: Scaling, masks: MaskSet, model: Outline, kind: str, before: str = "", where: str = CARD) -> str:
+    """The card of an adapter (`ia3`) or a checkpoint (`merged`); `before` and `where` as in `masks_card`."""
     from lm_eval_clas.export import provenance
 
-    corpus, _, _, licence = _corpus(masks)
     base = model_name(model.pretrained)
     metadata = {
         "language": [scaling.language],
@@ -73,43 +80,44 @@ def export_card(scaling: Scaling, masks: MaskSet, model: Outline, kind: str) -> 
         "tags": _TAGS,
         "base_model": base if _on_hub(base) else None,
     }
-    return _card(
-        metadata,
+    known = terms(masks.config.corpus)
+    body = _body(
         "export",
         kind=kind,
         base=base,
         name=english_name(scaling.language),
         layers=", ".join(map(str, scaling.steering.layers)),
         info=provenance(scaling, masks, model, kind),
-        corpus=corpus,
-        licence=licence,
+        corpus=_corpus(masks),
+        licence=known and known.licence,
     )
+    return card(_metadata(metadata), body, {}, before, where)
 
 
-def _card(metadata: dict[str, Any], template: str, **values: Any) -> str:
-    from huggingface_hub import ModelCardData
+def _metadata(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value}
 
-    try:
-        front = ModelCardData(**{key: value for key, value in metadata.items() if value}).to_yaml()
-    except (ValueError, TypeError) as error:
-        raise ClasError(f"The model card cannot be written ({error}).") from error
+
+def _body(template: str, **values: Any) -> str:
+    """What a template says. Whatever it writes is escaped, and so is each new field, unless a filter has done it."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lm_eval_clas"), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+        loader=jinja2.PackageLoader("lm_eval_clas"),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        finalize=markdown,
     )
-    environment.filters["markdown"] = markdown_text
-    page = environment.get_template(f"{template}_card.md.j2").render(paper=_PAPER, **values)
-    return f"---\n{front.strip()}\n---\n\n{page}"
+    environment.filters.update(code=markdown_code, shell=shell_word, python=python_text, ready=Ready)
+    return environment.get_template(f"{template}_card.md.j2").render(paper=_PAPER, **values)
 
 
-def _corpus(masks: MaskSet) -> tuple[str, str | None, str | None, str | None]:
-    """The corpus in words, its repository, and its licence as the Hub's code and in words, as far as they are known."""
-    name = masks.config.corpus.name
-    corpus, half = _CORPORA.get(name.partition(",")[0]), name.partition(",")[2]
-    if corpus is None:
-        return f"`{name}`", None, None, None
-    words, dataset, code, licence = corpus
-    return f"{words}{',' + half if half else ''}", dataset, code, licence
+def _corpus(masks: MaskSet) -> str:
+    """The corpus in words, or, where it is somebody's own, its name."""
+    corpus = masks.config.corpus
+    known, half = terms(corpus), half_of(corpus)
+    if known is None:
+        return markdown_code(corpus.name)
+    return Ready(f"{known.name}, {half} half" if half else known.name)
 
 
 def _on_hub(name: str) -> bool:
-    return name.count("/") == 1 and not name.startswith(("/", "."))
+    return hub_id(name) == (name, None) and re.fullmatch(r"[\w.-]+/[\w.-]+", name, re.ASCII) is not None

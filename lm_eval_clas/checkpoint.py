@@ -66,6 +66,11 @@ class Checkpoint:
         return sorted(set(self.files.values()))
 
     @property
+    def names(self) -> list[str]:
+        """The names of all files that a copy is made from: weights, and what makes a checkpoint whole beside them."""
+        return sorted({*_beside(self.folder), *self.shards})
+
+    @property
     def size(self) -> int:
         """Bytes of all files with weights."""
         return sum((self.folder / name).stat().st_size for name in self.shards)

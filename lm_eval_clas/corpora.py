@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ class ParallelTexts:
     """The same items in every language.
 
     Attributes:
-        name: of the corpus: `xquad`, `xnli`, `mini`, or the last part of a path; and which half it is, if it is one.
+        name: of the corpus: `xquad`, `xnli`, `mini`, or the last part of a path, `texts.jsonl` or `texts/`, which is none of
+            these; and which half it is, if it is one.
         ids: of the items, in order.
         texts: by language, one text per id, in the order of `ids`.
     """
@@ -90,7 +92,7 @@ class ParallelInputBuilder:
         else:
             path = user_path(self.corpus)
             available = _read_path(path)
-            name, rows = path.stem, {language: available[language] for language in self._choose(tuple(available))}
+            name, rows = _path_name(path), {language: available[language] for language in self._choose(tuple(available))}
         _check_parallel(rows, name)
         ids = list(next(iter(rows.values())))
         if self.samples is not None:
@@ -172,6 +174,12 @@ _NAMED: dict[str, tuple[tuple[str, ...], Callable[[str], Rows]]] = {
     "xnli": (XNLI_LANGUAGES, _xnli),
     "mini": (MINI_LANGUAGES, _mini),
 }
+
+
+def _path_name(path: Path) -> str:
+    """The last part of a path, with the ending of a file and the slash of a folder: never the name of a corpus we know."""
+    name = Path(os.path.abspath(path)).name
+    return f"{name}/" if path.is_dir() else name
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

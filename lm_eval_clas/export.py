@@ -7,9 +7,7 @@ projection), so the hook, an (IA)3 adapter (`export_ia3.py`) and a checkpoint wh
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_clas import __version__
-from lm_eval_clas.checked_json import read_json
 from lm_eval_clas.effects import steering_factors
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.fingerprint import ModelFingerprint, model_name
@@ -158,7 +155,7 @@ def scalings(
 
 
 def provenance(scaling: Scaling, masks: MaskSet, model: Outline, kind: str) -> dict[str, Any]:
-    """What an export is, as plain JSON: the contents of `clas_export.json` beside it."""
+    """What an export is, as plain JSON: the first part of `clas_export.json` beside it."""
     options = asdict(scaling.steering) | {"alpha": scaling.steering.strength(scaling.language)}
     return {
         "format": kind,
@@ -175,22 +172,6 @@ def provenance(scaling: Scaling, masks: MaskSet, model: Outline, kind: str) -> d
         "layers": list(scaling.steering.layers),
         "version": __version__,
     }
-
-
-def written_before(folder: Path, record: Mapping[str, Any], sources: Iterable[Path] = ()) -> bool:
-    """Whether a folder holds an export with this record, made after the files that it came from.
-
-    Raises:
-        ClasError: it holds something else.
-    """
-    path = folder / EXPORT_FILE
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return False
-    with suppress(OSError, ValueError):
-        same = read_json(path) == json.loads(json.dumps(record))
-        if same and all(source.stat().st_mtime <= path.stat().st_mtime for source in sources):
-            return True
-    raise ClasError(f"'{folder}' exists already and holds something else; give another --out, or delete it.")
 
 
 def _languages(masks: MaskSet, languages: Sequence[str] | None) -> list[str]:

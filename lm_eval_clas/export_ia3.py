@@ -6,16 +6,14 @@ other adapter, so whatever loads adapters can steer, without this package.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lm_eval_clas.cards import export_card
-from lm_eval_clas.export import EXPORT_FILE, Outline, Scaling, provenance
-from lm_eval_clas.files import writing
-from lm_eval_clas.masks import MaskSet
+from lm_eval_clas.export import Outline, Scaling
+from lm_eval_clas.export_folders import Export, Found
 
 
 def adapter_config(scaling: Scaling, model: Outline) -> dict[str, Any]:
@@ -37,28 +35,37 @@ def adapter_config(scaling: Scaling, model: Outline) -> dict[str, Any]:
     }
 
 
-def export_ia3(scaling: Scaling, masks: MaskSet, model: Outline, folder: Path) -> Path:
-    """Writes an adapter's folder, whole or not at all: `adapter_config.json`, `adapter_model.safetensors`, a card.
-
-    The vectors are float32 [1, neurons].
-
-    Raises:
-        ClasError: the folder cannot be written.
-    """
+def adapter_files(scaling: Scaling, model: Outline) -> dict[str, bytes]:
+    """The contents of an adapter's files by name, without card and record. The vectors are float32 [1, neurons]."""
     from safetensors.numpy import save
 
     vectors = {
         f"base_model.model.{model.projections[layer].name}.ia3_l": np.ascontiguousarray(scaling.factors[layer][None])
         for layer in scaling.steering.layers
     }
-    with writing(folder) as temporary:
-        temporary.mkdir()
+    return {
         # As bytes, because safetensors' own writing turns a full disk into an exception of its own.
-        (temporary / "adapter_model.safetensors").write_bytes(save(vectors, metadata={"format": "pt"}))
-        for name, content in (
-            ("adapter_config.json", adapter_config(scaling, model)),
-            (EXPORT_FILE, provenance(scaling, masks, model, "ia3")),
-        ):
-            (temporary / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        (temporary / "README.md").write_text(export_card(scaling, masks, model, "ia3"), encoding="utf-8")
-    return folder
+        "adapter_model.safetensors": save(vectors, metadata={"format": "pt"}),
+        "adapter_config.json": (json.dumps(adapter_config(scaling, model), indent=2) + "\n").encode(),
+    }
+
+
+def find_ia3(export: Export) -> Found:
+    """What lies where an adapter goes.
+
+    Raises:
+        ClasError: something that no export wrote.
+    """
+    files = adapter_files(export.scaling, export.model)
+    return export.find({name: hashlib.sha256(content).hexdigest() for name, content in files.items()})
+
+
+def write_ia3(export: Export, found: Found) -> None:
+    """Writes an adapter's folder, whole or not at all: `adapter_config.json`, `adapter_model.safetensors`, a card, the record.
+
+    Raises:
+        ClasError: the folder cannot be written.
+    """
+    with export.writing(found) as temporary:
+        for name, content in adapter_files(export.scaling, export.model).items():
+            (temporary / name).write_bytes(content)

@@ -5,17 +5,14 @@ Such a checkpoint needs nothing but its architecture: plain `hf`, vLLM, SGLang a
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from lm_eval_clas.cards import export_card
 from lm_eval_clas.checkpoint import Checkpoint
 from lm_eval_clas.errors import ClasError
-from lm_eval_clas.export import EXPORT_FILE, Outline, Scaling, provenance
-from lm_eval_clas.files import writing
-from lm_eval_clas.masks import MaskSet
+from lm_eval_clas.export import Outline
+from lm_eval_clas.export_folders import Export, Found
 
 
 def mergeable(model: Outline) -> Checkpoint:
@@ -47,39 +44,26 @@ def require_space(checkpoint: Checkpoint, count: int, folder: Path) -> None:
         )
 
 
-def export_merged(
-    scaling: Scaling,
-    masks: MaskSet,
-    model: Outline,
-    checkpoint: Checkpoint,
-    folder: Path,
-    report: Callable[[], None] = lambda: None,
-) -> Path:
+def write_merged(export: Export, found: Found, checkpoint: Checkpoint, report: Callable[[], None] = lambda: None) -> None:
     """Writes a merged checkpoint's folder, whole or not at all.
 
     It is a copy of the model's: shards, dtype, tokenizer, generation configuration and every byte of every other weight.
     Products are made in float32 and rounded to the weight's dtype.
 
     Args:
-        scaling: the factors.
-        masks: where they come from, for the record.
-        model: the model.
-        checkpoint: what `mergeable` returned for it.
-        folder: to write.
+        export: the factors, and where to write.
+        found: what lies there.
+        checkpoint: what `mergeable` returned for the model.
         report: called after each file of weights.
 
     Raises:
         ClasError: a weight is not in the checkpoint or does not fit, or the folder cannot be written.
     """
+    scaling, model = export.scaling, export.model
     factors = {
         checkpoint.key(model.projections[layer]): scaling.factors[layer]
         for layer in scaling.steering.layers
         if (scaling.factors[layer] != 1).any()
     }
-    with writing(folder) as temporary:
-        temporary.mkdir()
+    with export.writing(found) as temporary:
         checkpoint.copy_scaled(temporary, factors, model.transposed, report)
-        content = json.dumps(provenance(scaling, masks, model, "merged"), indent=2)
-        (temporary / EXPORT_FILE).write_text(content + "\n", encoding="utf-8")
-        (temporary / "README.md").write_text(export_card(scaling, masks, model, "merged"), encoding="utf-8")
-    return folder

@@ -11,10 +11,11 @@ from conftest import FAMILIES, make_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from lm_eval_clas import MaskSet
-from lm_eval_clas.export import outline, scalings
-from lm_eval_clas.export_ia3 import export_ia3
-from lm_eval_clas.export_merged import export_merged, mergeable
+from lm_eval_clas import MaskSet, ParallelInputBuilder
+from lm_eval_clas.export import Outline, Scaling, outline, scalings
+from lm_eval_clas.export_folders import Export, source_of
+from lm_eval_clas.export_ia3 import find_ia3, write_ia3
+from lm_eval_clas.export_merged import mergeable, write_merged
 from lm_eval_clas.fingerprint import ModelFingerprint
 from lm_eval_clas.mask_config import CorpusSource, MaskConfig, ModelSource
 from lm_eval_clas.projections import find_projections
@@ -36,11 +37,12 @@ def made_masks(model: PreTrainedModel, bridge: tuple[int, ...] = (2, 3, 4)) -> M
     """Masks of random neurons that fit a model."""
     projections = find_projections(model)
     languages = ["en", "hi", "de", "zh"]
+    texts = ParallelInputBuilder("mini", languages, 1).build()
     config = MaskConfig(
         model=ModelSource(name="small", fingerprint=ModelFingerprint.of(model, projections)),
         languages=languages,
         anchor="en",
-        corpus=CorpusSource(name="mini", sha256="0" * 64, samples=1, tokens=dict.fromkeys(languages, 1)),
+        corpus=CorpusSource(name=texts.name, sha256=texts.sha256(), samples=1, tokens=dict.fromkeys(languages, 1)),
         bridge_layers=list(bridge),
         bridge_rule="given by the user",
     )
@@ -55,7 +57,14 @@ def token_loglikelihoods(model: torch.nn.Module) -> torch.Tensor:
 
 def write(kind: str, masks: MaskSet, source: Path, out: Path, language: str = "hi", **options: Any) -> Path:
     (one,), _ = scalings(masks, [language], **{"alpha": -2.0, **options})
-    model = outline(str(source), masks)
-    if kind == "ia3":
-        return export_ia3(one, masks, model, out)
-    return export_merged(one, masks, model, mergeable(model), out)
+    return write_one(kind, one, masks, outline(str(source), masks), out)
+
+
+def write_one(kind: str, one: Scaling, masks: MaskSet, model: Outline, out: Path) -> Path:
+    checkpoint = mergeable(model) if kind == "merged" else None
+    export = Export(one, masks, model, kind, source_of(model, checkpoint), out)
+    if checkpoint is None:
+        write_ia3(export, find_ia3(export))
+    else:
+        write_merged(export, export.find(), checkpoint)
+    return out

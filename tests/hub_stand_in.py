@@ -149,6 +149,9 @@ def running_hub() -> Iterator[Hub]:
                 )
             elif kind == "commit":
                 lines = [json.loads(line) for line in body.splitlines() if line.strip()]
+                if lines[0]["value"].get("parentCommit") not in (None, repository.branches[branch]):
+                    self.answer({"error": "A commit has happened since."}, 412)
+                    return
                 files = {
                     one["value"]["path"]: base64.b64decode(one["value"]["content"]) for one in lines if one["key"] == "file"
                 }

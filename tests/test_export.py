@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -178,16 +177,6 @@ def test_one_call_writes_a_folder_for_each_language(clas: Run, source: Path, sou
     code, _, error = run_export(clas, folder, source, tmp_path / "one", "--language", "hi", "--format", "merged")
     assert code == 0, error
     assert (tmp_path / "one" / "config.json").is_file()
-    again = ("--language", "hi", "--format", "merged")
-    code, _, error = run_export(clas, folder, source, tmp_path / "one", *again)
-    assert code == 0, error
-    assert "Already written, skipped: hi" in error
-    os.utime(min(source.glob("*.safetensors")))  # a model that was trained on meanwhile is another
-    code, _, error = run_export(clas, folder, source, tmp_path / "one", *again)
-    assert code == 2
-    assert "exists already" in error
-    code, _, error = run_export(clas, folder, source, tmp_path / "two", "--language", "hi", "--format", "ia3")
-    assert code == 2
 
 
 def tuned_masks(masks: MaskSet) -> MaskSet:

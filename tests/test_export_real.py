@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from exporting import write_one
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from lm_eval_clas import CLASLM, MaskSet
 from lm_eval_clas.demo_model import gemma
 from lm_eval_clas.export import outline, scalings
-from lm_eval_clas.export_ia3 import export_ia3
-from lm_eval_clas.export_merged import export_merged, mergeable
 from lm_eval_clas.files import shipped
 from lm_eval_clas.tuning import load_tasks
 
@@ -48,7 +47,7 @@ def test_the_three_ways_agree_in_every_language(gemma_path: Path, tmp_path: Path
     model = outline(str(gemma_path), masks)
     chosen, skipped = scalings(masks, None, alpha=ALPHA)
     assert (len(chosen), skipped) == (11, {})
-    adapters = {one.language: export_ia3(one, masks, model, tmp_path / "ia3" / one.language) for one in chosen}
+    adapters = {one.language: write_one("ia3", one, masks, model, tmp_path / "ia3" / one.language) for one in chosen}
     common: dict[str, Any] = {"device": "cpu", "dtype": "float32", "batch_size": 1}
     hook = CLASLM(str(gemma_path), masks=masks, alpha=ALPHA, scoring="stock", **common)
     # The harness loads the first adapter; the others join it, which saves loading the model again.
@@ -57,7 +56,7 @@ def test_the_three_ways_agree_in_every_language(gemma_path: Path, tmp_path: Path
         items = requests(one.language)
         adapted.model.load_adapter(adapters[one.language], one.language)
         adapted.model.set_adapter(one.language)
-        folder = export_merged(one, masks, model, mergeable(model), tmp_path / "merged")
+        folder = write_one("merged", one, masks, model, tmp_path / "merged")
         merged = HFLM(str(folder), tokenizer=hook.tokenizer, **common)
         shutil.rmtree(folder)
         hooked, *others = ([score for score, _ in lm.loglikelihood(items, disable_tqdm=True)] for lm in (hook, adapted, merged))

@@ -27,7 +27,8 @@ from lm_eval_clas.checkpoint import Checkpoint
 from lm_eval_clas.commands import study as study_commands
 from lm_eval_clas.comparison import Comparison
 from lm_eval_clas.evaluating import _finished
-from lm_eval_clas.export import EXPORT_FILE, written_before
+from lm_eval_clas.export import EXPORT_FILE
+from lm_eval_clas.export_folders import _read_record
 from lm_eval_clas.findings import Geometry
 from lm_eval_clas.item_scores import ItemScores
 from lm_eval_clas.journal import Journal
@@ -141,7 +142,7 @@ def _readers(masks: MaskSet) -> dict[str, Reader]:
         "tuning scores": ("scores.json", lambda root: _scores(root / "scores.json")),
         "checkpoint's index": ("model/model.safetensors.index.json", lambda root: Checkpoint.find(str(root / "model"))),
         "checkpoint": ("checkpoint/model.safetensors", lambda root: Checkpoint.find(str(root / "checkpoint"))),
-        "export": (f"export/{EXPORT_FILE}", lambda root: written_before(root / "export", {"a": 1}, [])),
+        "export": (f"export/{EXPORT_FILE}", lambda root: _read_record(root / "export" / EXPORT_FILE)),
     }
 
 

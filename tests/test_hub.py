@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_stand_in import TOKEN, Hub, running_hub
+from hub_stand_in import TOKEN, Hub, Repository, running_hub
 from huggingface_hub import ModelCard
 
-from lm_eval_clas import ClasError, MaskSet
+from lm_eval_clas import ClasError, MaskSet, ParallelInputBuilder
 from lm_eval_clas.cards import masks_card
 from lm_eval_clas.hub import HubOrigin, hub_id
 from lm_eval_clas.mask_config import CorpusSource
@@ -122,6 +122,87 @@ def test_what_is_pushed_is_loaded_by_name_and_revision_online_and_not(
     assert len(hub.requests) == before
 
 
+README = b"---\nlicense: other\ntags:\n- mine  # a remark\n---\n# About\n\nMy own words.\n"
+
+
+def test_what_somebody_else_wrote_is_not_replaced_unasked(hub: Hub, commands: Commands) -> None:
+    theirs = {
+        name: {name: README if name == "README.md" else b"something else", "notes.txt": b"kept"}
+        for name in ("README.md", "categories.png", "clas_config.json", "masks.safetensors")
+    }
+    heads, several = {}, []
+    for name, files in theirs.items():
+        repository = hub.repositories.setdefault(f"someone/over-{name}", Repository(private=False))
+        heads[name] = repository.commit("main", files, "theirs")
+        push = ["push", "gemma-3-270m", f"someone/over-{name}"]
+        several += [push, [*push, "--revision", "new"], [*push, "--replace"], [*push, "--message", "Again"]]
+    answers = iter(commands(*several))
+    for name, files in theirs.items():
+        for code, _, error in (next(answers), next(answers)):  # a new branch would begin with what main holds
+            assert code == 2
+            assert error == (
+                f"Error: {name} in someone/over-{name} is already there and not written by this program (or changed since); "
+                "give another place, or --force to replace."
+            )
+        for code, _, error in (next(answers), next(answers)):  # forced, and then everything is ours
+            assert code == 0, error
+        repository = hub.repositories[f"someone/over-{name}"]
+        assert "new" not in repository.branches
+        assert len(repository.commits) == 3
+        assert repository.commits[heads[name]] == files
+        written = repository.commits[repository.branches["main"]]
+        assert written["notes.txt"] == b"kept"
+        if name == "README.md":
+            text = written[name].decode()
+            assert text.count("lm-eval-clas begin") == 1
+            assert "\n# About\n\nMy own words.\n\n<!-- lm-eval-clas begin" in text
+            assert "license: other\ntags:\n- mine  # a remark\n- clas\n" in text
+        else:
+            assert written[name] != files[name]
+
+
+def test_a_persons_part_of_a_card_stays_and_edits_within_ours_are_asked_about(
+    hub: Hub, commands: Commands, masks: MaskSet, tmp_path: Path
+) -> None:
+    folder = masks.save(tmp_path / "masks")
+    ((code, _, error),) = commands(["push", "gemma-3-270m", "someone/edited"])
+    assert code == 0, error
+    repository = hub.repositories["someone/edited"]
+    files = repository.commits[repository.branches["main"]]
+    text = files["README.md"].decode()
+    assert "license: cc-by-sa-4.0" in text
+    theirs = text.replace("---\n\n<!--", "pipeline_tag: other\n---\n\nAhead.\n\n<!--") + "\nBehind.\n"
+    repository.commit("main", {"README.md": theirs.encode()}, "edited")
+    ((code, _, error),) = commands(["push", folder, "someone/edited"])
+    assert code == 0, error
+    files = repository.commits[repository.branches["main"]]
+    again = files["README.md"].decode()
+    assert "\n\nAhead.\n\n<!-- lm-eval-clas begin" in again
+    assert again.endswith("<!-- lm-eval-clas end -->\n\nBehind.\n")
+    assert masks.hash in again
+    assert "pipeline_tag: other\n" in again
+    assert "license: apache-2.0" in again  # these masks' texts, and no longer the others'
+    assert "google/xquad" not in again
+    repository.commit("main", {"README.md": again.replace("not changed", "CHANGED").encode()}, "edited within")
+    repository.commit("main", {"categories.png": b"mine"}, "a picture")
+    refused, forced = commands(["push", folder, "someone/edited"], ["push", folder, "someone/edited", "--force"])
+    assert refused[0] == 2
+    assert "README.md in someone/edited, categories.png in someone/edited are already there and not written" in refused[2]
+    assert forced[0] == 0
+    assert repository.commits[repository.branches["main"]] == files
+
+
+def test_a_card_that_cannot_be_kept_is_not_touched(hub: Hub, commands: Commands) -> None:
+    push = ["push", "gemma-3-270m", "someone/broken", "--force"]
+    for content, message in [(b"\xff", "no UTF-8 text"), (b"---\na: [\n---\n", "cannot be read as YAML")]:
+        repository = hub.repositories.setdefault("someone/broken", Repository(private=False))
+        head = repository.commit("main", {"README.md": content}, "broken")
+        ((code, _, error),) = commands(push)
+        assert (code, repository.branches["main"]) == (2, head)
+        assert message in error
+        assert "README.md in someone/broken" in error
+
+
 def test_branches_private_repositories_and_names_that_are_none(
     hub: Hub, commands: Commands, masks: MaskSet, tmp_path: Path
 ) -> None:
@@ -205,12 +286,13 @@ def test_the_card_has_what_a_stranger_needs(masks: MaskSet, tmp_path: Path) -> N
     for needed in ("masks=user/name", "Hindi (`hi`)", "CC BY-SA 4.0", "categories.png", "| 14 \\* | 4.9 |", shipped.hash):
         assert needed in card.text
     corpus = masks.config.corpus
-    for name, licence, words in [
-        ("xnli", "cc-by-nc-4.0", "CC BY-NC 4.0"),
-        ("mini, first half", "apache-2.0", "first half, are under Apache-2.0"),
-        ("mine", None, "whoever pushed it knows their licence"),
+    half = ParallelInputBuilder("mini", list(corpus.tokens), half="first").build()
+    for name, digest, licence, words in [
+        ("xnli", corpus.sha256, "cc-by-nc-4.0", "CC BY-NC 4.0"),
+        (half.name, half.sha256(), "apache-2.0", "first half, are under Apache-2.0"),
+        ("mine/", corpus.sha256, None, "whoever pushed it knows their licence"),
     ]:
-        other = CorpusSource(**{**corpus.model_dump(), "name": name})
+        other = CorpusSource(**{**corpus.model_dump(), "name": name, "sha256": digest, "samples": 8})
         card = ModelCard(masks_card(MaskSet(masks.config.model_copy(update={"corpus": other}), masks.active), "user/name"))
         assert card.data.license == licence
         assert words in card.text

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, wraps
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -251,6 +252,7 @@ CASES: dict[str, dict[str, Case]] = {
         "projection": Case("*.self_attn.o_proj", "code"),
         "revision": Case("some-branch", "loads"),
         "trust_remote_code": Case(True, "loads"),
+        "force": Case(True, "code", {"out": "{tmp}/carded"}),
     },
     "push": {
         "masks": Case("{fewer}", "calls"),
@@ -258,6 +260,7 @@ CASES: dict[str, dict[str, Case]] = {
         "private": Case(True, "calls"),
         "revision": Case("branch", "calls"),
         "message": Case("Better masks", "calls"),
+        "force": Case(True, "code", {"repository": "user/taken"}),
     },
     "demo": {
         "data": Case("hub", "calls"),
@@ -408,6 +411,13 @@ class Api:
 
     def __init__(self, **_: Any) -> None: ...
 
+    def model_info(self, repository: str, **_: Any) -> Any:
+        names = ["README.md"] if repository == "user/taken" else []
+        return SimpleNamespace(sha=None, siblings=[SimpleNamespace(rfilename=name, lfs=None) for name in names])
+
+    def hf_hub_download(self, *_: Any, **__: Any) -> str:
+        return __file__  # a text that is none of ours
+
     def create_repo(self, *arguments: Any, **options: Any) -> None:
         self.calls.append(("repo", arguments, options))
 
@@ -482,6 +492,7 @@ def look(command: str, given: dict[str, Any], things: dict[str, str], place: Pat
     """Runs a command, and tells all that it did."""
     for name in ("a.html", "a.json", "a.png", "clas_config.json", "geometry.json", "xnli.json"):
         written(place / "taken", name, "somebody else's")
+    written(place / "carded", "README.md", "Somebody else's.")
     if command == "tune":  # writes into them
         shutil.copytree(things["masks"], place / "masks")
         shutil.copytree(things["fewer"], place / "fewer")

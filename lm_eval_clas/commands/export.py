@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from lm_eval_clas.commands.common import app, console, messages, number_option, progress_bars, words
+from lm_eval_clas.commands.common import Force, app, console, may_replace, messages, number_option, progress_bars, words
 from lm_eval_clas.errors import ClasError
 
 
@@ -41,11 +41,13 @@ def export(
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model on the Hub.")] = None,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="As in transformers.")] = False,
+    force: Force = False,
 ) -> None:
     """Write the steering of a language as a PEFT (IA)3 adapter, or folded into a checkpoint."""
-    from lm_eval_clas.export import outline, provenance, scalings, written_before
-    from lm_eval_clas.export_ia3 import export_ia3
-    from lm_eval_clas.export_merged import export_merged, mergeable, require_space
+    from lm_eval_clas.export import outline, scalings
+    from lm_eval_clas.export_folders import Export, source_of
+    from lm_eval_clas.export_ia3 import find_ia3, write_ia3
+    from lm_eval_clas.export_merged import mergeable, require_space, write_merged
     from lm_eval_clas.logs import quiet_libraries
     from lm_eval_clas.masks import MaskSet
 
@@ -74,21 +76,22 @@ def export(
         messages.print(f"Skipping {code}: {why}.", highlight=False)
     base = outline(model, loaded, revision, projection, trust_remote_code)
     checkpoint = mergeable(base) if format is Format.merged else None
-    sources = [checkpoint.folder / shard for shard in checkpoint.shards] if checkpoint else []
-    records = {one.language: provenance(one, loaded, base, format.value) for one in chosen}
-    there = [language for language, folder in folders.items() if written_before(folder, records[language], sources)]
-    left = [one for one in chosen if one.language not in there]
-    if there:
+    source = source_of(base, checkpoint)
+    exports = {one.language: Export(one, loaded, base, format.value, source, folders[one.language]) for one in chosen}
+    found = {code: find_ia3(one) if checkpoint is None else one.find() for code, one in exports.items()}
+    if there := [code for code, one in found.items() if one.whole]:
         messages.print(f"Already written, skipped: {', '.join(there)}", highlight=False)
-    if checkpoint is None:
-        for one in left:
-            export_ia3(one, loaded, base, folders[one.language])
-    else:
+    left = {code: one for code, one in exports.items() if code not in there}
+    may_replace([path for code in left for path in found[code].doubtful], force)
+    if checkpoint is not None:
         require_space(checkpoint, len(left), out)
-        with progress_bars() as progress:
-            for one in left:
-                bar = progress.add_task(one.language, total=len(checkpoint.shards))
-                export_merged(one, loaded, base, checkpoint, folders[one.language], lambda bar=bar: progress.advance(bar))  # type: ignore[misc]
+    with progress_bars() as progress:
+        for code, job in left.items():
+            if checkpoint is None:
+                write_ia3(job, found[code])
+            else:
+                bar = progress.add_task(code, total=len(checkpoint.shards))
+                write_merged(job, found[code], checkpoint, lambda bar=bar: progress.advance(bar))  # type: ignore[misc]
     for one in chosen:
         strength = f"alpha {one.steering.strength(one.language):g}"
         console.print(f"{one.language:6} {strength:12} {escape(str(folders[one.language]))}", highlight=False, soft_wrap=True)

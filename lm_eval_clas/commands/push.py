@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from lm_eval_clas.commands.common import app, console
+from lm_eval_clas.commands.common import Force, app, console, may_replace
 
 
 @app.command()
@@ -17,12 +17,18 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch to commit to; made where there is none.")] = None,
     message: Annotated[str | None, typer.Option(help="Of the commit.")] = None,
+    force: Force = False,
 ) -> None:
-    """Put a mask folder on the Hugging Face Hub, with a model card and the categories plot, in one commit."""
+    """Put a mask folder on the Hugging Face Hub, with a model card and the categories plot, in one commit.
+
+    Of a README.md that is there, only the part that clas wrote is replaced.
+    """
     from lm_eval_clas.masks import MaskSet
     from lm_eval_clas.pushing import push as push_masks
 
-    pushed = push_masks(MaskSet.load(masks), repository, private, revision, message)
+    pushed = push_masks(
+        MaskSet.load(masks), repository, private, revision, message, may_replace=lambda what: may_replace(what, force)
+    )
     console.print(f"Pushed {escape(masks)} to {escape(pushed.repository)}, commit {pushed.revision}", soft_wrap=True)
     console.print(
         f"Next: lm_eval --model hf-clas --model_args pretrained=...,masks={escape(pushed.repository)}@{pushed.revision}",
