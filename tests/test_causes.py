@@ -103,7 +103,7 @@ def test_causes_on_the_command_line(
     assert "specific share" in text
     assert "Few languages: of 3" in " ".join(error.split())
     (tmp_path / "geometry.json").write_text(table.model_dump_json())
-    code, _, error = clas(*command)
+    code, _, error = clas(*command, "--force")
     assert code == 2
     assert "something else: model: Field required; make a geometry with 'clas geometry'" in " ".join(error.split())
 
