@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lm_eval_clas.errors import ClasError
+from lm_eval_clas.base.errors import ClasError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,8 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from lm_eval_clas.commands.common import (
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.commands.application import (
     Force,
     app,
     console,
@@ -22,12 +23,11 @@ from lm_eval_clas.commands.common import (
     replacing,
     words,
 )
-from lm_eval_clas.errors import ClasError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from lm_eval_clas.findings import Agreement, Causes, Geometry, Stability
+    from lm_eval_clas.geometry.measurements import Agreement, Causes, Geometry, Stability
 
 
 @app.command()
@@ -57,13 +57,13 @@ def geometry(
     force: Force = False,
 ) -> None:
     """Measure what steering moves: how near the languages' sentence representations are, by layer, before and after."""
-    from lm_eval_clas.corpora import ParallelInputBuilder
-    from lm_eval_clas.geometry_run import FILES, run_geometry, shared_languages
-    from lm_eval_clas.loading import load_model
-    from lm_eval_clas.logs import quiet_libraries
-    from lm_eval_clas.masks import MaskSet
-    from lm_eval_clas.plots import new_figure
-    from lm_eval_clas.steering import Steering
+    from lm_eval_clas.base.logs import quiet_libraries
+    from lm_eval_clas.geometry.geometry_run import FILES, run_geometry, shared_languages
+    from lm_eval_clas.harness.model_loading import load_model
+    from lm_eval_clas.masks.category_picture import new_figure
+    from lm_eval_clas.masks.mask_set import MaskSet
+    from lm_eval_clas.steering.activation_steerer import Steering
+    from lm_eval_clas.texts.corpora import ParallelInputBuilder
 
     quiet_libraries()
     new_figure(1, 1)  # a missing matplotlib is told now, and not after the model has run
@@ -111,9 +111,9 @@ def stability(
     force: Force = False,
 ) -> None:
     """Compare two profiles: do both corpora give the same bridge layers and masks, against chance and a ceiling?"""
-    from lm_eval_clas.categories import NeuronCategorizer
-    from lm_eval_clas.profiles import Profile
-    from lm_eval_clas.stability import compare_profiles
+    from lm_eval_clas.neurons.categories import NeuronCategorizer
+    from lm_eval_clas.neurons.profile_folder import Profile
+    from lm_eval_clas.neurons.stability import compare_profiles
 
     may_write(out, force)
     halves = tuple(Profile.load_finished(half) for half in ceiling or ())
@@ -148,12 +148,12 @@ def causes(
     """Put candidate causes beside each language's gain, with correlations over languages, and say if these are too few."""
     from transformers import AutoTokenizer
 
-    from lm_eval_clas.causes import find_causes, tokens_per_character
-    from lm_eval_clas.comparison import Comparison
-    from lm_eval_clas.corpora import ParallelInputBuilder
-    from lm_eval_clas.findings import Geometry
-    from lm_eval_clas.logs import quiet_libraries
-    from lm_eval_clas.masks import MaskSet
+    from lm_eval_clas.base.logs import quiet_libraries
+    from lm_eval_clas.comparing.rows import Comparison
+    from lm_eval_clas.geometry.causes import find_causes, tokens_per_character
+    from lm_eval_clas.geometry.measurements import Geometry
+    from lm_eval_clas.masks.mask_set import MaskSet
+    from lm_eval_clas.texts.corpora import ParallelInputBuilder
 
     may_write(out, force)
     quiet_libraries()
@@ -172,13 +172,13 @@ def causes(
 
 
 def _read(path: Path, kind: Any, maker: str) -> Any:
-    from lm_eval_clas.checked_json import read_as
+    from lm_eval_clas.disk.checked_json import read_as
 
     return read_as(kind, path, f"make a {kind.__name__.lower()} with '{maker}'.")
 
 
 def _write(found: BaseModel, out: Path | None) -> None:
-    from lm_eval_clas.files import write_text
+    from lm_eval_clas.disk.files import write_text
 
     if out is not None:
         write_text(out, json.dumps(found.model_dump(), indent=1, ensure_ascii=False) + "\n")

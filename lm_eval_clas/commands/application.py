@@ -15,9 +15,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.plain_numbers import plain_number
-from lm_eval_clas.processes import launched_as
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.plain_numbers import plain_number
+from lm_eval_clas.base.processes import launched_as
 
 # Those that share their work among processes; any other would do the same in each, and write the same files.
 SEVERAL_PROCESSES = ("profile", "tune", "eval")
@@ -130,7 +130,7 @@ def replacing(folder: Path, names: Sequence[str], force: bool) -> Iterator[None]
     Raises:
         ClasError: one is there, and nobody can be asked.
     """
-    from lm_eval_clas.written import claimed, foreign
+    from lm_eval_clas.disk.written import claimed, foreign
 
     strange = may_replace([str(folder / name) for name in names if foreign(folder / name)], force)
     with claimed(folder, names, force=strange):
@@ -143,7 +143,7 @@ def may_write(path: Path | None, force: bool) -> None:
     Raises:
         ClasError: it is there, and nobody can be asked; or it is a folder.
     """
-    from lm_eval_clas.written import foreign
+    from lm_eval_clas.disk.written import foreign
 
     if path is not None and path.is_dir():
         raise ClasError(f"'{path}' is a folder; give the name of a file.")

@@ -7,12 +7,32 @@ import sys
 
 from rich.markup import escape
 
-from lm_eval_clas.commands import export, neurons, paper, push, report, running, study, table, tune
-from lm_eval_clas.commands.common import app, failures, messages
-from lm_eval_clas.errors import ClasError
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.commands import (
+    analysis_commands,
+    export_command,
+    mask_commands,
+    paper_command,
+    push_command,
+    report_command,
+    shipped_commands,
+    table_command,
+    tune_command,
+)
+from lm_eval_clas.commands.application import app, failures, messages
 
 # Each module adds its commands to the application when it is imported; help lists them in this order.
-COMMANDS = (neurons, tune, table, study, report, paper, export, push, running)
+COMMANDS = (
+    mask_commands,
+    tune_command,
+    table_command,
+    analysis_commands,
+    report_command,
+    paper_command,
+    export_command,
+    push_command,
+    shipped_commands,
+)
 _order = [module.__name__ for module in COMMANDS]  # whatever the order in which Python imported them
 app.registered_commands.sort(key=lambda one: _order.index(one.callback.__module__ if one.callback else ""))
 

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from lm_eval_clas.commands.common import Force, app, console, may_replace, messages, number_option, progress_bars, words
-from lm_eval_clas.errors import ClasError
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.commands.application import Force, app, console, may_replace, messages, number_option, progress_bars, words
 
 
 class Format(str, Enum):
@@ -44,12 +44,12 @@ def export(
     force: Force = False,
 ) -> None:
     """Write the steering of a language as a PEFT (IA)3 adapter, or folded into a checkpoint."""
-    from lm_eval_clas.export import outline, scalings
-    from lm_eval_clas.export_folders import Export, source_of
-    from lm_eval_clas.export_ia3 import find_ia3, write_ia3
-    from lm_eval_clas.export_merged import mergeable, require_space, write_merged
-    from lm_eval_clas.logs import quiet_libraries
-    from lm_eval_clas.masks import MaskSet
+    from lm_eval_clas.base.logs import quiet_libraries
+    from lm_eval_clas.export.ia3_adapter import find_ia3, write_ia3
+    from lm_eval_clas.export.merged_checkpoint import mergeable, require_space, write_merged
+    from lm_eval_clas.export.outline import outline, scalings
+    from lm_eval_clas.export.written_export import Export, source_of
+    from lm_eval_clas.masks.mask_set import MaskSet
 
     quiet_libraries()
     loaded = MaskSet.load(masks)

@@ -12,7 +12,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lm_eval_clas.commands.common import (
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.commands.application import (
     Force,
     app,
     confirm,
@@ -24,13 +25,12 @@ from lm_eval_clas.commands.common import (
     progress_bars,
     words,
 )
-from lm_eval_clas.errors import ClasError
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from lm_eval_clas.adding import MonolingualText
-    from lm_eval_clas.masks import MaskSet
+    from lm_eval_clas.masks.adding import MonolingualText
+    from lm_eval_clas.masks.mask_set import MaskSet
 
 
 class Level(str, Enum):
@@ -84,13 +84,13 @@ def profile_command(
     ] = None,
 ) -> None:
     """Profile what every neuron does in each language, on the same texts in all of them."""
-    from lm_eval_clas.corpora import ParallelInputBuilder
-    from lm_eval_clas.instances import profile_instances
-    from lm_eval_clas.loading import load_model
-    from lm_eval_clas.logs import quiet_libraries
-    from lm_eval_clas.processes import Processes
-    from lm_eval_clas.profiling import profile
-    from lm_eval_clas.written import require_ours
+    from lm_eval_clas.base.logs import quiet_libraries
+    from lm_eval_clas.base.processes import Processes
+    from lm_eval_clas.disk.written import require_ours
+    from lm_eval_clas.harness.model_loading import load_model
+    from lm_eval_clas.neurons.instances import profile_instances
+    from lm_eval_clas.neurons.profiling import profile
+    from lm_eval_clas.texts.corpora import ParallelInputBuilder
 
     quiet_libraries()
     require_ours([out], out)  # before the model is loaded
@@ -165,14 +165,14 @@ def masks(
     force: Force = False,
 ) -> None:
     """Turn a profile into a mask folder: categories of neurons and bridge layers."""
-    from lm_eval_clas.adding import MonolingualText
-    from lm_eval_clas.categories import NeuronCategorizer
-    from lm_eval_clas.instances import load_instance_shares
-    from lm_eval_clas.lape import LapeSelector, with_lape, with_neuron_file
-    from lm_eval_clas.mask_place import lost, strange_files
-    from lm_eval_clas.masks import MaskSet
-    from lm_eval_clas.profiles import CONFIG_FILE, Profile
-    from lm_eval_clas.written import require_ours
+    from lm_eval_clas.disk.written import require_ours
+    from lm_eval_clas.masks.adding import MonolingualText
+    from lm_eval_clas.masks.lape import LapeSelector, with_lape, with_neuron_file
+    from lm_eval_clas.masks.mask_place import lost, strange_files
+    from lm_eval_clas.masks.mask_set import MaskSet
+    from lm_eval_clas.neurons.categories import NeuronCategorizer
+    from lm_eval_clas.neurons.instances import load_instance_shares
+    from lm_eval_clas.neurons.profile_folder import CONFIG_FILE, Profile
 
     texts = [MonolingualText.parse(one) for one in add_language]
     if texts and model is None:
@@ -230,9 +230,9 @@ def _add(masks: MaskSet, texts: list[MonolingualText], model: str | None, model_
     """Profiles and appends languages."""
     if not texts:
         return masks
-    from lm_eval_clas.adding import add_language
-    from lm_eval_clas.loading import load_model
-    from lm_eval_clas.logs import quiet_libraries
+    from lm_eval_clas.base.logs import quiet_libraries
+    from lm_eval_clas.harness.model_loading import load_model
+    from lm_eval_clas.masks.adding import add_language
 
     quiet_libraries()
     lm = load_model(str(model), model_args, device)
@@ -263,13 +263,13 @@ def inspect(
     force: Force = False,
 ) -> None:
     """Show what is in a mask folder: model, corpus, languages, categories by layer, bridge layers and why."""
-    from lm_eval_clas.inspection import summary
-    from lm_eval_clas.masks import MaskSet
+    from lm_eval_clas.masks.inspection import summary
+    from lm_eval_clas.masks.mask_set import MaskSet
 
     loaded = MaskSet.load(masks)
     may_write(plot, force)
     if plot is not None:
-        from lm_eval_clas.plots import plot_categories
+        from lm_eval_clas.masks.category_picture import plot_categories
 
         plot_categories(loaded, plot)
         messages.print(f"Wrote {escape(str(plot))}", highlight=False, soft_wrap=True)
@@ -286,7 +286,7 @@ def _specific(info: dict[str, Any]) -> str:
 
 
 def _show(masks: MaskSet) -> None:
-    from lm_eval_clas.inspection import summary
+    from lm_eval_clas.masks.inspection import summary
 
     info = summary(masks)
     corpus = info["corpus"]

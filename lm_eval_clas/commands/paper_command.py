@@ -13,14 +13,14 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from lm_eval_clas.commands.common import app, console, messages, progress_bars
-from lm_eval_clas.errors import ClasError
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.commands.application import app, console, messages, progress_bars
 
 if TYPE_CHECKING:
-    from lm_eval_clas.planning import Speed, Work
-    from lm_eval_clas.recipe import StudyRecipe
-    from lm_eval_clas.stages import Stages
-    from lm_eval_clas.study import Study
+    from lm_eval_clas.study.costs import Speed, Work
+    from lm_eval_clas.study.recipe import StudyRecipe
+    from lm_eval_clas.study.record import Study
+    from lm_eval_clas.study.stages import Stages
 
 
 @app.command()
@@ -34,13 +34,13 @@ def paper(
 ) -> None:
     """Run a whole study: profile, masks, tune, evaluate, analyse, tables, report; what has not changed is skipped."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # the harness's bars, one for each task and language, would drown ours
-    from lm_eval_clas.files import write_text
-    from lm_eval_clas.logs import quiet_libraries
-    from lm_eval_clas.plots import new_figure
-    from lm_eval_clas.recipe import StudyRecipe
-    from lm_eval_clas.stages import STAGES, Stages
-    from lm_eval_clas.study import PLACES, Study
-    from lm_eval_clas.written import claimed, recorded
+    from lm_eval_clas.base.logs import quiet_libraries
+    from lm_eval_clas.disk.files import write_text
+    from lm_eval_clas.disk.written import claimed, recorded
+    from lm_eval_clas.masks.category_picture import new_figure
+    from lm_eval_clas.study.recipe import StudyRecipe
+    from lm_eval_clas.study.record import PLACES, Study
+    from lm_eval_clas.study.stages import STAGES, Stages
 
     loaded = StudyRecipe.load(recipe)
     if only is not None and only not in STAGES:
@@ -81,7 +81,7 @@ def paper(
 
 def _show_plan(stages: Stages, study: Study, todo: Sequence[str]) -> None:
     """Prints the plan; times are measured if any of the stages to do runs the model, else computed."""
-    from lm_eval_clas.planning import calibrate, computed, count, tokenizer_of
+    from lm_eval_clas.study.costs import calibrate, computed, count, tokenizer_of
 
     recipe = stages.recipe
     tokenizer = tokenizer_of(stages)

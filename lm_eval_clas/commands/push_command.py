@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from lm_eval_clas.commands.common import Force, app, console, may_replace
+from lm_eval_clas.commands.application import Force, app, console, may_replace
 
 
 @app.command()
@@ -23,8 +23,8 @@ def push(
 
     Of a README.md that is there, only the part that clas wrote is replaced.
     """
-    from lm_eval_clas.masks import MaskSet
-    from lm_eval_clas.pushing import push as push_masks
+    from lm_eval_clas.export.pushing import push as push_masks
+    from lm_eval_clas.masks.mask_set import MaskSet
 
     pushed = push_masks(
         MaskSet.load(masks), repository, private, revision, message, may_replace=lambda what: may_replace(what, force)

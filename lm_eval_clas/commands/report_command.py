@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from lm_eval_clas.commands.common import Force, app, console, may_write, replacing
+from lm_eval_clas.commands.application import Force, app, console, may_write, replacing
 
 
 @app.command()
@@ -19,7 +19,7 @@ def report(
     force: Force = False,
 ) -> None:
     """Show a study as one HTML file that needs no network: did it help, how much, and against which controls."""
-    from lm_eval_clas.report import write_report
+    from lm_eval_clas.study.report.rendering import write_report
 
     may_write(out, force)
     with replacing(folder, ["report.html"], force) if out is None else nullcontext():

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_clas.commands.common import app, console, messages, number_option
+from lm_eval_clas.commands.application import app, console, messages, number_option
 
 
 class Data(str, Enum):
@@ -26,8 +26,8 @@ def evaluate(context: typer.Context) -> None:
     from lm_eval.config.evaluate_config import EvaluatorConfig
     from lm_eval.utils import setup_logging
 
-    from lm_eval_clas.files import shipped
-    from lm_eval_clas.plugin import register
+    from lm_eval_clas.disk.files import shipped
+    from lm_eval_clas.harness.plugin import register
 
     register()  # the hook is not there in every kind of installation
     setup_logging()
@@ -44,7 +44,7 @@ def evaluate(context: typer.Context) -> None:
 @app.command()
 def tasks() -> None:
     """Print the folder of the tasks, for lm_eval's --include_path."""
-    from lm_eval_clas.files import shipped
+    from lm_eval_clas.disk.files import shipped
 
     print(shipped("tasks"))
 
@@ -52,8 +52,8 @@ def tasks() -> None:
 @app.command(name="demo-model")
 def demo_model() -> None:
     """Print the path of the demo model, Gemma 3 270M; it is converted from its PyPI package on the first call."""
-    from lm_eval_clas.demo_model import gemma
-    from lm_eval_clas.logs import quiet_libraries
+    from lm_eval_clas.base.logs import quiet_libraries
+    from lm_eval_clas.demo.demo_model import gemma
 
     quiet_libraries()
     with messages.status("Converting Gemma 3 270M to safetensors (once, about a minute) ..."):
@@ -69,8 +69,8 @@ def demo(
     limit: Annotated[int | None, typer.Option(help="Fewer items per task than 16 and 48 (mini), 20 (hub).", min=1)] = None,
 ) -> None:
     """Run the whole main job on Gemma 3 270M: profile, masks, then hf against hf-clas. No network with mini."""
-    from lm_eval_clas.demo import run_demo
-    from lm_eval_clas.written import claimed
+    from lm_eval_clas.demo.demo_run import run_demo
+    from lm_eval_clas.disk.written import claimed
 
     with claimed(out):
         run_demo(data.value, out, alpha, limit, console)

@@ -12,12 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from lm_eval_clas.commands.common import Force, app, console, messages, replacing, words
-from lm_eval_clas.errors import ClasError
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.commands.application import Force, app, console, messages, replacing, words
 
 if TYPE_CHECKING:
-    from lm_eval_clas.comparison import Comparison
-    from lm_eval_clas.layouts import Orientation
+    from lm_eval_clas.comparing.layouts import Orientation
+    from lm_eval_clas.comparing.rows import Comparison
 
 
 class Format(str, Enum):
@@ -65,10 +65,10 @@ def table_command(
     force: Force = False,
 ) -> None:
     """Compare runs of lm_eval language by language: gains, paired tests, intervals; as a table for a paper."""
-    from lm_eval_clas import tables
-    from lm_eval_clas.comparing import compare
-    from lm_eval_clas.families import families
-    from lm_eval_clas.results import read_runs
+    from lm_eval_clas.comparing import tables
+    from lm_eval_clas.comparing.compare_runs import compare
+    from lm_eval_clas.comparing.results_files import read_runs
+    from lm_eval_clas.comparing.task_families import families
 
     runs = read_runs(results)
     for run in runs:
@@ -103,7 +103,7 @@ def table_command(
 
 def _show(comparison: Comparison, languages: Orientation | None) -> None:
     """On the terminal: languages as columns if that fits, and else as rows, of as many runs at a time as fit."""
-    from lm_eval_clas.layouts import caption, legend, title
+    from lm_eval_clas.comparing.layouts import caption, legend, title
 
     if languages is None:
         languages = "columns" if _width(comparison, "columns") <= console.width else "rows"
@@ -135,14 +135,14 @@ def _panels(comparison: Comparison) -> list[Comparison]:
 
 def _width(comparison: Comparison, languages: Orientation) -> int:
     """Of `_drawn`, which puts two spaces between columns and may break long labels."""
-    from lm_eval_clas.layouts import layout
+    from lm_eval_clas.comparing.layouts import layout
 
     labels, *others = layout(comparison, languages).widths
     return min(labels, 24) + sum(others) + 2 * len(others) + 2
 
 
 def _drawn(comparison: Comparison, languages: Orientation) -> Table:
-    from lm_eval_clas.layouts import broken, layout
+    from lm_eval_clas.comparing.layouts import broken, layout
 
     drawn = layout(comparison, languages)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))

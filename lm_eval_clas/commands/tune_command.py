@@ -13,11 +13,11 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from lm_eval_clas.commands.common import app, console, messages, numbers, progress_bars, words
-from lm_eval_clas.errors import ClasError
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.commands.application import app, console, messages, numbers, progress_bars, words
 
 if TYPE_CHECKING:
-    from lm_eval_clas.tuned import Tuned
+    from lm_eval_clas.masks.strengths import Tuned
 
 
 class Objective(str, Enum):
@@ -58,16 +58,16 @@ def tune(
 ) -> None:
     """Find the best strength by task and language, in one load; lm_eval then uses it with alpha=tuned."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # the harness's bars, one for each setting, would drown ours
-    from lm_eval_clas.bridge import parse_layers
-    from lm_eval_clas.files import shipped
-    from lm_eval_clas.loading import load_model
-    from lm_eval_clas.logs import quiet_libraries
-    from lm_eval_clas.masks import MaskSet
-    from lm_eval_clas.plots import new_figure
-    from lm_eval_clas.processes import Processes
-    from lm_eval_clas.tuning import Recipe, grid, load_tasks, tunable
-    from lm_eval_clas.tuning_run import run_tuning
-    from lm_eval_clas.written import claimed
+    from lm_eval_clas.base.logs import quiet_libraries
+    from lm_eval_clas.base.processes import Processes
+    from lm_eval_clas.disk.files import shipped
+    from lm_eval_clas.disk.written import claimed
+    from lm_eval_clas.harness.model_loading import load_model
+    from lm_eval_clas.masks.category_picture import new_figure
+    from lm_eval_clas.masks.mask_set import MaskSet
+    from lm_eval_clas.neurons.bridge import parse_layers
+    from lm_eval_clas.tuning.measuring import Recipe, grid, load_tasks, tunable
+    from lm_eval_clas.tuning.tuning_run import run_tuning
 
     quiet_libraries()
     new_figure(1, 1)  # a missing matplotlib is told now, and not after hours

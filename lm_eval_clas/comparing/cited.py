@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lm_eval_clas.comparison import Row
+from lm_eval_clas.comparing.rows import Row
 
 _SUMMARY = "a third-party summary of arXiv 2601.16390"
 

@@ -1,19 +1,19 @@
-"""`compare`: runs of one task family against a baseline, on the same items, as `comparison.Comparison` holds it."""
+"""`compare`: runs of one task family against a baseline, on the same items, as `rows.Comparison` holds it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lm_eval_clas.cited import cited_rows
-from lm_eval_clas.comparison import Comparison, Row, RowKind
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.families import families
-from lm_eval_clas.gains import Measured, Settings, baseline_row, compared_row, measure
-from lm_eval_clas.labels import seeds_label
-from lm_eval_clas.pairing import require_same_items
-from lm_eval_clas.results import Run
-from lm_eval_clas.tuned import PREFERRED_METRICS, task_family
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.comparing.cited import cited_rows
+from lm_eval_clas.comparing.gains import Measured, Settings, baseline_row, compared_row, measure
+from lm_eval_clas.comparing.pairing import require_same_items
+from lm_eval_clas.comparing.results_files import Run
+from lm_eval_clas.comparing.rows import Comparison, Row, RowKind
+from lm_eval_clas.comparing.run_labels import seeds_label
+from lm_eval_clas.comparing.task_families import families
+from lm_eval_clas.masks.strengths import PREFERRED_METRICS, task_family
 
 # Metrics that the harness gives in another unit than a share of 1, whatever their value in a run.
 _OTHER_UNITS = ("bleu", "chrf", "ter", "perplexity", "bits_per_byte", "brier_score", "likelihood")

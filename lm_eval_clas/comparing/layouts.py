@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lm_eval_clas.comparison import Cell, Comparison, Row
-from lm_eval_clas.escaping import latex_text, markdown_text
-from lm_eval_clas.significance import SIGNIFICANT
+from lm_eval_clas.base.escaping import latex_text, markdown_text
+from lm_eval_clas.comparing.rows import Cell, Comparison, Row
+from lm_eval_clas.evidence.paired_tests import SIGNIFICANT
 
 Orientation = Literal["rows", "columns"]
 

@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from lm_eval_clas.checked_files import user_path
-from lm_eval_clas.checked_json import first_fault, parse_json, read_json
-from lm_eval_clas.errors import ClasError
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.disk.checked_files import user_path
+from lm_eval_clas.disk.checked_json import first_fault, parse_json, read_json
 
 # The moment of writing, at the end of the name of a results file and of its samples files.
 _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
@@ -228,7 +228,7 @@ def read_runs(paths: Iterable[str | Path]) -> list[Run]:
     Raises:
         ClasError: nothing is there, or a file is damaged.
     """
-    from lm_eval_clas.labels import with_labels
+    from lm_eval_clas.comparing.run_labels import with_labels
 
     groups: dict[tuple[str, ...], list[_File]] = {}
     older: dict[tuple[str, ...], list[Path]] = {}

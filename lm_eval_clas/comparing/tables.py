@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lm_eval_clas.comparison import Comparison
-from lm_eval_clas.escaping import latex_text, markdown_text
-from lm_eval_clas.files import write_text
-from lm_eval_clas.layouts import LATEX, MARKDOWN, Layout, Orientation, caption, layout, legend
+from lm_eval_clas.base.escaping import latex_text, markdown_text
+from lm_eval_clas.comparing.layouts import LATEX, MARKDOWN, Layout, Orientation, caption, layout, legend
+from lm_eval_clas.comparing.rows import Comparison
+from lm_eval_clas.disk.files import write_text
 
 # Characters of a table that fit the width of a page, in the size that we choose or only a little smaller.
 _PAGE = 110

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_clas.checked_json import parse_json, read_json
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.projections import OTHER_TOWERS, Projection
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.projections import OTHER_TOWERS, Projection
+from lm_eval_clas.disk.checked_json import parse_json, read_json
 
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 # What makes a checkpoint whole beside its weights: configurations, tokenizer, chat template, code, licence.

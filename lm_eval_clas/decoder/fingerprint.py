@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.projections import Projection, text_config
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.projections import Projection, text_config
 
 # Fields that change the function a checkpoint computes and that every version of transformers stores alike.
 _HASHED = (

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from lm_eval_clas.errors import ClasError
+from lm_eval_clas.base.errors import ClasError
 
 _ATTENTION = re.compile("attn|attention", re.IGNORECASE)
 OTHER_TOWERS = re.compile("vision|visual|image|audio", re.IGNORECASE)

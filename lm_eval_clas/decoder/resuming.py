@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from transformers import Cache
 
-from lm_eval_clas.projections import decoder_layers
+from lm_eval_clas.decoder.projections import decoder_layers
 
 
 @dataclass

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from transformers import DynamicCache
 
-from lm_eval_clas.below_head import bare_model
-from lm_eval_clas.logits import RowLogits
-from lm_eval_clas.prefixes import Group, Scored, cache_parameter, can_share_prefixes, group_by_prefix
+from lm_eval_clas.decoder.below_head import bare_model
+from lm_eval_clas.decoder.logits import RowLogits
+from lm_eval_clas.decoder.prefixes import Group, Scored, cache_parameter, can_share_prefixes, group_by_prefix
 
 # Suffixes are short beside their prefix, so more of them than a batch has sequences fit into one pass.
 _SUFFIXES_PER_SEQUENCE = 4

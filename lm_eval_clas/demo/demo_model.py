@@ -5,8 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import cache_dir, writing
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.disk.files import cache_dir, writing
 
 NAME = "gemma-3-270m"
 

@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from lm_eval_clas.corpora import MINI_LANGUAGES, XQUAD_LANGUAGES, ParallelInputBuilder
-from lm_eval_clas.demo_model import NAME, gemma
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import shipped, write_text
-from lm_eval_clas.logs import quiet_libraries
-from lm_eval_clas.masks import MaskSet
-from lm_eval_clas.plots import plot_categories
-from lm_eval_clas.profiling import profile
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.logs import quiet_libraries
+from lm_eval_clas.demo.demo_model import NAME, gemma
+from lm_eval_clas.disk.files import shipped, write_text
+from lm_eval_clas.masks.category_picture import plot_categories
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.neurons.profiling import profile
+from lm_eval_clas.texts.corpora import MINI_LANGUAGES, XQUAD_LANGUAGES, ParallelInputBuilder
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def run_demo(data: str, out: Path, alpha: float, limit: int | None, console: Con
 def _profile(model_path: Path, data: str, console: Console) -> MaskSet:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from lm_eval_clas.fast import default_device
+    from lm_eval_clas.harness.fast_lm import default_device
 
     texts = ParallelInputBuilder("mini" if data == "mini" else "xquad", None, 16).build()
     model = AutoModelForCausalLM.from_pretrained(model_path).to(default_device()).eval()
@@ -115,8 +115,8 @@ def _evaluate(model: str, arguments: dict[str, Any], samples: dict[str, list[int
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    from lm_eval_clas.fast import default_device
-    from lm_eval_clas.plugin import register
+    from lm_eval_clas.harness.fast_lm import default_device
+    from lm_eval_clas.harness.plugin import register
 
     register()  # the hook is not there in every kind of installation
     results = simple_evaluate(

@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from lm_eval_clas.errors import ClasError
+from lm_eval_clas.base.errors import ClasError
 
 
 def user_path(text: str | Path) -> Path:

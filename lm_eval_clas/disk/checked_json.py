@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from lm_eval_clas.checked_files import decoded, read_bytes
-from lm_eval_clas.errors import ClasError
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.disk.checked_files import decoded, read_bytes
 
 T = TypeVar("T")
 

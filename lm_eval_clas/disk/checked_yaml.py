@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from lm_eval_clas.checked_json import shown
+from lm_eval_clas.disk.checked_json import shown
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]

@@ -16,9 +16,9 @@ from typing import Protocol
 import psutil
 from safetensors import SafetensorError
 
-from lm_eval_clas.errors import ClasError
+from lm_eval_clas.base.errors import ClasError
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 # The folder that `writing` works in: the name of what it writes, the process, and something random.
 _SCRATCH = re.compile(r"\..+\.(\d{1,9})-\w+\.partial")
 

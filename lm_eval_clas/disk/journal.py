@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lm_eval_clas.checked_json import parse_json
-from lm_eval_clas.files import cannot_write
-from lm_eval_clas.processes import Processes
-from lm_eval_clas.written import grows
+from lm_eval_clas.base.processes import Processes
+from lm_eval_clas.disk.checked_json import parse_json
+from lm_eval_clas.disk.files import cannot_write
+from lm_eval_clas.disk.written import grows
 
 
 class Journal:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from lm_eval_clas.files import sha256, write_bytes
+from lm_eval_clas.disk.files import sha256, write_bytes
 
 Shapes = Mapping[str, tuple[str, tuple[int, ...]]]  # dtype and shape by name
 

@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import cannot_write, delete_abandoned, guard, sha256, write_bytes
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.disk.files import cannot_write, delete_abandoned, guard, sha256, write_bytes
 
 RECORD = "clas_files.sha256"
 _GROWING = "-" * 64

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.significance import TIE
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.evidence.paired_tests import TIE
 
 
 @dataclass(frozen=True)

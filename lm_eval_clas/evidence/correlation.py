@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.findings import Correlation, Geometry
-from lm_eval_clas.geometry import changes
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.geometry.distances import changes
+from lm_eval_clas.geometry.measurements import Correlation, Geometry
 
 Floats = NDArray[np.float64]
 

@@ -1,6 +1,6 @@
 """Does a run differ from the baseline, language by language? Two-sided paired tests. Pure functions of numbers.
 
-Beside `statistics.py`, which asks whether the best of many settings is better than the baseline (one-sided, adjusted for
+Beside `best_of_many.py`, which asks whether the best of many settings is better than the baseline (one-sided, adjusted for
 having picked it), this asks about one run that was decided on before: in each language, better or worse?
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lm_eval_clas.errors import ClasError
+from lm_eval_clas.base.errors import ClasError
 
 SIGNIFICANT = 0.05  # the p-value below which a difference is called one
 # Rounding must not tell two equal sums apart when resamples are compared with what was measured.

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from lm_eval_clas.errors import ClasError
+from lm_eval_clas.base.errors import ClasError
 
 _BEGIN = "<!-- lm-eval-clas begin: what is between these comments is written anew; everything else in this file is kept."
 _END = "<!-- lm-eval-clas end -->"

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from lm_eval_clas.card_blocks import card
-from lm_eval_clas.escaping import Ready, markdown, markdown_code, python_text, shell_word
-from lm_eval_clas.fingerprint import model_name
-from lm_eval_clas.hub import hub_id
-from lm_eval_clas.inspection import summary
-from lm_eval_clas.languages import english_name
-from lm_eval_clas.licences import half_of, terms
+from lm_eval_clas.base.escaping import Ready, markdown, markdown_code, python_text, shell_word
+from lm_eval_clas.decoder.fingerprint import model_name
+from lm_eval_clas.export.card_blocks import card
+from lm_eval_clas.export.licences import half_of, terms
+from lm_eval_clas.languages.recognition import english_name
+from lm_eval_clas.masks.hub import hub_id
+from lm_eval_clas.masks.inspection import summary
 
 if TYPE_CHECKING:
-    from lm_eval_clas.export import Outline, Scaling
-    from lm_eval_clas.masks import MaskSet
+    from lm_eval_clas.export.outline import Outline, Scaling
+    from lm_eval_clas.masks.mask_set import MaskSet
 
 CARD, PICTURE = "README.md", "categories.png"
 _PAPER = Ready("[CLAS](https://arxiv.org/abs/2601.16390)")
@@ -71,7 +71,7 @@ def masks_card(
 
 def export_card(scaling: Scaling, masks: MaskSet, model: Outline, kind: str, before: str = "", where: str = CARD) -> str:
     """The card of an adapter (`ia3`) or a checkpoint (`merged`); `before` and `where` as in `masks_card`."""
-    from lm_eval_clas.export import provenance
+    from lm_eval_clas.export.outline import provenance
 
     base = model_name(model.pretrained)
     metadata = {
@@ -101,7 +101,7 @@ def _metadata(values: dict[str, Any]) -> dict[str, Any]:
 def _body(template: str, **values: Any) -> str:
     """What a template says. Whatever it writes is escaped, and so is each new field, unless a filter has done it."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lm_eval_clas"),
+        loader=jinja2.PackageLoader("lm_eval_clas.export"),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
         finalize=markdown,

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from lm_eval_clas.export import Outline, Scaling
-from lm_eval_clas.export_folders import Export, Found
+from lm_eval_clas.export.outline import Outline, Scaling
+from lm_eval_clas.export.written_export import Export, Found
 
 
 def adapter_config(scaling: Scaling, model: Outline) -> dict[str, Any]:

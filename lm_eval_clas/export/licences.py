@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from lm_eval_clas.corpora import MINI_LANGUAGES, XNLI_LANGUAGES, XQUAD_LANGUAGES, Half, ParallelInputBuilder
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.mask_config import CorpusSource
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.masks.mask_config import CorpusSource
+from lm_eval_clas.texts.corpora import MINI_LANGUAGES, XNLI_LANGUAGES, XQUAD_LANGUAGES, Half, ParallelInputBuilder
 
 _HALVES: dict[str, Half] = {", first half": "first", ", second half": "second"}
 

@@ -9,10 +9,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from lm_eval_clas.checkpoint import Checkpoint
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.export import Outline
-from lm_eval_clas.export_folders import Export, Found
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.checkpoint import Checkpoint
+from lm_eval_clas.export.outline import Outline
+from lm_eval_clas.export.written_export import Export, Found
 
 
 def mergeable(model: Outline) -> Checkpoint:

@@ -1,8 +1,8 @@
 """What leaves the harness: one language's factors, and the places of a model they belong to, without its weights.
 
 The factors are constant and the projection they are in front of is linear (the MLP's down-projection, or attention's output
-projection), so the hook, an (IA)3 adapter (`export_ia3.py`) and a checkpoint whose projections are scaled
-(`export_merged.py`) are the same function.
+projection), so the hook, an (IA)3 adapter (`ia3_adapter.py`) and a checkpoint whose projections are scaled
+(`merged_checkpoint.py`) are the same function.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_clas import __version__
-from lm_eval_clas.effects import steering_factors
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.fingerprint import ModelFingerprint, model_name
-from lm_eval_clas.languages import normalize
-from lm_eval_clas.masks import MaskSet
-from lm_eval_clas.projections import Projection, find_projections
-from lm_eval_clas.steering import Steering
-from lm_eval_clas.tuned import task_family
-from lm_eval_clas.tuned_steering import tuned_settings
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.version import __version__
+from lm_eval_clas.decoder.fingerprint import ModelFingerprint, model_name
+from lm_eval_clas.decoder.projections import Projection, find_projections
+from lm_eval_clas.languages.recognition import normalize
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.masks.strengths import task_family
+from lm_eval_clas.steering.activation_steerer import Steering
+from lm_eval_clas.steering.by_task import tuned_settings
+from lm_eval_clas.steering.effects import steering_factors
 
 EXPORT_FILE = "clas_export.json"
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lm_eval_clas.card_blocks import find_block
-from lm_eval_clas.cards import CARD, PICTURE, masks_card
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import sha256, write_bytes
-from lm_eval_clas.hub import HubOrigin, hub_id
-from lm_eval_clas.mask_config import CONFIG_FILE, read_config
-from lm_eval_clas.masks import MaskSet
-from lm_eval_clas.plots import plot_categories
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.disk.files import sha256, write_bytes
+from lm_eval_clas.export.card_blocks import find_block
+from lm_eval_clas.export.cards import CARD, PICTURE, masks_card
+from lm_eval_clas.masks.category_picture import plot_categories
+from lm_eval_clas.masks.hub import HubOrigin, hub_id
+from lm_eval_clas.masks.mask_config import CONFIG_FILE, read_config
+from lm_eval_clas.masks.mask_set import MaskSet
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from lm_eval_clas.card_blocks import find_block
-from lm_eval_clas.cards import CARD, export_card
-from lm_eval_clas.checked_json import read_json
-from lm_eval_clas.checkpoint import Checkpoint
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.export import EXPORT_FILE, Outline, Scaling, provenance
-from lm_eval_clas.files import cannot_write, sha256, writing
-from lm_eval_clas.masks import MaskSet
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.checkpoint import Checkpoint
+from lm_eval_clas.disk.checked_json import read_json
+from lm_eval_clas.disk.files import cannot_write, sha256, writing
+from lm_eval_clas.export.card_blocks import find_block
+from lm_eval_clas.export.cards import CARD, export_card
+from lm_eval_clas.export.outline import EXPORT_FILE, Outline, Scaling, provenance
+from lm_eval_clas.masks.mask_set import MaskSet
 
 _FILES, _SEAL = "files", "record_sha256"
 

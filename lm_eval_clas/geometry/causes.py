@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from lm_eval_clas.categories import SPECIFIC
-from lm_eval_clas.comparison import Comparison
-from lm_eval_clas.corpora import ParallelTexts
-from lm_eval_clas.correlation import correlate_all, divergence
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.findings import Causes, Geometry
-from lm_eval_clas.inspection import overlap
-from lm_eval_clas.masks import MaskSet
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.comparing.rows import Comparison
+from lm_eval_clas.evidence.correlation import correlate_all, divergence
+from lm_eval_clas.geometry.measurements import Causes, Geometry
+from lm_eval_clas.masks.inspection import overlap
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.neurons.categories import SPECIFIC
+from lm_eval_clas.texts.corpora import ParallelTexts
 
 GAIN = "gain"
 BASELINE = "baseline score"

@@ -11,11 +11,11 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_clas.corpora import ParallelTexts
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.findings import Geometry, Measure, Measurement, Pooling
-from lm_eval_clas.representations import POOLINGS, Points
-from lm_eval_clas.steering import ActivationSteerer
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.geometry.measurements import Geometry, Measure, Measurement, Pooling
+from lm_eval_clas.geometry.representations import POOLINGS, Points
+from lm_eval_clas.steering.activation_steerer import ActivationSteerer
+from lm_eval_clas.texts.corpora import ParallelTexts
 
 Floats = NDArray[np.float64]
 

@@ -9,17 +9,17 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from lm_eval_clas.corpora import ParallelTexts
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import write_text
-from lm_eval_clas.findings import Geometry
-from lm_eval_clas.fingerprint import model_name
-from lm_eval_clas.geometry import measure_geometry
-from lm_eval_clas.geometry_picture import plot_geometry
-from lm_eval_clas.masks import MaskSet
-from lm_eval_clas.profiling import Report
-from lm_eval_clas.representations import represent
-from lm_eval_clas.steering import ActivationSteerer
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.fingerprint import model_name
+from lm_eval_clas.disk.files import write_text
+from lm_eval_clas.drawing.point_picture import plot_geometry
+from lm_eval_clas.geometry.distances import measure_geometry
+from lm_eval_clas.geometry.measurements import Geometry
+from lm_eval_clas.geometry.representations import represent
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.neurons.profiling import Report
+from lm_eval_clas.steering.activation_steerer import ActivationSteerer
+from lm_eval_clas.texts.corpora import ParallelTexts
 
 FILES = ("geometry.json", "geometry.csv", "geometry.png")
 

@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lm_eval_clas.below_head import decoder_of
-from lm_eval_clas.corpora import ParallelTexts
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.findings import Pooling
-from lm_eval_clas.profiling import Batch, Report, batches, device_of, position_limit
-from lm_eval_clas.projections import decoder_layers, text_config
-from lm_eval_clas.steering import ActivationSteerer
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.below_head import decoder_of
+from lm_eval_clas.decoder.projections import decoder_layers, text_config
+from lm_eval_clas.geometry.measurements import Pooling
+from lm_eval_clas.neurons.profiling import Batch, Report, batches, device_of, position_limit
+from lm_eval_clas.steering.activation_steerer import ActivationSteerer
+from lm_eval_clas.texts.corpora import ParallelTexts
 
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 

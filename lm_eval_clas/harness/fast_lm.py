@@ -10,12 +10,12 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.gathering import in_order, own_results, prepare_harness
-from lm_eval_clas.logits import HeadError
-from lm_eval_clas.prefixes import Scored
-from lm_eval_clas.processes import Processes
-from lm_eval_clas.scoring import Scorer, batches
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.processes import Processes
+from lm_eval_clas.decoder.logits import HeadError
+from lm_eval_clas.decoder.prefixes import Scored
+from lm_eval_clas.decoder.scoring import Scorer, batches
+from lm_eval_clas.harness.gathering import in_order, own_results, prepare_harness
 
 # Below the harness's own logger, so that its format and level hold and INFO is shown.
 logger = logging.getLogger("lm_eval.models.hf_clas")

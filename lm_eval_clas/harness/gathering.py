@@ -15,7 +15,7 @@ from typing import Any
 from lm_eval.api.model import LM
 from lm_eval.api.task import Task
 
-from lm_eval_clas.errors import ClasError
+from lm_eval_clas.base.errors import ClasError
 
 _lent: set[str] = set()
 

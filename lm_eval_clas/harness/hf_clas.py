@@ -12,18 +12,18 @@ from typing import Any, TypeVar
 from lm_eval.api.instance import Instance
 from tqdm import tqdm
 
-from lm_eval_clas import __version__
-from lm_eval_clas.effects import steering_factors
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.fast import FastLM, logger
-from lm_eval_clas.gathering import lent
-from lm_eval_clas.languages import UNDETERMINED, LanguageRouter, normalize
-from lm_eval_clas.masks import MaskSet
-from lm_eval_clas.plugin import register
-from lm_eval_clas.projections import slices_error
-from lm_eval_clas.steering import ActivationSteerer, Steering
-from lm_eval_clas.tuned_steering import TunedSteering
-from lm_eval_clas.tuning_differences import TuningDifferences
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.version import __version__
+from lm_eval_clas.decoder.projections import slices_error
+from lm_eval_clas.harness.fast_lm import FastLM, logger
+from lm_eval_clas.harness.gathering import lent
+from lm_eval_clas.harness.plugin import register
+from lm_eval_clas.harness.tuning_differences import TuningDifferences
+from lm_eval_clas.languages.recognition import UNDETERMINED, LanguageRouter, normalize
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.steering.activation_steerer import ActivationSteerer, Steering
+from lm_eval_clas.steering.by_task import TunedSteering
+from lm_eval_clas.steering.effects import steering_factors
 
 Answer = TypeVar("Answer")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lm_eval_clas.errors import ClasError
+from lm_eval_clas.base.errors import ClasError
 
 
 def load_model(model: str, model_args: str, device: str | None, fast: bool = False) -> Any:
@@ -16,7 +16,7 @@ def load_model(model: str, model_args: str, device: str | None, fast: bool = Fal
     from lm_eval.models.huggingface import HFLM
     from lm_eval.utils import simple_parse_args_string
 
-    from lm_eval_clas.fast import FastLM, default_device
+    from lm_eval_clas.harness.fast_lm import FastLM, default_device
 
     try:
         arguments = {"device": device or default_device(), **simple_parse_args_string(model_args)}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 NAME = "hf-clas"
-TARGET = "lm_eval_clas.model:CLASLM"
+TARGET = "lm_eval_clas.harness.hf_clas:CLASLM"
 
 _searching = False
 

@@ -19,14 +19,14 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
-from lm_eval_clas.fast import FastLM, logger
-from lm_eval_clas.journal import Journal
-from lm_eval_clas.languages import LanguageRouter
-from lm_eval_clas.masks import MaskSet
-from lm_eval_clas.processes import Processes
-from lm_eval_clas.resuming import Tape
-from lm_eval_clas.steering import ActivationSteerer
-from lm_eval_clas.tuned import Setting
+from lm_eval_clas.base.processes import Processes
+from lm_eval_clas.decoder.resuming import Tape
+from lm_eval_clas.disk.journal import Journal
+from lm_eval_clas.harness.fast_lm import FastLM, logger
+from lm_eval_clas.languages.recognition import LanguageRouter
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.masks.strengths import Setting
+from lm_eval_clas.steering.activation_steerer import ActivationSteerer
 
 _GOLD = "gold"  # the journal's name for the scores of gold answers, beside the harness's kinds of request
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 
-from lm_eval_clas.fast import logger
-from lm_eval_clas.masks import MaskSet
-from lm_eval_clas.prompting import note_prompting, prompting_of
-from lm_eval_clas.tuned import document_hash, recorded
+from lm_eval_clas.harness.fast_lm import logger
+from lm_eval_clas.harness.prompting import note_prompting, prompting_of
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.masks.strengths import document_hash, recorded
 
 _CALLED = {
     "num_fewshot": "number of shots",

@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from lm_eval_clas.categories import NeuronCategorizer
-from lm_eval_clas.checked_files import user_path
-from lm_eval_clas.corpora import ParallelTexts, read_lines
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import sha256
-from lm_eval_clas.fingerprint import ModelFingerprint
-from lm_eval_clas.languages import normalize
-from lm_eval_clas.mask_config import AddedLanguage
-from lm_eval_clas.masks import MaskSet
-from lm_eval_clas.profiles import Profile
-from lm_eval_clas.profiling import profile
-from lm_eval_clas.projections import find_projections
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.fingerprint import ModelFingerprint
+from lm_eval_clas.decoder.projections import find_projections
+from lm_eval_clas.disk.checked_files import user_path
+from lm_eval_clas.disk.files import sha256
+from lm_eval_clas.languages.recognition import normalize
+from lm_eval_clas.masks.mask_config import AddedLanguage
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.neurons.categories import NeuronCategorizer
+from lm_eval_clas.neurons.profile_folder import Profile
+from lm_eval_clas.neurons.profiling import profile
+from lm_eval_clas.texts.corpora import ParallelTexts, read_lines
 
 _MAX_TOKENS = 2048  # the default of `clas profile`, for masks from before it was written down
 
@@ -37,7 +37,7 @@ class MonolingualText:
     """Plain text of one language.
 
     Attributes:
-        language: a BCP-47 code, as `languages.normalize` gives it.
+        language: a BCP-47 code, as `codes.normalize` gives it.
         path: a UTF-8 file with one text a line; blank lines do not count.
         lines: its texts.
     """

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from lm_eval_clas.categories import shares
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import writing
-from lm_eval_clas.masks import MaskSet
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.disk.files import writing
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.neurons.categories import shares
 
 # Okabe and Ito's palette, told apart with any colour vision, without its yellow, which is lost on white.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lm_eval_clas.errors import ClasError
+from lm_eval_clas.base.errors import ClasError
 
 
 @dataclass(frozen=True)

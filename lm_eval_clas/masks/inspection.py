@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_clas.categories import CATEGORIES, DEAD, PARTIAL, counts, shares
-from lm_eval_clas.masks import MaskSet
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.neurons.categories import CATEGORIES, DEAD, PARTIAL, counts, shares
 
 
 def overlap(masks: MaskSet) -> NDArray[np.float64]:

@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_clas.checked_files import user_path
-from lm_eval_clas.checked_json import shown
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import sha256
-from lm_eval_clas.heads import spread
-from lm_eval_clas.languages import normalize
-from lm_eval_clas.mask_config import SpecificSource
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.heads import spread
+from lm_eval_clas.disk.checked_files import user_path
+from lm_eval_clas.disk.checked_json import shown
+from lm_eval_clas.disk.files import sha256
+from lm_eval_clas.languages.recognition import normalize
+from lm_eval_clas.masks.mask_config import SpecificSource
 
 if TYPE_CHECKING:
-    from lm_eval_clas.masks import MaskSet
-    from lm_eval_clas.profiles import Profile
+    from lm_eval_clas.masks.mask_set import MaskSet
+    from lm_eval_clas.neurons.profile_folder import Profile
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lm_eval_clas import __version__
-from lm_eval_clas.categories import CATEGORIES, By, Statistic, Tokens
-from lm_eval_clas.checked_json import first_fault, read_json
-from lm_eval_clas.clock import now
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.fingerprint import ModelFingerprint
-from lm_eval_clas.languages import LanguageCode
-from lm_eval_clas.projections import Site
-from lm_eval_clas.tuned import Tuned
+from lm_eval_clas.base.clock import now
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.version import __version__
+from lm_eval_clas.decoder.fingerprint import ModelFingerprint
+from lm_eval_clas.decoder.projections import Site
+from lm_eval_clas.disk.checked_json import first_fault, read_json
+from lm_eval_clas.languages.recognition import LanguageCode
+from lm_eval_clas.masks.strengths import Tuned
+from lm_eval_clas.neurons.categories import CATEGORIES, By, Statistic, Tokens
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "clas_config.json"

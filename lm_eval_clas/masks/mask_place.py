@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import sha256
-from lm_eval_clas.mask_config import CONFIG_FILE, MaskConfig, read_config
-from lm_eval_clas.tensors import tensor_names
-from lm_eval_clas.tuned import Tuned
-from lm_eval_clas.written import foreign
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.disk.files import sha256
+from lm_eval_clas.disk.tensors import tensor_names
+from lm_eval_clas.disk.written import foreign
+from lm_eval_clas.masks.mask_config import CONFIG_FILE, MaskConfig, read_config
+from lm_eval_clas.masks.strengths import Tuned
 
 MASKS_FILE = "masks.safetensors"
 PROFILE_FILE = "profile.safetensors"

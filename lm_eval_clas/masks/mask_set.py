@@ -21,12 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from lm_eval_clas.bridge import select_bridge_layers
-from lm_eval_clas.categories import DEAD, PARTIAL, SPECIFIC, NeuronCategorizer, categorize
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import put, sha256, shipped, writing
-from lm_eval_clas.hub import HubOrigin, fetch, hub_id
-from lm_eval_clas.mask_config import (
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.disk.files import put, sha256, shipped, writing
+from lm_eval_clas.disk.tensors import Shapes, read_tensors
+from lm_eval_clas.masks.hub import HubOrigin, fetch, hub_id
+from lm_eval_clas.masks.mask_config import (
     CONFIG_FILE,
     REMEDY,
     CorpusSource,
@@ -35,14 +34,15 @@ from lm_eval_clas.mask_config import (
     SpecificSource,
     read_config,
 )
-from lm_eval_clas.mask_place import MASKS_FILE, PROFILE_FILE, strange_masks
-from lm_eval_clas.tensors import Shapes, read_tensors
+from lm_eval_clas.masks.mask_place import MASKS_FILE, PROFILE_FILE, strange_masks
+from lm_eval_clas.neurons.bridge import select_bridge_layers
+from lm_eval_clas.neurons.categories import DEAD, PARTIAL, SPECIFIC, NeuronCategorizer, categorize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lm_eval_clas.profiles import Profile
-    from lm_eval_clas.tuned import Tuned
+    from lm_eval_clas.masks.strengths import Tuned
+    from lm_eval_clas.neurons.profile_folder import Profile
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lm_eval_clas.languages import LanguageCode, without_language
+from lm_eval_clas.languages.recognition import LanguageCode, without_language
 
 # Splits of one task: what is tuned on one of them holds for the others.
 _SPLITS = ("tune", "dev", "test", "val", "validation")

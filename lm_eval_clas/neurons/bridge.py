@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_clas.categories import DEAD, PARTIAL, shares
-from lm_eval_clas.errors import ClasError
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.neurons.categories import DEAD, PARTIAL, shares
 
 
 @dataclass(frozen=True)

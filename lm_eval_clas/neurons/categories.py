@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.heads import spread
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.heads import spread
 
 if TYPE_CHECKING:
-    from lm_eval_clas.profiles import Profile
+    from lm_eval_clas.neurons.profile_folder import Profile
 
 Statistic = Literal["signed-mean", "mean-abs", "share-positive"]
 Tokens = Literal["all", "last"]

@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from lm_eval_clas.categories import STATISTICS, TOKENS, By, Statistic, Tokens
-from lm_eval_clas.checked_json import first_fault, read_json
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import write_text
-from lm_eval_clas.fingerprint import ModelFingerprint
-from lm_eval_clas.heads import pool
-from lm_eval_clas.languages import LanguageCode
-from lm_eval_clas.projections import Site
-from lm_eval_clas.tensors import Shapes, read_tensors, write_tensors
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.fingerprint import ModelFingerprint
+from lm_eval_clas.decoder.heads import pool
+from lm_eval_clas.decoder.projections import Site
+from lm_eval_clas.disk.checked_json import first_fault, read_json
+from lm_eval_clas.disk.files import write_text
+from lm_eval_clas.disk.tensors import Shapes, read_tensors, write_tensors
+from lm_eval_clas.languages.recognition import LanguageCode
+from lm_eval_clas.neurons.categories import STATISTICS, TOKENS, By, Statistic, Tokens
 
 FORMAT_VERSION = 2
 CONFIG_FILE = "clas_profile.json"

@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from lm_eval_clas.below_head import decoder_of
-from lm_eval_clas.categories import STATISTICS, TOKENS, Tokens
-from lm_eval_clas.checked_json import shown
-from lm_eval_clas.corpora import ParallelTexts
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.fingerprint import ModelFingerprint, model_name
-from lm_eval_clas.processes import Processes
-from lm_eval_clas.profiles import Profile, ProfileConfig, Sums, load_config, save_config, save_language
-from lm_eval_clas.projections import Projection, Site, find_projections, reading, text_config
-from lm_eval_clas.written import claimed
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.processes import Processes
+from lm_eval_clas.decoder.below_head import decoder_of
+from lm_eval_clas.decoder.fingerprint import ModelFingerprint, model_name
+from lm_eval_clas.decoder.projections import Projection, Site, find_projections, reading, text_config
+from lm_eval_clas.disk.checked_json import shown
+from lm_eval_clas.disk.written import claimed
+from lm_eval_clas.neurons.categories import STATISTICS, TOKENS, Tokens
+from lm_eval_clas.neurons.profile_folder import Profile, ProfileConfig, Sums, load_config, save_config, save_language
+from lm_eval_clas.texts.corpora import ParallelTexts
 
 Report = Callable[[str, int, int], None]  # language, texts done, texts in all
 

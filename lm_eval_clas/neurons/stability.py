@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_clas.bridge import select_bridge_layers
-from lm_eval_clas.categories import CATEGORIES, NeuronCategorizer, categorize
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.findings import Agreement, Stability
-from lm_eval_clas.profiles import Profile
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.geometry.measurements import Agreement, Stability
+from lm_eval_clas.neurons.bridge import select_bridge_layers
+from lm_eval_clas.neurons.categories import CATEGORIES, NeuronCategorizer, categorize
+from lm_eval_clas.neurons.profile_folder import Profile
 
 Categories = NDArray[np.uint8]  # [layers, neurons]
 

@@ -18,15 +18,15 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from lm_eval_clas.alphas import DEFAULT, parse_alpha
-from lm_eval_clas.bridge import parse_layers
-from lm_eval_clas.checked_json import shown
-from lm_eval_clas.effects import steering_factors, steering_shifts
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.fingerprint import ModelFingerprint
-from lm_eval_clas.masks import MaskSet
-from lm_eval_clas.plain_numbers import plain_number
-from lm_eval_clas.projections import find_projections
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.plain_numbers import plain_number
+from lm_eval_clas.decoder.fingerprint import ModelFingerprint
+from lm_eval_clas.decoder.projections import find_projections
+from lm_eval_clas.disk.checked_json import shown
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.neurons.bridge import parse_layers
+from lm_eval_clas.steering.alphas import DEFAULT, parse_alpha
+from lm_eval_clas.steering.effects import steering_factors, steering_shifts
 
 Method = Literal["clas", "off", "uniform", "random", "int-mu"]
 SpecificScope = Literal["all", "own"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from lm_eval_clas.checked_files import user_path
-from lm_eval_clas.checked_json import read_json, shown
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.languages import normalize
-from lm_eval_clas.plain_numbers import plain_number, real_number
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.plain_numbers import plain_number, real_number
+from lm_eval_clas.disk.checked_files import user_path
+from lm_eval_clas.disk.checked_json import read_json, shown
+from lm_eval_clas.languages.recognition import normalize
 
 if TYPE_CHECKING:
-    from lm_eval_clas.masks import MaskSet
+    from lm_eval_clas.masks.mask_set import MaskSet
 
 DEFAULT = "default"  # the key for languages that are not named
 

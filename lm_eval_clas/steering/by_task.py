@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from lm_eval_clas.masks import MaskSet
-from lm_eval_clas.steering import ActivationSteerer, Steering
-from lm_eval_clas.tuned import Setting, task_family
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.masks.strengths import Setting, task_family
+from lm_eval_clas.steering.activation_steerer import ActivationSteerer, Steering
 
 
 def tuned_settings(masks: MaskSet, options: Mapping[str, Any]) -> dict[str, dict[str, Setting]]:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_clas.errors import ClasError
+from lm_eval_clas.base.errors import ClasError
 
 if TYPE_CHECKING:
-    from lm_eval_clas.masks import MaskSet
-    from lm_eval_clas.steering import Steering
+    from lm_eval_clas.masks.mask_set import MaskSet
+    from lm_eval_clas.steering.activation_steerer import Steering
 
 
 def steering_factors(masks: MaskSet, steering: Steering, language: str | None) -> NDArray[np.float32]:

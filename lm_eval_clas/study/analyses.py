@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from lm_eval_clas.checked_json import read_as
-from lm_eval_clas.files import write_text
-from lm_eval_clas.findings import Geometry
-from lm_eval_clas.masks import MaskSet
-from lm_eval_clas.profiles import Profile
-from lm_eval_clas.tuned import task_family
+from lm_eval_clas.disk.checked_json import read_as
+from lm_eval_clas.disk.files import write_text
+from lm_eval_clas.geometry.measurements import Geometry
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.masks.strengths import task_family
+from lm_eval_clas.neurons.profile_folder import Profile
 
 if TYPE_CHECKING:
-    from lm_eval_clas.stages import Stages
+    from lm_eval_clas.study.stages import Stages
 
 _STEERING = ("beta", "gamma", "layers", "specific_scope", "partial_scope", "method", "seed")
 
@@ -70,14 +70,14 @@ def _run_masks(stages: Stages, part: str) -> Path:
 
 
 def _categories(masks: MaskSet, folder: Path) -> None:
-    from lm_eval_clas.plots import plot_categories
+    from lm_eval_clas.masks.category_picture import plot_categories
 
     plot_categories(masks, folder / "categories.png")
 
 
 def _stability(stages: Stages) -> list[str]:
-    from lm_eval_clas.stability import compare_profiles
-    from lm_eval_clas.stages import command
+    from lm_eval_clas.neurons.stability import compare_profiles
+    from lm_eval_clas.study.stages import command
 
     parts = list(stages.recipe.parts)[:2]
     if len(parts) < 2:
@@ -106,8 +106,8 @@ def _stability(stages: Stages) -> list[str]:
 
 
 def _geometry(stages: Stages, part: str, masks: MaskSet, alphas: dict[str, float], lm: Any, folder: Path) -> None:
-    from lm_eval_clas.corpora import ParallelTexts
-    from lm_eval_clas.geometry_run import run_geometry, shared_languages
+    from lm_eval_clas.geometry.geometry_run import run_geometry, shared_languages
+    from lm_eval_clas.texts.corpora import ParallelTexts
 
     texts = shared_languages(stages.texts(part), masks)
     samples = stages.recipe.analyse.geometry_samples
@@ -127,7 +127,7 @@ def _geometry(stages: Stages, part: str, masks: MaskSet, alphas: dict[str, float
 
 
 def _geometry_command(stages: Stages, part: str, folder: Path) -> str:
-    from lm_eval_clas.stages import command, given
+    from lm_eval_clas.study.stages import command, given
 
     recipe = stages.recipe
     return command(
@@ -143,8 +143,8 @@ def _geometry_command(stages: Stages, part: str, folder: Path) -> str:
 def _causes(stages: Stages, part: str, masks: MaskSet, comparison: Any, folder: Path) -> str:
     from transformers import AutoTokenizer
 
-    from lm_eval_clas.causes import find_causes, tokens_per_character
-    from lm_eval_clas.stages import command
+    from lm_eval_clas.geometry.causes import find_causes, tokens_per_character
+    from lm_eval_clas.study.stages import command
 
     path = folder / "geometry.json"
     remedy = "take it away, and the same command measures it again."

@@ -15,14 +15,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lm_eval_clas.checked_json import read_json
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import cache_dir, write_text
-from lm_eval_clas.languages import from_task_name
-from lm_eval_clas.plain_numbers import real_number
-from lm_eval_clas.recipe import DEMO_MODEL, StudyRecipe
-from lm_eval_clas.stages import Stages
-from lm_eval_clas.study import hash_of
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.plain_numbers import real_number
+from lm_eval_clas.disk.checked_json import read_json
+from lm_eval_clas.disk.files import cache_dir, write_text
+from lm_eval_clas.languages.recognition import from_task_name
+from lm_eval_clas.study.recipe import DEMO_MODEL, StudyRecipe
+from lm_eval_clas.study.record import hash_of
+from lm_eval_clas.study.stages import Stages
 
 _DOCUMENTS = 8  # that stand for all of a task
 _CHARACTERS_PER_TOKEN = 3  # where there is no tokenizer
@@ -192,7 +192,7 @@ def calibrate(stages: Stages) -> Speed:
     from lm_eval.evaluator import evaluate
     from lm_eval.utils import simple_parse_args_string
 
-    from lm_eval_clas.fast import FastLM, default_device
+    from lm_eval_clas.harness.fast_lm import FastLM, default_device
 
     arguments = {"device": recipe.device or default_device(), **simple_parse_args_string(recipe.model_args)}
     lm = FastLM(stages.model, batch_size=batch, **arguments)

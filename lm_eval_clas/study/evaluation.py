@@ -12,13 +12,13 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from lm_eval_clas.checked_json import read_json
-from lm_eval_clas.clock import fixed, now
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import writing
-from lm_eval_clas.study import hash_of
-from lm_eval_clas.tuning import FEWSHOT_SEED
-from lm_eval_clas.written import delete_ours
+from lm_eval_clas.base.clock import fixed, now
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.disk.checked_json import read_json
+from lm_eval_clas.disk.files import writing
+from lm_eval_clas.disk.written import delete_ours
+from lm_eval_clas.study.record import hash_of
+from lm_eval_clas.tuning.measuring import FEWSHOT_SEED
 
 _INPUTS = "inputs.json"
 
@@ -58,7 +58,7 @@ def evaluate_run(
 
     from lm_eval.loggers import EvaluationTracker
 
-    from lm_eval_clas.model import CLASLM
+    from lm_eval_clas.harness.hf_clas import CLASLM
 
     lm = CLASLM(**model_args, batch_size=batch_size)
     for kind in ("loglikelihood", "loglikelihood_rolling", "generate_until"):  # the study has bars of its own

@@ -9,16 +9,16 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lm_eval_clas.categories import Statistic, Tokens
-from lm_eval_clas.checked_files import read_text, user_path
-from lm_eval_clas.checked_json import first_fault
-from lm_eval_clas.checked_yaml import parse_yaml
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import PACKAGE
-from lm_eval_clas.shapes import ModelShape
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.shapes import ModelShape
+from lm_eval_clas.disk.checked_files import read_text, user_path
+from lm_eval_clas.disk.checked_json import first_fault
+from lm_eval_clas.disk.checked_yaml import parse_yaml
+from lm_eval_clas.disk.files import PACKAGE
+from lm_eval_clas.neurons.categories import Statistic, Tokens
 
 DEMO_MODEL = "demo-model"
-FOLDER = PACKAGE / "recipes"
+FOLDER = PACKAGE / "study" / "recipes"
 
 
 class _Strict(BaseModel):

@@ -17,11 +17,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from lm_eval_clas import __version__
-from lm_eval_clas.checked_json import read_json
-from lm_eval_clas.clock import now, stopwatch
-from lm_eval_clas.files import sha256, write_text
-from lm_eval_clas.written import delete_ours, files_in, require_ours
+from lm_eval_clas.base.clock import now, stopwatch
+from lm_eval_clas.base.version import __version__
+from lm_eval_clas.disk.checked_json import read_json
+from lm_eval_clas.disk.files import sha256, write_text
+from lm_eval_clas.disk.written import delete_ours, files_in, require_ours
 
 # Files and folders of a study that its program writes; what else lies beside them is the user's.
 PLACES = ("recipe.yaml", "stages", "profile", "masks", "tune", "results", "analysis", "tables", "report.html")

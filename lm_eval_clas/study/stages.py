@@ -9,21 +9,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lm_eval_clas import __version__
-from lm_eval_clas.categories import NeuronCategorizer
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import shipped
-from lm_eval_clas.masks import MaskSet
-from lm_eval_clas.profiles import Profile
-from lm_eval_clas.recipe import DEMO_MODEL, StudyRecipe
-from lm_eval_clas.study import Stage, content_hash
-from lm_eval_clas.written import delete_ours
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.version import __version__
+from lm_eval_clas.disk.files import shipped
+from lm_eval_clas.disk.written import delete_ours
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.neurons.categories import NeuronCategorizer
+from lm_eval_clas.neurons.profile_folder import Profile
+from lm_eval_clas.study.recipe import DEMO_MODEL, StudyRecipe
+from lm_eval_clas.study.record import Stage, content_hash
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from lm_eval_clas.comparison import Comparison
-    from lm_eval_clas.corpora import ParallelTexts
+    from lm_eval_clas.comparing.rows import Comparison
+    from lm_eval_clas.texts.corpora import ParallelTexts
 
 STAGES = ("profile", "masks", "tune", "evaluate", "analyse", "tables", "report")
 
@@ -61,20 +61,20 @@ class Stages:
         """What transformers loads."""
         if self.recipe.model != DEMO_MODEL:
             return self.recipe.model
-        from lm_eval_clas.demo_model import gemma
+        from lm_eval_clas.demo.demo_model import gemma
 
         return str(gemma())
 
     def texts(self, part: str, half: Literal["first", "second"] | None = None) -> ParallelTexts:
         """The texts that neurons are measured on, or every other one of them."""
-        from lm_eval_clas.corpora import ParallelInputBuilder
+        from lm_eval_clas.texts.corpora import ParallelInputBuilder
 
         step = self.recipe.profile
         return ParallelInputBuilder(self.recipe.parts[part].corpus, step.languages, step.samples, half=half).build()
 
     def tasks(self, names: Sequence[str], num_fewshot: int | None = None) -> dict[str, Any]:
         """The harness's single tasks by name."""
-        from lm_eval_clas.tuning import load_tasks
+        from lm_eval_clas.tuning.measuring import load_tasks
 
         return load_tasks(names, [str(shipped("tasks"))], num_fewshot)
 
@@ -112,7 +112,7 @@ class Stages:
 
     def load(self, fast: bool = False) -> Any:
         """The model as the harness loads it."""
-        from lm_eval_clas.loading import load_model
+        from lm_eval_clas.harness.model_loading import load_model
 
         batch = f"batch_size={self.recipe.tune.batch_size}" if fast else ""
         return load_model(self.model, ",".join(filter(None, [batch, self.recipe.model_args])), self.recipe.device, fast)
@@ -145,7 +145,7 @@ class Stages:
         return [self._model_identity, self.recipe.profile.model_dump(), corpora]
 
     def _profile(self) -> list[str]:
-        from lm_eval_clas.profiling import profile
+        from lm_eval_clas.neurons.profiling import profile
 
         step, commands = self.recipe.profile, []
         lm = self.load()
@@ -189,7 +189,7 @@ class Stages:
         return [self._make(part, variant) for part in self.recipe.parts for variant in (None, *self.recipe.variants)]
 
     def _make(self, part: str, variant: str | None) -> str:
-        from lm_eval_clas.lape import with_lape
+        from lm_eval_clas.masks.lape import with_lape
 
         step, folder, out = self.recipe.masks_step(variant), self.profile_folder(part), self.made_masks(part, variant)
         profile = Profile.load_finished(folder)
@@ -220,8 +220,8 @@ class Stages:
         return [self._tune_part(part) for part in self._tuned_parts]
 
     def _tune_part(self, part: str) -> str:
-        from lm_eval_clas.tuning import Recipe, grid, tunable
-        from lm_eval_clas.tuning_run import run_tuning
+        from lm_eval_clas.tuning.measuring import Recipe, grid, tunable
+        from lm_eval_clas.tuning.tuning_run import run_tuning
 
         step, wanted, out = self.recipe.tune_step, self.recipe.parts[part].tune, self.folder / "tune" / part
         masks = MaskSet.load(self.made_masks(part))
@@ -285,8 +285,8 @@ class Stages:
     def _evaluate_part(self, label: str, part: str, tasks: dict[str, Any]) -> str:
         from lm_eval.utils import simple_parse_args_string
 
-        from lm_eval_clas.evaluating import evaluate_run
-        from lm_eval_clas.fast import default_device
+        from lm_eval_clas.harness.fast_lm import default_device
+        from lm_eval_clas.study.evaluation import evaluate_run
 
         step, limit, out = self.recipe.evaluate, self.recipe.parts[part].limit, self.folder / "results" / label
         options = {name: value for name, value in step.runs[label].items() if name != "variant"}
@@ -321,9 +321,9 @@ class Stages:
 
     def comparisons(self) -> dict[str, Comparison]:
         """The runs side by side, by the name of their table: each task family, and again against each of the controls."""
-        from lm_eval_clas.comparing import compare
-        from lm_eval_clas.families import families
-        from lm_eval_clas.results import read_runs
+        from lm_eval_clas.comparing.compare_runs import compare
+        from lm_eval_clas.comparing.results_files import read_runs
+        from lm_eval_clas.comparing.task_families import families
 
         runs = read_runs(self._results)
         found: dict[str, Comparison] = {}
@@ -348,7 +348,7 @@ class Stages:
         return [results, masks, profiles] if results and masks and all(profiles) else None
 
     def _analyse(self) -> list[str]:
-        from lm_eval_clas.analysing import analyse
+        from lm_eval_clas.study.analyses import analyse
 
         return analyse(self)
 
@@ -356,7 +356,7 @@ class Stages:
         return self._results_inputs()
 
     def _tables(self) -> list[str]:
-        from lm_eval_clas.tables import write_tables
+        from lm_eval_clas.comparing.tables import write_tables
 
         commands, out = [], self.folder / "tables"
         for name, comparison in self.comparisons().items():
@@ -372,7 +372,7 @@ class Stages:
         return shown["tables"] and [shown, self._all_masks(), __version__]
 
     def _report(self) -> list[str]:
-        from lm_eval_clas.report import write_report
+        from lm_eval_clas.study.report.rendering import write_report
 
         write_report(self.folder, self.folder / "report.html")
         return [command("clas", "report", self.folder)]

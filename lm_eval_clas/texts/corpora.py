@@ -16,12 +16,12 @@ from typing import Any, Literal, get_args
 import jinja2
 import yaml
 
-from lm_eval_clas.checked_files import read_text, user_path
-from lm_eval_clas.checked_json import parse_json, shown
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import PACKAGE, shipped
-from lm_eval_clas.languages import normalize
-from lm_eval_clas.processes import launched_as
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.processes import launched_as
+from lm_eval_clas.disk.checked_files import read_text, user_path
+from lm_eval_clas.disk.checked_json import parse_json, shown
+from lm_eval_clas.disk.files import PACKAGE, shipped
+from lm_eval_clas.languages.recognition import normalize
 
 logger = logging.getLogger(__name__)
 
@@ -150,14 +150,14 @@ def _prompts(task: str, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[s
 
 
 def _xquad(language: str) -> Rows:
-    from lm_eval_clas.splits import xquad_rows
+    from lm_eval_clas.texts.splits import xquad_rows
 
     rows = xquad_rows(load_hub("google/xquad", f"xquad.{language}", "validation"), "profile")
     return {row["id"]: prompt for row, prompt in _prompts(f"clas_xquad_{language}", rows)}
 
 
 def _xnli(language: str) -> Rows:
-    from lm_eval_clas.splits import xnli_rows
+    from lm_eval_clas.texts.splits import xnli_rows
 
     rows = xnli_rows(load_hub("facebook/xnli", language, "validation"), "tune")
     return {f"tune-{i}": prompt for i, (_, prompt) in enumerate(_prompts(f"clas_xnli_tune_{language}", rows))}

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lm_eval_clas.statistics import Gains, gains_of, item_shares
-from lm_eval_clas.tuned import Conditions, Dropped, Measured, Setting, Tuned, TunedStrength, recorded
+from lm_eval_clas.evidence.best_of_many import Gains, gains_of, item_shares
+from lm_eval_clas.masks.strengths import Conditions, Dropped, Measured, Setting, Tuned, TunedStrength, recorded
 
 # A gain is told from none at the usual level, adjusted for the choice among settings.
 _LEVEL = 0.05

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lm_eval_clas.checked_json import first_fault, read_json
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import write_text
-from lm_eval_clas.tuned import Conditions
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.disk.checked_json import first_fault, read_json
+from lm_eval_clas.disk.files import write_text
+from lm_eval_clas.masks.strengths import Conditions
 
 Document = tuple[str, int, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]  # task, number and the harness's hash
 ABSENT = object()  # in the place of a score that the task did not give

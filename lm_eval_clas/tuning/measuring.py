@@ -23,17 +23,17 @@ from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
-from lm_eval_clas import __version__
-from lm_eval_clas.checked_json import read_json
-from lm_eval_clas.choosing import Unit
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import write_text
-from lm_eval_clas.item_scores import ABSENT, Document, ItemScores, LanguageItems, holds, items_of
-from lm_eval_clas.languages import from_task_name
-from lm_eval_clas.masks import MaskSet
-from lm_eval_clas.processes import Processes
-from lm_eval_clas.sweep import Sweep
-from lm_eval_clas.tuned import PREFERRED_METRICS, Conditions, Setting, task_family
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.processes import Processes
+from lm_eval_clas.base.version import __version__
+from lm_eval_clas.disk.checked_json import read_json
+from lm_eval_clas.disk.files import write_text
+from lm_eval_clas.harness.sweep import Sweep
+from lm_eval_clas.languages.recognition import from_task_name
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.masks.strengths import PREFERRED_METRICS, Conditions, Setting, task_family
+from lm_eval_clas.tuning.choosing import Unit
+from lm_eval_clas.tuning.item_scores import ABSENT, Document, ItemScores, LanguageItems, holds, items_of
 
 FEWSHOT_SEED = 1234  # the harness's default
 

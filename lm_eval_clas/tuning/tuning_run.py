@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from rich.markup import escape
 
-from lm_eval_clas.choosing import choose, table_rows
-from lm_eval_clas.curves import plot_curves, tuned_curves
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import write_text
-from lm_eval_clas.masks import MaskSet
-from lm_eval_clas.processes import Processes
-from lm_eval_clas.sweep import Sweep
-from lm_eval_clas.tuned import Tuned
-from lm_eval_clas.tuning import Recipe, measure, units
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.processes import Processes
+from lm_eval_clas.disk.files import write_text
+from lm_eval_clas.harness.sweep import Sweep
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.masks.strengths import Tuned
+from lm_eval_clas.tuning.choosing import choose, table_rows
+from lm_eval_clas.tuning.curves import plot_curves, tuned_curves
+from lm_eval_clas.tuning.measuring import Recipe, measure, units
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from lm_eval_clas import ClasError
-from lm_eval_clas.commands.common import may_replace
+from lm_eval_clas.commands.application import may_replace
 
 
 def at_terminal(monkeypatch: pytest.MonkeyPatch, stdin: bool = True, stderr: bool = True) -> None:

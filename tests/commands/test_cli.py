@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Run
+from small_models import Run
 
 from lm_eval_clas import ClasError, MaskSet, Profile
-from lm_eval_clas.files import shipped, write_text, writing
+from lm_eval_clas.disk.files import shipped, write_text, writing
 
 
 def test_profile_masks_inspect(clas: Run, profile_folder: Path, tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_finished_profile_is_not_run_again(clas: Run, profile_folder: Path, ch
 def test_an_interrupted_profile_says_what_is_finished(
     clas: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lm_eval_clas import profiling
+    from lm_eval_clas.neurons import profiling
 
     command = (
         "profile", "--model", checkpoint, "--corpus", "mini", "--languages", "en,hi,de", "--samples", 2,

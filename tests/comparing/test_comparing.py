@@ -11,23 +11,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make_model
 from lm_eval import simple_evaluate
 from lm_eval.loggers import EvaluationTracker
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from made_runs import STEERED, compare_made, draw, write_run
 from scipy.stats import binomtest
+from small_models import make_model
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet
-from lm_eval_clas.comparing import compare
-from lm_eval_clas.comparison import Comparison
-from lm_eval_clas.families import families
-from lm_eval_clas.files import shipped
-from lm_eval_clas.results import read_runs
-from lm_eval_clas.significance import holm, sign_flips
-from lm_eval_clas.tables import latex, markdown
+from lm_eval_clas.comparing.compare_runs import compare
+from lm_eval_clas.comparing.results_files import read_runs
+from lm_eval_clas.comparing.rows import Comparison
+from lm_eval_clas.comparing.tables import latex, markdown
+from lm_eval_clas.comparing.task_families import families
+from lm_eval_clas.disk.files import shipped
+from lm_eval_clas.evidence.paired_tests import holm, sign_flips
 
 LANGUAGES = ("en", "de", "hi", "zh")
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -16,10 +16,10 @@ import pytest
 from made_runs import STEERED, compare_made, draw, write_run
 from markdown_it import MarkdownIt
 
-from lm_eval_clas.comparing import compare
-from lm_eval_clas.comparison import Comparison
-from lm_eval_clas.results import read_runs
-from lm_eval_clas.tables import csv, frame, latex, markdown, write_tables
+from lm_eval_clas.comparing.compare_runs import compare
+from lm_eval_clas.comparing.results_files import read_runs
+from lm_eval_clas.comparing.rows import Comparison
+from lm_eval_clas.comparing.tables import csv, frame, latex, markdown, write_tables
 
 
 @pytest.fixture

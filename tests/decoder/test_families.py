@@ -7,38 +7,20 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES, HIDDEN, LAYERS, columns, make_model
-from test_model import requests
-from test_steering import reference
+from family_modules import SITES, modules
+from requests_made import requests
+from slow_steering import reference
+from small_models import FAMILIES, HIDDEN, LAYERS, columns, make_model
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, Profile, profile
-from lm_eval_clas.corpora import ParallelTexts
-from lm_eval_clas.projections import Site, find_projections
+from lm_eval_clas.decoder.projections import Site, find_projections
+from lm_eval_clas.texts.corpora import ParallelTexts
 
-SITES: tuple[Site, ...] = ("mlp", "attn")
 IDS = torch.arange(7, 47).reshape(2, 20)
 
-# Where each family keeps layers, the MLP's way back and attention's, as its authors name them.
-_LLAMA = ("model.layers.{}", "mlp.down_proj", "self_attn.o_proj")
-_GPT2 = ("transformer.h.{}", "mlp.c_proj", "attn.c_proj")
-_BLOOM = ("transformer.h.{}", "mlp.dense_4h_to_h", "self_attention.dense")
-MODULES = {
-    "gpt_neox": ("gpt_neox.layers.{}", "mlp.dense_4h_to_h", "attention.dense"),
-    "opt": ("model.decoder.layers.{}", "fc2", "self_attn.out_proj"),
-    "xglm": ("model.layers.{}", "fc2", "self_attn.out_proj"),
-    "bloom": _BLOOM,
-    "falcon": _BLOOM,
-    "gpt2": _GPT2,
-}
 
 every = pytest.mark.parametrize(("family", "site"), [(family, site) for family in FAMILIES for site in SITES])
-
-
-def modules(model: PreTrainedModel, family: str, site: Site) -> list[torch.nn.Module]:
-    """The modules that a reader of the family's code would name."""
-    layer, *names = MODULES.get(family, _LLAMA)
-    return [model.get_submodule(f"{layer.format(i)}.{names[SITES.index(site)]}") for i in range(LAYERS)]
 
 
 def logits(model: torch.nn.Module) -> torch.Tensor:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import FAMILIES, HIDDEN, LAYERS, columns, make_model
+from small_models import FAMILIES, HIDDEN, LAYERS, columns, make_model
 from transformers import MambaConfig, MambaForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from lm_eval_clas import ClasError
-from lm_eval_clas.projections import find_projections
+from lm_eval_clas.decoder.projections import find_projections
 
 NAMES = {
     "opt": "fc2",

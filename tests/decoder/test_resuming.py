@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import FAMILIES, make_model
+from items_made import items
 from lm_eval.api.instance import Instance
-from test_scoring import items
+from small_models import FAMILIES, make_model
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM
-from lm_eval_clas.projections import find_projections
-from lm_eval_clas.resuming import Tape
+from lm_eval_clas.decoder.projections import find_projections
+from lm_eval_clas.decoder.resuming import Tape
 
 FIRST = 3  # the layer that is resumed at
 TEXTS = ["the river", "under the old bridge the children count seven boats", "rain"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lm_eval_clas import ClasError
-from lm_eval_clas.statistics import paired_gains
+from lm_eval_clas.evidence.best_of_many import paired_gains
 
 
 def answers(items: int, settings: int = 8, seed: int = 0) -> np.ndarray:

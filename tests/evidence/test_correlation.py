@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from lm_eval_clas import ClasError
-from lm_eval_clas.correlation import correlate, correlate_all, divergence, smallest_telling
-from lm_eval_clas.findings import Geometry, Measurement
+from lm_eval_clas.evidence.correlation import correlate, correlate_all, divergence, smallest_telling
+from lm_eval_clas.geometry.measurements import Geometry, Measurement
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=12)

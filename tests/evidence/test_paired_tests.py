@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import permutation_test
 
 from lm_eval_clas import ClasError
-from lm_eval_clas.significance import average_interval, holm, mcnemar, sign_flips
+from lm_eval_clas.evidence.paired_tests import average_interval, holm, mcnemar, sign_flips
 
 
 def enumerated(differences: np.ndarray) -> float:

@@ -13,13 +13,13 @@ from exporting import made_masks, small_model
 from markdown_it import MarkdownIt
 
 from lm_eval_clas import ClasError, MaskSet, ParallelInputBuilder
-from lm_eval_clas.card_blocks import card, find_block
-from lm_eval_clas.cards import export_card, masks_card
-from lm_eval_clas.export import Outline, scalings
-from lm_eval_clas.licences import terms
-from lm_eval_clas.mask_config import AddedLanguage, CorpusSource
-from lm_eval_clas.projections import find_projections
-from lm_eval_clas.tuned import Measured, TunedStrength
+from lm_eval_clas.decoder.projections import find_projections
+from lm_eval_clas.export.card_blocks import card, find_block
+from lm_eval_clas.export.cards import export_card, masks_card
+from lm_eval_clas.export.licences import terms
+from lm_eval_clas.export.outline import Outline, scalings
+from lm_eval_clas.masks.mask_config import AddedLanguage, CorpusSource
+from lm_eval_clas.masks.strengths import Measured, TunedStrength
 
 END = "<!-- lm-eval-clas end -->"
 NASTY = f"a`b|c</td>*d*\n{END}\n---\nlicense: mit\n```\n# Title\n![x](http://evil) <script>$(rm) \"' \\ ${{x}} \u202e&lt; -->"

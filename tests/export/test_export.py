@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES, NEURONS, Run, make_model
 from exporting import made_masks, small_model, token_loglikelihoods, write
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from safetensors.torch import load_file
+from small_models import FAMILIES, NEURONS, Run, make_model
 from transformers import AutoModelForCausalLM
 
 from lm_eval_clas import CLASLM, ActivationSteerer, ClasError, MaskSet
-from lm_eval_clas.checkpoint import header, weight_key
-from lm_eval_clas.export import outline, scalings
-from lm_eval_clas.export_ia3 import adapter_config
-from lm_eval_clas.tuned import Measured, TunedStrength
+from lm_eval_clas.decoder.checkpoint import header, weight_key
+from lm_eval_clas.export.ia3_adapter import adapter_config
+from lm_eval_clas.export.outline import outline, scalings
+from lm_eval_clas.masks.strengths import Measured, TunedStrength
 
 peft = pytest.importorskip("peft")
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Run
 from exporting import write
 from safetensors.torch import load_file, save_file
+from small_models import Run
 
 from lm_eval_clas import ClasError, MaskSet
-from lm_eval_clas.checkpoint import Checkpoint
-from lm_eval_clas.export import Outline
-from lm_eval_clas.export_folders import source_of
-from lm_eval_clas.files import sha256
+from lm_eval_clas.decoder.checkpoint import Checkpoint
+from lm_eval_clas.disk.files import sha256
+from lm_eval_clas.export.outline import Outline
+from lm_eval_clas.export.written_export import source_of
 
 SKIPPED = "Already written, skipped: hi"
 Export = Callable[..., tuple[int, str]]
@@ -351,9 +351,9 @@ def test_a_source_on_the_hub_is_its_commit_and_sizes(source: Path, tmp_path: Pat
 def test_a_source_whose_commit_is_unknown_is_never_the_same(source: Path, source_masks: MaskSet, tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from lm_eval_clas.export import outline, scalings
-    from lm_eval_clas.export_folders import Export as One
-    from lm_eval_clas.export_ia3 import find_ia3, write_ia3
+    from lm_eval_clas.export.ia3_adapter import find_ia3, write_ia3
+    from lm_eval_clas.export.outline import outline, scalings
+    from lm_eval_clas.export.written_export import Export as One
 
     (scaling,), _ = scalings(source_masks, ["hi"], alpha=1)
     one = One(scaling, source_masks, outline(str(source), source_masks), "ia3", {"commit": "c", "sizes": {}}, tmp_path / "out")

@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES, HIDDEN, LAYERS, Run, make_model
 from exporting import token_loglikelihoods, write
+from family_modules import modules
 from safetensors.torch import load_file
-from test_families import modules
+from small_models import FAMILIES, HIDDEN, LAYERS, Run, make_model
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, Profile, profile
-from lm_eval_clas.cards import masks_card
-from lm_eval_clas.categories import By
-from lm_eval_clas.checkpoint import header, weight_key
-from lm_eval_clas.corpora import ParallelTexts
-from lm_eval_clas.effects import steering_factors
-from lm_eval_clas.export import outline, scalings
-from lm_eval_clas.steering import Steering
+from lm_eval_clas.decoder.checkpoint import header, weight_key
+from lm_eval_clas.export.cards import masks_card
+from lm_eval_clas.export.outline import outline, scalings
+from lm_eval_clas.neurons.categories import By
+from lm_eval_clas.steering.activation_steerer import Steering
+from lm_eval_clas.steering.effects import steering_factors
+from lm_eval_clas.texts.corpora import ParallelTexts
 
 peft = pytest.importorskip("peft")
 ALPHA = -4.0

@@ -14,8 +14,8 @@ from exporting import write
 from safetensors.torch import load_file, save_file
 
 from lm_eval_clas import ClasError, MaskSet
-from lm_eval_clas.export import outline, scalings
-from lm_eval_clas.export_merged import mergeable, require_space
+from lm_eval_clas.export.merged_checkpoint import mergeable, require_space
+from lm_eval_clas.export.outline import outline, scalings
 
 pytest.importorskip("peft")
 

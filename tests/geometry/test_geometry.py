@@ -10,19 +10,19 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES, LAYERS, Run, make_model
 from sklearn.metrics import silhouette_score
+from small_models import FAMILIES, LAYERS, Run, make_model
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, profile
-from lm_eval_clas.below_head import decoder_of
-from lm_eval_clas.corpora import ParallelTexts
-from lm_eval_clas.findings import Geometry
-from lm_eval_clas.geometry import centroid_distance, changes, cosine, measure_geometry, retrieval, silhouette
-from lm_eval_clas.geometry_picture import layers_to_draw, plot_geometry
-from lm_eval_clas.geometry_run import run_geometry, shared_languages
-from lm_eval_clas.projections import decoder_layers
-from lm_eval_clas.representations import POOLINGS, represent
+from lm_eval_clas.decoder.below_head import decoder_of
+from lm_eval_clas.decoder.projections import decoder_layers
+from lm_eval_clas.drawing.point_picture import layers_to_draw, plot_geometry
+from lm_eval_clas.geometry.distances import centroid_distance, changes, cosine, measure_geometry, retrieval, silhouette
+from lm_eval_clas.geometry.geometry_run import run_geometry, shared_languages
+from lm_eval_clas.geometry.measurements import Geometry
+from lm_eval_clas.geometry.representations import POOLINGS, represent
+from lm_eval_clas.texts.corpora import ParallelTexts
 
 BRIDGE = (2, 3, 4)
 

@@ -4,56 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import make_model
 from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
+from requests_made import KINDS, TEXTS, clas, requests
+from small_models import make_model
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet
-from lm_eval_clas.files import shipped
-from lm_eval_clas.projections import find_projections
-
-TEXTS = {
-    "en": ["The stork builds a nest.", "Tea grows on wet hills."],
-    "hi": ["सारस घोंसला बनाता है।", "चाय गीली पहाड़ियों पर उगती है।"],
-    "de": ["Der Storch baut ein Nest.", "Tee wächst auf feuchten Hügeln."],
-    "zh": ["鹳在筑巢。", "茶树生长在潮湿的山上。"],
-}
-
-
-def requests(kind: str, languages: tuple[str, ...] = ("en", "hi", "de", "zh")) -> list[Instance]:
-    """Requests whose language the task's name tells, mixed and of unequal length."""
-    made = []
-    for language in languages:
-        for number, text in enumerate(TEXTS[language]):
-            arguments: list[tuple[Any, ...]] = {
-                "loglikelihood": [(text, " yes"), (text, " no way"), (text, "?")],
-                "loglikelihood_rolling": [(text,)],
-                "generate_until": [(text, {"until": ["\n"], "max_gen_toks": 8, "do_sample": False})],
-            }[kind]
-            made += [
-                Instance(kind, {}, one, i, (f"test_{language}", number, 1))  # type: ignore[arg-type]
-                for i, one in enumerate(arguments)
-            ]
-    random.Random(0).shuffle(made)
-    return made
-
-
-KINDS = ("loglikelihood", "loglikelihood_rolling", "generate_until")
-
-
-def clas(tokenizer: PreTrainedTokenizerFast, masks: MaskSet | None, **options: Any) -> CLASLM:
-    return CLASLM(make_model(), masks=masks, tokenizer=tokenizer, batch_size=3, **{"scoring": "stock", **options})
+from lm_eval_clas.decoder.projections import find_projections
+from lm_eval_clas.disk.files import shipped
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lm_eval_clas.files import PACKAGE
+from lm_eval_clas.disk.files import PACKAGE
 
-HOOK = (PACKAGE / "lm_eval_clas_hook.pth").read_text()
+HOOK = (PACKAGE / "harness" / "lm_eval_clas_hook.pth").read_text()
 
 
 def python(code: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -44,7 +44,7 @@ import sys
 exec({HOOK!r})
 import lm_eval.models
 from lm_eval.api.registry import get_model, model_registry
-assert "lm_eval_clas.model" not in sys.modules
+assert "lm_eval_clas.harness.hf_clas" not in sys.modules
 assert get_model("hf-clas").__name__ == "CLASLM"
 assert get_model("hf").__name__ == "HFLM"
 """
@@ -58,7 +58,7 @@ def test_an_entry_point_that_came_first_is_left_as_it_is(tmp_path: Path) -> None
 exec({HOOK!r})
 from importlib.metadata import EntryPoint
 from lm_eval.api.registry import model_registry
-point = EntryPoint(name="hf-clas", value="lm_eval_clas.model:CLASLM", group="lm_eval.models")
+point = EntryPoint(name="hf-clas", value="lm_eval_clas.harness.hf_clas:CLASLM", group="lm_eval.models")
 model_registry.register("hf-clas", target=point)
 import lm_eval.models
 assert model_registry.get("hf-clas").__name__ == "CLASLM"

@@ -22,11 +22,11 @@ from lm_eval.api.model import LM
 from safetensors.numpy import load_file
 
 from lm_eval_clas import ClasError, MaskSet
-from lm_eval_clas.files import shipped
-from lm_eval_clas.gathering import in_order
-from lm_eval_clas.journal import Journal
-from lm_eval_clas.processes import Processes, launched_as
-from lm_eval_clas.written import RECORD
+from lm_eval_clas.base.processes import Processes, launched_as
+from lm_eval_clas.disk.files import shipped
+from lm_eval_clas.disk.journal import Journal
+from lm_eval_clas.disk.written import RECORD
+from lm_eval_clas.harness.gathering import in_order
 
 Run = Callable[..., tuple[int, str, str]]
 needs_gathering = pytest.mark.skipif(not hasattr(LM, "gather_object"), reason="several processes need lm-eval 0.4.12")

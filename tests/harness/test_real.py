@@ -15,9 +15,9 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM
 
 from lm_eval_clas import ActivationSteerer, MaskSet
-from lm_eval_clas.categories import DEAD, PARTIAL, shares
-from lm_eval_clas.demo_model import gemma
-from lm_eval_clas.files import shipped
+from lm_eval_clas.demo.demo_model import gemma
+from lm_eval_clas.disk.files import shipped
+from lm_eval_clas.neurons.categories import DEAD, PARTIAL, shares
 
 
 def test_the_shipped_masks_show_the_papers_picture() -> None:
@@ -77,7 +77,7 @@ def test_alpha_0_equals_hf_on_gemma_through_the_harness(gemma_path: Path) -> Non
 
 @pytest.mark.slow
 def test_the_demo_runs_from_end_to_end(gemma_path: Path, tmp_path: Path) -> None:
-    from lm_eval_clas.demo import run_demo
+    from lm_eval_clas.demo.demo_run import run_demo
 
     printed = StringIO()
     run_demo("mini", tmp_path, -1.0, 1, Console(file=printed, width=120))

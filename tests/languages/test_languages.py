@@ -8,7 +8,7 @@ import pytest
 from lm_eval.api.instance import Instance
 from pydantic import TypeAdapter, ValidationError
 
-from lm_eval_clas.languages import Detector, LanguageCode, LanguageRouter, from_doc, from_task_name, normalize
+from lm_eval_clas.languages.recognition import Detector, LanguageCode, LanguageRouter, from_doc, from_task_name, normalize
 
 KNOWN = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ro", "ru", "sw", "th", "tr", "ur", "vi", "zh")
 

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Run, make_model
 from lm_eval.api.instance import Instance
+from small_models import Run, make_model
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, Profile, profile
-from lm_eval_clas.adding import MonolingualText, add_language
-from lm_eval_clas.corpora import ParallelTexts
-from lm_eval_clas.inspection import summary
-from lm_eval_clas.lape import LapeSelector, with_lape
+from lm_eval_clas.masks.adding import MonolingualText, add_language
+from lm_eval_clas.masks.inspection import summary
+from lm_eval_clas.masks.lape import LapeSelector, with_lape
+from lm_eval_clas.texts.corpora import ParallelTexts
 
 LINES = (
     "Runasimi Qullasuyupi rimasqa simim.",

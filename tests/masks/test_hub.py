@@ -15,22 +15,22 @@ from hub_stand_in import TOKEN, Hub, Repository, running_hub
 from huggingface_hub import ModelCard
 
 from lm_eval_clas import ClasError, MaskSet, ParallelInputBuilder
-from lm_eval_clas.cards import masks_card
-from lm_eval_clas.hub import HubOrigin, hub_id
-from lm_eval_clas.mask_config import CorpusSource
-from lm_eval_clas.model import CLASLM
-from lm_eval_clas.pushing import write_folder
+from lm_eval_clas.export.cards import masks_card
+from lm_eval_clas.export.pushing import write_folder
+from lm_eval_clas.harness.hf_clas import CLASLM
+from lm_eval_clas.masks.hub import HubOrigin, hub_id
+from lm_eval_clas.masks.mask_config import CorpusSource
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # Runs commands one after another: `clas` with its arguments, or an evaluation whose `config.clas` it prints.
 PROGRAM = """
 import contextlib, io, json, sys
-from lm_eval_clas.cli import main
+from lm_eval_clas.commands.cli import main
 
 def evaluate(model_args):
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
-    from lm_eval_clas.files import shipped
+    from lm_eval_clas.disk.files import shipped
     manager = TaskManager(include_path=str(shipped("tasks")))
     results = simple_evaluate(model="hf-clas", model_args=model_args, tasks=["clas_mini_qa_hi"], limit=1, bootstrap_iters=0,
                               device="cpu", task_manager=manager)

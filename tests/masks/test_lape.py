@@ -12,33 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import LAYERS, NEURONS, Run, make_model
+from slow_lape import slow
+from small_models import LAYERS, NEURONS, Run, make_model
 
 from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, Profile
-from lm_eval_clas.files import shipped
-from lm_eval_clas.inspection import summary
-from lm_eval_clas.lape import LapeSelector, entropy, read_neuron_file, with_lape, with_neuron_file
-
-
-def slow(probabilities: np.ndarray, top: float, percentile: float) -> list[list[list[int]]]:
-    """The rule of the paper, a neuron at a time: by language and layer, the numbers of neurons."""
-    languages, layers, neurons = probabilities.shape
-    every = sorted(float(one) for one in probabilities.flatten())
-    bar = every[round(len(every) * percentile) - 1]
-    entropies = []
-    for layer in range(layers):
-        for neuron in range(neurons):
-            each = [float(probabilities[language, layer, neuron]) for language in range(languages)]
-            if max(each) > bar:
-                shares = [one / sum(each) for one in each]
-                entropies.append((-sum(one * math.log(one) for one in shares if one > 0), layer, neuron))
-    kept = sorted(entropies)[: round(layers * neurons * top)]
-    found: list[list[list[int]]] = [[[] for _ in range(layers)] for _ in range(languages)]
-    for _, layer, neuron in kept:
-        for language in range(languages):
-            if probabilities[language, layer, neuron] > bar:
-                found[language][layer].append(neuron)
-    return found
+from lm_eval_clas.disk.files import shipped
+from lm_eval_clas.masks.inspection import summary
+from lm_eval_clas.masks.lape import LapeSelector, entropy, read_neuron_file, with_lape, with_neuron_file
 
 
 def mask(lists: list[list[list[int]]], neurons: int) -> np.ndarray:

@@ -12,8 +12,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from lm_eval_clas import ClasError, MaskSet, NeuronCategorizer, Profile
-from lm_eval_clas.files import sha256, shipped
-from lm_eval_clas.inspection import overlap, summary
+from lm_eval_clas.disk.files import sha256, shipped
+from lm_eval_clas.masks.inspection import overlap, summary
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lm_eval_clas import ClasError, NeuronCategorizer, Profile, categorize, select_bridge_layers
-from lm_eval_clas.bridge import parse_layers
-from lm_eval_clas.categories import shares
+from lm_eval_clas.neurons.bridge import parse_layers
+from lm_eval_clas.neurons.categories import shares
 
 
 def test_categories_equal_a_loop() -> None:

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_model
+from small_models import make_model
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import ClasError, Profile, profile
-from lm_eval_clas.categories import STATISTICS, TOKENS, categorize
-from lm_eval_clas.corpora import ParallelTexts
-from lm_eval_clas.instances import load_instance_shares, profile_instances
-from lm_eval_clas.profiling import ActivationStatistics, Batch, batch_statistics
-from lm_eval_clas.projections import find_projections, reading
+from lm_eval_clas.decoder.projections import find_projections, reading
+from lm_eval_clas.neurons.categories import STATISTICS, TOKENS, categorize
+from lm_eval_clas.neurons.instances import load_instance_shares, profile_instances
+from lm_eval_clas.neurons.profiling import ActivationStatistics, Batch, batch_statistics
+from lm_eval_clas.texts.corpora import ParallelTexts
 
 
 def activations(tokenizer: PreTrainedTokenizerFast, text: str, max_tokens: int = 200) -> np.ndarray:

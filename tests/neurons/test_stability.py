@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run, make_model
 from sklearn.metrics import cohen_kappa_score, jaccard_score
+from small_models import Run, make_model
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import ClasError, NeuronCategorizer, ParallelInputBuilder, Profile, profile
-from lm_eval_clas.findings import Stability
-from lm_eval_clas.stability import agreements, compare_profiles, jaccard, jaccard_by_chance, kappa
+from lm_eval_clas.geometry.measurements import Stability
+from lm_eval_clas.neurons.stability import agreements, compare_profiles, jaccard, jaccard_by_chance, kappa
 
 
 def test_a_profile_agrees_with_itself(profiled: Profile) -> None:

@@ -9,25 +9,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES, HIDDEN, LAYERS, Run, columns, make_model
 from lm_eval.evaluator import evaluate
-from test_lape import slow
-from test_model import KINDS, requests
+from requests_made import KINDS, requests
+from slow_lape import slow
+from small_models import FAMILIES, HIDDEN, LAYERS, Run, columns, make_model
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, Profile, profile
-from lm_eval_clas.adding import MonolingualText, add_language
-from lm_eval_clas.corpora import ParallelTexts
-from lm_eval_clas.effects import steering_factors
-from lm_eval_clas.fast import FastLM
-from lm_eval_clas.files import shipped
-from lm_eval_clas.lape import LapeSelector, with_lape, with_neuron_file
-from lm_eval_clas.profiles import ProfileConfig
-from lm_eval_clas.projections import find_projections
-from lm_eval_clas.stability import compare_profiles
-from lm_eval_clas.steering import Steering
-from lm_eval_clas.sweep import Sweep
-from lm_eval_clas.tuning import grid, load_tasks
+from lm_eval_clas.decoder.projections import find_projections
+from lm_eval_clas.disk.files import shipped
+from lm_eval_clas.harness.fast_lm import FastLM
+from lm_eval_clas.harness.sweep import Sweep
+from lm_eval_clas.masks.adding import MonolingualText, add_language
+from lm_eval_clas.masks.lape import LapeSelector, with_lape, with_neuron_file
+from lm_eval_clas.neurons.profile_folder import ProfileConfig
+from lm_eval_clas.neurons.stability import compare_profiles
+from lm_eval_clas.steering.activation_steerer import Steering
+from lm_eval_clas.steering.effects import steering_factors
+from lm_eval_clas.texts.corpora import ParallelTexts
+from lm_eval_clas.tuning.measuring import grid, load_tasks
 
 HEADS = 4
 WIDTH = HIDDEN // HEADS

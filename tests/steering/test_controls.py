@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import LAYERS
+from small_models import LAYERS
 from transformers import PreTrainedModel
 
 from lm_eval_clas import ActivationSteerer, MaskSet

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import LAYERS, make_model
 from lm_eval.api.model import CachingLM
-from test_model import KINDS, clas, requests
+from requests_made import KINDS, clas, requests
+from small_models import LAYERS, make_model
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, Profile
-from lm_eval_clas.fast import FastLM
-from lm_eval_clas.projections import find_projections, reading
-from lm_eval_clas.resuming import Tape
+from lm_eval_clas.decoder.projections import find_projections, reading
+from lm_eval_clas.decoder.resuming import Tape
+from lm_eval_clas.harness.fast_lm import FastLM
 
 IDS = torch.arange(7, 47).reshape(2, 20)
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES, LAYERS, NEURONS, columns, make_model
+from slow_steering import reference
+from small_models import FAMILIES, LAYERS, NEURONS, columns, make_model
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, profile
-from lm_eval_clas.corpora import ParallelTexts
-from lm_eval_clas.projections import find_projections
-from lm_eval_clas.steering import Steering
+from lm_eval_clas.decoder.projections import find_projections
+from lm_eval_clas.steering.activation_steerer import Steering
+from lm_eval_clas.texts.corpora import ParallelTexts
 
 IDS = torch.arange(7, 47).reshape(2, 20)
 
@@ -22,22 +23,6 @@ IDS = torch.arange(7, 47).reshape(2, 20)
 def logits(model: torch.nn.Module) -> torch.Tensor:
     with torch.no_grad():
         return model(IDS).logits
-
-
-def reference(
-    masks: MaskSet, language: str, alpha: float, beta: float, gamma: float, layer: int, h: torch.Tensor
-) -> torch.Tensor:
-    """h1, h2 and the blend of the paper, literally, with masks from Python loops."""
-    partial, specific = torch.zeros(h.shape[-1]), torch.zeros(h.shape[-1])
-    for neuron in range(h.shape[-1]):
-        languages = sum(bool(masks.active[i, layer, neuron]) for i in range(len(masks.languages)))
-        partial[neuron] = 2 <= languages < len(masks.languages)
-        specific[neuron] = languages == 1
-    if language == masks.anchor or layer not in masks.bridge_layers:
-        return h
-    h1 = h * (1 + beta * partial)
-    h2 = h1 * (1 - gamma * specific)
-    return (1 - alpha) * h + alpha * h2
 
 
 @pytest.mark.parametrize("alpha", [1.0, -5.0, 0.3])

@@ -9,10 +9,10 @@ import pytest
 from rich.progress import Progress
 from transformers import PreTrainedTokenizerFast
 
-from lm_eval_clas.planning import Speed, Work, calibrate, computed, count
-from lm_eval_clas.recipe import StudyRecipe
-from lm_eval_clas.shapes import ModelShape
-from lm_eval_clas.stages import Stages
+from lm_eval_clas.decoder.shapes import ModelShape
+from lm_eval_clas.study.costs import Speed, Work, calibrate, computed, count
+from lm_eval_clas.study.recipe import StudyRecipe
+from lm_eval_clas.study.stages import Stages
 
 SHAPE = {"parameters": 1e9, "layers": 2, "hidden_size": 8, "neurons": 8, "vocabulary": 9, "kv_heads": 1, "head_size": 8}
 
@@ -86,7 +86,7 @@ def test_the_calibration_is_kept_and_measured_again_for_another_model(
     assert speed.scored > 0
     assert speed.prompted > 0
     assert speed.seconds(Work("", "", scored=2, prompted=3)) == pytest.approx(2 * speed.scored + 3 * speed.prompted)
-    monkeypatch.setattr("lm_eval_clas.fast.FastLM", None)  # nothing is loaded
+    monkeypatch.setattr("lm_eval_clas.harness.fast_lm.FastLM", None)  # nothing is loaded
     assert calibrate(made) == speed
     (kept,) = (tmp_path / "cache" / "calibration").iterdir()
     kept.write_text("{")

@@ -8,16 +8,18 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Run, prompts_of
+from prompts_seen import prompts_of
 from rich.progress import Progress
+from small_models import Run
 
-from lm_eval_clas import CLASLM, evaluating
-from lm_eval_clas.comparison import Comparison
-from lm_eval_clas.fast import FastLM
-from lm_eval_clas.findings import Causes, Geometry, Stability
-from lm_eval_clas.masks import MaskSet
-from lm_eval_clas.recipe import StudyRecipe
-from lm_eval_clas.stages import Stages
+from lm_eval_clas import CLASLM
+from lm_eval_clas.comparing.rows import Comparison
+from lm_eval_clas.geometry.measurements import Causes, Geometry, Stability
+from lm_eval_clas.harness.fast_lm import FastLM
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.study import evaluation
+from lm_eval_clas.study.recipe import StudyRecipe
+from lm_eval_clas.study.stages import Stages
 
 PART = {"corpus": "mini", "tune": ["clas_mini_nli_hi"], "evaluate": ["clas_mini_nli_hi", "clas_mini_nli_de"], "limit": 4}
 
@@ -120,7 +122,7 @@ def test_a_stopped_evaluation_goes_on_and_a_change_keeps_the_rest(
     path = write(recipe, tmp_path)
     assert clas("paper", path, "--out", tmp_path / "undisturbed")[0] == 0
 
-    real, evaluated = evaluating._results, []
+    real, evaluated = evaluation._results, []
 
     def stopped(*arguments: Any) -> Any:
         evaluated.append(arguments[1])
@@ -128,7 +130,7 @@ def test_a_stopped_evaluation_goes_on_and_a_change_keeps_the_rest(
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(evaluating, "_results", stopped)
+    monkeypatch.setattr(evaluation, "_results", stopped)
     out = tmp_path / "stopped"
     code, _, error = clas("paper", path, "--out", out)
     assert code == 130

@@ -13,13 +13,13 @@ import pytest
 from synthetic_study import CODES, make_comparison, make_masks, make_steering, rebased, write_study
 
 from lm_eval_clas import ClasError
-from lm_eval_clas.comparison import Cell, Comparison, Row
-from lm_eval_clas.files import write_text
-from lm_eval_clas.report import write_report
-from lm_eval_clas.report.pictures import embedded
-from lm_eval_clas.report.sources import read_study
-from lm_eval_clas.report.verdicts import against_controls, beaten, by_language, headline, primary_of, verdict
-from lm_eval_clas.report.words import drawable, interval, listed, named, number, signed
+from lm_eval_clas.comparing.rows import Cell, Comparison, Row
+from lm_eval_clas.disk.files import write_text
+from lm_eval_clas.study.report.rendering import write_report
+from lm_eval_clas.study.report.sources import read_study
+from lm_eval_clas.study.report.svg import embedded
+from lm_eval_clas.study.report.verdicts import against_controls, beaten, by_language, headline, primary_of, verdict
+from lm_eval_clas.study.report.wording import drawable, interval, listed, named, number, signed
 
 EVIL = "<script>alert('1')</script>\"><img src=x onerror=alert(1)> & $x^ {{ 7 * 7 }}"
 SECTIONS = [

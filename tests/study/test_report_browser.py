@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from synthetic_study import write_study
 
-from lm_eval_clas.report import write_report
+from lm_eval_clas.study.report.rendering import write_report
 
 pytestmark = pytest.mark.slow
 NAMES = ("chromium", "chromium-browser", "chrome-headless-shell", "google-chrome", "google-chrome-stable")

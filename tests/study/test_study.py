@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.files import write_text
-from lm_eval_clas.recipe import StudyRecipe, shipped_recipes
-from lm_eval_clas.shapes import ModelShape
-from lm_eval_clas.study import Stage, Study, content_hash
-from lm_eval_clas.written import claimed
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.shapes import ModelShape
+from lm_eval_clas.disk.files import write_text
+from lm_eval_clas.disk.written import claimed
+from lm_eval_clas.study.recipe import StudyRecipe, shipped_recipes
+from lm_eval_clas.study.record import Stage, Study, content_hash
 
 MINIMAL = """
 name: x

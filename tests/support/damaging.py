@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from lm_eval_clas.files import sha256
+from lm_eval_clas.disk.files import sha256
 
 CANARY = "was-run"  # the file that every injected piece of code would make
 

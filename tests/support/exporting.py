@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from conftest import FAMILIES, make_model
+from small_models import FAMILIES, make_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from lm_eval_clas import MaskSet, ParallelInputBuilder
-from lm_eval_clas.export import Outline, Scaling, outline, scalings
-from lm_eval_clas.export_folders import Export, source_of
-from lm_eval_clas.export_ia3 import find_ia3, write_ia3
-from lm_eval_clas.export_merged import mergeable, write_merged
-from lm_eval_clas.fingerprint import ModelFingerprint
-from lm_eval_clas.mask_config import CorpusSource, MaskConfig, ModelSource
-from lm_eval_clas.projections import find_projections
+from lm_eval_clas.decoder.fingerprint import ModelFingerprint
+from lm_eval_clas.decoder.projections import find_projections
+from lm_eval_clas.export.ia3_adapter import find_ia3, write_ia3
+from lm_eval_clas.export.merged_checkpoint import mergeable, write_merged
+from lm_eval_clas.export.outline import Outline, Scaling, outline, scalings
+from lm_eval_clas.export.written_export import Export, source_of
+from lm_eval_clas.masks.mask_config import CorpusSource, MaskConfig, ModelSource
 
 IDS = torch.arange(7, 47).reshape(2, 20)
 

@@ -1,6 +1,6 @@
 """The Hub's data sets that some tests read: whether they are on this machine and, as a program, getting them.
 
-    python tests/hub_data.py
+    python tests/support/hub_data.py
 
 Tests never ask the Hub (`conftest.py` sees to that): those marked `hub_data` are skipped at once where the data are missing.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import datasets
 
-from lm_eval_clas.corpora import XNLI_LANGUAGES, XQUAD_LANGUAGES
+from lm_eval_clas.texts.corpora import XNLI_LANGUAGES, XQUAD_LANGUAGES
 
 XNLI, XQUAD = "facebook/xnli", "google/xquad"
 CONFIGURATIONS = {XNLI: XNLI_LANGUAGES, XQUAD: tuple(f"xquad.{language}" for language in XQUAD_LANGUAGES)}
@@ -26,7 +26,7 @@ def why_missing(repository: str) -> str | None:
         return None
     return (
         f"{repository} ({len(missing)} of {len(CONFIGURATIONS[repository])} configurations) is not in the datasets cache; "
-        "where the Hub can be reached, `python tests/hub_data.py` gets it."
+        "where the Hub can be reached, `python tests/support/hub_data.py` gets it."
     )
 
 

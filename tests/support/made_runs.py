@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from lm_eval_clas.comparing import compare
-from lm_eval_clas.comparison import Comparison
-from lm_eval_clas.results import read_runs
+from lm_eval_clas.comparing.compare_runs import compare
+from lm_eval_clas.comparing.results_files import read_runs
+from lm_eval_clas.comparing.rows import Comparison
 
 
 def write_run(

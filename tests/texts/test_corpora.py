@@ -11,10 +11,10 @@ import pytest
 from hub_data import XNLI, XQUAD
 
 from lm_eval_clas import ClasError, ParallelInputBuilder
-from lm_eval_clas.adding import MonolingualText
-from lm_eval_clas.corpora import MINI_LANGUAGES, XNLI_LANGUAGES, XQUAD_LANGUAGES
-from lm_eval_clas.files import PACKAGE
-from lm_eval_clas.languages import Detector
+from lm_eval_clas.disk.files import PACKAGE
+from lm_eval_clas.languages.recognition import Detector
+from lm_eval_clas.masks.adding import MonolingualText
+from lm_eval_clas.texts.corpora import MINI_LANGUAGES, XNLI_LANGUAGES, XQUAD_LANGUAGES
 
 FIELDS = ["id", "passage", "question", "answer", "premise", "entailment", "neutral", "contradiction"]
 
@@ -142,7 +142,7 @@ def test_benchmark_corpora_give_the_profiling_rows_as_prompts(corpus: str, langu
         assert len(set(lines)) >= size - 2, language  # a few questions became one in translation
         assert all(line.endswith(":") and "\ufeff" not in line for line in lines), language
     if corpus == "xquad":
-        from lm_eval_clas.splits import xquad_split
+        from lm_eval_clas.texts.splits import xquad_split
 
         assert {xquad_split(one) for one in texts.ids} == {"profile"}
         assert texts.texts["hi"][0].startswith("संदर्भ: ")

@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from lm_eval_clas.metrics import exact_match, f1, f1_lang, lang_tokens
+from lm_eval_clas.texts.metrics import exact_match, f1, f1_lang, lang_tokens
 
 ENGLISH = [
     "Super Bowl 50",

@@ -12,7 +12,7 @@ import datasets
 import pytest
 from hub_data import XNLI, XQUAD
 
-from lm_eval_clas.splits import make_xquad_table, xnli_rows, xnli_split, xquad_rows, xquad_split
+from lm_eval_clas.texts.splits import make_xquad_table, xnli_rows, xnli_split, xquad_rows, xquad_split
 
 XQUAD_LANGUAGES = ["ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh"]
 XNLI_LANGUAGES = ["ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"]

@@ -18,9 +18,9 @@ pytest.importorskip("lm_eval")
 
 from lm_eval.tasks import TaskManager
 
-from lm_eval_clas.tuning import tasks_of
+from lm_eval_clas.tuning.measuring import tasks_of
 
-TASKS = Path(__file__).resolve().parents[1] / "tasks"
+TASKS = Path(__file__).resolve().parents[2] / "tasks"
 XNLI = ["ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"]
 XQUAD = ["ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh"]
 MINI = ["ar", "bg", "de", "el", "en", "es", "fr", "hi", "ro", "ru", "sw", "th", "tr", "ur", "vi", "zh"]

@@ -10,7 +10,7 @@ import matplotlib
 import pytest
 
 from lm_eval_clas import ClasError
-from lm_eval_clas.curves import Curve, plot_curves
+from lm_eval_clas.tuning.curves import Curve, plot_curves
 
 CURVE = Curve(
     task="clas_xnli",

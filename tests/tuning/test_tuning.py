@@ -12,22 +12,23 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import make_model, prompts_of
 from lm_eval.api.instance import Instance
 from lm_eval.evaluator import evaluate
+from prompts_seen import prompts_of
 from rich.progress import Progress
+from small_models import make_model
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet
-from lm_eval_clas.choosing import Unit, choose
-from lm_eval_clas.curves import tuned_curves
-from lm_eval_clas.fast import FastLM
-from lm_eval_clas.files import shipped
-from lm_eval_clas.journal import Journal
-from lm_eval_clas.sweep import Sweep
-from lm_eval_clas.tuned import Setting, Tuned, task_family
-from lm_eval_clas.tuning import Recipe, grid, load_tasks, tunable
-from lm_eval_clas.tuning_run import run_tuning
+from lm_eval_clas.disk.files import shipped
+from lm_eval_clas.disk.journal import Journal
+from lm_eval_clas.harness.fast_lm import FastLM
+from lm_eval_clas.harness.sweep import Sweep
+from lm_eval_clas.masks.strengths import Setting, Tuned, task_family
+from lm_eval_clas.tuning.choosing import Unit, choose
+from lm_eval_clas.tuning.curves import tuned_curves
+from lm_eval_clas.tuning.measuring import Recipe, grid, load_tasks, tunable
+from lm_eval_clas.tuning.tuning_run import run_tuning
 
 TASKS = ("clas_mini_nli_hi", "clas_mini_qa_de", "clas_mini_nli_zh")
 Run = Callable[..., Tuned]
@@ -414,7 +415,7 @@ STEERERS: list[Any] = []
 def spoiled(
     monkeypatch: pytest.MonkeyPatch, tokenizer: PreTrainedTokenizerFast, tasks: dict[str, Any]
 ) -> Callable[..., FastLM]:
-    from lm_eval_clas import sweep
+    from lm_eval_clas.harness import sweep
 
     class Remembered(sweep.ActivationSteerer):
         def __init__(self, *arguments: Any, **options: Any) -> None:

@@ -11,7 +11,7 @@ import yaml
 
 from lm_eval_clas import __version__
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

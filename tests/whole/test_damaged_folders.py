@@ -24,13 +24,13 @@ import pytest
 from damaging import CANARY, damage
 
 from lm_eval_clas import ClasError, MaskSet, NeuronCategorizer, Profile
-from lm_eval_clas.cards import masks_card
-from lm_eval_clas.effects import steering_factors
-from lm_eval_clas.export import scalings
-from lm_eval_clas.inspection import summary
-from lm_eval_clas.steering import Steering
-from lm_eval_clas.tuned import Measured, TunedStrength
-from lm_eval_clas.tuned_steering import tuned_settings
+from lm_eval_clas.export.cards import masks_card
+from lm_eval_clas.export.outline import scalings
+from lm_eval_clas.masks.inspection import summary
+from lm_eval_clas.masks.strengths import Measured, TunedStrength
+from lm_eval_clas.steering.activation_steerer import Steering
+from lm_eval_clas.steering.by_task import tuned_settings
+from lm_eval_clas.steering.effects import steering_factors
 
 CASES = 100  # in a block
 BLOCKS = {"plain": 10, "means": 10, "profile": 5}
@@ -59,7 +59,7 @@ def sound(profiled: Profile, masks: MaskSet, tmp_path_factory: pytest.TempPathFa
 
 
 _FORBIDDEN = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "pickle.find_class", "socket.connect")
-_ELSEWHERE = (sys.prefix, sys.base_prefix, str(Path(__file__).parents[1]))  # Python's and our own files
+_ELSEWHERE = (sys.prefix, sys.base_prefix, str(Path(__file__).parents[2]))  # Python's and our own files
 _watched: Path | None = None
 _seen: list[str] = []
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Run
 from killing import MOMENT, Command, contents, differing, run
+from small_models import Run
 
 pytestmark = pytest.mark.slow
 

@@ -23,9 +23,9 @@ import yaml
 from typer.main import get_command
 
 import lm_eval_clas
-from lm_eval_clas import cli
+from lm_eval_clas.commands import cli
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = [
     ROOT / "README.md",
@@ -116,7 +116,7 @@ def _known_arguments() -> frozenset[str]:
     from lm_eval.models.huggingface import HFLM
 
     from lm_eval_clas import CLASLM
-    from lm_eval_clas.fast import FastLM
+    from lm_eval_clas.harness.fast_lm import FastLM
 
     classes = (CLASLM, FastLM, HFLM)
     names = {name for one in classes for name in inspect.signature(one.__init__).parameters}
@@ -124,9 +124,13 @@ def _known_arguments() -> frozenset[str]:
 
 
 def _known_values() -> dict[str, tuple[str, ...]]:
-    from lm_eval_clas import steering
+    from lm_eval_clas.steering import activation_steerer
 
-    scopes = {"specific_scope": steering.SpecificScope, "partial_scope": steering.PartialScope, "method": steering.Method}
+    scopes = {
+        "specific_scope": activation_steerer.SpecificScope,
+        "partial_scope": activation_steerer.PartialScope,
+        "method": activation_steerer.Method,
+    }
     return {name: get_args(values) for name, values in scopes.items()} | {
         "unseen": ("off", "shared"),
         "scoring": ("fast", "stock"),
@@ -200,7 +204,7 @@ def test_python_imports_public_names(block: Block) -> None:
 
 @pytest.mark.parametrize("block", [block for block in _blocks() if "\nevaluate:" in block.text], ids=lambda b: b.page.stem)
 def test_recipes_are_valid(block: Block) -> None:
-    from lm_eval_clas.recipe import StudyRecipe
+    from lm_eval_clas.study.recipe import StudyRecipe
 
     StudyRecipe.model_validate(yaml.safe_load(block.text))
 

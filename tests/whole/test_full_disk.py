@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Run
 from killing import MOMENT, contents
+from small_models import Run
 
 from lm_eval_clas import ClasError, MaskSet, Profile
-from lm_eval_clas.written import RECORD
+from lm_eval_clas.disk.written import RECORD
 
 pytestmark = pytest.mark.slow
 SIZE = 2 << 20

@@ -15,32 +15,32 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import Run
 from damaging import deep
 from made_runs import write_run
+from small_models import Run
 
 from lm_eval_clas import ClasError, MaskSet, ParallelInputBuilder, Profile
-from lm_eval_clas.adding import MonolingualText
-from lm_eval_clas.checked_json import parse_json
-from lm_eval_clas.checked_yaml import parse_yaml
-from lm_eval_clas.checkpoint import Checkpoint
-from lm_eval_clas.commands import study as study_commands
-from lm_eval_clas.comparison import Comparison
-from lm_eval_clas.evaluating import _finished
-from lm_eval_clas.export import EXPORT_FILE
-from lm_eval_clas.export_folders import _read_record
-from lm_eval_clas.findings import Geometry
-from lm_eval_clas.item_scores import ItemScores
-from lm_eval_clas.journal import Journal
-from lm_eval_clas.lape import with_neuron_file
-from lm_eval_clas.plain_numbers import plain_number
-from lm_eval_clas.planning import calibrate
-from lm_eval_clas.recipe import FOLDER, StudyRecipe
-from lm_eval_clas.report.sources import read_study
-from lm_eval_clas.results import read_runs
-from lm_eval_clas.steering import Steering
-from lm_eval_clas.study import Study, hash_of
-from lm_eval_clas.tuning import Recipe
+from lm_eval_clas.base.plain_numbers import plain_number
+from lm_eval_clas.commands import analysis_commands as study_commands
+from lm_eval_clas.comparing.results_files import read_runs
+from lm_eval_clas.comparing.rows import Comparison
+from lm_eval_clas.decoder.checkpoint import Checkpoint
+from lm_eval_clas.disk.checked_json import parse_json
+from lm_eval_clas.disk.checked_yaml import parse_yaml
+from lm_eval_clas.disk.journal import Journal
+from lm_eval_clas.export.outline import EXPORT_FILE
+from lm_eval_clas.export.written_export import _read_record
+from lm_eval_clas.geometry.measurements import Geometry
+from lm_eval_clas.masks.adding import MonolingualText
+from lm_eval_clas.masks.lape import with_neuron_file
+from lm_eval_clas.steering.activation_steerer import Steering
+from lm_eval_clas.study.costs import calibrate
+from lm_eval_clas.study.evaluation import _finished
+from lm_eval_clas.study.recipe import FOLDER, StudyRecipe
+from lm_eval_clas.study.record import Study, hash_of
+from lm_eval_clas.study.report.sources import read_study
+from lm_eval_clas.tuning.item_scores import ItemScores
+from lm_eval_clas.tuning.measuring import Recipe
 
 SECONDS = 20
 LARGE = "1" + "0" * 400  # a whole number that no float holds
@@ -308,9 +308,9 @@ def test_our_own_notes_are_made_again_whatever_they_are(tmp_path: Path, monkeypa
     recipe = StudyRecipe.load("gemma-3-270m")
     stages = SimpleNamespace(recipe=recipe, model="m", tasks=lambda *_: (_ for _ in ()).throw(ClasError("measured again.")))
     monkeypatch.setenv("LM_EVAL_CLAS_CACHE", str(tmp_path))
-    monkeypatch.setattr("lm_eval_clas.fast.FastLM", lambda *_, **__: None)
+    monkeypatch.setattr("lm_eval_clas.harness.fast_lm.FastLM", lambda *_, **__: None)
     (tmp_path / "calibration").mkdir()
-    monkeypatch.setattr("lm_eval_clas.planning.hash_of", lambda _: "x")
+    monkeypatch.setattr("lm_eval_clas.study.costs.hash_of", lambda _: "x")
     contents = [*HOSTILE.values(), b'{"scored": "1_0", "prompted": 1}', b'{"scored": NaN, "prompted": 1}', b'{"scored": true}']
     for content in contents:
         (tmp_path / "calibration" / "x.json").write_bytes(content)

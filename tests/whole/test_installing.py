@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 HOOK = "lm_eval_clas_hook.pth"
 HOOKED = "import sys; print(any(getattr(finder, '__name__', '') == 'LmEvalClasHook' for finder in sys.meta_path))"
 KNOWN = "import lm_eval.models; from lm_eval.api.registry import model_registry; print('hf-clas' in model_registry)"
@@ -23,7 +23,7 @@ KNOWN = "import lm_eval.models; from lm_eval.api.registry import model_registry;
 EVAL = """
 import sys
 from lm_eval._cli import HarnessCLI
-from lm_eval_clas.cli import main
+from lm_eval_clas.commands.cli import main
 HarnessCLI.execute = lambda *_: None
 sys.argv = ["clas", "eval", "--model", "hf-clas", "--tasks", "clas_mini"]
 try:
@@ -131,7 +131,7 @@ def test_in_a_target_folder_the_hook_is_a_file_that_nobody_executes(fresh: Fresh
 
 def test_in_a_zipapp_the_hook_is_not_executed_and_what_ships_is_not_found(fresh: Fresh, target: Path, tmp_path: Path) -> None:
     archive = tmp_path / "clas.pyz"
-    zipapp.create_archive(target, archive, main="lm_eval_clas.cli:main")
+    zipapp.create_archive(target, archive, main="lm_eval_clas.commands.cli:main")
     assert ran(fresh.python, "-c", HOOKED, PYTHONPATH=str(archive)) == "False"
     assert "inspect" in ran(fresh.python, archive, "--help")
     done = subprocess.run([fresh.python, archive, "tasks"], capture_output=True, text=True, check=False)

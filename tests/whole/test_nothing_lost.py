@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from conftest import Run, make_model
+from small_models import Run, make_model
 
 from lm_eval_clas import MaskSet, ParallelInputBuilder, profile
-from lm_eval_clas.commands.common import app
-from lm_eval_clas.written import RECORD, claimed
+from lm_eval_clas.commands.application import app
+from lm_eval_clas.disk.written import RECORD, claimed
 
 MINE = b"somebody else's\n"
 SMALL = ("--corpus", "mini", "--languages", "en,hi,de", "--samples", 3, "--device", "cpu")
@@ -291,7 +291,7 @@ def test_masks_are_not_written_into_profiles_and_models(kind: str, given: Path, 
 
 def test_a_person_at_a_terminal_is_asked(given: Path, place: Path, clas: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / "out.png").write_bytes(MINE)
-    monkeypatch.setattr("lm_eval_clas.commands.common._somebody_can_answer", lambda: True)
+    monkeypatch.setattr("lm_eval_clas.commands.application._somebody_can_answer", lambda: True)
     asked: list[str] = []
     for answer, code in ((False, 1), (True, 0)):
         monkeypatch.setattr(typer, "confirm", lambda text, err, answer=answer: asked.append(text) or answer)

@@ -23,24 +23,25 @@ import numpy as np
 import pytest
 import torch
 import typer
-from conftest import make_model, prompts_of
 from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 from made_runs import STEERED, draw, write_run
+from prompts_seen import prompts_of
 from pydantic import BaseModel
 from rich.progress import Progress
+from small_models import make_model
 from transformers import PreTrainedTokenizerFast
 from transformers.models.llama.modeling_llama import LlamaModel
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet
-from lm_eval_clas.choosing import Unit, choose
-from lm_eval_clas.cli import main
-from lm_eval_clas.commands.common import app
-from lm_eval_clas.fast import FastLM
-from lm_eval_clas.profiles import Profile
-from lm_eval_clas.recipe import Part, StudyRecipe
-from lm_eval_clas.stages import Stages
-from lm_eval_clas.tuned import Setting
+from lm_eval_clas.commands.application import app
+from lm_eval_clas.commands.cli import main
+from lm_eval_clas.harness.fast_lm import FastLM
+from lm_eval_clas.masks.strengths import Setting
+from lm_eval_clas.neurons.profile_folder import Profile
+from lm_eval_clas.study.recipe import Part, StudyRecipe
+from lm_eval_clas.study.stages import Stages
+from lm_eval_clas.tuning.choosing import Unit, choose
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
@@ -304,9 +305,9 @@ def things(
     from synthetic_study import write_study
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    from lm_eval_clas.corpora import ParallelInputBuilder
-    from lm_eval_clas.instances import profile_instances
-    from lm_eval_clas.profiling import profile
+    from lm_eval_clas.neurons.instances import profile_instances
+    from lm_eval_clas.neurons.profiling import profile
+    from lm_eval_clas.texts.corpora import ParallelInputBuilder
 
     place = tmp_path_factory.mktemp("options")
     found: dict[str, Path] = {"model": checkpoint, "chatty": chatty}
@@ -387,7 +388,7 @@ def _run_of(folder: Path, seed: int) -> Path:
 
 
 def _task_file(name: str) -> Path:
-    from lm_eval_clas.files import shipped
+    from lm_eval_clas.disk.files import shipped
 
     return next(path for path in shipped("tasks").rglob("*.yaml") if f"task: {name}\n" in path.read_text(encoding="utf-8"))
 
@@ -435,7 +436,9 @@ def replace_what_is_big_or_far(patch: pytest.MonkeyPatch, seen: dict[str, Any], 
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoConfig
 
-    from lm_eval_clas import demo, geometry_run, tuning
+    from lm_eval_clas.demo import demo_run
+    from lm_eval_clas.geometry import geometry_run
+    from lm_eval_clas.tuning import measuring
 
     forward, load, read = LlamaModel.forward, HFLM.__init__, AutoConfig.from_pretrained
 
@@ -467,11 +470,11 @@ def replace_what_is_big_or_far(patch: pytest.MonkeyPatch, seen: dict[str, Any], 
     Api.calls = seen["calls"]
     patch.setattr("huggingface_hub.HfApi", Api)
     patch.setattr(geometry_run, "plot_geometry", lambda *_, **__: None)
-    patch.setattr(tuning, "_manager", _few_tasks)
-    patch.setattr(demo, "gemma", lambda: model)
-    patch.setattr(demo, "_table", lambda *_: "")
-    patch.setattr(demo, "_profile", lambda _, data, __: seen["calls"].append(data) or MaskSet.load("gemma-3-270m"))
-    patch.setattr(demo, "_evaluate", lambda *arguments: seen["calls"].append(_without_paths(arguments)) or {})
+    patch.setattr(measuring, "_manager", _few_tasks)
+    patch.setattr(demo_run, "gemma", lambda: model)
+    patch.setattr(demo_run, "_table", lambda *_: "")
+    patch.setattr(demo_run, "_profile", lambda _, data, __: seen["calls"].append(data) or MaskSet.load("gemma-3-270m"))
+    patch.setattr(demo_run, "_evaluate", lambda *arguments: seen["calls"].append(_without_paths(arguments)) or {})
 
 
 @cache
@@ -694,7 +697,7 @@ def reached(stage: str, changes: dict[str, Any], things: dict[str, str], place: 
     if stage == "paper":
         path = written(place, "r.yaml", json.dumps(study_recipe(things, {"tune": {}, **changes})))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("lm_eval_clas.tuning._manager", _few_tasks)
+            patch.setattr("lm_eval_clas.tuning.measuring._manager", _few_tasks)
             patch.chdir(place)
             return _clas("paper", path, "--plan")[1]
     calls: list[Any] = []
@@ -711,14 +714,19 @@ def reached(stage: str, changes: dict[str, Any], things: dict[str, str], place: 
     recipe = StudyRecipe.model_validate(study_recipe(things, changes))
     with pytest.MonkeyPatch.context() as patch, Progress(disable=True) as progress:
         stages = Stages(recipe, place, progress)
-        patch.setattr("lm_eval_clas.tuning._manager", _few_tasks)
-        patch.setattr("lm_eval_clas.loading.load_model", noted("load", type("Loaded", (), {"model": None, "tokenizer": None})))
-        patch.setattr("lm_eval_clas.profiling.profile", noted("profile"))
-        patch.setattr("lm_eval_clas.evaluating.evaluate_run", noted("evaluate"))
-        patch.setattr("lm_eval_clas.geometry_run.run_geometry", noted("geometry"))
+        patch.setattr("lm_eval_clas.tuning.measuring._manager", _few_tasks)
+        patch.setattr(
+            "lm_eval_clas.harness.model_loading.load_model",
+            noted("load", type("Loaded", (), {"model": None, "tokenizer": None})),
+        )
+        patch.setattr("lm_eval_clas.neurons.profiling.profile", noted("profile"))
+        patch.setattr("lm_eval_clas.study.evaluation.evaluate_run", noted("evaluate"))
+        patch.setattr("lm_eval_clas.geometry.geometry_run.run_geometry", noted("geometry"))
         if stage == "tune":
             tune = noted("tune")
-            patch.setattr("lm_eval_clas.tuning_run.run_tuning", lambda *given, load, **named: (tune(*given, **named), load()))
+            patch.setattr(
+                "lm_eval_clas.tuning.tuning_run.run_tuning", lambda *given, load, **named: (tune(*given, **named), load())
+            )
         for folder in (stages.profile_folder(next(iter(recipe.parts))), *map(stages.profile_folder, stages.halves)):
             shutil.copytree(things["profile"], folder)
         for kind in (

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from conftest import Run
+from small_models import Run
 
 import lm_eval_clas
 

@@ -6,19 +6,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from lm_eval_clas.findings import Agreement, Causes, Geometry, Measure, Pooling, Stability
-from lm_eval_clas.report.pictures import embedded, picture, plot_layers
-from lm_eval_clas.report.view import Block, Cell, Heading, Picture, Pictures, Points, Section, Table, Text
-from lm_eval_clas.report.words import (
-    NONE,
-    counted,
-    interval,
-    language,
-    layers,
-    number,
-    probability,
-    signed,
-)
+from lm_eval_clas.geometry.measurements import Agreement, Causes, Geometry, Measure, Pooling, Stability
+from lm_eval_clas.study.report.svg import embedded, picture, plot_layers
+from lm_eval_clas.study.report.view import Block, Cell, Heading, Picture, Pictures, Points, Section, Table, Text
+from lm_eval_clas.study.report.wording import NONE, counted, interval, language, layers, number, probability, signed
 
 _MEASURES: dict[Measure, str] = {
     "cosine": "cosine to the anchor\u2019s translation",

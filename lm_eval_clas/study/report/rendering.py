@@ -6,16 +6,16 @@ from pathlib import Path
 
 import jinja2
 
-from lm_eval_clas import __version__
-from lm_eval_clas.files import write_text
-from lm_eval_clas.report.analyses import causes, geometry, stability
-from lm_eval_clas.report.notes import again, by_language, run
-from lm_eval_clas.report.results import controls, judged, results, significance
-from lm_eval_clas.report.sources import Sources, read_study
-from lm_eval_clas.report.steering import neurons, strengths
-from lm_eval_clas.report.verdicts import headline
-from lm_eval_clas.report.view import Block, Points, Report, Section, Text
-from lm_eval_clas.report.words import listed
+from lm_eval_clas.base.version import __version__
+from lm_eval_clas.disk.files import write_text
+from lm_eval_clas.study.report.analysis_sections import causes, geometry, stability
+from lm_eval_clas.study.report.run_sections import again, by_language, run
+from lm_eval_clas.study.report.score_sections import controls, judged, results, significance
+from lm_eval_clas.study.report.sources import Sources, read_study
+from lm_eval_clas.study.report.strength_sections import neurons, strengths
+from lm_eval_clas.study.report.verdicts import headline
+from lm_eval_clas.study.report.view import Block, Points, Report, Section, Text
+from lm_eval_clas.study.report.wording import listed
 
 
 def write_report(folder: Path, out: Path | None = None) -> tuple[Path, list[str]]:
@@ -86,7 +86,7 @@ def _summary(sources: Sources) -> list[Block]:
 def render(view: Report) -> str:
     """The page. Everything but the pictures' markup is escaped."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lm_eval_clas"),
+        loader=jinja2.PackageLoader("lm_eval_clas.study.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lm_eval_clas.comparison import Comparison
-from lm_eval_clas.languages import english_name
-from lm_eval_clas.masks import MaskSet
-from lm_eval_clas.report.results import title_of
-from lm_eval_clas.report.sources import Sources
-from lm_eval_clas.report.verdicts import advantage, baseline_of, controls_of, primary_of, significant
-from lm_eval_clas.report.view import Block, Card, Cards, Cell, Code, Facts, Heading, Section, Table
-from lm_eval_clas.report.words import (
+from lm_eval_clas.comparing.rows import Comparison
+from lm_eval_clas.languages.recognition import english_name
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.study.report.score_sections import title_of
+from lm_eval_clas.study.report.sources import Sources
+from lm_eval_clas.study.report.verdicts import advantage, baseline_of, controls_of, primary_of, significant
+from lm_eval_clas.study.report.view import Block, Card, Cards, Cell, Code, Facts, Heading, Section, Table
+from lm_eval_clas.study.report.wording import (
     NONE,
     counted,
     languages,

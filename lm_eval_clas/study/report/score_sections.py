@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from lm_eval_clas.comparison import Cell as Score
-from lm_eval_clas.comparison import Comparison, Row
-from lm_eval_clas.report.pictures import picture, plot_averages, plot_gains
-from lm_eval_clas.report.sources import Sources
-from lm_eval_clas.report.verdicts import (
+from lm_eval_clas.comparing.rows import Cell as Score
+from lm_eval_clas.comparing.rows import Comparison, Row
+from lm_eval_clas.study.report.sources import Sources
+from lm_eval_clas.study.report.svg import picture, plot_averages, plot_gains
+from lm_eval_clas.study.report.verdicts import (
     advantage,
     against_controls,
     baseline_of,
@@ -24,8 +24,19 @@ from lm_eval_clas.report.verdicts import (
     tests_against,
     verdict,
 )
-from lm_eval_clas.report.view import Block, Cell, Heading, Picture, Pictures, Points, Section, Table, Text, Tone
-from lm_eval_clas.report.words import NONE, counted, drawable, interval, language, listed, named, number, probability, signed
+from lm_eval_clas.study.report.view import Block, Cell, Heading, Picture, Pictures, Points, Section, Table, Text, Tone
+from lm_eval_clas.study.report.wording import (
+    NONE,
+    counted,
+    drawable,
+    interval,
+    language,
+    listed,
+    named,
+    number,
+    probability,
+    signed,
+)
 
 _MARK = "A star marks p < 0.05 after Holm\u2019s correction over languages."
 

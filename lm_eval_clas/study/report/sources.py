@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lm_eval_clas.checked_json import read_as
-from lm_eval_clas.checked_yaml import parse_yaml
-from lm_eval_clas.comparison import Comparison
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.findings import Causes, Geometry, Stability
-from lm_eval_clas.mask_config import CONFIG_FILE
-from lm_eval_clas.masks import MaskSet
-from lm_eval_clas.report.verdicts import controls_of
-from lm_eval_clas.study import StageRecord
-from lm_eval_clas.tuned import Tuned
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.comparing.rows import Comparison
+from lm_eval_clas.disk.checked_json import read_as
+from lm_eval_clas.disk.checked_yaml import parse_yaml
+from lm_eval_clas.geometry.measurements import Causes, Geometry, Stability
+from lm_eval_clas.masks.mask_config import CONFIG_FILE
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.masks.strengths import Tuned
+from lm_eval_clas.study.record import StageRecord
+from lm_eval_clas.study.report.verdicts import controls_of
 
 T = TypeVar("T")
 # Of `config.clas`, what each results file tells of its own tasks, besides `languages`.

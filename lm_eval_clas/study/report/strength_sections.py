@@ -8,14 +8,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from lm_eval_clas.curves import Curve, cut_off, plot_panels, tuned_curves
-from lm_eval_clas.errors import ClasError
-from lm_eval_clas.inspection import summary
-from lm_eval_clas.masks import MaskSet
-from lm_eval_clas.plots import COLORS, DASHES, plot_categories
-from lm_eval_clas.report.pictures import WIDTH, in_the_page, inline, picture, web_style
-from lm_eval_clas.report.view import Block, Cell, Heading, Legend, Picture, Pictures, Section, Table, Text
-from lm_eval_clas.report.words import (
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.masks.category_picture import COLORS, DASHES, plot_categories
+from lm_eval_clas.masks.inspection import summary
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.masks.strengths import Tuned
+from lm_eval_clas.study.report.svg import WIDTH, in_the_page, inline, picture, web_style
+from lm_eval_clas.study.report.view import Block, Cell, Heading, Legend, Picture, Pictures, Section, Table, Text
+from lm_eval_clas.study.report.wording import (
     NONE,
     drawable,
     interval,
@@ -27,7 +27,7 @@ from lm_eval_clas.report.words import (
     short,
     signed,
 )
-from lm_eval_clas.tuned import Tuned
+from lm_eval_clas.tuning.curves import Curve, cut_off, plot_panels, tuned_curves
 
 _DASHES = dict(zip(DASHES, ("", "5 3", "1.5 2.5"), strict=True))
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from lm_eval_clas.comparison import Cell, Comparison, Row
-from lm_eval_clas.report.words import counted, interval, listed, named, number, signed
-from lm_eval_clas.significance import SIGNIFICANT
+from lm_eval_clas.comparing.rows import Cell, Comparison, Row
+from lm_eval_clas.evidence.paired_tests import SIGNIFICANT
+from lm_eval_clas.study.report.wording import counted, interval, listed, named, number, signed
 
 # The controls that a study should have, by the name of their method.
 EXPECTED = {"uniform": "uniform gain", "random": "random masks"}
