@@ -20,8 +20,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lm_eval_clas import ParallelInputBuilder, profile
 from lm_eval_clas.base.logs import quiet_libraries
 from lm_eval_clas.decoder.below_head import decoder_of
+from lm_eval_clas.decoder.text_batches import batches, device_of
 from lm_eval_clas.demo.demo_model import gemma
-from lm_eval_clas.neurons.profiling import batches, device_of
 
 LANGUAGES = ("en", "hi", "zh")
 BATCH_SIZE, MAX_TOKENS = 8, 2048  # the defaults of `profile`

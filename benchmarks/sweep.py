@@ -32,7 +32,8 @@ from lm_eval_clas.demo.demo_model import gemma
 from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.harness.fast_lm import FastLM
 from lm_eval_clas.harness.sweep import Sweep
-from lm_eval_clas.tuning.measuring import grid, load_tasks
+from lm_eval_clas.harness.task_loading import load_tasks
+from lm_eval_clas.tuning.measuring import grid
 
 SCORED, GENERATED = "clas_xnli_tune_hi", "clas_xquad_tune_hi"
 ALPHAS = (-8, -5, -4, -2, -1, 0, 1, 2, 4)

@@ -27,7 +27,9 @@ from lm_eval_clas.commands.application import (
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from lm_eval_clas.geometry.measurements import Agreement, Causes, Geometry, Stability
+    from lm_eval_clas.geometry.causes import Causes
+    from lm_eval_clas.geometry.measurements import Geometry
+    from lm_eval_clas.neurons.agreement import Agreement, Stability
 
 
 @app.command()
@@ -58,11 +60,11 @@ def geometry(
 ) -> None:
     """Measure what steering moves: how near the languages' sentence representations are, by layer, before and after."""
     from lm_eval_clas.base.logs import quiet_libraries
+    from lm_eval_clas.drawing.figures import new_figure
     from lm_eval_clas.geometry.geometry_run import FILES, run_geometry, shared_languages
     from lm_eval_clas.harness.model_loading import load_model
-    from lm_eval_clas.masks.category_picture import new_figure
     from lm_eval_clas.masks.mask_set import MaskSet
-    from lm_eval_clas.steering.activation_steerer import Steering
+    from lm_eval_clas.steering.options import Steering
     from lm_eval_clas.texts.corpora import ParallelInputBuilder
 
     quiet_libraries()

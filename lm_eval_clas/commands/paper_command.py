@@ -37,7 +37,7 @@ def paper(
     from lm_eval_clas.base.logs import quiet_libraries
     from lm_eval_clas.disk.files import write_text
     from lm_eval_clas.disk.written import claimed, recorded
-    from lm_eval_clas.masks.category_picture import new_figure
+    from lm_eval_clas.drawing.figures import new_figure
     from lm_eval_clas.study.recipe import StudyRecipe
     from lm_eval_clas.study.record import PLACES, Study
     from lm_eval_clas.study.stages import STAGES, Stages

@@ -62,11 +62,12 @@ def tune(
     from lm_eval_clas.base.processes import Processes
     from lm_eval_clas.disk.files import shipped
     from lm_eval_clas.disk.written import claimed
+    from lm_eval_clas.drawing.figures import new_figure
     from lm_eval_clas.harness.model_loading import load_model
-    from lm_eval_clas.masks.category_picture import new_figure
+    from lm_eval_clas.harness.task_loading import load_tasks
     from lm_eval_clas.masks.mask_set import MaskSet
     from lm_eval_clas.neurons.bridge import parse_layers
-    from lm_eval_clas.tuning.measuring import Recipe, grid, load_tasks, tunable
+    from lm_eval_clas.tuning.measuring import Recipe, grid, tunable
     from lm_eval_clas.tuning.tuning_run import run_tuning
 
     quiet_libraries()

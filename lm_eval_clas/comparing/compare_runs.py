@@ -9,11 +9,12 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.comparing.cited import cited_rows
 from lm_eval_clas.comparing.gains import Measured, Settings, baseline_row, compared_row, measure
 from lm_eval_clas.comparing.pairing import require_same_items
-from lm_eval_clas.comparing.results_files import Run
 from lm_eval_clas.comparing.rows import Comparison, Row, RowKind
 from lm_eval_clas.comparing.run_labels import seeds_label
+from lm_eval_clas.comparing.runs import Run
 from lm_eval_clas.comparing.task_families import families
-from lm_eval_clas.masks.strengths import PREFERRED_METRICS, task_family
+from lm_eval_clas.languages.task_names import task_family
+from lm_eval_clas.texts.metrics import PREFERRED_METRICS
 
 # Metrics that the harness gives in another unit than a share of 1, whatever their value in a run.
 _OTHER_UNITS = ("bleu", "chrf", "ter", "perplexity", "bits_per_byte", "brier_score", "likelihood")

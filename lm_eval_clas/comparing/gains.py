@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lm_eval_clas.comparing.results_files import TaskScores
 from lm_eval_clas.comparing.rows import Cell, Row
+from lm_eval_clas.comparing.runs import TaskScores
 from lm_eval_clas.evidence.paired_tests import SIGNIFICANT, average_interval, holm, mcnemar, sign_flips
 
 _EQUAL = 1e-9  # scores that differ by less are the same, added up in another order

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.comparing.results_files import Run
+from lm_eval_clas.comparing.runs import Run
 
 
 def require_same_items(run: Run, baseline: Run, task: str, filter_name: str) -> list[str]:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from lm_eval_clas.disk.checked_json import Strict
 
 RowKind = Literal["baseline", "method", "control", "cited"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Cell(_Strict):
+class Cell(Strict):
     """One run in one language.
 
     Attributes:
@@ -31,7 +29,7 @@ class Cell(_Strict):
     p_holm: float | None = None
 
 
-class Row(_Strict):
+class Row(Strict):
     """One run, or several seeds of one control taken together.
 
     Attributes:
@@ -62,7 +60,7 @@ class Row(_Strict):
     source: str | None = None
 
 
-class Comparison(_Strict):
+class Comparison(Strict):
     """Runs of one task family, such as `clas_xquad`, against a baseline, on the same items.
 
     Attributes:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lm_eval_clas.comparing.results_files import Run
+from lm_eval_clas.comparing.runs import Run
 
 # What may tell two runs of one method and strength apart, in this order, and what a label calls it.
 _DETAILS = {

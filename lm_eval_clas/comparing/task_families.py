@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from lm_eval_clas.comparing.results_files import Run
-from lm_eval_clas.languages.recognition import from_task_name, without_language
-from lm_eval_clas.masks.strengths import task_family
+from lm_eval_clas.comparing.runs import Run
+from lm_eval_clas.languages.task_names import from_task_name, task_family, without_language
 
 # Languages of the usual multilingual suites, for tasks that have theirs in the middle of their names or spell it out.
 # A code that is an English word or a common part of names (id, is, it, no, or, pro) is left out.

@@ -6,11 +6,12 @@ import hashlib
 import json
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.projections import Projection, text_config
+from lm_eval_clas.disk.checked_json import Strict
 
 # Fields that change the function a checkpoint computes and that every version of transformers stores alike.
 _HASHED = (
@@ -25,11 +26,11 @@ _HASHED = (
 )
 
 
-class ModelFingerprint(BaseModel):
+class ModelFingerprint(Strict):
     """The shape of a model at one site. `neurons` is the width of one layer's activation there: that of the MLP's intermediate
     activation, or of attention's heads side by side; `heads`, for attention only, is how many share it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True)
 
     model_type: str
     layers: int = Field(gt=0, le=10_000)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from lm_eval_clas.disk.checked_json import Strict
 
 # NVIDIA A100 80 GB, from its data sheet: dense bfloat16 operations and bytes of memory a second.
 _PEAK_OPERATIONS = 312e12
@@ -11,15 +13,13 @@ _PEAK_BYTES = 2.0e12
 _UTILISATION = 0.35
 
 
-class ModelShape(BaseModel):
+class ModelShape(Strict):
     """Numbers from a model's card and configuration.
 
     Attributes:
         parameters: all of them.
         bytes_per_weight: 2 for bfloat16.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     parameters: float = Field(gt=0)
     layers: int = Field(gt=0)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.disk.checked_files import decoded, read_bytes
@@ -20,6 +20,18 @@ _LARGEST = 100_000_000  # bytes; a mask folder's configuration with hundreds of 
 _DEEPEST = 100  # levels; ours have ten at most
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _LONGEST = 80  # characters of a text in a message
+
+
+class Strict(BaseModel):
+    """What files of ours hold: a field that is not known is an error."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class StrictFinite(Strict):
+    """The same, for files that may come from anywhere: no infinities either, and nothing that is no number."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 def parse_json(content: bytes | str) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_clas.masks.category_picture import COLORS, LARGE, MARKS, MIDDLE, SMALL, new_figure, save
+from lm_eval_clas.drawing.figures import COLORS, LARGE, MARKS, MIDDLE, SMALL, new_figure, save
 
 _COLORS = (*COLORS, "#7f7f7f")  # more languages than colours get other marks
 _IN_A_COLUMN = 20  # of the legend

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.geometry.distances import changes
-from lm_eval_clas.geometry.measurements import Correlation, Geometry
+from lm_eval_clas.disk.checked_json import Strict
 
 Floats = NDArray[np.float64]
 
@@ -86,21 +85,6 @@ def smallest_telling(n: int) -> float:
     return float(critical / (n - 2 + critical**2) ** 0.5)
 
 
-def divergence(geometry: Geometry, gains: Mapping[str, float], effect: str = "gain", seed: int = 0) -> list[Correlation]:
-    """The paper's "functional divergence": does the score change where the representations do?
-
-    For each measure of a language by itself and each pooling, after the bridge and after the last layer: its change under
-    steering with the gain, over the languages that both have. The anchor, which is not steered, is not among them.
-
-    Args:
-        geometry: what steering moved.
-        gains: by language, from the same steering.
-        effect: what the gains are.
-        seed: of the resampling.
-    """
-    return correlate_all(changes(geometry), gains, effect, seed)
-
-
 def correlate_all(
     causes: Mapping[str, Mapping[str, float]], gains: Mapping[str, float], effect: str = "gain", seed: int = 0
 ) -> list[Correlation]:
@@ -144,3 +128,27 @@ def _spread(numbers: Floats) -> bool:
 
 def _languages(n: int) -> str:
     return "language" if n == 1 else "languages"
+
+
+class Correlation(Strict):
+    """A correlation over languages, with 95 % bootstrap intervals; None where it is not defined (fewer than 3, no spread).
+
+    Attributes:
+        cause: what is compared with `effect`, in words that a table can print.
+        n: how many languages.
+        pearson_p, spearman_p: two-sided, from permutations; not adjusted for looking at several causes.
+        warning: what a reader must know: that so few languages tell little, or why there are no numbers.
+    """
+
+    cause: str
+    effect: str
+    n: int
+    pearson: float | None = None
+    pearson_low: float | None = None
+    pearson_high: float | None = None
+    pearson_p: float | None = None
+    spearman: float | None = None
+    spearman_low: float | None = None
+    spearman_high: float | None = None
+    spearman_p: float | None = None
+    warning: str | None = None

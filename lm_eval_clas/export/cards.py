@@ -13,7 +13,7 @@ from lm_eval_clas.base.escaping import Ready, markdown, markdown_code, python_te
 from lm_eval_clas.decoder.fingerprint import model_name
 from lm_eval_clas.export.card_blocks import card
 from lm_eval_clas.export.licences import half_of, terms
-from lm_eval_clas.languages.recognition import english_name
+from lm_eval_clas.languages.codes import english_name
 from lm_eval_clas.masks.hub import hub_id
 from lm_eval_clas.masks.inspection import summary
 

@@ -19,12 +19,12 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.version import __version__
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint, model_name
 from lm_eval_clas.decoder.projections import Projection, find_projections
-from lm_eval_clas.languages.recognition import normalize
+from lm_eval_clas.languages.codes import normalize
+from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.masks.strengths import task_family
-from lm_eval_clas.steering.activation_steerer import Steering
 from lm_eval_clas.steering.by_task import tuned_settings
 from lm_eval_clas.steering.effects import steering_factors
+from lm_eval_clas.steering.options import Steering
 
 EXPORT_FILE = "clas_export.json"
 

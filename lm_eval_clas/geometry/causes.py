@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.comparing.rows import Comparison
-from lm_eval_clas.evidence.correlation import correlate_all, divergence
-from lm_eval_clas.geometry.measurements import Causes, Geometry
+from lm_eval_clas.disk.checked_json import Strict
+from lm_eval_clas.evidence.correlation import Correlation, correlate_all
+from lm_eval_clas.geometry.distances import changes
+from lm_eval_clas.geometry.measurements import Geometry
 from lm_eval_clas.masks.inspection import overlap
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.neurons.categories import SPECIFIC
@@ -101,3 +104,31 @@ def specific_shares(masks: MaskSet) -> dict[str, float]:
         active = masks.active_in(language)[layers]
         found[language] = float(np.count_nonzero(active & specific) / max(1, int(np.count_nonzero(active))))
     return found
+
+
+def divergence(geometry: Geometry, gains: Mapping[str, float], effect: str = "gain", seed: int = 0) -> list[Correlation]:
+    """The paper's "functional divergence": does the score change where the representations do?
+
+    For each measure of a language by itself and each pooling, after the bridge and after the last layer: its change under
+    steering with the gain, over the languages that both have. The anchor, which is not steered, is not among them.
+
+    Args:
+        geometry: what steering moved.
+        gains: by language, from the same steering.
+        effect: what the gains are.
+        seed: of the resampling.
+    """
+    return correlate_all(changes(geometry), gains, effect, seed)
+
+
+class Causes(Strict):
+    """`causes.json`: candidate causes of each language's gain.
+
+    Attributes:
+        rows: by language: gain, and each cause.
+    """
+
+    family: str
+    run: str
+    rows: dict[str, dict[str, float]]
+    correlations: list[Correlation]

@@ -14,8 +14,9 @@ from torch import nn
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.below_head import decoder_of
 from lm_eval_clas.decoder.projections import decoder_layers, text_config
+from lm_eval_clas.decoder.text_batches import Batch, batches, device_of, position_limit
 from lm_eval_clas.geometry.measurements import Pooling
-from lm_eval_clas.neurons.profiling import Batch, Report, batches, device_of, position_limit
+from lm_eval_clas.neurons.profiling import Report
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
 from lm_eval_clas.texts.corpora import ParallelTexts
 

@@ -19,11 +19,13 @@ from lm_eval_clas.harness.fast_lm import FastLM, logger
 from lm_eval_clas.harness.gathering import lent
 from lm_eval_clas.harness.plugin import register
 from lm_eval_clas.harness.tuning_differences import TuningDifferences
-from lm_eval_clas.languages.recognition import UNDETERMINED, LanguageRouter, normalize
+from lm_eval_clas.languages.codes import UNDETERMINED, normalize
+from lm_eval_clas.languages.routing import LanguageRouter
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.steering.activation_steerer import ActivationSteerer, Steering
+from lm_eval_clas.steering.activation_steerer import ActivationSteerer
 from lm_eval_clas.steering.by_task import TunedSteering
 from lm_eval_clas.steering.effects import steering_factors
+from lm_eval_clas.steering.options import Steering
 
 Answer = TypeVar("Answer")
 

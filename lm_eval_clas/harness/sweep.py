@@ -23,7 +23,7 @@ from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.decoder.resuming import Tape
 from lm_eval_clas.disk.journal import Journal
 from lm_eval_clas.harness.fast_lm import FastLM, logger
-from lm_eval_clas.languages.recognition import LanguageRouter
+from lm_eval_clas.languages.routing import LanguageRouter
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Setting
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer

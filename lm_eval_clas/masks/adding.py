@@ -21,7 +21,7 @@ from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.projections import find_projections
 from lm_eval_clas.disk.checked_files import user_path
 from lm_eval_clas.disk.files import sha256
-from lm_eval_clas.languages.recognition import normalize
+from lm_eval_clas.languages.codes import normalize
 from lm_eval_clas.masks.mask_config import AddedLanguage
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.neurons.categories import NeuronCategorizer

@@ -22,7 +22,7 @@ from lm_eval_clas.decoder.heads import spread
 from lm_eval_clas.disk.checked_files import user_path
 from lm_eval_clas.disk.checked_json import shown
 from lm_eval_clas.disk.files import sha256
-from lm_eval_clas.languages.recognition import normalize
+from lm_eval_clas.languages.codes import normalize
 from lm_eval_clas.masks.mask_config import SpecificSource
 
 if TYPE_CHECKING:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from lm_eval_clas.base.clock import now
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.version import __version__
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.projections import Site
-from lm_eval_clas.disk.checked_json import first_fault, read_json
-from lm_eval_clas.languages.recognition import LanguageCode
+from lm_eval_clas.disk.checked_json import StrictFinite, first_fault, read_json
+from lm_eval_clas.languages.codes import LanguageCode
 from lm_eval_clas.masks.strengths import Tuned
-from lm_eval_clas.neurons.categories import CATEGORIES, By, Statistic, Tokens
+from lm_eval_clas.neurons.activity import By, Statistic, Tokens
+from lm_eval_clas.neurons.categories import CATEGORIES
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "clas_config.json"
@@ -24,11 +25,7 @@ REMEDY = "make the folder again with 'clas masks', or fetch it again."
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", protected_namespaces=(), allow_inf_nan=False)
-
-
-class ModelSource(_Strict):
+class ModelSource(StrictFinite):
     """The model that was profiled."""
 
     name: str
@@ -36,7 +33,7 @@ class ModelSource(_Strict):
     fingerprint: ModelFingerprint
 
 
-class CorpusSource(_Strict):
+class CorpusSource(StrictFinite):
     """The texts it was profiled on. Samples and tokens are counted by language; `max_tokens` is where texts were cut."""
 
     name: str
@@ -46,7 +43,7 @@ class CorpusSource(_Strict):
     max_tokens: Count | None = None
 
 
-class SpecificSource(_Strict):
+class SpecificSource(StrictFinite):
     """Where the language-specific neurons come from.
 
     Attributes:
@@ -73,7 +70,7 @@ class SpecificSource(_Strict):
         return self
 
 
-class AddedLanguage(_Strict):
+class AddedLanguage(StrictFinite):
     """Plain texts of a language that was added after the parallel ones were profiled: file, hash, texts and tokens."""
 
     file: str
@@ -82,7 +79,7 @@ class AddedLanguage(_Strict):
     tokens: Count
 
 
-class MaskConfig(_Strict):
+class MaskConfig(StrictFinite):
     """The contents of `clas_config.json`."""
 
     format_version: int = FORMAT_VERSION

@@ -7,23 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from lm_eval_clas.languages.recognition import LanguageCode, without_language
+from lm_eval_clas.disk.checked_json import StrictFinite
+from lm_eval_clas.languages.codes import LanguageCode
 
-# Splits of one task: what is tuned on one of them holds for the others.
-_SPLITS = ("tune", "dev", "test", "val", "validation")
 _DIGITS = 16
-# What a task is tuned for and compared by if nobody says: the measures of the paper, where the task has them.
-PREFERRED_METRICS = ("f1_lang", "f1", "acc")
-
-
-def task_family(name: str, languages: Iterable[str]) -> str:
-    """What the languages and splits of a task have in common: `clas_xquad_tune_hi` and `clas_xquad_hi` are `clas_xquad`."""
-    words = without_language(name, languages).split("_")
-    while len(words) > 1 and words[-1] in _SPLITS:
-        words.pop()
-    return "_".join(words)
 
 
 def document_hash(doc: Any) -> str:
@@ -53,11 +42,7 @@ class Setting:
         return {"alpha": self.alpha, "beta": self.beta, "gamma": self.gamma, "layers": list(self.layers)}
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class _Tried(_Strict):
+class _Tried(StrictFinite):
     alpha: float
     beta: float
     gamma: float
@@ -84,7 +69,7 @@ class Dropped(_Tried):
     why: str
 
 
-class Conditions(_Strict):
+class Conditions(StrictFinite):
     """What scores depend on besides model, items and steering. None is not recorded, or not the same throughout.
 
     Attributes:
@@ -106,7 +91,7 @@ class Conditions(_Strict):
         return cls(**{name: value for name, value in found[0].items() if all(one[name] == value for one in found)})
 
 
-class TunedStrength(_Strict):
+class TunedStrength(StrictFinite):
     """The setting that was chosen for a task in a language, and why.
 
     Attributes:
@@ -135,7 +120,7 @@ class TunedStrength(_Strict):
     documents: str = Field(default="", pattern=r"^([0-9a-f]{16}( [0-9a-f]{16})*)?$")
     conditions: Conditions = Conditions()
     measured: list[Measured]
-    dropped: list[Dropped] = []
+    dropped: list[Dropped] = Field(default_factory=list)
 
 
 Tuned = dict[str, dict[LanguageCode, TunedStrength]]  # by task family and language

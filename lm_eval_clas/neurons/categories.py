@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.heads import spread
+from lm_eval_clas.neurons.activity import STATISTICS, TOKENS, By, Statistic, Tokens
 
 if TYPE_CHECKING:
     from lm_eval_clas.neurons.profile_folder import Profile
 
-Statistic = Literal["signed-mean", "mean-abs", "share-positive"]
-Tokens = Literal["all", "last"]
-By = Literal["channel", "head"]
-STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
-TOKENS: tuple[Tokens, ...] = get_args(Tokens)
 
 CATEGORIES = ("dead", "specific", "partial", "all")
 DEAD, SPECIFIC, PARTIAL, ALL = range(4)

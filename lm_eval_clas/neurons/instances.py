@@ -19,11 +19,12 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.decoder.below_head import decoder_of
 from lm_eval_clas.decoder.projections import Projection, Site, find_projections, reading
+from lm_eval_clas.decoder.text_batches import Batch, batches, device_of, position_limit
 from lm_eval_clas.disk.tensors import read_tensors, write_tensors
 from lm_eval_clas.disk.written import claimed
-from lm_eval_clas.neurons.categories import CATEGORIES, TOKENS, Tokens, categorize, shares
+from lm_eval_clas.neurons.activity import TOKENS, Tokens
+from lm_eval_clas.neurons.categories import CATEGORIES, categorize, shares
 from lm_eval_clas.neurons.profile_folder import load_config
-from lm_eval_clas.neurons.profiling import Batch, batches, device_of, position_limit
 from lm_eval_clas.texts.corpora import ParallelTexts
 
 FILE = "instances.safetensors"

@@ -14,26 +14,24 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import ValidationError, field_validator
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.heads import pool
 from lm_eval_clas.decoder.projections import Site
-from lm_eval_clas.disk.checked_json import first_fault, read_json
+from lm_eval_clas.disk.checked_json import Strict, first_fault, read_json
 from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.disk.tensors import Shapes, read_tensors, write_tensors
-from lm_eval_clas.languages.recognition import LanguageCode
-from lm_eval_clas.neurons.categories import STATISTICS, TOKENS, By, Statistic, Tokens
+from lm_eval_clas.languages.codes import LanguageCode
+from lm_eval_clas.neurons.activity import STATISTICS, TOKENS, By, Statistic, Tokens
 
 FORMAT_VERSION = 2
 CONFIG_FILE = "clas_profile.json"
 
 
-class ProfileConfig(BaseModel):
+class ProfileConfig(Strict):
     """What a profile was made of: the contents of `clas_profile.json`. Two profiles of one kind can be merged."""
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     format_version: int = FORMAT_VERSION
     model: str

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.geometry.measurements import Agreement, Stability
+from lm_eval_clas.neurons.agreement import Agreement, Stability
 from lm_eval_clas.neurons.bridge import select_bridge_layers
 from lm_eval_clas.neurons.categories import CATEGORIES, NeuronCategorizer, categorize
 from lm_eval_clas.neurons.profile_folder import Profile

@@ -9,7 +9,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.plain_numbers import plain_number, real_number
 from lm_eval_clas.disk.checked_files import user_path
 from lm_eval_clas.disk.checked_json import read_json, shown
-from lm_eval_clas.languages.recognition import normalize
+from lm_eval_clas.languages.codes import normalize
 
 if TYPE_CHECKING:
     from lm_eval_clas.masks.mask_set import MaskSet

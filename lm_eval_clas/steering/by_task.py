@@ -7,9 +7,11 @@ from typing import Any
 
 from torch import nn
 
+from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.masks.strengths import Setting, task_family
-from lm_eval_clas.steering.activation_steerer import ActivationSteerer, Steering
+from lm_eval_clas.masks.strengths import Setting
+from lm_eval_clas.steering.activation_steerer import ActivationSteerer
+from lm_eval_clas.steering.options import Steering
 
 
 def tuned_settings(masks: MaskSet, options: Mapping[str, Any]) -> dict[str, dict[str, Setting]]:

@@ -11,7 +11,7 @@ from lm_eval_clas.base.errors import ClasError
 
 if TYPE_CHECKING:
     from lm_eval_clas.masks.mask_set import MaskSet
-    from lm_eval_clas.steering.activation_steerer import Steering
+    from lm_eval_clas.steering.options import Steering
 
 
 def steering_factors(masks: MaskSet, steering: Steering, language: str | None) -> NDArray[np.float32]:

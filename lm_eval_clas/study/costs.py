@@ -19,7 +19,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.plain_numbers import real_number
 from lm_eval_clas.disk.checked_json import read_json
 from lm_eval_clas.disk.files import cache_dir, write_text
-from lm_eval_clas.languages.recognition import from_task_name
+from lm_eval_clas.languages.task_names import from_task_name
 from lm_eval_clas.study.recipe import DEMO_MODEL, StudyRecipe
 from lm_eval_clas.study.record import hash_of
 from lm_eval_clas.study.stages import Stages

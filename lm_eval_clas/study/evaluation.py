@@ -17,8 +17,8 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.disk.checked_json import read_json
 from lm_eval_clas.disk.files import writing
 from lm_eval_clas.disk.written import delete_ours
+from lm_eval_clas.harness.task_loading import FEWSHOT_SEED
 from lm_eval_clas.study.record import hash_of
-from lm_eval_clas.tuning.measuring import FEWSHOT_SEED
 
 _INPUTS = "inputs.json"
 

@@ -7,25 +7,21 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.shapes import ModelShape
 from lm_eval_clas.disk.checked_files import read_text, user_path
-from lm_eval_clas.disk.checked_json import first_fault
+from lm_eval_clas.disk.checked_json import StrictFinite, first_fault
 from lm_eval_clas.disk.checked_yaml import parse_yaml
 from lm_eval_clas.disk.files import PACKAGE
-from lm_eval_clas.neurons.categories import Statistic, Tokens
+from lm_eval_clas.neurons.activity import Statistic, Tokens
 
 DEMO_MODEL = "demo-model"
 FOLDER = PACKAGE / "study" / "recipes"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", protected_namespaces=(), allow_inf_nan=False)
-
-
-class Part(_Strict):
+class Part(StrictFinite):
     """One data set of a study, with a profile, masks and strengths of its own: all its languages must be in its corpus.
 
     Attributes:
@@ -36,12 +32,12 @@ class Part(_Strict):
     """
 
     corpus: str
-    tune: list[str] = []
+    tune: list[str] = Field(default_factory=list)
     evaluate: list[str] = Field(min_length=1)
     limit: int | None = Field(default=None, ge=1)
 
 
-class ProfileStep(_Strict):
+class ProfileStep(StrictFinite):
     """How neurons are measured.
 
     Attributes:
@@ -56,7 +52,7 @@ class ProfileStep(_Strict):
     halves: bool = True
 
 
-class MasksStep(_Strict):
+class MasksStep(StrictFinite):
     """How a profile becomes masks: the options of `clas masks`, and the paper's beta and gamma.
 
     Attributes:
@@ -74,14 +70,14 @@ class MasksStep(_Strict):
     gamma: float = 0.2
 
 
-class TuneStep(_Strict):
+class TuneStep(StrictFinite):
     """How the strength is tuned: the options of `clas tune`.
 
     Attributes:
         num_fewshot, apply_chat_template: None is as in `evaluate`.
     """
 
-    alphas: list[float] = [-8, -5, -4, -2, -1, 0, 1, 2, 4]
+    alphas: list[float] = [-8, -5, -4, -2, -1, 0, 1, 2, 4]  # noqa: RUF012  (pydantic copies it)
     objective: Literal["metric", "loglikelihood"] = "metric"
     limit: int | None = Field(default=200, ge=1)
     num_fewshot: int | None = Field(default=None, ge=0)
@@ -92,7 +88,7 @@ class TuneStep(_Strict):
     seed: int = Field(default=0, ge=0)
 
 
-class EvaluateStep(_Strict):
+class EvaluateStep(StrictFinite):
     """What is evaluated on every part.
 
     Attributes:
@@ -106,7 +102,7 @@ class EvaluateStep(_Strict):
     runs: dict[str, dict[str, float | int | str]] = Field(min_length=1)
 
 
-class AnalyseStep(_Strict):
+class AnalyseStep(StrictFinite):
     """What is asked of the results.
 
     Attributes:
@@ -120,7 +116,7 @@ class AnalyseStep(_Strict):
     baseline: str = "hf"
 
 
-class StudyRecipe(_Strict):
+class StudyRecipe(StrictFinite):
     """A whole study.
 
     Attributes:
@@ -139,7 +135,7 @@ class StudyRecipe(_Strict):
     shape: ModelShape | None = None
     profile: ProfileStep = Field(default_factory=ProfileStep)
     masks: MasksStep = Field(default_factory=MasksStep)
-    variants: dict[str, dict[str, float | int | str]] = {}
+    variants: dict[str, dict[str, float | int | str]] = Field(default_factory=dict)
     tune: TuneStep = Field(default_factory=TuneStep)
     evaluate: EvaluateStep
     analyse: AnalyseStep = Field(default_factory=AnalyseStep)

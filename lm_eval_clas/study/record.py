@@ -9,17 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from lm_eval_clas.base.clock import now, stopwatch
 from lm_eval_clas.base.version import __version__
-from lm_eval_clas.disk.checked_json import read_json
+from lm_eval_clas.disk.checked_json import Strict, read_json
 from lm_eval_clas.disk.files import sha256, write_text
 from lm_eval_clas.disk.written import delete_ours, files_in, require_ours
 
@@ -28,7 +29,7 @@ PLACES = ("recipe.yaml", "stages", "profile", "masks", "tune", "results", "analy
 _PACKAGES = ("torch", "transformers", "lm_eval", "datasets", "numpy", "scikit-learn", "scipy")
 
 
-class StageRecord(BaseModel):
+class StageRecord(Strict):
     """The contents of `stages/STAGE.json`.
 
     Attributes:
@@ -37,15 +38,13 @@ class StageRecord(BaseModel):
         commands: that do the same by hand.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     stage: str
     inputs: str
     finished: bool
     started: str
     seconds: float = 0.0
-    commands: list[str] = []
-    versions: dict[str, str] = {}
+    commands: list[str] = Field(default_factory=list)
+    versions: dict[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -149,3 +148,14 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def given(options: Mapping[str, Any]) -> list[object]:
+    """Of options by name, the words of those that are given; a switch is its name alone."""
+    words = [[f"--{name}", value] for name, value in options.items() if value not in (None, "") and value is not False]
+    return [word for name, value in words for word in ([name] if value is True else [name, value])]
+
+
+def command(*words: object) -> str:
+    """A command line to copy; what the shell must substitute stays bare."""
+    return " ".join(str(word) if "$(" in str(word) else shlex.quote(str(word)) for word in words)

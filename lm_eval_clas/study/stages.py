@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.version import __version__
-from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.disk.written import delete_ours
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.neurons.categories import NeuronCategorizer
 from lm_eval_clas.neurons.profile_folder import Profile
-from lm_eval_clas.study.recipe import DEMO_MODEL, StudyRecipe
-from lm_eval_clas.study.record import Stage, content_hash
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from lm_eval_clas.comparing.rows import Comparison
-    from lm_eval_clas.texts.corpora import ParallelTexts
+from lm_eval_clas.study.record import Stage, command, content_hash, given
+from lm_eval_clas.study.workplace import Workplace
 
 STAGES = ("profile", "masks", "tune", "evaluate", "analyse", "tables", "report")
 
 
 @dataclass
-class Stages:
-    """The stages of one recipe in one folder.
-
-    Attributes:
-        progress: gets a bar for whatever takes long.
-    """
-
-    recipe: StudyRecipe
-    folder: Path
-    progress: Progress
+class Stages(Workplace):
+    """The stages of one recipe in one folder."""
 
     def all(self) -> list[Stage]:
         """The stages, in order; without `tune`, if the recipe tunes nothing."""
@@ -52,74 +35,7 @@ class Stages:
             Stage("tables", self._tables_inputs, self._tables, ["tables"]),
             Stage("report", self._report_inputs, self._report, ["report.html"]),
         ]
-        return [stage for stage in stages if stage.name != "tune" or self._tuned_parts]
-
-    # What they share
-
-    @cached_property
-    def model(self) -> str:
-        """What transformers loads."""
-        if self.recipe.model != DEMO_MODEL:
-            return self.recipe.model
-        from lm_eval_clas.demo.demo_model import gemma
-
-        return str(gemma())
-
-    def texts(self, part: str, half: Literal["first", "second"] | None = None) -> ParallelTexts:
-        """The texts that neurons are measured on, or every other one of them."""
-        from lm_eval_clas.texts.corpora import ParallelInputBuilder
-
-        step = self.recipe.profile
-        return ParallelInputBuilder(self.recipe.parts[part].corpus, step.languages, step.samples, half=half).build()
-
-    def tasks(self, names: Sequence[str], num_fewshot: int | None = None) -> dict[str, Any]:
-        """The harness's single tasks by name."""
-        from lm_eval_clas.tuning.measuring import load_tasks
-
-        return load_tasks(names, [str(shipped("tasks"))], num_fewshot)
-
-    def profile_folder(self, part: str) -> Path:
-        """Where a profile is."""
-        return self.folder / "profile" / part
-
-    def made_masks(self, part: str, variant: str | None = None) -> Path:
-        """The masks as they were made, without strengths."""
-        return self.folder / "masks" / (f"{part}-{variant}" if variant else part)
-
-    def masks_folder(self, part: str, variant: str | None = None) -> Path:
-        """The masks that runs use: with tuned strengths, where there are any."""
-        if part not in self._tuned_parts:
-            return self.made_masks(part, variant)
-        return self.folder / "tune" / part / (f"masks-{variant}" if variant else "masks")
-
-    @cached_property
-    def halves(self) -> dict[str, tuple[str, Literal["first", "second"]]]:
-        """Profiles of halves of the first part's corpus, by the name of their folder."""
-        if not self.recipe.profile.halves:
-            return {}
-        first = next(iter(self.recipe.parts))
-        return {f"{first}-first-half": (first, "first"), f"{first}-second-half": (first, "second")}
-
-    @property
-    def shown_model(self) -> str:
-        """What a command line calls the model."""
-        return "$(clas demo-model)" if self.recipe.model == DEMO_MODEL else self.recipe.model
-
-    @property
-    def model_name(self) -> str | None:
-        """What profiles and pictures call the model; None for what it is loaded by."""
-        return "gemma-3-270m" if self.recipe.model == DEMO_MODEL else None
-
-    def load(self, fast: bool = False) -> Any:
-        """The model as the harness loads it."""
-        from lm_eval_clas.harness.model_loading import load_model
-
-        batch = f"batch_size={self.recipe.tune.batch_size}" if fast else ""
-        return load_model(self.model, ",".join(filter(None, [batch, self.recipe.model_args])), self.recipe.device, fast)
-
-    @property
-    def _tuned_parts(self) -> list[str]:
-        return [name for name, part in self.recipe.parts.items() if part.tune]
+        return [stage for stage in stages if stage.name != "tune" or self.tuned_parts]
 
     @property
     def _model_identity(self) -> list[str | None]:
@@ -179,12 +95,6 @@ class Stages:
         steps = [self.recipe.masks.model_dump(), self.recipe.variants]
         return [profiles, steps, __version__] if all(profiles.values()) else None
 
-    @property
-    def categorizer(self) -> NeuronCategorizer:
-        """When a neuron counts as active."""
-        step = self.recipe.masks
-        return NeuronCategorizer(step.statistic, step.tokens, step.threshold)
-
     def _make_masks(self) -> list[str]:
         return [self._make(part, variant) for part in self.recipe.parts for variant in (None, *self.recipe.variants)]
 
@@ -212,12 +122,12 @@ class Stages:
     # tune
 
     def _tune_inputs(self) -> Any:
-        masks = {part: self._masks_identity(self.made_masks(part)) for part in self._tuned_parts}
+        masks = {part: self._masks_identity(self.made_masks(part)) for part in self.tuned_parts}
         tasks = {name: part.tune for name, part in self.recipe.parts.items()}
         return [self._model_identity, masks, tasks, self.recipe.tune_step.model_dump()] if all(masks.values()) else None
 
     def _tune(self) -> list[str]:
-        return [self._tune_part(part) for part in self._tuned_parts]
+        return [self._tune_part(part) for part in self.tuned_parts]
 
     def _tune_part(self, part: str) -> str:
         from lm_eval_clas.tuning.measuring import Recipe, grid, tunable
@@ -275,7 +185,7 @@ class Stages:
     def _evaluate(self) -> list[str]:
         step, runs = self.recipe.evaluate, self.recipe.evaluate.runs
         tasks = {name: self.tasks(part.evaluate, step.num_fewshot) for name, part in self.recipe.parts.items()}
-        for part in self._tuned_parts:
+        for part in self.tuned_parts:
             tuned = MaskSet.load(self.masks_folder(part)).config.tuned
             for variant in self.recipe.variants:
                 MaskSet.load(self.made_masks(part, variant)).with_tuned(tuned).save(self.masks_folder(part, variant))
@@ -319,25 +229,6 @@ class Stages:
 
     # analyse, tables, report
 
-    def comparisons(self) -> dict[str, Comparison]:
-        """The runs side by side, by the name of their table: each task family, and again against each of the controls."""
-        from lm_eval_clas.comparing.compare_runs import compare
-        from lm_eval_clas.comparing.results_files import read_runs
-        from lm_eval_clas.comparing.task_families import families
-
-        runs = read_runs(self._results)
-        found: dict[str, Comparison] = {}
-        for family in families(runs):
-            found[family] = compare(runs, family, baseline=self.recipe.analyse.baseline)
-            for row in found[family].rows:
-                if row.kind == "control":
-                    found[f"{family}-against-{row.label}"] = compare(runs, family, baseline=row.label)
-        return found
-
-    @property
-    def _results(self) -> list[str]:
-        return [f"{label}={self.folder / 'results' / label}" for label in self.recipe.evaluate.runs]
-
     def _results_inputs(self) -> Any:
         results = content_hash(self.folder / "results")
         return results and [results, list(self.recipe.evaluate.runs), self.recipe.analyse.model_dump(), __version__]
@@ -362,7 +253,7 @@ class Stages:
         for name, comparison in self.comparisons().items():
             write_tables(comparison, out, name=name)
             options = ["--baseline", comparison.baseline, "--tasks", comparison.family]
-            commands.append(command("clas", "table", *self._results, *options, "--out", out))
+            commands.append(command("clas", "table", *self.results, *options, "--out", out))
         return commands
 
     def _report_inputs(self) -> Any:
@@ -387,14 +278,3 @@ def _keep_only(results: Path, labels: Sequence[str], tasks: Sequence[str]) -> No
         for task in run.iterdir() if run.is_dir() else ():
             if task.name not in tasks:
                 delete_ours(task)
-
-
-def given(options: Mapping[str, Any]) -> list[object]:
-    """Of options by name, the words of those that are given; a switch is its name alone."""
-    words = [[f"--{name}", value] for name, value in options.items() if value not in (None, "") and value is not False]
-    return [word for name, value in words for word in ([name] if value is True else [name, value])]
-
-
-def command(*words: object) -> str:
-    """A command line to copy; what the shell must substitute stays bare."""
-    return " ".join(str(word) if "$(" in str(word) else shlex.quote(str(word)) for word in words)

@@ -21,7 +21,7 @@ from lm_eval_clas.base.processes import launched_as
 from lm_eval_clas.disk.checked_files import read_text, user_path
 from lm_eval_clas.disk.checked_json import parse_json, shown
 from lm_eval_clas.disk.files import PACKAGE, shipped
-from lm_eval_clas.languages.recognition import normalize
+from lm_eval_clas.languages.codes import normalize
 
 logger = logging.getLogger(__name__)
 

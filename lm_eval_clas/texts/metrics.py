@@ -17,6 +17,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 
+# What a task is tuned for and compared by if nobody says: the measures of the paper, where the task has them.
+PREFERRED_METRICS = ("f1_lang", "f1", "acc")
+
 # What stands before a noun and adds nothing to an answer. en, es, de and vi (which has no articles: these are its
 # most frequent classifiers and particles) are the lists of MLQA's evaluation script. el, fr and ro follow the same
 # idea: definite and indefinite articles in every form, fr with the contracted `du` and `des`. Suffixed articles (bg,

@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.languages.recognition import english_name
-from lm_eval_clas.masks.category_picture import COLORS, DASHES, GRID, INK, LARGE, LINE, MIDDLE, SMALL, SOFT, new_figure, save
+from lm_eval_clas.drawing.figures import COLORS, DASHES, GRID, INK, LARGE, LINE, MIDDLE, SMALL, SOFT, new_figure, save
+from lm_eval_clas.languages.codes import english_name
 from lm_eval_clas.masks.strengths import Tuned
 
 Unit = Literal["points", "nats"]

@@ -10,10 +10,10 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.disk.checked_json import first_fault, read_json
+from lm_eval_clas.disk.checked_json import Strict, first_fault, read_json
 from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.masks.strengths import Conditions
 
@@ -21,11 +21,7 @@ Document = tuple[str, int, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]  # 
 ABSENT = object()  # in the place of a score that the task did not give
 
 
-class _Plain(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class LanguageItems(_Plain):
+class LanguageItems(Strict):
     """The items in one language.
 
     Attributes:
@@ -39,7 +35,7 @@ class LanguageItems(_Plain):
     without: int = 0
 
 
-class ItemScores(_Plain):
+class ItemScores(Strict):
     """One task.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Tuning: every setting of steering on every task and language, in one load, and what is best.
+"""Every setting of steering on every task and language, measured in one load.
 
 A run folder holds:
 
@@ -18,7 +18,6 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
@@ -29,13 +28,13 @@ from lm_eval_clas.base.version import __version__
 from lm_eval_clas.disk.checked_json import read_json
 from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.harness.sweep import Sweep
-from lm_eval_clas.languages.recognition import from_task_name
+from lm_eval_clas.harness.task_loading import FEWSHOT_SEED
+from lm_eval_clas.languages.task_names import from_task_name, task_family
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.masks.strengths import PREFERRED_METRICS, Conditions, Setting, task_family
+from lm_eval_clas.masks.strengths import Conditions, Setting
+from lm_eval_clas.texts.metrics import PREFERRED_METRICS
 from lm_eval_clas.tuning.choosing import Unit
 from lm_eval_clas.tuning.item_scores import ABSENT, Document, ItemScores, LanguageItems, holds, items_of
-
-FEWSHOT_SEED = 1234  # the harness's default
 
 
 @dataclass(frozen=True)
@@ -99,52 +98,6 @@ def grid(
     )
     unsteered = Setting(0.0, masks.config.beta, masks.config.gamma, masks.bridge_layers)
     return (unsteered, *(Setting(*choice) for choice in choices))
-
-
-def load_tasks(names: Sequence[str], include_path: Sequence[str], num_fewshot: int | None = None) -> dict[str, Any]:
-    """The harness's task objects by name; groups and tags are taken apart.
-
-    Examples in the prompt are as many and the same as in `lm_eval`: a task that is zero-shot by its own word stays so.
-
-    Raises:
-        ClasError: there is no such task.
-    """
-    manager = _manager(tuple(include_path))
-    if missing := [name for name in names if name not in manager.all_tasks]:
-        raise ClasError(f"There is no task {', '.join(missing)}; 'lm_eval ls tasks' lists them, --include-path adds folders.")
-    tasks = tasks_of(manager, names)
-    for task in tasks.values():
-        own = task.get_config("num_fewshot")
-        if own is None or (num_fewshot is not None and own != 0):
-            task.set_config(key="num_fewshot", value=num_fewshot or 0)
-        task.set_fewshot_seed(seed=FEWSHOT_SEED)
-    return tasks
-
-
-def tasks_of(manager: Any, names: Sequence[str]) -> dict[str, Any]:
-    """The task objects that names of tasks, groups and tags stand for, in their order."""
-    if hasattr(manager, "load"):
-        return dict(manager.load(list(names))["tasks"])
-    from lm_eval.tasks import get_task_dict
-
-    # Before lm-eval 0.4.12: groups within groups, and several names back to front.
-    return dict(leaf for name in names for leaf in _leaves(get_task_dict([name], manager)))
-
-
-@cache
-def _manager(include_path: tuple[str, ...]) -> Any:
-    """The harness's index of tasks, which takes seconds to make."""
-    from lm_eval.tasks import TaskManager
-
-    return TaskManager(include_path=list(include_path))
-
-
-def _leaves(tasks: Mapping[Any, Any]) -> Iterable[tuple[str, Any]]:
-    for name, task in tasks.items():
-        if isinstance(task, Mapping):
-            yield from _leaves(task)
-        else:
-            yield str(name), task
 
 
 def tunable(names: Iterable[str], masks: MaskSet) -> tuple[list[str], dict[str, str]]:

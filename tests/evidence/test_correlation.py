@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from lm_eval_clas import ClasError
-from lm_eval_clas.evidence.correlation import correlate, correlate_all, divergence, smallest_telling
+from lm_eval_clas.evidence.correlation import correlate, correlate_all, smallest_telling
+from lm_eval_clas.geometry.causes import divergence
 from lm_eval_clas.geometry.measurements import Geometry, Measurement
 
 RNG = np.random.default_rng(5)

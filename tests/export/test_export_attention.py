@@ -21,9 +21,9 @@ from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorize
 from lm_eval_clas.decoder.checkpoint import header, weight_key
 from lm_eval_clas.export.cards import masks_card
 from lm_eval_clas.export.outline import outline, scalings
-from lm_eval_clas.neurons.categories import By
-from lm_eval_clas.steering.activation_steerer import Steering
+from lm_eval_clas.neurons.activity import By
 from lm_eval_clas.steering.effects import steering_factors
+from lm_eval_clas.steering.options import Steering
 from lm_eval_clas.texts.corpora import ParallelTexts
 
 peft = pytest.importorskip("peft")

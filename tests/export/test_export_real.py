@@ -15,7 +15,7 @@ from lm_eval_clas import CLASLM, MaskSet
 from lm_eval_clas.demo.demo_model import gemma
 from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.export.outline import outline, scalings
-from lm_eval_clas.tuning.measuring import load_tasks
+from lm_eval_clas.harness.task_loading import load_tasks
 
 pytestmark = pytest.mark.slow
 ALPHA = -2.0

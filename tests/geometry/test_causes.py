@@ -10,9 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import ClasError, MaskSet
 from lm_eval_clas.comparing.rows import Cell, Comparison, Row
-from lm_eval_clas.geometry.causes import find_causes, specific_shares, tokens_per_character
+from lm_eval_clas.geometry.causes import Causes, find_causes, specific_shares, tokens_per_character
 from lm_eval_clas.geometry.geometry_run import run_geometry
-from lm_eval_clas.geometry.measurements import Causes
 from lm_eval_clas.texts.corpora import ParallelTexts
 
 SCORES = {"en": (50.0, 0.0), "hi": (20.0, 3.0), "de": (40.0, 1.0), "zh": (30.0, -2.0), "sw": (10.0, 9.0)}

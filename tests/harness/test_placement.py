@@ -16,9 +16,10 @@ from lm_eval_clas import CLASLM, MaskSet, profile
 from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.harness.fast_lm import FastLM
 from lm_eval_clas.harness.sweep import Sweep
+from lm_eval_clas.harness.task_loading import load_tasks
 from lm_eval_clas.neurons.profile_folder import Profile
 from lm_eval_clas.texts.corpora import ParallelTexts
-from lm_eval_clas.tuning.measuring import grid, load_tasks
+from lm_eval_clas.tuning.measuring import grid
 
 # The bridge is 2-4: one layer below it, one in it and the head stay in memory.
 _IN_MEMORY = {"model.embed_tokens", "model.layers.0", "model.layers.3", "lm_head"}

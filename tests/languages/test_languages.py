@@ -8,7 +8,10 @@ import pytest
 from lm_eval.api.instance import Instance
 from pydantic import TypeAdapter, ValidationError
 
-from lm_eval_clas.languages.recognition import Detector, LanguageCode, LanguageRouter, from_doc, from_task_name, normalize
+from lm_eval_clas.languages.codes import LanguageCode, normalize
+from lm_eval_clas.languages.detection import Detector
+from lm_eval_clas.languages.routing import LanguageRouter, from_doc
+from lm_eval_clas.languages.task_names import from_task_name
 
 KNOWN = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ro", "ru", "sw", "th", "tr", "ur", "vi", "zh")
 

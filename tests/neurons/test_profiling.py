@@ -14,9 +14,11 @@ from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import ClasError, Profile, profile
 from lm_eval_clas.decoder.projections import find_projections, reading
-from lm_eval_clas.neurons.categories import STATISTICS, TOKENS, categorize
+from lm_eval_clas.decoder.text_batches import Batch
+from lm_eval_clas.neurons.activity import STATISTICS, TOKENS
+from lm_eval_clas.neurons.categories import categorize
 from lm_eval_clas.neurons.instances import load_instance_shares, profile_instances
-from lm_eval_clas.neurons.profiling import ActivationStatistics, Batch, batch_statistics
+from lm_eval_clas.neurons.profiling import ActivationStatistics, batch_statistics
 from lm_eval_clas.texts.corpora import ParallelTexts
 
 

@@ -13,7 +13,7 @@ from small_models import Run, make_model
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import ClasError, NeuronCategorizer, ParallelInputBuilder, Profile, profile
-from lm_eval_clas.geometry.measurements import Stability
+from lm_eval_clas.neurons.agreement import Stability
 from lm_eval_clas.neurons.stability import agreements, compare_profiles, jaccard, jaccard_by_chance, kappa
 
 

@@ -20,14 +20,15 @@ from lm_eval_clas.decoder.projections import find_projections
 from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.harness.fast_lm import FastLM
 from lm_eval_clas.harness.sweep import Sweep
+from lm_eval_clas.harness.task_loading import load_tasks
 from lm_eval_clas.masks.adding import MonolingualText, add_language
 from lm_eval_clas.masks.lape import LapeSelector, with_lape, with_neuron_file
 from lm_eval_clas.neurons.profile_folder import ProfileConfig
 from lm_eval_clas.neurons.stability import compare_profiles
-from lm_eval_clas.steering.activation_steerer import Steering
 from lm_eval_clas.steering.effects import steering_factors
+from lm_eval_clas.steering.options import Steering
 from lm_eval_clas.texts.corpora import ParallelTexts
-from lm_eval_clas.tuning.measuring import grid, load_tasks
+from lm_eval_clas.tuning.measuring import grid
 
 HEADS = 4
 WIDTH = HIDDEN // HEADS

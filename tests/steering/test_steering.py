@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, profile
 from lm_eval_clas.decoder.projections import find_projections
-from lm_eval_clas.steering.activation_steerer import Steering
+from lm_eval_clas.steering.options import Steering
 from lm_eval_clas.texts.corpora import ParallelTexts
 
 IDS = torch.arange(7, 47).reshape(2, 20)

@@ -14,9 +14,11 @@ from small_models import Run
 
 from lm_eval_clas import CLASLM
 from lm_eval_clas.comparing.rows import Comparison
-from lm_eval_clas.geometry.measurements import Causes, Geometry, Stability
+from lm_eval_clas.geometry.causes import Causes
+from lm_eval_clas.geometry.measurements import Geometry
 from lm_eval_clas.harness.fast_lm import FastLM
 from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.neurons.agreement import Stability
 from lm_eval_clas.study import evaluation
 from lm_eval_clas.study.recipe import StudyRecipe
 from lm_eval_clas.study.stages import Stages

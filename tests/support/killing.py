@@ -22,9 +22,9 @@ import torch
 
 from lm_eval_clas.commands.cli import main
 from lm_eval_clas.disk.files import shipped
+from lm_eval_clas.drawing.figures import new_figure
 from lm_eval_clas.harness import hf_clas  # noqa: F401  (loaded before a fork)
-from lm_eval_clas.masks.category_picture import new_figure
-from lm_eval_clas.tuning.measuring import load_tasks
+from lm_eval_clas.harness.task_loading import load_tasks
 
 MOMENT = "1767225600"  # 2026-01-01; what files are dated to
 Command = Sequence[object]

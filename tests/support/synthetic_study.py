@@ -11,9 +11,12 @@ from lm_eval_clas import MaskSet
 from lm_eval_clas.comparing.rows import Cell, Comparison, Row
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.disk.files import write_text
-from lm_eval_clas.geometry.measurements import Agreement, Causes, Correlation, Geometry, Measurement, Stability
+from lm_eval_clas.evidence.correlation import Correlation
+from lm_eval_clas.geometry.causes import Causes
+from lm_eval_clas.geometry.measurements import Geometry, Measurement
 from lm_eval_clas.masks.mask_set import CorpusSource, MaskConfig, ModelSource
 from lm_eval_clas.masks.strengths import Measured, TunedStrength
+from lm_eval_clas.neurons.agreement import Agreement, Stability
 
 _CODES = (
     "en hi de zh sw ar es fr ru tr vi th el ro bg ur bn ta te ja ko id ms fa he pl uk nl sv fi da no cs hu it pt ca qu yo ha"
@@ -307,7 +310,7 @@ def make_stage(stage: str, number: int, name: str = "") -> dict[str, object]:
 
 
 def draw_components(path: Path, codes: list[str], rng: np.random.Generator) -> None:
-    from lm_eval_clas.masks.category_picture import new_figure, save
+    from lm_eval_clas.drawing.figures import new_figure, save
 
     figure = new_figure(6, 4)
     axes = figure.add_subplot()

@@ -12,7 +12,7 @@ from hub_data import XNLI, XQUAD
 
 from lm_eval_clas import ClasError, ParallelInputBuilder
 from lm_eval_clas.disk.files import PACKAGE
-from lm_eval_clas.languages.recognition import Detector
+from lm_eval_clas.languages.detection import Detector
 from lm_eval_clas.masks.adding import MonolingualText
 from lm_eval_clas.texts.corpora import MINI_LANGUAGES, XNLI_LANGUAGES, XQUAD_LANGUAGES
 

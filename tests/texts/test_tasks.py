@@ -18,7 +18,7 @@ pytest.importorskip("lm_eval")
 
 from lm_eval.tasks import TaskManager
 
-from lm_eval_clas.tuning.measuring import tasks_of
+from lm_eval_clas.harness.task_loading import tasks_of
 
 TASKS = Path(__file__).resolve().parents[2] / "tasks"
 XNLI = ["ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"]

@@ -24,10 +24,12 @@ from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.disk.journal import Journal
 from lm_eval_clas.harness.fast_lm import FastLM
 from lm_eval_clas.harness.sweep import Sweep
-from lm_eval_clas.masks.strengths import Setting, Tuned, task_family
+from lm_eval_clas.harness.task_loading import load_tasks
+from lm_eval_clas.languages.task_names import task_family
+from lm_eval_clas.masks.strengths import Setting, Tuned
 from lm_eval_clas.tuning.choosing import Unit, choose
 from lm_eval_clas.tuning.curves import tuned_curves
-from lm_eval_clas.tuning.measuring import Recipe, grid, load_tasks, tunable
+from lm_eval_clas.tuning.measuring import Recipe, grid, tunable
 from lm_eval_clas.tuning.tuning_run import run_tuning
 
 TASKS = ("clas_mini_nli_hi", "clas_mini_qa_de", "clas_mini_nli_zh")

@@ -28,9 +28,9 @@ from lm_eval_clas.export.cards import masks_card
 from lm_eval_clas.export.outline import scalings
 from lm_eval_clas.masks.inspection import summary
 from lm_eval_clas.masks.strengths import Measured, TunedStrength
-from lm_eval_clas.steering.activation_steerer import Steering
 from lm_eval_clas.steering.by_task import tuned_settings
 from lm_eval_clas.steering.effects import steering_factors
+from lm_eval_clas.steering.options import Steering
 
 CASES = 100  # in a block
 BLOCKS = {"plain": 10, "means": 10, "profile": 5}

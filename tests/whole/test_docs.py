@@ -124,12 +124,12 @@ def _known_arguments() -> frozenset[str]:
 
 
 def _known_values() -> dict[str, tuple[str, ...]]:
-    from lm_eval_clas.steering import activation_steerer
+    from lm_eval_clas.steering import options
 
     scopes = {
-        "specific_scope": activation_steerer.SpecificScope,
-        "partial_scope": activation_steerer.PartialScope,
-        "method": activation_steerer.Method,
+        "specific_scope": options.SpecificScope,
+        "partial_scope": options.PartialScope,
+        "method": options.Method,
     }
     return {name: get_args(values) for name, values in scopes.items()} | {
         "unseen": ("off", "shared"),

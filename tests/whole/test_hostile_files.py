@@ -33,7 +33,7 @@ from lm_eval_clas.export.written_export import _read_record
 from lm_eval_clas.geometry.measurements import Geometry
 from lm_eval_clas.masks.adding import MonolingualText
 from lm_eval_clas.masks.lape import with_neuron_file
-from lm_eval_clas.steering.activation_steerer import Steering
+from lm_eval_clas.steering.options import Steering
 from lm_eval_clas.study.costs import calibrate
 from lm_eval_clas.study.evaluation import _finished
 from lm_eval_clas.study.recipe import FOLDER, StudyRecipe

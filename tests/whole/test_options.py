@@ -438,7 +438,7 @@ def replace_what_is_big_or_far(patch: pytest.MonkeyPatch, seen: dict[str, Any], 
 
     from lm_eval_clas.demo import demo_run
     from lm_eval_clas.geometry import geometry_run
-    from lm_eval_clas.tuning import measuring
+    from lm_eval_clas.harness import task_loading
 
     forward, load, read = LlamaModel.forward, HFLM.__init__, AutoConfig.from_pretrained
 
@@ -470,7 +470,7 @@ def replace_what_is_big_or_far(patch: pytest.MonkeyPatch, seen: dict[str, Any], 
     Api.calls = seen["calls"]
     patch.setattr("huggingface_hub.HfApi", Api)
     patch.setattr(geometry_run, "plot_geometry", lambda *_, **__: None)
-    patch.setattr(measuring, "_manager", _few_tasks)
+    patch.setattr(task_loading, "_manager", _few_tasks)
     patch.setattr(demo_run, "gemma", lambda: model)
     patch.setattr(demo_run, "_table", lambda *_: "")
     patch.setattr(demo_run, "_profile", lambda _, data, __: seen["calls"].append(data) or MaskSet.load("gemma-3-270m"))
@@ -697,7 +697,7 @@ def reached(stage: str, changes: dict[str, Any], things: dict[str, str], place: 
     if stage == "paper":
         path = written(place, "r.yaml", json.dumps(study_recipe(things, {"tune": {}, **changes})))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("lm_eval_clas.tuning.measuring._manager", _few_tasks)
+            patch.setattr("lm_eval_clas.harness.task_loading._manager", _few_tasks)
             patch.chdir(place)
             return _clas("paper", path, "--plan")[1]
     calls: list[Any] = []
@@ -714,7 +714,7 @@ def reached(stage: str, changes: dict[str, Any], things: dict[str, str], place: 
     recipe = StudyRecipe.model_validate(study_recipe(things, changes))
     with pytest.MonkeyPatch.context() as patch, Progress(disable=True) as progress:
         stages = Stages(recipe, place, progress)
-        patch.setattr("lm_eval_clas.tuning.measuring._manager", _few_tasks)
+        patch.setattr("lm_eval_clas.harness.task_loading._manager", _few_tasks)
         patch.setattr(
             "lm_eval_clas.harness.model_loading.load_model",
             noted("load", type("Loaded", (), {"model": None, "tokenizer": None})),

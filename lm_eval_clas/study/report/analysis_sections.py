@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from lm_eval_clas.geometry.measurements import Agreement, Causes, Geometry, Measure, Pooling, Stability
+from lm_eval_clas.geometry.causes import Causes
+from lm_eval_clas.geometry.measurements import Geometry, Measure, Pooling
+from lm_eval_clas.neurons.agreement import Agreement, Stability
 from lm_eval_clas.study.report.svg import embedded, picture, plot_layers
 from lm_eval_clas.study.report.view import Block, Cell, Heading, Picture, Pictures, Points, Section, Table, Text
 from lm_eval_clas.study.report.wording import NONE, counted, interval, language, layers, number, probability, signed

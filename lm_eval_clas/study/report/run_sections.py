@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lm_eval_clas.comparing.rows import Comparison
-from lm_eval_clas.languages.recognition import english_name
+from lm_eval_clas.languages.codes import english_name
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.study.report.score_sections import title_of
 from lm_eval_clas.study.report.sources import Sources

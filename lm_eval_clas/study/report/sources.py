@@ -11,10 +11,12 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.comparing.rows import Comparison
 from lm_eval_clas.disk.checked_json import read_as
 from lm_eval_clas.disk.checked_yaml import parse_yaml
-from lm_eval_clas.geometry.measurements import Causes, Geometry, Stability
+from lm_eval_clas.geometry.causes import Causes
+from lm_eval_clas.geometry.measurements import Geometry
 from lm_eval_clas.masks.mask_config import CONFIG_FILE
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Tuned
+from lm_eval_clas.neurons.agreement import Stability
 from lm_eval_clas.study.record import StageRecord
 from lm_eval_clas.study.report.verdicts import controls_of
 

@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.masks.category_picture import COLORS, DASHES, plot_categories
+from lm_eval_clas.drawing.figures import COLORS, DASHES
+from lm_eval_clas.masks.category_picture import plot_categories
 from lm_eval_clas.masks.inspection import summary
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Tuned

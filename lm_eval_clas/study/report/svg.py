@@ -22,8 +22,8 @@ from markupsafe import Markup
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.comparing.rows import Comparison, Row
+from lm_eval_clas.drawing.figures import COLORS, GREY, GRID, LINE, MIDDLE, SMALL, SOFT, new_figure, save
 from lm_eval_clas.geometry.measurements import Geometry, Measure, Pooling
-from lm_eval_clas.masks.category_picture import COLORS, GREY, GRID, LINE, MIDDLE, SMALL, SOFT, new_figure, save
 from lm_eval_clas.study.report.wording import drawable, language
 
 WIDTH = 3.6  # inches, as wide as a phone
