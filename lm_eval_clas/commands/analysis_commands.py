@@ -19,9 +19,9 @@ from lm_eval_clas.commands.application import (
     may_write,
     messages,
     number_option,
+    parse_words,
     progress_bars,
     replacing,
-    words,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def geometry(
     from lm_eval_clas.geometry.geometry_run import FILES, run_geometry, shared_languages
     from lm_eval_clas.harness.model_loading import load_model
     from lm_eval_clas.masks.mask_set import MaskSet
-    from lm_eval_clas.steering.options import Steering
+    from lm_eval_clas.steering.options import SteeringOptions
     from lm_eval_clas.texts.corpora import ParallelInputBuilder
 
     quiet_libraries()
@@ -72,8 +72,8 @@ def geometry(
     loaded = MaskSet.load(masks)
     options: dict[str, Any] = {"alpha": alpha, "beta": beta, "gamma": gamma, "layers": layers, "method": method, "seed": seed}
     options |= {"specific_scope": specific_scope, "partial_scope": partial_scope}
-    Steering.parse(loaded, **options)  # before the model is loaded
-    found = ParallelInputBuilder(corpus, words(languages) or None, samples).build()
+    SteeringOptions.parse(loaded, **options)  # before the model is loaded
+    found = ParallelInputBuilder(corpus, parse_words(languages) or None, samples).build()
     texts = shared_languages(found, loaded)
     if left_out := [language for language in found.languages if language not in texts.languages]:
         messages.print(f"Left out, as the masks do not have them: {', '.join(left_out)}.", highlight=False)

@@ -45,19 +45,19 @@ def _check_processes(context: typer.Context) -> None:
         )
 
 
-def words(text: str | None) -> list[str]:
+def parse_words(text: str | None) -> list[str]:
     """The parts of an option that takes several words with commas between them."""
     return [one.strip() for one in (text or "").split(",") if one.strip()]
 
 
-def numbers(option: str, text: str) -> list[float]:
+def parse_numbers(option: str, text: str) -> list[float]:
     """The numbers of an option that takes several with commas between them.
 
     Raises:
         ClasError: one of them is not a finite number in plain digits.
     """
     try:
-        return [plain_number(one) for one in words(text)]
+        return [plain_number(one) for one in parse_words(text)]
     except ValueError as error:
         raise ClasError(f"{option} takes finite numbers with commas between them, like -2,-1,1,2; not '{text}'.") from error
 

@@ -10,10 +10,19 @@ import typer
 from rich.markup import escape
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.commands.application import Force, app, console, may_replace, messages, number_option, progress_bars, words
+from lm_eval_clas.commands.application import (
+    Force,
+    app,
+    console,
+    may_replace,
+    messages,
+    number_option,
+    parse_words,
+    progress_bars,
+)
 
 
-class Format(str, Enum):
+class ExportFormat(str, Enum):
     """What is written for each language."""
 
     ia3 = "ia3"
@@ -25,7 +34,7 @@ def export(
     masks: Annotated[str, typer.Argument(help="Mask folder, name of a shipped one, or Hub repository user/name[@revision].")],
     model: Annotated[str, typer.Option(help="Hugging Face model: Hub id or local path.")],
     language: Annotated[list[str], typer.Option(help="Language to steer for, repeatable or with commas; or all.")],
-    format: Annotated[Format, typer.Option(help="ia3: a PEFT adapter, small; merged: a whole checkpoint.")],
+    format: Annotated[ExportFormat, typer.Option(help="ia3: a PEFT adapter, small; merged: a whole checkpoint.")],
     out: Annotated[Path, typer.Option(help="Folder to write; with several languages or all, one folder for each below it.")],
     alpha: Annotated[str, typer.Option(help="As in hf-clas: a number, a .json file by language, or tuned.")] = "1.0",
     task: Annotated[str | None, typer.Option(help="For --alpha tuned: the task or its family, e.g. clas_xquad.")] = None,
@@ -53,7 +62,7 @@ def export(
 
     quiet_libraries()
     loaded = MaskSet.load(masks)
-    named = [code for one in language for code in words(one)]
+    named = [code for one in language for code in parse_words(one)]
     if not named or ("all" in named and len(named) > 1):
         raise ClasError("--language takes codes like hi,de, or all alone.")
     every = named == ["all"]
@@ -75,7 +84,7 @@ def export(
     for code, why in skipped.items():
         messages.print(f"Skipping {code}: {why}.", highlight=False)
     base = outline(model, loaded, revision, projection, trust_remote_code)
-    checkpoint = mergeable(base) if format is Format.merged else None
+    checkpoint = mergeable(base) if format is ExportFormat.merged else None
     source = source_of(base, checkpoint)
     exports = {one.language: Export(one, loaded, base, format.value, source, folders[one.language]) for one in chosen}
     found = {code: find_ia3(one) if checkpoint is None else one.find() for code, one in exports.items()}
@@ -96,5 +105,5 @@ def export(
         strength = f"alpha {one.steering.strength(one.language):g}"
         console.print(f"{one.language:6} {strength:12} {escape(str(folders[one.language]))}", highlight=False, soft_wrap=True)
     shown = escape(str(folders[chosen[0].language]))
-    arguments = f"pretrained={escape(model)},peft={shown}" if format is Format.ia3 else f"pretrained={shown}"
+    arguments = f"pretrained={escape(model)},peft={shown}" if format is ExportFormat.ia3 else f"pretrained={shown}"
     console.print(f"Next: lm_eval --model hf --model_args {arguments}", highlight=False, soft_wrap=True)

@@ -22,8 +22,8 @@ from lm_eval_clas.commands.application import (
     may_write,
     messages,
     number_option,
+    parse_words,
     progress_bars,
-    words,
 )
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class SiteOption(str, Enum):
     attn = "attn"
 
 
-class Half(str, Enum):
+class HalfOption(str, Enum):
     """Which items of the sample: every other one, from the first or from the second on."""
 
     first = "first"
@@ -64,7 +64,7 @@ def profile_command(
     languages: Annotated[str | None, typer.Option(help="BCP-47 codes, e.g. en,ar,hi; default: all of the corpus.")] = None,
     samples: Annotated[int | None, typer.Option(help="Items to profile on; default: all of the corpus.", min=1)] = None,
     half: Annotated[
-        Half | None, typer.Option(help="Every other item of the sample only, for the ceiling of clas stability.")
+        HalfOption | None, typer.Option(help="Every other item of the sample only, for the ceiling of clas stability.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Texts in a batch.", min=1)] = 8,
     max_tokens: Annotated[int, typer.Option(help="Longer texts are cut at the end.", min=1)] = 2048,
@@ -94,7 +94,7 @@ def profile_command(
 
     quiet_libraries()
     require_ours([out], out)  # before the model is loaded
-    texts = ParallelInputBuilder(corpus, words(languages) or None, samples, half.value if half else None).build()
+    texts = ParallelInputBuilder(corpus, parse_words(languages) or None, samples, half.value if half else None).build()
     options: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens, "site": site.value, "projection": projection}
     options["processes"] = Processes.launched()
     lm = load_model(model, model_args, device)
@@ -172,7 +172,7 @@ def masks(
     from lm_eval_clas.masks.mask_set import MaskSet
     from lm_eval_clas.neurons.categories import NeuronCategorizer
     from lm_eval_clas.neurons.instances import load_instance_shares
-    from lm_eval_clas.neurons.profile_folder import CONFIG_FILE, Profile
+    from lm_eval_clas.neurons.profile_folder import PROFILE_CONFIG_FILE, Profile
 
     texts = [MonolingualText.parse(one) for one in add_language]
     if texts and model is None:
@@ -183,7 +183,7 @@ def masks(
         raise ClasError("--level instance counts channels and not heads; drop --by or --level.")
     by_file = specific not in ("counts", "lape")
     _refuse(context, "specific_languages", unless=by_file, because="needs --specific FILE.neuron.pth")
-    of_a_profile = (profile / CONFIG_FILE).is_file()
+    of_a_profile = (profile / PROFILE_CONFIG_FILE).is_file()
     before = MaskSet.load(profile) if texts and not of_a_profile else None
     require_ours([], out)
     force = may_replace([str(path) for path in strange_files(out)], force) or force
@@ -209,10 +209,10 @@ def masks(
     if specific == "lape":
         made = with_lape(made, loaded, LapeSelector(lape_top, lape_percentile))
     if by_file:
-        made = with_neuron_file(made, specific, words(specific_languages))
+        made = with_neuron_file(made, specific, parse_words(specific_languages))
     made = _add(made, texts, model, model_args, device)
     if by_file and texts:  # once more, as the file may have neurons of the added languages
-        made = with_neuron_file(made, specific, words(specific_languages))
+        made = with_neuron_file(made, specific, parse_words(specific_languages))
     _finish(made, out, force)
 
 

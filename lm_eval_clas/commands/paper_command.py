@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lm_eval_clas.study.costs import Speed, Work
     from lm_eval_clas.study.recipe import StudyRecipe
     from lm_eval_clas.study.record import Study
-    from lm_eval_clas.study.stages import Stages
+    from lm_eval_clas.study.stages import StudyStages
 
 
 @app.command()
@@ -40,7 +40,7 @@ def paper(
     from lm_eval_clas.drawing.figures import new_figure
     from lm_eval_clas.study.recipe import StudyRecipe
     from lm_eval_clas.study.record import PLACES, Study
-    from lm_eval_clas.study.stages import STAGES, Stages
+    from lm_eval_clas.study.stages import STAGES, StudyStages
 
     loaded = StudyRecipe.load(recipe)
     if only is not None and only not in STAGES:
@@ -50,7 +50,7 @@ def paper(
     new_figure(1, 1)  # a missing matplotlib is told now, and not after hours
     study = Study(folder)
     with nullcontext() if plan else claimed(folder, PLACES if recorded(folder) else None), progress_bars() as progress:
-        stages = Stages(loaded, folder, progress)
+        stages = StudyStages(loaded, folder, progress)
         todo = [stage for stage in stages.all() if only in (None, stage.name)]
         if only is not None and not todo:
             raise ClasError(f"The recipe has no stage '{only}'.")
@@ -79,13 +79,13 @@ def paper(
         console.print(f"Report: {escape(str(folder / 'report.html'))}", highlight=False, soft_wrap=True)
 
 
-def _show_plan(stages: Stages, study: Study, todo: Sequence[str]) -> None:
+def _show_plan(stages: StudyStages, study: Study, todo: Sequence[str]) -> None:
     """Prints the plan; times are measured if any of the stages to do runs the model, else computed."""
-    from lm_eval_clas.study.costs import calibrate, computed, count, tokenizer_of
+    from lm_eval_clas.study.costs import calibrate, computed, tokenizer_of, work_of
 
     recipe = stages.recipe
     tokenizer = tokenizer_of(stages)
-    works = {work.stage: work for work in count(stages, tokenizer)}
+    works = {work.stage: work for work in work_of(stages, tokenizer)}
     done = {stage.name: study.finished(stage) for stage in stages.all()}
     speed = calibrate(stages) if any(name in todo and not done[name] for name in works) else None
     table = Table(title=f"{recipe.name}: {escape(recipe.model)}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)

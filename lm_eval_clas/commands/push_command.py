@@ -23,7 +23,7 @@ def push(
 
     Of a README.md that is there, only the part that clas wrote is replaced.
     """
-    from lm_eval_clas.export.pushing import push as push_masks
+    from lm_eval_clas.export.pushing import push_masks
     from lm_eval_clas.masks.mask_set import MaskSet
 
     pushed = push_masks(

@@ -13,14 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.commands.application import Force, app, console, messages, replacing, words
+from lm_eval_clas.commands.application import Force, app, console, messages, parse_words, replacing
 
 if TYPE_CHECKING:
     from lm_eval_clas.comparing.layouts import Orientation
     from lm_eval_clas.comparing.rows import Comparison
 
 
-class Format(str, Enum):
+class TableFormat(str, Enum):
     """What is printed."""
 
     md = "md"
@@ -54,7 +54,7 @@ def table_command(
     languages: Annotated[
         Languages | None, typer.Option(help="Languages as columns or rows; default: columns, where they fit.")
     ] = None,
-    format: Annotated[Format | None, typer.Option(help="Print this; default: a table for the terminal.")] = None,
+    format: Annotated[TableFormat | None, typer.Option(help="Print this; default: a table for the terminal.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write FAMILY.md, .tex, .csv and .json into this folder.")] = None,
     cited: Annotated[bool, typer.Option("--cited", help="Add the CLAS paper's averages, marked as cited.")] = False,
     without_anchor: Annotated[
@@ -75,7 +75,7 @@ def table_command(
         if run.superseded:
             names = ", ".join(path.name for path in run.superseded)
             messages.print(f"{run.label}: newer results replace {names}", style="dim", highlight=False, markup=False)
-    chosen = words(tasks) or list(families(runs))
+    chosen = parse_words(tasks) or list(families(runs))
     if not chosen:
         raise ClasError("None of the runs has a task with a language in its name, such as clas_xnli_hi; nothing to compare.")
     orientation: Orientation | None = None if languages is None else languages.value  # type: ignore[assignment]
@@ -85,12 +85,12 @@ def table_command(
         )
         for family in chosen
     ]  # fmt: skip
-    if format is Format.csv:
+    if format is TableFormat.csv:
         print(tables.csv(comparisons), end="")
-    elif format is Format.json:
+    elif format is TableFormat.json:
         print(tables.json(comparisons), end="")
     elif format is not None:
-        draw = tables.markdown if format is Format.md else tables.latex
+        draw = tables.markdown_table if format is TableFormat.md else tables.latex
         print("\n".join(draw(one, orientation) for one in comparisons), end="")
     else:
         for one in comparisons:

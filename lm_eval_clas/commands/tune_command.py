@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.commands.application import app, console, messages, numbers, progress_bars, words
+from lm_eval_clas.commands.application import app, console, messages, parse_numbers, parse_words, progress_bars
 
 if TYPE_CHECKING:
     from lm_eval_clas.masks.strengths import Tuned
@@ -67,7 +67,7 @@ def tune(
     from lm_eval_clas.harness.task_loading import load_tasks
     from lm_eval_clas.masks.mask_set import MaskSet
     from lm_eval_clas.neurons.bridge import parse_layers
-    from lm_eval_clas.tuning.measuring import Recipe, grid, tunable
+    from lm_eval_clas.tuning.measuring import TuningPlan, grid, tunable
     from lm_eval_clas.tuning.tuning_run import run_tuning
 
     quiet_libraries()
@@ -76,20 +76,20 @@ def tune(
     total = loaded.config.model.fingerprint.layers
     settings = grid(
         loaded,
-        numbers("--alphas", alphas),
-        numbers("--betas", betas),
-        numbers("--gammas", gammas),
-        [parse_layers(one, total) for one in words(layers)],
+        parse_numbers("--alphas", alphas),
+        parse_numbers("--betas", betas),
+        parse_numbers("--gammas", gammas),
+        [parse_layers(one, total) for one in parse_words(layers)],
     )
     if len(settings) < 2:
         raise ClasError("--alphas has nothing to try beside 0; give strengths like -2,-1,1,2.")
-    found = load_tasks(words(tasks), [str(shipped("tasks")), *map(str, include_path)], num_fewshot)
+    found = load_tasks(parse_words(tasks), [str(shipped("tasks")), *map(str, include_path)], num_fewshot)
     names, skipped = tunable(found, loaded)
     for name, why in skipped.items():
         messages.print(f"Skipping {name}: {why}.", highlight=False)
     if not names:
         raise ClasError("None of the tasks has anything to tune; choose tasks in languages that the masks have.")
-    recipe = Recipe(
+    recipe = TuningPlan(
         model=model,
         model_args=model_args,
         masks=loaded.hash,

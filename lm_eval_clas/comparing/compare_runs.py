@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.comparing.cited import cited_rows
-from lm_eval_clas.comparing.gains import Measured, Settings, baseline_row, compared_row, measure
+from lm_eval_clas.comparing.gains import LanguageScores, RowRules, average_of_seeds, baseline_row, compared_row
 from lm_eval_clas.comparing.pairing import require_same_items
 from lm_eval_clas.comparing.rows import Comparison, Row, RowKind
 from lm_eval_clas.comparing.run_labels import seeds_label
@@ -82,11 +82,13 @@ def compare(
         for language in languages:
             notes += require_same_items(run, base.members[0], tasks[language], filter_name)
     measured = {
-        one.label: {language: measure([member.tasks[tasks[language]] for member in one.members], key) for language in languages}
+        one.label: {
+            language: average_of_seeds([member.tasks[tasks[language]] for member in one.members], key) for language in languages
+        }
         for one in entries
     }
     scale = _scale(name, [value for by_language in measured.values() for value in by_language.values()])
-    settings = Settings(averaged, scale, higher, resamples, seed)
+    settings = RowRules(averaged, scale, higher, resamples, seed)
     rows: list[Row] = []
     for one in entries:
         row = baseline_row(one.label, measured[one.label], one.members[0].steering, settings).model_copy(
@@ -155,14 +157,14 @@ def _metric(measured: Sequence[Mapping[str, float]], wanted: str | None, family:
     return f"{name},none" if f"{name},none" in filters else filters[0]
 
 
-def _scale(name: str, measured: Sequence[Measured]) -> float:
+def _scale(name: str, measured: Sequence[LanguageScores]) -> float:
     """100, for points, where the metric is a share of 1; else 1."""
     if any(part in name for part in _OTHER_UNITS):
         return 1.0
     return 100.0 if all(-1 <= one.score <= 1 for one in measured) else 1.0
 
 
-def _test(entries: Sequence[_Entry], measured: Mapping[str, Mapping[str, Measured]], rows: Sequence[Row]) -> str:
+def _test(entries: Sequence[_Entry], measured: Mapping[str, Mapping[str, LanguageScores]], rows: Sequence[Row]) -> str:
     """What the p-values are of; rows of several seeds, whose means are neither right nor wrong, have a note of their own."""
     if not any(cell.p_value is not None for row in rows for cell in row.cells.values()):
         return "none"
@@ -212,7 +214,7 @@ def _count(languages: Sequence[str]) -> str:
 
 
 def _about_missing(
-    entries: Sequence[_Entry], measured: Mapping[str, Mapping[str, Measured]], tasks: Mapping[str, str], metric: str
+    entries: Sequence[_Entry], measured: Mapping[str, Mapping[str, LanguageScores]], tasks: Mapping[str, str], metric: str
 ) -> list[str]:
     """Which rows have no tests, and why."""
     unlogged: list[str] = []

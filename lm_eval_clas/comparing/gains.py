@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lm_eval_clas.comparing.rows import Cell, Row
+from lm_eval_clas.comparing.rows import LanguageCell, Row
 from lm_eval_clas.comparing.runs import TaskScores
 from lm_eval_clas.evidence.paired_tests import SIGNIFICANT, average_interval, holm, mcnemar, sign_flips
 
@@ -16,7 +16,7 @@ _EQUAL = 1e-9  # scores that differ by less are the same, added up in another or
 
 
 @dataclass(frozen=True)
-class Measured:
+class LanguageScores:
     """One run, or several seeds of one, in one language; in the metric's own unit.
 
     Attributes:
@@ -37,7 +37,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Settings:
+class RowRules:
     """How rows are made.
 
     Attributes:
@@ -54,7 +54,7 @@ class Settings:
     seed: int
 
 
-def measure(seeds: Sequence[TaskScores], key: str) -> Measured:
+def average_of_seeds(seeds: Sequence[TaskScores], key: str) -> LanguageScores:
     """A task's score for a metric and filter (`acc,none`), over seeds that answered the same items."""
     import pandas as pd
 
@@ -62,17 +62,19 @@ def measure(seeds: Sequence[TaskScores], key: str) -> Measured:
     complete = all(one is not None for one in values)
     together = pd.concat(values, axis=1).mean(axis=1) if complete else None
     items = seeds[0].items if together is None else len(together)
-    return Measured(float(np.mean([one.metrics[key] for one in seeds])), items, together)
+    return LanguageScores(float(np.mean([one.metrics[key] for one in seeds])), items, together)
 
 
-def baseline_row(label: str, measured: Mapping[str, Measured], steering: dict[str, Any], settings: Settings) -> Row:
+def baseline_row(label: str, measured: Mapping[str, LanguageScores], steering: dict[str, Any], settings: RowRules) -> Row:
     """The row that the others are compared with."""
-    cells = {language: Cell(score=settings.scale * one.score, items=one.items) for language, one in measured.items()}
+    cells = {language: LanguageCell(score=settings.scale * one.score, items=one.items) for language, one in measured.items()}
     average = float(np.mean([cells[language].score for language in settings.averaged]))
     return Row(label=label, kind="baseline", cells=cells, average=average, steering=steering)
 
 
-def compared_row(row: Row, measured: Mapping[str, Measured], baseline: Mapping[str, Measured], settings: Settings) -> Row:
+def compared_row(
+    row: Row, measured: Mapping[str, LanguageScores], baseline: Mapping[str, LanguageScores], settings: RowRules
+) -> Row:
     """A row with what it gains over the baseline.
 
     Args:
@@ -119,7 +121,7 @@ def compared_row(row: Row, measured: Mapping[str, Measured], baseline: Mapping[s
 
 
 def _interval(
-    measured: Mapping[str, Measured], baseline: Mapping[str, Measured], settings: Settings
+    measured: Mapping[str, LanguageScores], baseline: Mapping[str, LanguageScores], settings: RowRules
 ) -> tuple[float | None, float | None]:
     """Of the average gain; nothing where a language has no item scores."""
     differences = []

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lm_eval_clas.base.escaping import latex_text, markdown_text
-from lm_eval_clas.comparing.rows import Cell, Comparison, Row
+from lm_eval_clas.comparing.rows import Comparison, LanguageCell, Row
 from lm_eval_clas.evidence.paired_tests import SIGNIFICANT
 
 Orientation = Literal["rows", "columns"]
@@ -165,11 +165,11 @@ def _signed(comparison: Comparison, value: float, style: Style, more: int = 0) -
     return style.signed(f"{'+' if value > 0 else '-'}{number}")
 
 
-def _score(comparison: Comparison, cell: Cell | None) -> str:
+def _score(comparison: Comparison, cell: LanguageCell | None) -> str:
     return "" if cell is None else _number(comparison, cell.score)
 
 
-def _gain(comparison: Comparison, cell: Cell | None, style: Style) -> str:
+def _gain(comparison: Comparison, cell: LanguageCell | None, style: Style) -> str:
     if cell is None or cell.gain is None:
         return ""
     star = style.star if cell.p_holm is not None and cell.p_holm < SIGNIFICANT else ""

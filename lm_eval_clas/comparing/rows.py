@@ -11,7 +11,7 @@ from lm_eval_clas.disk.checked_json import Strict
 RowKind = Literal["baseline", "method", "control", "cited"]
 
 
-class Cell(Strict):
+class LanguageCell(Strict):
     """One run in one language.
 
     Attributes:
@@ -47,7 +47,7 @@ class Row(Strict):
 
     label: str
     kind: RowKind
-    cells: dict[str, Cell]
+    cells: dict[str, LanguageCell]
     average: float | None = None
     gain: float | None = None
     low: float | None = None

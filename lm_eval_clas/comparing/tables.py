@@ -16,7 +16,7 @@ _PAGE = 110
 _ENDINGS = (".md", ".tex", ".csv", ".json")
 
 
-def markdown(comparison: Comparison, languages: Orientation | None = None) -> str:
+def markdown_table(comparison: Comparison, languages: Orientation | None = None) -> str:
     """A GitHub table with its title above and what must be known of it below.
 
     Args:
@@ -106,7 +106,7 @@ def write_tables(
         ClasError: the folder cannot be written.
     """
     formats: dict[str, Callable[[Comparison], str]] = {
-        ".md": lambda one: markdown(one, languages),
+        ".md": lambda one: markdown_table(one, languages),
         ".tex": lambda one: latex(one, languages),
         ".csv": lambda one: csv([one]),
         ".json": lambda one: json([one]),

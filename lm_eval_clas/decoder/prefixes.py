@@ -19,7 +19,7 @@ _LARGEST = 64
 
 
 @dataclass(frozen=True)
-class Scored:
+class Continuation:
     """One continuation to be scored.
 
     Attributes:
@@ -54,7 +54,7 @@ class Group:
         return len(self.prefix) + max(map(len, self.members))
 
 
-def group_by_prefix(requests: Sequence[Scored], share: bool) -> list[Group]:
+def group_by_prefix(requests: Sequence[Continuation], share: bool) -> list[Group]:
     """Groups requests so that the fewest tokens are run; the group with the longest input comes first.
 
     Requests with the same input are always one. With `share`, sorted inputs are cut into runs whose common prefix runs once.

@@ -17,7 +17,7 @@ from transformers import DynamicCache
 
 from lm_eval_clas.decoder.below_head import bare_model
 from lm_eval_clas.decoder.logits import RowLogits
-from lm_eval_clas.decoder.prefixes import Group, Scored, cache_parameter, can_share_prefixes, group_by_prefix
+from lm_eval_clas.decoder.prefixes import Continuation, Group, cache_parameter, can_share_prefixes, group_by_prefix
 
 # Suffixes are short beside their prefix, so more of them than a batch has sequences fit into one pass.
 _SUFFIXES_PER_SEQUENCE = 4
@@ -52,12 +52,12 @@ class Scorer:
         self._parameters = inspect.signature(bare.forward).parameters
         self._shares = can_share_prefixes(bare)
 
-    def plan(self, requests: Sequence[Scored]) -> list[Group]:
+    def plan(self, requests: Sequence[Continuation]) -> list[Group]:
         """Groups of requests that run together, the longest first."""
         return group_by_prefix(requests, self._shares)
 
     @torch.no_grad()
-    def score(self, groups: Sequence[Group], requests: Sequence[Scored]) -> list[Answer]:
+    def score(self, groups: Sequence[Group], requests: Sequence[Continuation]) -> list[Answer]:
         """Scores a batch of `plan`'s groups; it takes one forward pass, and one or more for suffixes.
 
         Raises:
@@ -75,7 +75,7 @@ class Scorer:
             self._run(reads, found, input_ids=inputs, **self._taken(use_cache=False))
         return found.answers()
 
-    def _score_with_suffixes(self, groups: Sequence[Group], requests: Sequence[Scored], found: _Found) -> None:
+    def _score_with_suffixes(self, groups: Sequence[Group], requests: Sequence[Continuation], found: _Found) -> None:
         # Prefixes are padded on the left, so that each suffix follows its prefix at once, as sliding windows count.
         inputs = self._padded([group.prefix for group in groups], left=True)
         mask = self._padded([(1,) * len(group.prefix) for group in groups], left=True)
@@ -147,7 +147,7 @@ def _select(cache: DynamicCache, rows: torch.Tensor) -> DynamicCache:
 class _Reads:
     """Which positions of a pass are read, for which target tokens of which requests."""
 
-    def __init__(self, requests: Sequence[Scored]) -> None:
+    def __init__(self, requests: Sequence[Continuation]) -> None:
         self._requests = requests
         self.rows: dict[tuple[int, int], int] = {}  # (sequence, position) to its place among those that are read
         self.row_of: list[int] = []  # for each read
@@ -192,7 +192,7 @@ class _Found:
         return [Answer(owner, sums[owner], greedy[owner]) for owner in sums]
 
 
-def batches(groups: Sequence[Group], size_at: Callable[[int], int]) -> Iterator[list[Group]]:
+def group_batches(groups: Sequence[Group], size_at: Callable[[int], int]) -> Iterator[list[Group]]:
     """Cuts planned groups into batches, those with suffixes apart from those without, which need no mask.
 
     Args:

@@ -24,7 +24,7 @@ class Batch:
     last: torch.Tensor
 
 
-def batches(
+def text_batches(
     tokenizer: Any, lines: Sequence[str], batch_size: int, max_tokens: int, device: torch.device, sort: bool = True
 ) -> Iterator[Batch]:
     """Batches of texts, longest first so that memory problems show at once.

@@ -8,7 +8,7 @@ from pathlib import Path
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.disk.files import cache_dir, writing
 
-NAME = "gemma-3-270m"
+DEMO_NAME = "gemma-3-270m"
 
 
 def gemma(folder: Path | None = None) -> Path:
@@ -23,7 +23,7 @@ def gemma(folder: Path | None = None) -> Path:
     Raises:
         ClasError: the extra `demo` is not installed.
     """
-    folder = folder or cache_dir() / NAME
+    folder = folder or cache_dir() / DEMO_NAME
     if (folder / "model.safetensors").is_file():
         return folder
     try:

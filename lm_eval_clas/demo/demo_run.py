@@ -15,7 +15,7 @@ from rich.table import Table
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.logs import quiet_libraries
-from lm_eval_clas.demo.demo_model import NAME, gemma
+from lm_eval_clas.demo.demo_model import DEMO_NAME, gemma
 from lm_eval_clas.disk.files import shipped, write_text
 from lm_eval_clas.masks.category_picture import plot_categories
 from lm_eval_clas.masks.mask_set import MaskSet
@@ -108,7 +108,9 @@ def _profile(model_path: Path, data: str, console: Console) -> MaskSet:
             done[language] = count
             progress.update(task, completed=sum(done.values()), description=f"profiling {language}")
 
-        return MaskSet.from_profile(profile(model, AutoTokenizer.from_pretrained(model_path), texts, name=NAME, report=report))
+        return MaskSet.from_profile(
+            profile(model, AutoTokenizer.from_pretrained(model_path), texts, name=DEMO_NAME, report=report)
+        )
 
 
 def _evaluate(model: str, arguments: dict[str, Any], samples: dict[str, list[int]]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ _KEY = re.compile(r"""(?P<key>[^\s#'"-][^:]*?|'[^']*'|"[^"]*")[ \t]*:(?:\s|$)"""
 
 
 @dataclass(frozen=True)
-class Block:
+class MarkedBlock:
     """What this program wrote into a card.
 
     Attributes:
@@ -52,14 +52,14 @@ class Block:
         return _hash(self.body) == self.sha256
 
 
-def find_block(text: str) -> Block | None:
+def find_block(text: str) -> MarkedBlock | None:
     """The block of a card; None where it has none."""
     found = _BLOCK.search(text)
     if found is None:
         return None
     try:
         marker = json.loads(found["marker"])
-        block = Block(found["body"].replace("\r\n", "\n"), marker["sha256"], dict(marker["front"]), dict(marker["files"]))
+        block = MarkedBlock(found["body"].replace("\r\n", "\n"), marker["sha256"], dict(marker["front"]), dict(marker["files"]))
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return block

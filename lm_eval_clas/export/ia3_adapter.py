@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lm_eval_clas.export.outline import Outline, Scaling
-from lm_eval_clas.export.written_export import Export, Found
+from lm_eval_clas.export.written_export import Export, ExportThere
 
 
 def adapter_config(scaling: Scaling, model: Outline) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def adapter_files(scaling: Scaling, model: Outline) -> dict[str, bytes]:
     }
 
 
-def find_ia3(export: Export) -> Found:
+def find_ia3(export: Export) -> ExportThere:
     """What lies where an adapter goes.
 
     Raises:
@@ -60,7 +60,7 @@ def find_ia3(export: Export) -> Found:
     return export.find({name: hashlib.sha256(content).hexdigest() for name, content in files.items()})
 
 
-def write_ia3(export: Export, found: Found) -> None:
+def write_ia3(export: Export, found: ExportThere) -> None:
     """Writes an adapter's folder, whole or not at all: `adapter_config.json`, `adapter_model.safetensors`, a card, the record.
 
     Raises:

@@ -12,7 +12,7 @@ from pathlib import Path
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.checkpoint import Checkpoint
 from lm_eval_clas.export.outline import Outline
-from lm_eval_clas.export.written_export import Export, Found
+from lm_eval_clas.export.written_export import Export, ExportThere
 
 
 def mergeable(model: Outline) -> Checkpoint:
@@ -44,7 +44,7 @@ def require_space(checkpoint: Checkpoint, count: int, folder: Path) -> None:
         )
 
 
-def write_merged(export: Export, found: Found, checkpoint: Checkpoint, report: Callable[[], None] = lambda: None) -> None:
+def write_merged(export: Export, found: ExportThere, checkpoint: Checkpoint, report: Callable[[], None] = lambda: None) -> None:
     """Writes a merged checkpoint's folder, whole or not at all.
 
     It is a copy of the model's: shards, dtype, tokenizer, generation configuration and every byte of every other weight.

@@ -24,7 +24,7 @@ from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.steering.by_task import tuned_settings
 from lm_eval_clas.steering.effects import steering_factors
-from lm_eval_clas.steering.options import Steering
+from lm_eval_clas.steering.options import SteeringOptions
 
 EXPORT_FILE = "clas_export.json"
 
@@ -41,7 +41,7 @@ class Scaling:
     """
 
     language: str
-    steering: Steering
+    steering: SteeringOptions
     factors: NDArray[np.float32]
     task: str | None = None
 
@@ -110,7 +110,7 @@ def scalings(
         languages: codes; None for all but the anchor, of which those are skipped that have nothing to steer.
         task: with `alpha="tuned"`: the task, or its family, whose strengths to take. It may be left out where the masks are
             tuned for one only.
-        **options: those of `Steering.parse`; alpha may also be `tuned`.
+        **options: those of `SteeringOptions.parse`; alpha may also be `tuned`.
 
     Returns:
         The scalings, and the skipped languages with the reason.
@@ -138,7 +138,7 @@ def scalings(
         elif tuned and language not in settings:
             reason = f"no strength is tuned for {family} in it"
         else:
-            steering = Steering.parse(masks, **given)
+            steering = SteeringOptions.parse(masks, **given)
             factors = steering_factors(masks, steering, language)
             if (factors == 1).all():
                 nothing = steering.does_nothing or not steering.strength(language)

@@ -15,7 +15,7 @@ from lm_eval_clas.export.card_blocks import find_block
 from lm_eval_clas.export.cards import CARD, PICTURE, masks_card
 from lm_eval_clas.masks.category_picture import plot_categories
 from lm_eval_clas.masks.hub import HubOrigin, hub_id
-from lm_eval_clas.masks.mask_config import CONFIG_FILE, read_config
+from lm_eval_clas.masks.mask_config import MASKS_CONFIG_FILE, read_config
 from lm_eval_clas.masks.mask_set import MaskSet
 
 
@@ -53,7 +53,7 @@ def write_folder(masks: MaskSet, repository: str, folder: Path, before: str = ""
     return sorted(path.name for path in folder.iterdir())
 
 
-def push(
+def push_masks(
     masks: MaskSet,
     repository: str,
     private: bool = False,
@@ -123,7 +123,7 @@ def _present(api: Any, repository: str, revision: str | None) -> Present:
         return Path(api.hf_hub_download(repository, name, revision=info.sha))
 
     known = {one.rfilename: one.lfs and one.lfs.sha256 for one in info.siblings or []}
-    ours = {CARD, PICTURE, CONFIG_FILE} | {name for name in known if name.endswith(".safetensors") and "/" not in name}
+    ours = {CARD, PICTURE, MASKS_CONFIG_FILE} | {name for name in known if name.endswith(".safetensors") and "/" not in name}
     hashes = {name: known[name] or sha256(fetched(name)) for name in sorted(ours & set(known))}
     card, written = "", {}
     if CARD in hashes:
@@ -133,10 +133,10 @@ def _present(api: Any, repository: str, revision: str | None) -> Present:
             raise ClasError(f"The {CARD} in {repository} is no UTF-8 text; correct or delete it there first.") from error
         if block := find_block(card):
             written = {**block.files, **({CARD: hashes[CARD]} if block.intact else {})}
-    if CONFIG_FILE in hashes:
+    if MASKS_CONFIG_FILE in hashes:
         try:
-            written.update(read_config(fetched(CONFIG_FILE).parent).files)
-            written[CONFIG_FILE] = hashes[CONFIG_FILE]
+            written.update(read_config(fetched(MASKS_CONFIG_FILE).parent).files)
+            written[MASKS_CONFIG_FILE] = hashes[MASKS_CONFIG_FILE]
         except ClasError:
             pass  # somebody else's, or a newer version's
     return Present(info.sha, hashes, card, written)

@@ -54,7 +54,7 @@ def source_of(model: Outline, checkpoint: Checkpoint | None) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Found:
+class ExportThere:
     """What lies where an export goes.
 
     Attributes:
@@ -102,7 +102,7 @@ class Export:
         """The card, with what a person added to the one that is there."""
         return export_card(self.scaling, self.masks, self.model, self.kind, before, str(self.folder / CARD))
 
-    def find(self, known: Mapping[str, str] = MappingProxyType({})) -> Found:
+    def find(self, known: Mapping[str, str] = MappingProxyType({})) -> ExportThere:
         """Looks at the folder, and changes nothing.
 
         Args:
@@ -114,7 +114,7 @@ class Export:
         _require_place(self.folder)
         entries = _entries(self.folder) if self.folder.is_dir() else frozenset()
         if not entries:
-            return Found()
+            return ExportThere()
         record, edited = _read_record(self.folder / EXPORT_FILE)
         written: dict[str, str] = record.get(_FILES, {})
         if strange := sorted(entries - set(written) - ({EXPORT_FILE, CARD} if record else {CARD})):
@@ -141,10 +141,10 @@ class Export:
             and fresh is not None
             and block.body == fresh.body
         )
-        return Found(whole, entries, tuple(str(self.folder / name) for name in doubtful), card)
+        return ExportThere(whole, entries, tuple(str(self.folder / name) for name in doubtful), card)
 
     @contextmanager
-    def writing(self, found: Found) -> Iterator[Path]:
+    def writing(self, found: ExportThere) -> Iterator[Path]:
         """Yields an empty folder, and puts it, with card and record, in the place of the export: whole or not at all.
 
         Where the place is a link, the link stays.

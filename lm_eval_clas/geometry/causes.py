@@ -11,7 +11,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.comparing.rows import Comparison
 from lm_eval_clas.disk.checked_json import Strict
 from lm_eval_clas.evidence.correlation import Correlation, correlate_all
-from lm_eval_clas.geometry.distances import changes
+from lm_eval_clas.geometry.distances import moved_by_steering
 from lm_eval_clas.geometry.measurements import Geometry
 from lm_eval_clas.masks.inspection import overlap
 from lm_eval_clas.masks.mask_set import MaskSet
@@ -118,7 +118,7 @@ def divergence(geometry: Geometry, gains: Mapping[str, float], effect: str = "ga
         effect: what the gains are.
         seed: of the resampling.
     """
-    return correlate_all(changes(geometry), gains, effect, seed)
+    return correlate_all(moved_by_steering(geometry), gains, effect, seed)
 
 
 class Causes(Strict):

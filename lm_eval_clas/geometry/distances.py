@@ -17,7 +17,7 @@ from lm_eval_clas.geometry.representations import POOLINGS, Points
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
 from lm_eval_clas.texts.corpora import ParallelTexts
 
-Floats = NDArray[np.float64]
+Vectors = NDArray[np.float64]
 
 # Representations are float32: what differs by less than this part of its size is rounding.
 _ROUNDING = 1e-6
@@ -77,7 +77,7 @@ def measure_geometry(before: Points, after: Points, texts: ParallelTexts, steere
     )
 
 
-def _measure(points: Floats, languages: Sequence[str], anchor: str) -> Iterator[tuple[Measure, str | None, float]]:
+def _measure(points: Vectors, languages: Sequence[str], anchor: str) -> Iterator[tuple[Measure, str | None, float]]:
     """All measures of one layer, from float64 [languages, items, hidden]."""
     pivot = points[languages.index(anchor)]
     for language, own in zip(languages, points, strict=True):
@@ -88,12 +88,12 @@ def _measure(points: Floats, languages: Sequence[str], anchor: str) -> Iterator[
     yield "silhouette", None, silhouette(points)
 
 
-def cosine(own: Floats, anchor: Floats) -> float:
+def cosine(own: Vectors, anchor: Vectors) -> float:
     """The cosine of each item to the anchor's translation, averaged; both are float64 [items, hidden]."""
     return float(np.mean(np.sum(_unit(own) * _unit(anchor), axis=1)))
 
 
-def retrieval(own: Floats, anchor: Floats) -> float:
+def retrieval(own: Vectors, anchor: Vectors) -> float:
     """How often the nearest of the anchor's items, by cosine, is the translation; both are float64 [items, hidden].
 
     Where k items are equally near, the translation among them, the item counts 1 / k: what a draw would give. Chance is
@@ -104,13 +104,13 @@ def retrieval(own: Floats, anchor: Floats) -> float:
     return float(np.mean(np.diag(tied) / tied.sum(axis=1)))
 
 
-def centroid_distance(own: Floats, anchor: Floats) -> float:
+def centroid_distance(own: Vectors, anchor: Vectors) -> float:
     """From the mean of the items to the anchor's mean, in units of the mean norm of the anchor's items."""
     unit = float(np.linalg.norm(anchor, axis=1).mean())
     return float(np.linalg.norm(own.mean(axis=0) - anchor.mean(axis=0))) / unit if unit else 0.0
 
 
-def silhouette(points: Floats) -> float:
+def silhouette(points: Vectors) -> float:
     """How far languages are apart: the silhouette by language (Rousseeuw 1987), Euclidean.
 
     From float64 [languages, items, hidden]. 1: languages are tight and far apart; 0: they overlap; below 0: items are
@@ -123,7 +123,7 @@ def silhouette(points: Floats) -> float:
     return float(silhouette_score(_distances(flat), np.repeat(np.arange(languages), items), metric="precomputed"))
 
 
-def _distances(points: Floats) -> Floats:
+def _distances(points: Vectors) -> Vectors:
     """Euclidean distances between rows. Equal rows, such as the embeddings of one last token, are at 0 and not at rounding."""
     points = points - points.mean(axis=0)
     size = np.einsum("ij,ij->i", points, points)
@@ -134,13 +134,13 @@ def _distances(points: Floats) -> Floats:
     return np.sqrt(square)  # type: ignore[no-any-return]
 
 
-def _unit(points: Floats) -> Floats:
+def _unit(points: Vectors) -> Vectors:
     """Rows of length 1; zeros stay zeros."""
     norm = np.linalg.norm(points, axis=1, keepdims=True)
     return points / np.where(norm > 0, norm, 1)  # type: ignore[no-any-return]
 
 
-def changes(geometry: Geometry) -> dict[str, dict[str, float]]:
+def moved_by_steering(geometry: Geometry) -> dict[str, dict[str, float]]:
     """What steering changed, steered minus not steered, by what was measured where and by language.
 
     For each measure that a language has by itself and each pooling: after the last bridge layer and after the last layer.

@@ -17,7 +17,7 @@ from lm_eval_clas.geometry.distances import measure_geometry
 from lm_eval_clas.geometry.measurements import Geometry
 from lm_eval_clas.geometry.representations import represent
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.neurons.profiling import Report
+from lm_eval_clas.neurons.profiling import OnProgress
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
 from lm_eval_clas.texts.corpora import ParallelTexts
 
@@ -35,7 +35,7 @@ def run_geometry(
     projection: str | None = None,
     batch_size: int = 8,
     max_tokens: int = 2048,
-    report: Report | None = None,
+    report: OnProgress | None = None,
     **options: Any,
 ) -> Geometry:
     """Measures what steering moves, and writes geometry.json, geometry.csv and geometry.png to a folder.
@@ -57,7 +57,7 @@ def run_geometry(
     runs: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens}
     with ActivationSteerer(model, masks, projection=projection, **options) as steerer:
 
-        def counting(before: int) -> Report | None:
+        def counting(before: int) -> OnProgress | None:
             return None if report is None else lambda language, done, total: report(language, before + done, 2 * total)
 
         before = represent(model, tokenizer, texts, report=counting(0), **runs)

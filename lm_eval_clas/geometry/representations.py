@@ -14,9 +14,9 @@ from torch import nn
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.below_head import decoder_of
 from lm_eval_clas.decoder.projections import decoder_layers, text_config
-from lm_eval_clas.decoder.text_batches import Batch, batches, device_of, position_limit
+from lm_eval_clas.decoder.text_batches import Batch, device_of, position_limit, text_batches
 from lm_eval_clas.geometry.measurements import Pooling
-from lm_eval_clas.neurons.profiling import Report
+from lm_eval_clas.neurons.profiling import OnProgress
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
 from lm_eval_clas.texts.corpora import ParallelTexts
 
@@ -33,7 +33,7 @@ def represent(
     *,
     batch_size: int = 8,
     max_tokens: int = 2048,
-    report: Report | None = None,
+    report: OnProgress | None = None,
 ) -> Points:
     """Represents every text by one vector for each layer, through the decoder without its LM head.
 
@@ -62,10 +62,12 @@ def represent(
     shape = (len(texts.languages), len(layers) + 1, len(texts.ids), text_config(model).hidden_size)
     points: Points = {pooling: np.empty(shape, dtype=np.float32) for pooling in POOLINGS}
     for number, (language, lines) in enumerate(texts.texts.items()):
-        # Of like length together. Not sorted by `batches`, which does not tell where it puts an item.
+        # Of like length together. Not sorted by `text_batches`, which does not tell where it puts an item.
         order = sorted(range(len(lines)), key=lambda item: -len(lines[item]))
         done = 0
-        for batch in batches(tokenizer, [lines[item] for item in order], batch_size, max_tokens, device_of(model), sort=False):
+        for batch in text_batches(
+            tokenizer, [lines[item] for item in order], batch_size, max_tokens, device_of(model), sort=False
+        ):
             items = order[done : done + len(batch.real)]
             with steerer.language(language) if steerer else nullcontext():
                 pooled = _run(model, layers, batch)

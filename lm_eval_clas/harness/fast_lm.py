@@ -13,8 +13,8 @@ from tqdm import tqdm
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.decoder.logits import HeadError
-from lm_eval_clas.decoder.prefixes import Scored
-from lm_eval_clas.decoder.scoring import Scorer, batches
+from lm_eval_clas.decoder.prefixes import Continuation
+from lm_eval_clas.decoder.scoring import Scorer, group_batches
 from lm_eval_clas.harness.gathering import in_order, own_results, prepare_harness
 
 # Below the harness's own logger, so that its format and level hold and INFO is shown.
@@ -128,7 +128,7 @@ class FastLM(HFLM):
             tqdm(total=len(requests), desc="Running loglikelihood requests", disable=disable_tqdm or self.rank != 0) as bar,
             autocast,
         ):
-            for batch in batches(groups, lambda at: self._batch_scheduler(at, longest) if size == "auto" else int(size)):
+            for batch in group_batches(groups, lambda at: self._batch_scheduler(at, longest) if size == "auto" else int(size)):
                 for position, log_likelihood, is_greedy in scorer.score(batch, scored):
                     answers[position] = (log_likelihood, is_greedy)
                     key = requests[position][0]
@@ -137,7 +137,7 @@ class FastLM(HFLM):
                     bar.update()
         return [answers[position] for position in range(len(requests))]
 
-    def _cut(self, context: list[int], continuation: list[int]) -> Scored:
+    def _cut(self, context: list[int], continuation: list[int]) -> Continuation:
         """What HFLM feeds to the model: all but the last token, cut from the left to the model's length."""
         if not context or not 0 < len(continuation) <= self.max_length:
             raise ClasError(
@@ -151,7 +151,7 @@ class FastLM(HFLM):
                 total,
                 self.max_length,
             )
-        return Scored(tuple(tokens), tuple(continuation))
+        return Continuation(tuple(tokens), tuple(continuation))
 
     def _detect_batch_size(self, requests: Sequence[Any] | None = None, pos: int = 0) -> int:
         # Without requests, the answer depends on the model alone; one search serves every language.

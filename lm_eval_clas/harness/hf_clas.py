@@ -25,9 +25,9 @@ from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
 from lm_eval_clas.steering.by_task import TunedSteering
 from lm_eval_clas.steering.effects import steering_factors
-from lm_eval_clas.steering.options import Steering
+from lm_eval_clas.steering.options import SteeringOptions
 
-Answer = TypeVar("Answer")
+Response = TypeVar("Response")
 
 
 class CLASLM(FastLM):
@@ -97,9 +97,9 @@ class CLASLM(FastLM):
             self._refuse_without_masks({**options, "language": language, "unseen": unseen, "projection": projection})
         elif alpha == "tuned":
             self._require_tuned(self._masks, unseen, method)
-            Steering.parse(self._masks, **{**options, "alpha": 0.0})  # type: ignore[arg-type]
+            SteeringOptions.parse(self._masks, **{**options, "alpha": 0.0})  # type: ignore[arg-type]
         else:
-            checked = Steering.parse(self._masks, **options)  # type: ignore[arg-type]
+            checked = SteeringOptions.parse(self._masks, **options)  # type: ignore[arg-type]
             if unseen == "shared":
                 steering_factors(self._masks, checked, None)  # refuses what does not go together
         if self._masks is not None and kwargs.get("tp_plan") is not None:
@@ -161,8 +161,8 @@ class CLASLM(FastLM):
         return self._by_language(super().generate_until, requests, disable_tqdm)
 
     def _by_language(
-        self, answer: Callable[[list[Instance], bool], list[Answer]], requests: list[Instance], disable_tqdm: bool
-    ) -> list[Answer]:
+        self, answer: Callable[[list[Instance], bool], list[Response]], requests: list[Instance], disable_tqdm: bool
+    ) -> list[Response]:
         """Answers requests, each group steered for its language (and task), in the order of the requests."""
         if self._masks is None or self._steerer is None or (self._tuned is None and self._steerer.steering.does_nothing):
             return answer(requests, disable_tqdm)
@@ -172,7 +172,7 @@ class CLASLM(FastLM):
                 self._note(found.language, found.source)
             family = self._tuned.family(request.task_name) if self._tuned else ""
             groups.setdefault((family, self._steered_as(found.language)), []).append(position)
-        answers: dict[int, Answer] = {}
+        answers: dict[int, Response] = {}
         with self._one_bar(answer.__name__, len(requests), disable_tqdm) as bar:
             for (family, group), positions in groups.items():
                 steerer = self._steerer_of(family, group)

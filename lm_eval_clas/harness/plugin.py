@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-NAME = "hf-clas"
+HARNESS_NAME = "hf-clas"
 TARGET = "lm_eval_clas.harness.hf_clas:CLASLM"
 
 _searching = False
@@ -26,8 +26,8 @@ def register() -> None:
     """Registers the lazy name with the harness, unless an entry point (or an earlier call) already did."""
     from lm_eval.api.registry import model_registry
 
-    if NAME not in model_registry:
-        model_registry.register(NAME, target=TARGET)
+    if HARNESS_NAME not in model_registry:
+        model_registry.register(HARNESS_NAME, target=TARGET)
 
 
 def spec_of_models() -> ModuleSpec | None:
@@ -51,7 +51,7 @@ def spec_of_models() -> ModuleSpec | None:
             try:
                 register()
             except Exception as error:  # The harness must go on without us, whatever its version.
-                sys.stderr.write(f"lm-eval-clas: could not register '{NAME}': {error}\n")
+                sys.stderr.write(f"lm-eval-clas: could not register '{HARNESS_NAME}': {error}\n")
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
     return spec

@@ -10,7 +10,7 @@ from lm_eval.api.instance import Instance
 from lm_eval_clas.harness.fast_lm import logger
 from lm_eval_clas.harness.prompting import note_prompting, prompting_of
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.masks.strengths import document_hash, recorded
+from lm_eval_clas.masks.strengths import document_hash, short_hashes
 
 _CALLED = {
     "num_fewshot": "number of shots",
@@ -67,7 +67,7 @@ class TuningDifferences:
     def _hash(self, request: Instance) -> str:
         place = (request.task_name, request.doc_id)
         if place not in self._hashes:
-            self._hashes[place] = recorded([document_hash(request.doc)])
+            self._hashes[place] = short_hashes([document_hash(request.doc)])
         return self._hashes[place]
 
     def _warn(self, kind: str, told: str, where: _Where) -> None:

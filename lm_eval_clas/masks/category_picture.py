@@ -8,7 +8,7 @@ import numpy as np
 
 from lm_eval_clas.drawing.figures import COLORS, GREY, LARGE, MIDDLE, new_figure, save
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.neurons.categories import shares
+from lm_eval_clas.neurons.categories import category_shares
 
 # Categories of neurons run from unshared to shared; dead ones are grey.
 _LABELS = ("dead (0 languages)", "language-specific (1)", "partial-shared", "all-shared")
@@ -26,7 +26,7 @@ def plot_categories(masks: MaskSet, path: str | Path, width: float | None = None
     Raises:
         ClasError: matplotlib is not installed, or the file cannot be written.
     """
-    share = shares(masks.categories)
+    share = category_shares(masks.categories)
     layers = np.arange(len(share))
     figure = new_figure(width or min(12, 3.2 + 0.18 * len(layers)), 3.6)
     from matplotlib.ticker import MaxNLocator, PercentFormatter

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.neurons.categories import CATEGORIES, DEAD, PARTIAL, counts, shares
+from lm_eval_clas.neurons.categories import CATEGORIES, DEAD, PARTIAL, category_counts, category_shares
 
 
 def overlap(masks: MaskSet) -> NDArray[np.float64]:
@@ -25,8 +25,8 @@ def overlap(masks: MaskSet) -> NDArray[np.float64]:
 
 def summary(masks: MaskSet) -> dict[str, Any]:
     """Everything `clas inspect` shows, as plain JSON."""
-    share = shares(masks.categories)
-    count = counts(masks.categories)
+    share = category_shares(masks.categories)
+    count = category_counts(masks.categories)
     config = masks.config
     bridge = list(masks.bridge_layers)
     return {

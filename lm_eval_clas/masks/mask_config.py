@@ -18,8 +18,8 @@ from lm_eval_clas.masks.strengths import Tuned
 from lm_eval_clas.neurons.activity import By, Statistic, Tokens
 from lm_eval_clas.neurons.categories import CATEGORIES
 
-FORMAT_VERSION = 1
-CONFIG_FILE = "clas_config.json"
+MASKS_FORMAT = 1
+MASKS_CONFIG_FILE = "clas_config.json"
 REMEDY = "make the folder again with 'clas masks', or fetch it again."
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -82,7 +82,7 @@ class AddedLanguage(StrictFinite):
 class MaskConfig(StrictFinite):
     """The contents of `clas_config.json`."""
 
-    format_version: int = FORMAT_VERSION
+    format_version: int = MASKS_FORMAT
     model: ModelSource
     languages: list[LanguageCode] = Field(min_length=2)
     anchor: LanguageCode
@@ -141,18 +141,18 @@ def read_config(folder: Path) -> MaskConfig:
     Raises:
         ClasError: there is none, or it is damaged or of another format version.
     """
-    path = folder / CONFIG_FILE
+    path = folder / MASKS_CONFIG_FILE
     try:
         content = read_json(path, printable=True)
         version = content["format_version"]
     except FileNotFoundError as error:
-        raise ClasError(f"'{folder}' is not a mask folder: it has no {CONFIG_FILE}; {REMEDY}") from error
+        raise ClasError(f"'{folder}' is not a mask folder: it has no {MASKS_CONFIG_FILE}; {REMEDY}") from error
     except (ValueError, KeyError, TypeError) as error:
         why = str(error) if isinstance(error, ValueError) else "it has no format version"
         raise ClasError(f"'{path}' cannot be read as a mask configuration ({why}); {REMEDY}") from error
-    if version != FORMAT_VERSION:
+    if version != MASKS_FORMAT:
         raise ClasError(
-            f"'{path}' has format version {version!r:.40}, this lm-eval-clas {__version__} reads {FORMAT_VERSION}; install a "
+            f"'{path}' has format version {version!r:.40}, this lm-eval-clas {__version__} reads {MASKS_FORMAT}; install a "
             "version that reads it, or make the masks again."
         )
     try:

@@ -8,7 +8,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.disk.files import sha256
 from lm_eval_clas.disk.tensors import tensor_names
 from lm_eval_clas.disk.written import foreign
-from lm_eval_clas.masks.mask_config import CONFIG_FILE, MaskConfig, read_config
+from lm_eval_clas.masks.mask_config import MASKS_CONFIG_FILE, MaskConfig, read_config
 from lm_eval_clas.masks.strengths import Tuned
 
 MASKS_FILE = "masks.safetensors"
@@ -21,12 +21,12 @@ _BESIDE = ("README.md", "categories.png")
 
 def strange_masks(folder: Path) -> list[Path]:
     """The files with names of a mask folder that are none: they may not be replaced."""
-    return [path for path in (folder / CONFIG_FILE, *(folder / name for name in TENSORS)) if not _ours(path)]
+    return [path for path in (folder / MASKS_CONFIG_FILE, *(folder / name for name in TENSORS)) if not _ours(path)]
 
 
 def strange_files(folder: Path) -> list[Path]:
     """Everything in a folder that is no part of masks, but for hidden files."""
-    parts = (CONFIG_FILE, *TENSORS, *_BESIDE)
+    parts = (MASKS_CONFIG_FILE, *TENSORS, *_BESIDE)
     there = sorted(folder.iterdir()) if folder.is_dir() else []
     return [path for path in there if not path.name.startswith(".") and path.name not in parts] + strange_masks(folder)
 
@@ -55,7 +55,7 @@ def _ours(path: Path) -> bool:
     if foreign(path) is None:
         return True
     before = _config(path.parent)
-    if path.name == CONFIG_FILE:
+    if path.name == MASKS_CONFIG_FILE:
         return before is not None
     if before is not None and before.files.get(path.name) == sha256(path):
         return True

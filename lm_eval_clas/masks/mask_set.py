@@ -26,7 +26,7 @@ from lm_eval_clas.disk.files import put, sha256, shipped, writing
 from lm_eval_clas.disk.tensors import Shapes, read_tensors
 from lm_eval_clas.masks.hub import HubOrigin, fetch, hub_id
 from lm_eval_clas.masks.mask_config import (
-    CONFIG_FILE,
+    MASKS_CONFIG_FILE,
     REMEDY,
     CorpusSource,
     MaskConfig,
@@ -246,7 +246,7 @@ class MaskSet:
             tensors[PROFILE_FILE] = {"means": self.means, "counts": np.array(counts, dtype=np.int64)}
         with ExitStack() as every:
             # Each gets its name when all are written, in reverse order: a full disk leaves the masks that were there.
-            config_file = every.enter_context(writing(folder / CONFIG_FILE))
+            config_file = every.enter_context(writing(folder / MASKS_CONFIG_FILE))
             files = {}
             for name, content in tensors.items():
                 temporary = every.enter_context(writing(folder / name))
@@ -289,15 +289,15 @@ def _locate(source: str | Path) -> tuple[Path, HubOrigin | None]:
         raise ClasError(f"There can be no masks at '{str(source)[:200]}' ({error}); give the path of a folder.") from error
     if is_folder:
         return path, None
-    known = sorted(folder.name for folder in shipped("masks").iterdir() if (folder / CONFIG_FILE).is_file())
+    known = sorted(folder.name for folder in shipped("masks").iterdir() if (folder / MASKS_CONFIG_FILE).is_file())
     name = str(source).removeprefix("masks/").rstrip("/")
     if name in known:
         return shipped("masks") / name, None
     if is_file:
-        raise ClasError(f"'{source}' is a file; masks are a folder with a {CONFIG_FILE}: give its path.")
+        raise ClasError(f"'{source}' is a file; masks are a folder with a {MASKS_CONFIG_FILE}: give its path.")
     if repository := hub_id(str(source)):
         ours = f"masks that ship with the package: {', '.join(known) or 'none'}"
-        return fetch(*repository, files=[CONFIG_FILE, MASKS_FILE, PROFILE_FILE], otherwise=ours)
+        return fetch(*repository, files=[MASKS_CONFIG_FILE, MASKS_FILE, PROFILE_FILE], otherwise=ours)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known
     raise ClasError(
         f"There are no masks at '{source}'; the nearest that ship with the package: {', '.join(near) or 'none'}. Give one of "

@@ -23,7 +23,7 @@ def document_hash(doc: Any) -> str:
     return str(hash_string(text))
 
 
-def recorded(hashes: Iterable[str]) -> str:
+def short_hashes(hashes: Iterable[str]) -> str:
     """Hashes of documents as `TunedStrength` keeps them: enough digits to tell any two apart, with spaces between."""
     return " ".join(one[:_DIGITS] for one in hashes)
 
@@ -54,7 +54,7 @@ class _Tried(StrictFinite):
         return Setting(self.alpha, self.beta, self.gamma, tuple(self.layers))
 
 
-class Measured(_Tried):
+class TriedSetting(_Tried):
     """One setting on the tuning items: its score, and its gain over alpha 0 with a 95 % bootstrap interval."""
 
     score: float
@@ -101,14 +101,14 @@ class TunedStrength(StrictFinite):
         objective: `metric`, or `loglikelihood` of the gold answer in nats.
         guarded, shared: whether the guard was on, and whether one setting was chosen for everything.
         items: how many, and `items_sha256` over their tasks, numbers and contents.
-        documents: `recorded` hashes of the items; empty where they are not.
+        documents: `short_hashes` hashes of the items; empty where they are not.
         conditions: what it was tuned under.
         measured: every setting that has a score, alpha 0 first.
         dropped: those that have none.
     """
 
-    chosen: Measured
-    best: Measured
+    chosen: TriedSetting
+    best: TriedSetting
     p_value: float = Field(ge=0, le=1)
     objective: str
     metric: str
@@ -119,7 +119,7 @@ class TunedStrength(StrictFinite):
     items_sha256: str
     documents: str = Field(default="", pattern=r"^([0-9a-f]{16}( [0-9a-f]{16})*)?$")
     conditions: Conditions = Conditions()
-    measured: list[Measured]
+    measured: list[TriedSetting]
     dropped: list[Dropped] = Field(default_factory=list)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.neurons.categories import DEAD, PARTIAL, shares
+from lm_eval_clas.neurons.categories import DEAD, PARTIAL, category_shares
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class BridgeLayerSelector:
             ClasError: no layer qualifies; an explicit range is then the way.
         """
         total = len(categories)
-        share = shares(categories)
+        share = category_shares(categories)
         score = share[:, PARTIAL] - share[:, DEAD]
         first, end = (total + 1) // 2, total - self.exclude_last
         if self.exclude_last < 0 or first >= end:

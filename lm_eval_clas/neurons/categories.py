@@ -42,14 +42,14 @@ def categorize(active: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return result
 
 
-def counts(categories: NDArray[np.uint8]) -> NDArray[np.int64]:
+def category_counts(categories: NDArray[np.uint8]) -> NDArray[np.int64]:
     """The number of neurons in each category by layer: int64 [layers, 4] from categories [layers, neurons]."""
     return np.stack([np.count_nonzero(categories == one, axis=1) for one in range(len(CATEGORIES))], axis=1)
 
 
-def shares(categories: NDArray[np.uint8]) -> NDArray[np.float64]:
+def category_shares(categories: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The share of each category by layer: float64 [layers, 4] from categories [layers, neurons]; rows sum to 1."""
-    share: NDArray[np.float64] = counts(categories) / categories.shape[1]
+    share: NDArray[np.float64] = category_counts(categories) / categories.shape[1]
     return share
 
 

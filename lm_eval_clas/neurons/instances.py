@@ -19,11 +19,11 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.decoder.below_head import decoder_of
 from lm_eval_clas.decoder.projections import Projection, Site, find_projections, reading
-from lm_eval_clas.decoder.text_batches import Batch, batches, device_of, position_limit
+from lm_eval_clas.decoder.text_batches import Batch, device_of, position_limit, text_batches
 from lm_eval_clas.disk.tensors import read_tensors, write_tensors
 from lm_eval_clas.disk.written import claimed
 from lm_eval_clas.neurons.activity import TOKENS, Tokens
-from lm_eval_clas.neurons.categories import CATEGORIES, categorize, shares
+from lm_eval_clas.neurons.categories import CATEGORIES, categorize, category_shares
 from lm_eval_clas.neurons.profile_folder import load_config
 from lm_eval_clas.texts.corpora import ParallelTexts
 
@@ -70,11 +70,11 @@ def profile_instances(
         lines = [texts.texts[language][number] for language in texts.languages]
         active: dict[Tokens, list[NDArray[np.bool_]]] = {tokens: [] for tokens in TOKENS}
         # One item in many languages may not fit into one pass: its parts are put together again.
-        for batch in batches(tokenizer, lines, batch_size, max_tokens, device_of(model), sort=False):
+        for batch in text_batches(tokenizer, lines, batch_size, max_tokens, device_of(model), sort=False):
             for tokens, part in _active(model, projections, batch).items():
                 active[tokens].append(part)
         for tokens, parts in active.items():
-            totals[tokens] += shares(categorize(np.concatenate(parts)))
+            totals[tokens] += category_shares(categorize(np.concatenate(parts)))
         if report is not None:
             report(min(done * processes.size, len(texts.ids)))
     means = {tokens: processes.sum(total) / len(texts.ids) for tokens, total in totals.items()}

@@ -26,14 +26,14 @@ from lm_eval_clas.disk.tensors import Shapes, read_tensors, write_tensors
 from lm_eval_clas.languages.codes import LanguageCode
 from lm_eval_clas.neurons.activity import STATISTICS, TOKENS, By, Statistic, Tokens
 
-FORMAT_VERSION = 2
-CONFIG_FILE = "clas_profile.json"
+PROFILE_FORMAT = 2
+PROFILE_CONFIG_FILE = "clas_profile.json"
 
 
 class ProfileConfig(Strict):
     """What a profile was made of: the contents of `clas_profile.json`. Two profiles of one kind can be merged."""
 
-    format_version: int = FORMAT_VERSION
+    format_version: int = PROFILE_FORMAT
     model: str
     revision: str | None = None
     fingerprint: ModelFingerprint
@@ -138,7 +138,7 @@ class Profile:
         folder = Path(folder)
         config = load_config(folder)
         if config is None:
-            raise ClasError(f"'{folder}' is not a profile: it has no {CONFIG_FILE}; make one with 'clas profile'.")
+            raise ClasError(f"'{folder}' is not a profile: it has no {PROFILE_CONFIG_FILE}; make one with 'clas profile'.")
         finished = [one for one in config.languages if (folder / f"{one}.safetensors").is_file()]
         return cls(config, {language: load_language(folder, language, config) for language in finished})
 
@@ -157,7 +157,7 @@ class Profile:
 
 def save_config(config: ProfileConfig, folder: Path) -> None:
     """Writes `clas_profile.json`."""
-    write_text(folder / CONFIG_FILE, json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / PROFILE_CONFIG_FILE, json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n")
 
 
 def load_config(folder: Path) -> ProfileConfig | None:
@@ -166,12 +166,12 @@ def load_config(folder: Path) -> ProfileConfig | None:
     Raises:
         ClasError: it is damaged or of another format version.
     """
-    path = folder / CONFIG_FILE
+    path = folder / PROFILE_CONFIG_FILE
     try:
         content = read_json(path, printable=True)
-        if content["format_version"] != FORMAT_VERSION:
+        if content["format_version"] != PROFILE_FORMAT:
             raise ClasError(
-                f"'{path}' has format version {content['format_version']!r:.40}, this lm-eval-clas reads {FORMAT_VERSION}; "
+                f"'{path}' has format version {content['format_version']!r:.40}, this lm-eval-clas reads {PROFILE_FORMAT}; "
                 "profile again into another folder."
             )
         return ProfileConfig.model_validate(content)

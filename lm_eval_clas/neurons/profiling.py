@@ -17,13 +17,13 @@ from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.decoder.below_head import decoder_of
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint, model_name
 from lm_eval_clas.decoder.projections import Projection, Site, find_projections, reading
-from lm_eval_clas.decoder.text_batches import Batch, batches, device_of, position_limit
+from lm_eval_clas.decoder.text_batches import Batch, device_of, position_limit, text_batches
 from lm_eval_clas.disk.written import claimed
 from lm_eval_clas.neurons.activity import STATISTICS, TOKENS, Tokens
 from lm_eval_clas.neurons.profile_folder import Profile, ProfileConfig, Sums, load_config, save_config, save_language
 from lm_eval_clas.texts.corpora import ParallelTexts
 
-Report = Callable[[str, int, int], None]  # language, texts done, texts in all
+OnProgress = Callable[[str, int, int], None]  # language, texts done, texts in all
 
 
 def profile(
@@ -37,7 +37,7 @@ def profile(
     max_tokens: int = 2048,
     site: Site = "mlp",
     projection: str | None = None,
-    report: Report | None = None,
+    report: OnProgress | None = None,
     processes: Processes | None = None,
 ) -> Profile:
     """Profiles every neuron of a model at one site on parallel texts, one language after the other.
@@ -86,7 +86,7 @@ def profile(
             if language not in finished:
                 statistics = ActivationStatistics(projections)
                 # The batches are those of a single process, so that only the order of the additions in float64 differs.
-                every = batches(tokenizer, lines, batch_size, max_tokens, device_of(model))
+                every = text_batches(tokenizer, lines, batch_size, max_tokens, device_of(model))
                 with statistics.reading():
                     for batch in islice(every, processes.rank, None, processes.size):
                         statistics.add(model, batch)

@@ -21,7 +21,7 @@ from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.projections import find_projections
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.steering.effects import steering_factors, steering_shifts
-from lm_eval_clas.steering.options import Steering
+from lm_eval_clas.steering.options import SteeringOptions
 
 _Placed = tuple[torch.Tensor | None, torch.Tensor | None]  # one layer's factors and shifts; None where there are none
 
@@ -42,7 +42,7 @@ class ActivationSteerer:
         model: a Hugging Face decoder, on any devices, in any floating dtype, bare or wrapped by PEFT.
         masks: masks that were made for this model.
         projection: a pattern of module names, where the site's projections are not found by structure.
-        **options: those of `Steering.parse`: alpha, beta, gamma, layers, specific_scope, partial_scope, method, seed.
+        **options: those of `SteeringOptions.parse`: alpha, beta, gamma, layers, specific_scope, partial_scope, method, seed.
 
     Raises:
         ClasError: the masks do not fit the model, or an option is wrong.
@@ -52,7 +52,7 @@ class ActivationSteerer:
         projections = find_projections(model, masks.config.site, projection or masks.config.projection)
         masks.config.model.fingerprint.require(ModelFingerprint.of(model, projections), "This mask folder")
         self.masks = masks
-        self.steering = Steering.parse(masks, **options)
+        self.steering = SteeringOptions.parse(masks, **options)
         self._factors: dict[str | None, torch.Tensor] = {}
         self._shifts: dict[str | None, torch.Tensor | None] = {}
         self._placed: dict[tuple[str | None, int, torch.device, torch.dtype], _Placed] = {}

@@ -11,7 +11,7 @@ from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Setting
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
-from lm_eval_clas.steering.options import Steering
+from lm_eval_clas.steering.options import SteeringOptions
 
 
 def tuned_settings(masks: MaskSet, options: Mapping[str, Any]) -> dict[str, dict[str, Setting]]:
@@ -26,7 +26,7 @@ def tuned_settings(masks: MaskSet, options: Mapping[str, Any]) -> dict[str, dict
     for family, by_language in masks.config.tuned.items():
         for language, tuned in by_language.items():
             setting = tuned.chosen.setting
-            checked = Steering.parse(masks, **{**setting.options(), **fixed})
+            checked = SteeringOptions.parse(masks, **{**setting.options(), **fixed})
             setting = Setting(setting.alpha, checked.beta, checked.gamma, checked.layers)
             found.setdefault(family, {})[language] = setting
     return found

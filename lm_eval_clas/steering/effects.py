@@ -11,10 +11,10 @@ from lm_eval_clas.base.errors import ClasError
 
 if TYPE_CHECKING:
     from lm_eval_clas.masks.mask_set import MaskSet
-    from lm_eval_clas.steering.options import Steering
+    from lm_eval_clas.steering.options import SteeringOptions
 
 
-def steering_factors(masks: MaskSet, steering: Steering, language: str | None) -> NDArray[np.float32]:
+def steering_factors(masks: MaskSet, steering: SteeringOptions, language: str | None) -> NDArray[np.float32]:
     """The factors s of one language, float32 [layers, neurons]; ones outside the bridge layers.
 
     Args:
@@ -64,7 +64,7 @@ def steering_factors(masks: MaskSet, steering: Steering, language: str | None) -
     return factors
 
 
-def steering_shifts(masks: MaskSet, steering: Steering, language: str | None) -> NDArray[np.float32] | None:
+def steering_shifts(masks: MaskSet, steering: SteeringOptions, language: str | None) -> NDArray[np.float32] | None:
     """What is added to h, in its units, float32 [layers, neurons]; None for all methods but `int-mu`, which add nothing.
 
     Interpolation towards the language's mean mu, h' = h + alpha (mu - h), is a factor of 1 - alpha and a shift of alpha mu

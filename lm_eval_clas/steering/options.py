@@ -20,7 +20,7 @@ _LARGEST_FACTOR = 1e38
 
 
 @dataclass(frozen=True)
-class Steering:
+class SteeringOptions:
     """How strongly, where and in which way masks are applied: every option of steering, checked.
 
     Attributes:
@@ -59,7 +59,7 @@ class Steering:
         partial_scope: str = "all",
         method: str = "clas",
         seed: int | str = 0,
-    ) -> Steering:
+    ) -> SteeringOptions:
         """Checks options as a user gives them; None takes what the mask folder says.
 
         Raises:

@@ -22,7 +22,7 @@ from lm_eval_clas.disk.files import cache_dir, write_text
 from lm_eval_clas.languages.task_names import from_task_name
 from lm_eval_clas.study.recipe import DEMO_MODEL, StudyRecipe
 from lm_eval_clas.study.record import hash_of
-from lm_eval_clas.study.stages import Stages
+from lm_eval_clas.study.stages import StudyStages
 
 _DOCUMENTS = 8  # that stand for all of a task
 _CHARACTERS_PER_TOKEN = 3  # where there is no tokenizer
@@ -65,7 +65,7 @@ class Speed:
         return work.scored * self.scored + work.prompted * self.prompted
 
 
-def count(stages: Stages, tokenizer: Any | None) -> list[Work]:
+def work_of(stages: StudyStages, tokenizer: Any | None) -> list[Work]:
     """The work of each stage that runs the model.
 
     Args:
@@ -87,7 +87,7 @@ def count(stages: Stages, tokenizer: Any | None) -> list[Work]:
     return works
 
 
-def _profile(stages: Stages, tokenizer: Any | None) -> Work:
+def _profile(stages: StudyStages, tokenizer: Any | None) -> Work:
     work = Work("profile", ", ".join([*stages.recipe.parts, *stages.halves]))
     for part in stages.recipe.parts:
         _add_texts(work, stages, part, tokenizer)
@@ -98,7 +98,7 @@ def _profile(stages: Stages, tokenizer: Any | None) -> Work:
 
 def _add_texts(
     work: Work,
-    stages: Stages,
+    stages: StudyStages,
     part: str,
     tokenizer: Any | None,
     half: Literal["first", "second"] | None = None,
@@ -116,7 +116,7 @@ def _add_texts(
         work.scored += times * sum(min(_length(tokenizer, line), longest) for line in lines[:items])
 
 
-def _tune(stages: Stages, tokenizer: Any | None) -> Work:
+def _tune(stages: StudyStages, tokenizer: Any | None) -> Work:
     step = stages.recipe.tune_step
     settings = len({*step.alphas, 0})
     work = Work("tune", f"{settings} strengths")
@@ -133,7 +133,7 @@ def _tune(stages: Stages, tokenizer: Any | None) -> Work:
     return work
 
 
-def _tasks(stages: Stages, names: Iterable[str], num_fewshot: int | None, work: Work) -> dict[str, Any]:
+def _tasks(stages: StudyStages, names: Iterable[str], num_fewshot: int | None, work: Work) -> dict[str, Any]:
     """The tasks whose data can be had; of the others, why not goes into the work."""
     found: dict[str, Any] = {}
     for name in names:
@@ -172,7 +172,7 @@ def _number(batch: int | str) -> int:
     return int(batch) if str(batch).isdigit() else 8
 
 
-def calibrate(stages: Stages) -> Speed:
+def calibrate(stages: StudyStages) -> Speed:
     """Times a few documents of each kind of task, unsteered; what was found for this machine is kept in the cache folder.
 
     Raises:
@@ -219,7 +219,7 @@ def computed(recipe: StudyRecipe, work: Work) -> float | None:
     return recipe.shape.seconds(work.tokens, work.steps) if recipe.shape else None
 
 
-def tokenizer_of(stages: Stages) -> Any | None:
+def tokenizer_of(stages: StudyStages) -> Any | None:
     """The model's tokenizer, or None where it cannot be had."""
     from transformers import AutoTokenizer
 

@@ -20,7 +20,7 @@ STAGES = ("profile", "masks", "tune", "evaluate", "analyse", "tables", "report")
 
 
 @dataclass
-class Stages(Workplace):
+class StudyStages(Workplace):
     """The stages of one recipe in one folder."""
 
     def all(self) -> list[Stage]:
@@ -130,7 +130,7 @@ class Stages(Workplace):
         return [self._tune_part(part) for part in self.tuned_parts]
 
     def _tune_part(self, part: str) -> str:
-        from lm_eval_clas.tuning.measuring import Recipe, grid, tunable
+        from lm_eval_clas.tuning.measuring import TuningPlan, grid, tunable
         from lm_eval_clas.tuning.tuning_run import run_tuning
 
         step, wanted, out = self.recipe.tune_step, self.recipe.parts[part].tune, self.folder / "tune" / part
@@ -139,7 +139,7 @@ class Stages(Workplace):
         names, _ = tunable(found, masks)
         if not names:
             raise ClasError(f"The tasks to tune part '{part}' on are in none of the languages of its masks; choose others.")
-        recipe = Recipe(
+        recipe = TuningPlan(
             model=self.recipe.model,
             model_args=self.recipe.model_args,
             masks=masks.hash,

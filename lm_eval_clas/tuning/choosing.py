@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lm_eval_clas.evidence.best_of_many import Gains, gains_of, item_shares
-from lm_eval_clas.masks.strengths import Conditions, Dropped, Measured, Setting, Tuned, TunedStrength, recorded
+from lm_eval_clas.masks.strengths import Conditions, Dropped, Setting, TriedSetting, Tuned, TunedStrength, short_hashes
 
 # A gain is told from none at the usual level, adjusted for the choice among settings.
 _LEVEL = 0.05
@@ -41,7 +41,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class _Compared:
+class _WithGains:
     """A unit's gains: of setting s, those in row `rows[s]`; and why the others have none."""
 
     unit: Unit
@@ -92,7 +92,7 @@ def choose(
         kept = guard and p_value >= _LEVEL
         sign = 1 if unit.higher_is_better else -1
         measured = {
-            s: Measured(
+            s: TriedSetting(
                 **_named(settings[s]),
                 score=sign * float(gains.scores[row]),
                 gain=float(gains.gains[row]),
@@ -112,7 +112,7 @@ def choose(
             tasks=list(unit.tasks),
             items=gains.items,
             items_sha256=unit.items_sha256,
-            documents=recorded(digest for _, _, digest in unit.documents),
+            documents=short_hashes(digest for _, _, digest in unit.documents),
             conditions=unit.conditions,
             measured=list(measured.values()),
             dropped=[Dropped(**_named(settings[s]), why=why) for s, why in one.dropped.items()],
@@ -124,7 +124,7 @@ def _named(setting: Setting) -> dict[str, Any]:
     return {**setting.options(), "layers": list(setting.layers)}
 
 
-def _compare(unit: Unit, settings: Sequence[Setting], seed: int, report: Callable[[str], None]) -> _Compared | None:
+def _compare(unit: Unit, settings: Sequence[Setting], seed: int, report: Callable[[str], None]) -> _WithGains | None:
     shares = item_shares(unit.values, unit.aggregate) * (1 if unit.higher_is_better else -1)
     dropped = {s: _why(unit, s, row) for s, row in enumerate(shares) if not np.isfinite(row).all()}
     where = f"{unit.family} in {unit.language}"
@@ -134,7 +134,7 @@ def _compare(unit: Unit, settings: Sequence[Setting], seed: int, report: Callabl
     for s, why in dropped.items():
         report(f"{where}: {_called(s, settings)} is left out: {why} there.")
     kept = [s for s in range(len(settings)) if s not in dropped]
-    return _Compared(unit, gains_of(shares[kept], seed=seed), {s: row for row, s in enumerate(kept)}, dropped)
+    return _WithGains(unit, gains_of(shares[kept], seed=seed), {s: row for row, s in enumerate(kept)}, dropped)
 
 
 def _why(unit: Unit, setting: int, shares: Sequence[float]) -> str:

@@ -16,7 +16,7 @@ from lm_eval_clas.drawing.figures import COLORS, DASHES, GRID, INK, LARGE, LINE,
 from lm_eval_clas.languages.codes import english_name
 from lm_eval_clas.masks.strengths import Tuned
 
-Unit = Literal["points", "nats"]
+GainUnit = Literal["points", "nats"]
 
 # A strong alpha can ruin a model, and then gains of a few points would be flat lines: losses are drawn up to this many
 # times the largest gain.
@@ -49,7 +49,7 @@ class Curve:
     high: list[float]
     chosen: float
     items: int
-    unit: Unit
+    unit: GainUnit
     missing: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -62,8 +62,8 @@ class Curve:
             raise ClasError(f"{which} has no point at the chosen alpha {self.chosen}, only at {self.alphas}.")
         if not np.isfinite([self.alphas, self.gains, self.low, self.high]).all():
             raise ClasError(f"{which} holds a number that is not finite.")
-        if self.unit not in get_args(Unit):
-            raise ClasError(f"{which} must be in one of {', '.join(get_args(Unit))}, not '{self.unit}'.")
+        if self.unit not in get_args(GainUnit):
+            raise ClasError(f"{which} must be in one of {', '.join(get_args(GainUnit))}, not '{self.unit}'.")
 
 
 def tuned_curves(tuned: Tuned) -> list[Curve]:
@@ -165,7 +165,7 @@ def cut_off(curves: Sequence[Curve]) -> str:
     return f"cut off: losses down to {lowest:.3g} {unit}".replace("-", "\u2212") if bottom > lowest else ""
 
 
-def _unit(curves: Sequence[Curve]) -> tuple[Unit, float]:
+def _unit(curves: Sequence[Curve]) -> tuple[GainUnit, float]:
     """The unit of all curves, and what to multiply gains with."""
     if not curves:
         raise ClasError("There are no curves to draw.")

@@ -38,7 +38,7 @@ from lm_eval_clas.tuning.item_scores import ABSENT, Document, ItemScores, Langua
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TuningPlan:
     """What decides the scores of a run.
 
     Attributes:
@@ -114,11 +114,11 @@ def tunable(names: Iterable[str], masks: MaskSet) -> tuple[list[str], dict[str, 
     return kept, skipped
 
 
-def measure(
+def measure_settings(
     sweep: Sweep | None,
     name: str,
     task: Any,
-    recipe: Recipe,
+    recipe: TuningPlan,
     folder: Path,
     report: Callable[[int, int], None],
     processes: Processes | None = None,
@@ -189,7 +189,7 @@ def measure(
     return kept
 
 
-def _samples(sweep: Sweep, name: str, task: Any, recipe: Recipe) -> list[dict[str, Any]]:
+def _samples(sweep: Sweep, name: str, task: Any, recipe: TuningPlan) -> list[dict[str, Any]]:
     """The harness's own record of each document, under the sweep's setting, in the order of documents."""
     from lm_eval.evaluator import evaluate
 

@@ -18,14 +18,14 @@ from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Tuned
 from lm_eval_clas.tuning.choosing import choose, table_rows
 from lm_eval_clas.tuning.curves import plot_curves, tuned_curves
-from lm_eval_clas.tuning.measuring import Recipe, measure, units
+from lm_eval_clas.tuning.measuring import TuningPlan, measure_settings, units
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 
 def run_tuning(
-    recipe: Recipe,
+    recipe: TuningPlan,
     tasks: Mapping[str, Any],
     masks: MaskSet,
     folder: Path,
@@ -71,7 +71,7 @@ def run_tuning(
         def report(done: int, total: int, bar: Any = bar) -> None:
             progress.update(bar, completed=done, total=total)
 
-        scores.append(measure(sweep, name, task, recipe, folder, report, processes))
+        scores.append(measure_settings(sweep, name, task, recipe, folder, report, processes))
         if sweep is not None and name in missing and sweep.skipped:
             progress.console.print(f"{name}: {sweep.skipped} requests were answered before, skipped", highlight=False)
 

@@ -24,7 +24,7 @@ from lm_eval_clas import CLASLM, ClasError, MaskSet
 from lm_eval_clas.comparing.compare_runs import compare
 from lm_eval_clas.comparing.results_files import read_runs
 from lm_eval_clas.comparing.rows import Comparison
-from lm_eval_clas.comparing.tables import latex, markdown
+from lm_eval_clas.comparing.tables import latex, markdown_table
 from lm_eval_clas.comparing.task_families import families
 from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.evidence.paired_tests import holm, sign_flips
@@ -237,7 +237,7 @@ def test_without_samples_there_are_scores_and_no_tests(made: Callable[..., Compa
     assert row.gain is not None
     assert all(cell.gain is not None and cell.p_value is None for cell in row.cells.values())
     assert any("--log_samples" in note for note in found.notes)
-    for draw_it in (markdown, latex):
+    for draw_it in (markdown_table, latex):
         assert "p <" not in draw_it(found)
 
 

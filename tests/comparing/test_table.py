@@ -19,7 +19,7 @@ from markdown_it import MarkdownIt
 from lm_eval_clas.comparing.compare_runs import compare
 from lm_eval_clas.comparing.results_files import read_runs
 from lm_eval_clas.comparing.rows import Comparison
-from lm_eval_clas.comparing.tables import csv, frame, latex, markdown, write_tables
+from lm_eval_clas.comparing.tables import csv, frame, latex, markdown_table, write_tables
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def wide(tmp_path: Path) -> Comparison:
 
 @pytest.mark.parametrize("languages", ["rows", "columns"])
 def test_markdown_renders(wide: Comparison, languages: Any) -> None:
-    html = MarkdownIt("commonmark").enable("table").render(markdown(wide, languages))
+    html = MarkdownIt("commonmark").enable("table").render(markdown_table(wide, languages))
     assert html.count("<table>") == 1
     assert "50% | a_b &amp; #1 {x} ~ ^ \\ &lt;b&gt; *c* `d`" in html
     assert "<em>" not in html
@@ -88,7 +88,7 @@ def test_a_baseline_alone_is_a_table_of_scores(tmp_path: Path) -> None:
     write_run(tmp_path, draw(1))
     found = compare(read_runs([tmp_path]), "xnli")
     assert len(found.rows) == 1
-    for text in (markdown(found), latex(found), csv([found])):
+    for text in (markdown_table(found), latex(found), csv([found])):
         assert "hf" in text
         assert "bootstrap" not in text
     assert len(frame(found)) == 4

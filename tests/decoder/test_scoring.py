@@ -14,7 +14,7 @@ from small_models import FAMILIES, make_model
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet
-from lm_eval_clas.decoder.prefixes import Scored, can_share_prefixes, group_by_prefix
+from lm_eval_clas.decoder.prefixes import Continuation, can_share_prefixes, group_by_prefix
 
 
 def both(family: str, tokenizer: PreTrainedTokenizerFast, **options: Any) -> tuple[HFLM, CLASLM]:
@@ -110,7 +110,7 @@ def test_grouping_keeps_every_request_and_never_costs_more(seed: int) -> None:
     requests = []
     for _ in range(40):
         tokens = chance.choice(stems) + tuple(chance.choices(range(3), k=chance.randint(1, 8)))
-        requests.append(Scored(tokens, tokens[-1:]))
+        requests.append(Continuation(tokens, tokens[-1:]))
     groups = group_by_prefix(requests, share=True)
     found = {}
     for group in groups:

@@ -19,7 +19,7 @@ from lm_eval_clas.export.cards import export_card, masks_card
 from lm_eval_clas.export.licences import terms
 from lm_eval_clas.export.outline import Outline, scalings
 from lm_eval_clas.masks.mask_config import AddedLanguage, CorpusSource
-from lm_eval_clas.masks.strengths import Measured, TunedStrength
+from lm_eval_clas.masks.strengths import TriedSetting, TunedStrength
 
 END = "<!-- lm-eval-clas end -->"
 NASTY = f"a`b|c</td>*d*\n{END}\n---\nlicense: mit\n```\n# Title\n![x](http://evil) <script>$(rm) \"' \\ ${{x}} \u202e&lt; -->"
@@ -87,7 +87,7 @@ def test_older_folders_are_told_apart_by_what_is_known_of_a_corpus() -> None:
 def hostile_masks(masks: MaskSet, field: str) -> MaskSet:
     """The masks with a nasty text in one field of their configuration."""
     config = masks.config
-    measured = Measured(alpha=1, beta=0.4, gamma=0.2, layers=[3], score=1, gain=0, low=0, high=0)
+    measured = TriedSetting(alpha=1, beta=0.4, gamma=0.2, layers=[3], score=1, gain=0, low=0, high=0)
     strength = TunedStrength(
         chosen=measured, best=measured, p_value=1, objective="metric", metric="acc", guarded=False, shared=False,
         tasks=["t"], items=1, items_sha256="0" * 64, measured=[measured],

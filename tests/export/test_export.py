@@ -20,7 +20,7 @@ from lm_eval_clas import CLASLM, ActivationSteerer, ClasError, MaskSet
 from lm_eval_clas.decoder.checkpoint import header, weight_key
 from lm_eval_clas.export.ia3_adapter import adapter_config
 from lm_eval_clas.export.outline import outline, scalings
-from lm_eval_clas.masks.strengths import Measured, TunedStrength
+from lm_eval_clas.masks.strengths import TriedSetting, TunedStrength
 
 peft = pytest.importorskip("peft")
 
@@ -181,7 +181,7 @@ def test_one_call_writes_a_folder_for_each_language(clas: Run, source: Path, sou
 
 def tuned_masks(masks: MaskSet) -> MaskSet:
     def strength(alpha: float) -> TunedStrength:
-        measured = Measured(alpha=alpha, beta=0.3, gamma=0.1, layers=[3], score=1, gain=0, low=0, high=0)
+        measured = TriedSetting(alpha=alpha, beta=0.3, gamma=0.1, layers=[3], score=1, gain=0, low=0, high=0)
         return TunedStrength(
             chosen=measured, best=measured, p_value=1, objective="metric", metric="acc", guarded=False, shared=False,
             tasks=["t"], items=1, items_sha256="0" * 64, measured=[measured],

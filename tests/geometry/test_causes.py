@@ -9,7 +9,7 @@ from small_models import Run, make_model
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import ClasError, MaskSet
-from lm_eval_clas.comparing.rows import Cell, Comparison, Row
+from lm_eval_clas.comparing.rows import Comparison, LanguageCell, Row
 from lm_eval_clas.geometry.causes import Causes, find_causes, specific_shares, tokens_per_character
 from lm_eval_clas.geometry.geometry_run import run_geometry
 from lm_eval_clas.texts.corpora import ParallelTexts
@@ -30,11 +30,11 @@ def table() -> Comparison:
         anchor="en",
         average_languages=list(SCORES),
         rows=[
-            Row(label="hf", kind="baseline", cells={one: Cell(score=score) for one, (score, _) in SCORES.items()}),
+            Row(label="hf", kind="baseline", cells={one: LanguageCell(score=score) for one, (score, _) in SCORES.items()}),
             Row(
                 label="clas",
                 kind="method",
-                cells={one: Cell(score=score + gain, gain=gain) for one, (score, gain) in SCORES.items()},
+                cells={one: LanguageCell(score=score + gain, gain=gain) for one, (score, gain) in SCORES.items()},
             ),
         ],
     )

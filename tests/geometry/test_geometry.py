@@ -18,7 +18,14 @@ from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorize
 from lm_eval_clas.decoder.below_head import decoder_of
 from lm_eval_clas.decoder.projections import decoder_layers
 from lm_eval_clas.drawing.point_picture import layers_to_draw, plot_geometry
-from lm_eval_clas.geometry.distances import centroid_distance, changes, cosine, measure_geometry, retrieval, silhouette
+from lm_eval_clas.geometry.distances import (
+    centroid_distance,
+    cosine,
+    measure_geometry,
+    moved_by_steering,
+    retrieval,
+    silhouette,
+)
 from lm_eval_clas.geometry.geometry_run import run_geometry, shared_languages
 from lm_eval_clas.geometry.measurements import Geometry
 from lm_eval_clas.geometry.representations import POOLINGS, represent
@@ -181,7 +188,7 @@ def test_geometry_holds_every_measure_once(texts: ParallelTexts, masks: MaskSet)
     assert found.steering["layers"] == [2, 3]
     assert found.masks_hash == masks.hash
     assert Geometry.model_validate_json(found.model_dump_json()) == found
-    for name, by_language in changes(found).items():
+    for name, by_language in moved_by_steering(found).items():
         assert set(by_language) == {"hi", "de", "zh"}
         sign = -1 if "distance" in name else 1
         assert all(sign * change >= 0 for change in by_language.values())
@@ -196,8 +203,8 @@ def test_geometry_holds_every_measure_once(texts: ParallelTexts, masks: MaskSet)
         for language, change in by_language.items():
             assert change == pytest.approx(each[language, True] - each[language, False])
             assert each[language, True] == pytest.approx(each[language, False] / 2)
-    assert len(changes(found)) == 3 * 2 * 2
-    assert len(changes(geometry_of(texts, masks, layers="5"))) == 3 * 2  # the bridge ends where the model does
+    assert len(moved_by_steering(found)) == 3 * 2 * 2
+    assert len(moved_by_steering(geometry_of(texts, masks, layers="5"))) == 3 * 2  # the bridge ends where the model does
 
 
 def test_too_little_is_refused(texts: ParallelTexts, masks: MaskSet) -> None:

@@ -17,13 +17,13 @@ from transformers import AutoModelForCausalLM
 from lm_eval_clas import ActivationSteerer, MaskSet
 from lm_eval_clas.demo.demo_model import gemma
 from lm_eval_clas.disk.files import shipped
-from lm_eval_clas.neurons.categories import DEAD, PARTIAL, shares
+from lm_eval_clas.neurons.categories import DEAD, PARTIAL, category_shares
 
 
 def test_the_shipped_masks_show_the_papers_picture() -> None:
     """Partly shared neurons are many in late layers and dead ones few; the middle layers are the other way round."""
     masks = MaskSet.load("gemma-3-270m")
-    share = shares(masks.categories)
+    share = category_shares(masks.categories)
     assert share[6, PARTIAL] == pytest.approx(0.42, abs=0.03)
     assert share[6, DEAD] == pytest.approx(0.27, abs=0.02)
     assert share[13:, PARTIAL].min() == pytest.approx(0.84, abs=0.015)

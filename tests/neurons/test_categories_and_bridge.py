@@ -9,7 +9,7 @@ import pytest
 
 from lm_eval_clas import ClasError, NeuronCategorizer, Profile, categorize, select_bridge_layers
 from lm_eval_clas.neurons.bridge import parse_layers
-from lm_eval_clas.neurons.categories import shares
+from lm_eval_clas.neurons.categories import category_shares
 
 
 def test_categories_equal_a_loop() -> None:
@@ -19,7 +19,7 @@ def test_categories_equal_a_loop() -> None:
         for neuron in range(40):
             languages = int(active[:, layer, neuron].sum())
             assert got[layer, neuron] == {0: 0, 1: 1, 5: 3}.get(languages, 2)
-    np.testing.assert_allclose(shares(got).sum(axis=1), 1)
+    np.testing.assert_allclose(category_shares(got).sum(axis=1), 1)
     assert got.dtype == np.uint8
 
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, profile
 from lm_eval_clas.decoder.projections import find_projections
-from lm_eval_clas.steering.options import Steering
+from lm_eval_clas.steering.options import SteeringOptions
 from lm_eval_clas.texts.corpora import ParallelTexts
 
 IDS = torch.arange(7, 47).reshape(2, 20)
@@ -224,12 +224,12 @@ def test_a_wrong_alpha_file_is_one_sentence(masks: MaskSet, tmp_path: Path, cont
     path = tmp_path / "alpha.json"
     path.write_text(content)
     with pytest.raises(ClasError, match=message) as caught:
-        Steering.parse(masks, alpha=str(path))
+        SteeringOptions.parse(masks, alpha=str(path))
     assert str(path) in str(caught.value)
 
 
 def test_languages_of_alphas_may_be_spelled_otherwise_and_the_anchor_may_have_0(masks: MaskSet) -> None:
-    parsed = Steering.parse(masks, alpha={"HIN": -2, "zh-CN": 3, "de": 1, "en": 0})
+    parsed = SteeringOptions.parse(masks, alpha={"HIN": -2, "zh-CN": 3, "de": 1, "en": 0})
     assert [parsed.strength(one) for one in masks.languages] == [0, -2, 1, 3]
 
 

@@ -10,14 +10,14 @@ from rich.progress import Progress
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas.decoder.shapes import ModelShape
-from lm_eval_clas.study.costs import Speed, Work, calibrate, computed, count
+from lm_eval_clas.study.costs import Speed, Work, calibrate, computed, work_of
 from lm_eval_clas.study.recipe import StudyRecipe
-from lm_eval_clas.study.stages import Stages
+from lm_eval_clas.study.stages import StudyStages
 
 SHAPE = {"parameters": 1e9, "layers": 2, "hidden_size": 8, "neurons": 8, "vocabulary": 9, "kv_heads": 1, "head_size": 8}
 
 
-def stages(checkpoint: Path, folder: Path, **changes: Any) -> Stages:
+def stages(checkpoint: Path, folder: Path, **changes: Any) -> StudyStages:
     recipe = {
         "name": "small",
         "model": str(checkpoint),
@@ -33,11 +33,11 @@ def stages(checkpoint: Path, folder: Path, **changes: Any) -> Stages:
         },
         **changes,
     }
-    return Stages(StudyRecipe.model_validate(recipe), folder, Progress(disable=True))
+    return StudyStages(StudyRecipe.model_validate(recipe), folder, Progress(disable=True))
 
 
-def works(made: Stages, tokenizer: Any) -> dict[str, Work]:
-    return {work.stage: work for work in count(made, tokenizer)}
+def works(made: StudyStages, tokenizer: Any) -> dict[str, Work]:
+    return {work.stage: work for work in work_of(made, tokenizer)}
 
 
 def test_passes_and_tokens_are_those_of_a_loop(checkpoint: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

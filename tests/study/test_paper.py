@@ -21,7 +21,7 @@ from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.neurons.agreement import Stability
 from lm_eval_clas.study import evaluation
 from lm_eval_clas.study.recipe import StudyRecipe
-from lm_eval_clas.study.stages import Stages
+from lm_eval_clas.study.stages import StudyStages
 
 PART = {"corpus": "mini", "tune": ["clas_mini_nli_hi"], "evaluate": ["clas_mini_nli_hi", "clas_mini_nli_de"], "limit": 4}
 
@@ -172,7 +172,7 @@ def test_a_study_tunes_with_the_prompts_of_its_evaluation_unless_it_has_others(
     recipe["tune"] |= tune
     recipe["evaluate"] |= {**evaluate, "runs": {"hf": {}, "clas": {"alpha": "tuned"}}}
     with Progress(disable=True) as progress:
-        stages = Stages(StudyRecipe.model_validate(recipe), tmp_path, progress)
+        stages = StudyStages(StudyRecipe.model_validate(recipe), tmp_path, progress)
         masks.save(stages.made_masks("nli"))
         inputs = stages._tune_inputs()
         tuned, evaluated = prompts_of(FastLM, monkeypatch), prompts_of(CLASLM, monkeypatch)
@@ -185,7 +185,7 @@ def test_a_study_tunes_with_the_prompts_of_its_evaluation_unless_it_has_others(
     assert ("--num-fewshot" in command) == bool(evaluate)
     assert ("--apply-chat-template" in command) == evaluate.get("apply_chat_template", False)
     other = StudyRecipe.model_validate(recipe | {"evaluate": recipe["evaluate"] | {"num_fewshot": 3}})
-    assert (Stages(other, tmp_path, progress)._tune_inputs() == inputs) == bool(tune)
+    assert (StudyStages(other, tmp_path, progress)._tune_inputs() == inputs) == bool(tune)
 
 
 def test_a_stage_without_what_it_needs_is_refused(clas: Run, recipe: dict[str, Any], tmp_path: Path) -> None:

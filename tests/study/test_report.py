@@ -13,13 +13,13 @@ import pytest
 from synthetic_study import CODES, make_comparison, make_masks, make_steering, rebased, write_study
 
 from lm_eval_clas import ClasError
-from lm_eval_clas.comparing.rows import Cell, Comparison, Row
+from lm_eval_clas.comparing.rows import Comparison, LanguageCell, Row
 from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.study.report.rendering import write_report
 from lm_eval_clas.study.report.sources import read_study
 from lm_eval_clas.study.report.svg import embedded
-from lm_eval_clas.study.report.verdicts import against_controls, beaten, by_language, headline, primary_of, verdict
-from lm_eval_clas.study.report.wording import drawable, interval, listed, named, number, signed
+from lm_eval_clas.study.report.verdicts import against_controls, beaten, headline, primary_of, told_by_language, verdict
+from lm_eval_clas.study.report.wording import drawable, interval, listed, named, number_text, signed
 
 EVIL = "<script>alert('1')</script>\"><img src=x onerror=alert(1)> & $x^ {{ 7 * 7 }}"
 SECTIONS = [
@@ -74,7 +74,7 @@ def test_a_whole_study(study: Path, tmp_path: Path) -> None:
             if "-against-" in comparison_file.stem and row.label != "clas":
                 continue  # of these, only the method's row is shown
             for cell in row.cells.values():
-                assert number(cell.score) in page.text
+                assert number_text(cell.score) in page.text
                 assert cell.gain is None or signed(cell.gain) in page.text
     for text in ("13\u201315", "clas profile --model google/gemma-3-270m", "transformers", "f1_lang", "arXiv 2601.16390"):
         assert text in page.text
@@ -260,8 +260,8 @@ def test_nothing_to_show(tmp_path: Path) -> None:
 
 def test_a_comparison_with_holes(tmp_path: Path) -> None:
     rows = [
-        Row(label="a", kind="method", cells={"hi": Cell(score=float("nan"), gain=float("nan"), p_holm=float("nan"))}),
-        Row(label="b", kind="control", cells={"xx-what": Cell(score=1.0)}, gain=float("inf"), low=0.1),
+        Row(label="a", kind="method", cells={"hi": LanguageCell(score=float("nan"), gain=float("nan"), p_holm=float("nan"))}),
+        Row(label="b", kind="control", cells={"xx-what": LanguageCell(score=1.0)}, gain=float("inf"), low=0.1),
         Row(label="c", kind="cited", cells={}),
     ]
     holes = Comparison(
@@ -362,19 +362,19 @@ def test_verdicts_by_language(clas: float, uniform: float, random: float, words:
     made = comparison(0.5, 0.1, 0.9)
     for row, gain in zip(made.rows, (None, clas, uniform, random), strict=True):
         p_holm = None if not gain else 0.01
-        row.cells["hi"] = Cell(score=30 + (gain or 0), gain=gain, p_holm=p_holm)
-        row.cells["de"] = Cell(score=30, gain=0.0 if row.kind != "baseline" else None)
+        row.cells["hi"] = LanguageCell(score=30 + (gain or 0), gain=gain, p_holm=p_holm)
+        row.cells["de"] = LanguageCell(score=30, gain=0.0 if row.kind != "baseline" else None)
     assert verdict(made, "hi") == words
     assert verdict(made, "en") == "anchor, never steered"
     row = primary_of(made)
     assert row is not None
     wins = int(clas > 0)
-    assert f"{wins} did better than hf, {int(clas < 0)} worse" in by_language(made, row)
+    assert f"{wins} did better than hf, {int(clas < 0)} worse" in told_by_language(made, row)
     assert f"in {int(words.startswith('beats all'))} of 2 steered languages" in beaten(made)
 
 
 def test_words() -> None:
-    assert [number(None), number(float("nan")), number(-1.005, 1)] == ["\u2013", "\u2013", "\u22121.0"]
+    assert [number_text(None), number_text(float("nan")), number_text(-1.005, 1)] == ["\u2013", "\u2013", "\u22121.0"]
     assert [signed(0.001), signed(-0.001), signed(0.5), signed(-2)] == ["0.00", "0.00", "+0.50", "\u22122.00"]
     assert interval(-1, None) == "\u2013"
     assert [named("a"), named("a, b")] == ["a", "‘a, b’"]

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from lm_eval_clas import MaskSet
-from lm_eval_clas.comparing.rows import Cell, Comparison, Row
+from lm_eval_clas.comparing.rows import Comparison, LanguageCell, Row
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.evidence.correlation import Correlation
 from lm_eval_clas.geometry.causes import Causes
 from lm_eval_clas.geometry.measurements import Geometry, Measurement
 from lm_eval_clas.masks.mask_set import CorpusSource, MaskConfig, ModelSource
-from lm_eval_clas.masks.strengths import Measured, TunedStrength
+from lm_eval_clas.masks.strengths import TriedSetting, TunedStrength
 from lm_eval_clas.neurons.agreement import Agreement, Stability
 
 _CODES = (
@@ -110,7 +110,7 @@ def make_strength(family: str, code: str, rng: np.random.Generator) -> TunedStre
         gain = 0.0 if alpha == 0 else float(rng.normal(0.01, 0.01) - 0.002 * alpha**2)
         width = 0.0 if alpha == 0 else 0.02
         bounds = {"gain": gain, "low": gain - width, "high": gain + width}
-        measured.append(Measured(alpha=alpha, beta=0.4, gamma=0.2, layers=[13, 14, 15], score=0.3 + gain, **bounds))
+        measured.append(TriedSetting(alpha=alpha, beta=0.4, gamma=0.2, layers=[13, 14, 15], score=0.3 + gain, **bounds))
     best = max(measured, key=lambda one: one.gain)
     return TunedStrength(
         chosen=best,
@@ -153,7 +153,7 @@ def make_comparison(
         Row(
             label=f"hf{name}",
             kind="baseline",
-            cells={code: Cell(score=base[code], items=871) for code in codes},
+            cells={code: LanguageCell(score=base[code], items=871) for code in codes},
             average=float(np.mean(list(base.values()))),
         )
     ]
@@ -164,9 +164,9 @@ def make_comparison(
         average = float(np.mean(list(gains.values())))
         p_values = {code: float(np.exp(-3 * abs(value))) for code, value in gains.items()}
         cells = {
-            code: Cell(score=base[code] + value, items=871, gain=value)
+            code: LanguageCell(score=base[code] + value, items=871, gain=value)
             if code == "en"
-            else Cell(
+            else LanguageCell(
                 score=base[code] + value, items=871, gain=value, p_value=p_values[code],
                 p_holm=min(1.0, p_values[code] * (len(codes) - 1)),
             )
@@ -213,7 +213,7 @@ def rebased(comparison: Comparison, label: str) -> Comparison:
         if row.kind == "cited" or row is base:
             continue
         cells = {
-            code: Cell(score=cell.score, items=871, gain=cell.score - base.cells[code].score, p_value=0.01, p_holm=0.03)
+            code: LanguageCell(score=cell.score, items=871, gain=cell.score - base.cells[code].score, p_value=0.01, p_holm=0.03)
             for code, cell in row.cells.items()
         }
         lead = (row.average or 0) - (base.average or 0)

@@ -29,7 +29,7 @@ from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.masks.strengths import Setting, Tuned
 from lm_eval_clas.tuning.choosing import Unit, choose
 from lm_eval_clas.tuning.curves import tuned_curves
-from lm_eval_clas.tuning.measuring import Recipe, grid, tunable
+from lm_eval_clas.tuning.measuring import TuningPlan, grid, tunable
 from lm_eval_clas.tuning.tuning_run import run_tuning
 
 TASKS = ("clas_mini_nli_hi", "clas_mini_qa_de", "clas_mini_nli_zh")
@@ -41,10 +41,10 @@ def tasks() -> dict[str, Any]:
     return load_tasks(list(TASKS), [str(shipped("tasks"))])
 
 
-def recipe(masks: MaskSet, **changes: Any) -> Recipe:
+def recipe(masks: MaskSet, **changes: Any) -> TuningPlan:
     settings = grid(masks, [-3, 0, 2])
     fixed = {"model": "m", "model_args": "", "masks": masks.hash, "tasks": TASKS, "settings": settings, "limit": 4}
-    return Recipe(**{**fixed, **changes})
+    return TuningPlan(**{**fixed, **changes})
 
 
 @pytest.fixture

@@ -27,10 +27,10 @@ from lm_eval_clas import ClasError, MaskSet, NeuronCategorizer, Profile
 from lm_eval_clas.export.cards import masks_card
 from lm_eval_clas.export.outline import scalings
 from lm_eval_clas.masks.inspection import summary
-from lm_eval_clas.masks.strengths import Measured, TunedStrength
+from lm_eval_clas.masks.strengths import TriedSetting, TunedStrength
 from lm_eval_clas.steering.by_task import tuned_settings
 from lm_eval_clas.steering.effects import steering_factors
-from lm_eval_clas.steering.options import Steering
+from lm_eval_clas.steering.options import SteeringOptions
 
 CASES = 100  # in a block
 BLOCKS = {"plain": 10, "means": 10, "profile": 5}
@@ -45,7 +45,7 @@ def sound(profiled: Profile, masks: MaskSet, tmp_path_factory: pytest.TempPathFa
     """A folder with sound folders: masks, masks with all that masks can have, and a profile."""
     root = tmp_path_factory.mktemp("sound")
     masks.save(root / "plain")
-    measured = Measured(alpha=-2, beta=0.3, gamma=0.1, layers=[3], score=0.5, gain=0.1, low=0.0, high=0.2)
+    measured = TriedSetting(alpha=-2, beta=0.3, gamma=0.1, layers=[3], score=0.5, gain=0.1, low=0.0, high=0.2)
     tuned = TunedStrength(
         chosen=measured, best=measured, p_value=0.01, objective="metric", metric="acc", guarded=False, shared=False,
         tasks=["clas_xnli_tune_hi"], items=3, items_sha256="0" * 64, measured=[measured],
@@ -112,7 +112,7 @@ def use(masks: MaskSet) -> None:
     for options in ({"alpha": 1.0}, {"alpha": -5, "specific_scope": "own"}, {"method": "int-mu"}):
         with suppress(ClasError):
             for language in masks.languages:
-                factors = steering_factors(masks, Steering.parse(masks, **options), language)
+                factors = steering_factors(masks, SteeringOptions.parse(masks, **options), language)
                 assert factors.shape == masks.active.shape[1:]
                 assert np.isfinite(factors).all()
     with suppress(ClasError):

@@ -33,14 +33,14 @@ from lm_eval_clas.export.written_export import _read_record
 from lm_eval_clas.geometry.measurements import Geometry
 from lm_eval_clas.masks.adding import MonolingualText
 from lm_eval_clas.masks.lape import with_neuron_file
-from lm_eval_clas.steering.options import Steering
+from lm_eval_clas.steering.options import SteeringOptions
 from lm_eval_clas.study.costs import calibrate
 from lm_eval_clas.study.evaluation import _finished
 from lm_eval_clas.study.recipe import FOLDER, StudyRecipe
 from lm_eval_clas.study.record import Study, hash_of
 from lm_eval_clas.study.report.sources import read_study
 from lm_eval_clas.tuning.item_scores import ItemScores
-from lm_eval_clas.tuning.measuring import Recipe
+from lm_eval_clas.tuning.measuring import TuningPlan
 
 SECONDS = 20
 LARGE = "1" + "0" * 400  # a whole number that no float holds
@@ -111,7 +111,7 @@ def _corpus(path: Path) -> None:
 
 
 def _alpha(path: Path, masks: MaskSet) -> None:
-    parsed = Steering.parse(masks, alpha=str(path))
+    parsed = SteeringOptions.parse(masks, alpha=str(path))
     assert all(-1e38 < one < 1e38 for one in parsed.strengths)
 
 
@@ -121,7 +121,7 @@ def _scores(path: Path) -> ItemScores | None:
 
 # Readers of what users hand us: by name, the file in the sound folder, and how it is read.
 def _readers(masks: MaskSet) -> dict[str, Reader]:
-    recipe = Recipe(model="m", model_args="", masks="h", tasks=("t",), settings=())
+    recipe = TuningPlan(model="m", model_args="", masks="h", tasks=("t",), settings=())
     return {
         "alpha": ("alpha.json", lambda root: _alpha(root / "alpha.json", masks)),
         "corpus": ("corpus.jsonl", lambda root: _corpus(root / "corpus.jsonl")),
@@ -192,7 +192,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory, masks: MaskSet, profiled: Pr
     masks.save(root / "masks")
     profiled.save(root / "profile")
     write_run(root / "runs", {"clas_xnli_hi": [0.0, 1.0], "clas_xnli_de": [1.0, 1.0]})
-    Recipe(model="m", model_args="", masks="h", tasks=("t",), settings=()).claim(root / "run")
+    TuningPlan(model="m", model_args="", masks="h", tasks=("t",), settings=()).claim(root / "run")
     torch.save([[torch.tensor([1, 2])] * 6] * 2, root / "llama.neuron.pth")
     return root
 

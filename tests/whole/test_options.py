@@ -40,7 +40,7 @@ from lm_eval_clas.harness.fast_lm import FastLM
 from lm_eval_clas.masks.strengths import Setting
 from lm_eval_clas.neurons.profile_folder import Profile
 from lm_eval_clas.study.recipe import Part, StudyRecipe
-from lm_eval_clas.study.stages import Stages
+from lm_eval_clas.study.stages import StudyStages
 from lm_eval_clas.tuning.choosing import Unit, choose
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -713,7 +713,7 @@ def reached(stage: str, changes: dict[str, Any], things: dict[str, str], place: 
 
     recipe = StudyRecipe.model_validate(study_recipe(things, changes))
     with pytest.MonkeyPatch.context() as patch, Progress(disable=True) as progress:
-        stages = Stages(recipe, place, progress)
+        stages = StudyStages(recipe, place, progress)
         patch.setattr("lm_eval_clas.harness.task_loading._manager", _few_tasks)
         patch.setattr(
             "lm_eval_clas.harness.model_loading.load_model",

@@ -10,8 +10,8 @@ from lm_eval_clas.geometry.causes import Causes
 from lm_eval_clas.geometry.measurements import Geometry, Measure, Pooling
 from lm_eval_clas.neurons.agreement import Agreement, Stability
 from lm_eval_clas.study.report.svg import embedded, picture, plot_layers
-from lm_eval_clas.study.report.view import Block, Cell, Heading, Picture, Pictures, Points, Section, Table, Text
-from lm_eval_clas.study.report.wording import NONE, counted, interval, language, layers, number, probability, signed
+from lm_eval_clas.study.report.view import Block, Bullets, Gallery, Heading, Picture, Section, Table, TableCell, Text
+from lm_eval_clas.study.report.wording import NONE, counted, interval, language_text, layers, number_text, probability, signed
 
 _MEASURES: dict[Measure, str] = {
     "cosine": "cosine to the anchor\u2019s translation",
@@ -22,7 +22,7 @@ _MEASURES: dict[Measure, str] = {
 _POOLINGS: dict[Pooling, str] = {"mean": "mean of tokens", "last": "last token"}
 
 
-def geometry(all_found: Mapping[str, Geometry], pictures: Mapping[str, Sequence[Path]], headed: bool) -> Section:
+def geometry_section(all_found: Mapping[str, Geometry], pictures: Mapping[str, Sequence[Path]], headed: bool) -> Section:
     """Sentence representations by layer, with and without steering, and the pictures of the analyses.
 
     Args:
@@ -43,7 +43,8 @@ def _geometry(found: Geometry | None, pictures: Sequence[Path], name: str, minor
         blocks.append(
             Text(
                 f"Representations of {counted(found.items, 'parallel item')} of {found.corpus} in "
-                f"{counted(len(found.languages), 'language')}, compared with their translations in {language(found.anchor)}. "
+                f"{counted(len(found.languages), 'language')}, compared with their "
+                f"translations in {language_text(found.anchor)}. "
                 f"Tables show representation {at}, which the last bridge layer puts out; representation 0 is the embeddings."
             )
         )
@@ -52,12 +53,16 @@ def _geometry(found: Geometry | None, pictures: Sequence[Path], name: str, minor
             if not measures:
                 continue
             blocks.append(Heading(words[0].upper() + words[1:], minor))
-            blocks.append(Pictures([_layers(found, one, pooling, at, name) for one in measures]))
+            blocks.append(Gallery([_layers(found, one, pooling, at, name) for one in measures]))
             tabled = [one for one in measures if one != "silhouette"]
             rows = [
                 [
-                    Cell(language(code)),
-                    *(Cell(number(_value(found, one, pooling, at, code, on), 3)) for one in tabled for on in (False, True)),
+                    TableCell(language_text(code)),
+                    *(
+                        TableCell(number_text(_value(found, one, pooling, at, code, on), 3))
+                        for one in tabled
+                        for on in (False, True)
+                    ),
                 ]
                 for code in found.languages
                 if code != found.anchor
@@ -68,7 +73,7 @@ def _geometry(found: Geometry | None, pictures: Sequence[Path], name: str, minor
                 blocks.append(Table(f"Representation {at}, {words}.", head, rows))
     for path in pictures:
         alternative, caption = _described(path, found)
-        blocks.append(Pictures([Picture(embedded(path, alternative), caption)]))
+        blocks.append(Gallery([Picture(embedded(path, alternative), caption)]))
     return blocks
 
 
@@ -100,9 +105,9 @@ def _layers(found: Geometry, measure: Measure, pooling: Pooling, at: int, name: 
         alone = _value(found, measure, pooling, at, None, steered)
         if values:
             (low, lowest), (high, highest) = values[0], values[-1]
-            told.append(f"{words} from {number(low, 3)} ({lowest}) to {number(high, 3)} ({highest})")
+            told.append(f"{words} from {number_text(low, 3)} ({lowest}) to {number_text(high, 3)} ({highest})")
         elif alone is not None:
-            told.append(f"{words} {number(alone, 3)}")
+            told.append(f"{words} {number_text(alone, 3)}")
     alternative = f"{what} by layer; representation {at}: {', '.join(told) or 'not measured'}."
     draw = partial(plot_layers, found, measure, pooling)
     drawn = picture(draw, f"{name}-{measure}-{pooling}", alternative[0].upper() + alternative[1:])
@@ -123,7 +128,7 @@ def _described(path: Path, found: Geometry | None) -> tuple[str, str]:
     for pooling, words in _POOLINGS.items():
         pair = [_value(found, "silhouette", pooling, at, None, steered) for steered in (False, True)]
         if None not in pair:
-            told.append(f"{words}: {number(pair[0], 3)} not steered, {number(pair[1], 3)} steered")
+            told.append(f"{words}: {number_text(pair[0], 3)} not steered, {number_text(pair[1], 3)} steered")
     numbers = f" How far languages lie apart at representation {at} (silhouette), {'; '.join(told)}." if told else ""
     return (
         f"Principal components of sentence representations by layer, {counted(len(found.languages), 'language')}.{numbers}",
@@ -131,7 +136,7 @@ def _described(path: Path, found: Geometry | None) -> tuple[str, str]:
     )
 
 
-def stability(found: Mapping[str, Stability]) -> Section:
+def stability_section(found: Mapping[str, Stability]) -> Section:
     """Whether two profiles agree."""
     blocks: list[Block] = []
     for one in found.values():
@@ -161,8 +166,11 @@ def stability(found: Mapping[str, Stability]) -> Section:
         numbers = sorted({agreement.layer for agreement in one.agreements if agreement.layer is not None})
         rows = [
             [
-                Cell(str(layer)),
-                *(Cell(number(by_place[layer, name].kappa) if (layer, name) in by_place else NONE) for name in categories),
+                TableCell(str(layer)),
+                *(
+                    TableCell(number_text(by_place[layer, name].kappa) if (layer, name) in by_place else NONE)
+                    for name in categories
+                ),
             ]
             for layer in numbers
         ]
@@ -171,28 +179,31 @@ def stability(found: Mapping[str, Stability]) -> Section:
     return Section("stability", "Stability of masks", blocks)
 
 
-def _agreement(one: Agreement, ceiling: Agreement | None) -> list[Cell]:
+def _agreement(one: Agreement, ceiling: Agreement | None) -> list[TableCell]:
     best = (ceiling.jaccard, ceiling.kappa) if ceiling is not None else (None, None)
     values = (one.jaccard, one.jaccard_chance, one.kappa, *best)
-    return [Cell("all four" if one.category == "any" else one.category), *(Cell(number(value, 3)) for value in values)]
+    return [
+        TableCell("all four" if one.category == "any" else one.category),
+        *(TableCell(number_text(value, 3)) for value in values),
+    ]
 
 
-def causes(found: Mapping[str, Causes]) -> Section:
+def causes_section(found: Mapping[str, Causes]) -> Section:
     """Candidate causes of each language's gain."""
     blocks: list[Block] = []
     for one in found.values():
         blocks.append(Heading(f"{one.family}: {one.run}"))
         warnings = list(dict.fromkeys(other.warning for other in one.correlations if other.warning))
         if warnings:
-            blocks.append(Points(warnings))
+            blocks.append(Bullets(warnings))
         rows = [
             [
-                Cell(other.cause, f"with {other.effect}"),
-                Cell(str(other.n)),
-                Cell(signed(other.spearman), interval(other.spearman_low, other.spearman_high)),
-                Cell(probability(other.spearman_p)),
-                Cell(signed(other.pearson), interval(other.pearson_low, other.pearson_high)),
-                Cell(probability(other.pearson_p)),
+                TableCell(other.cause, f"with {other.effect}"),
+                TableCell(str(other.n)),
+                TableCell(signed(other.spearman), interval(other.spearman_low, other.spearman_high)),
+                TableCell(probability(other.spearman_p)),
+                TableCell(signed(other.pearson), interval(other.pearson_low, other.pearson_high)),
+                TableCell(probability(other.pearson_p)),
             ]
             for other in one.correlations
         ]
@@ -202,7 +213,8 @@ def causes(found: Mapping[str, Causes]) -> Section:
             blocks.append(Table(caption, head, rows))
         names = list(dict.fromkeys(name for values in one.rows.values() for name in values))
         rows = [
-            [Cell(language(code)), *(Cell(number(values.get(name), 3)) for name in names)] for code, values in one.rows.items()
+            [TableCell(language_text(code)), *(TableCell(number_text(values.get(name), 3)) for name in names)]
+            for code, values in one.rows.items()
         ]
         if rows:
             blocks.append(Table("What the correlations are made of.", ["language", *names], rows))

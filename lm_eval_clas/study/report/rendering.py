@@ -8,13 +8,13 @@ import jinja2
 
 from lm_eval_clas.base.version import __version__
 from lm_eval_clas.disk.files import write_text
-from lm_eval_clas.study.report.analysis_sections import causes, geometry, stability
-from lm_eval_clas.study.report.run_sections import again, by_language, run
-from lm_eval_clas.study.report.score_sections import controls, judged, results, significance
+from lm_eval_clas.study.report.analysis_sections import causes_section, geometry_section, stability_section
+from lm_eval_clas.study.report.run_sections import again_section, language_section, run_section
+from lm_eval_clas.study.report.score_sections import controls_section, judged, results_section, significance_section
 from lm_eval_clas.study.report.sources import Sources, read_study
-from lm_eval_clas.study.report.strength_sections import neurons, strengths
+from lm_eval_clas.study.report.strength_sections import neurons_section, strengths_section
 from lm_eval_clas.study.report.verdicts import headline
-from lm_eval_clas.study.report.view import Block, Points, Report, Section, Text
+from lm_eval_clas.study.report.view import Block, Bullets, Report, Section, Text
 from lm_eval_clas.study.report.wording import listed
 
 
@@ -23,7 +23,7 @@ def write_report(folder: Path, out: Path | None = None) -> tuple[Path, list[str]
 
     Args:
         folder: of the study, as `clas paper` writes it.
-        out: the HTML file; default: `report.html` in the folder.
+        out: the HTML file; default: `report_of.html` in the folder.
 
     Returns:
         The file, and one line for each section that was left out because the study does not have it.
@@ -33,33 +33,39 @@ def write_report(folder: Path, out: Path | None = None) -> tuple[Path, list[str]
             written.
     """
     out = folder / "report.html" if out is None else out
-    view = report(read_study(folder))
+    view = report_of(read_study(folder))
     write_text(out, render(view))
     return out, view.left_out
 
 
-def report(sources: Sources) -> Report:
+def report_of(sources: Sources) -> Report:
     """Everything on the page, in its order."""
     made, left_out = [], []
     comparisons, headed = sources.comparisons, len(sources.parts) > 1
     parts: list[tuple[Section | None, str]] = [
-        (run(sources) if sources.masks or sources.runs or comparisons else None, "what was run (no masks/, results/, tables/)"),
-        (results(comparisons) if comparisons else None, "results (no tables/FAMILY.json)"),
-        (controls(sources), "alpha 0 and controls (no control in tables/FAMILY.json)"),
-        (significance(comparisons), "significance (no p-values in tables/FAMILY.json)"),
         (
-            strengths(sources.tuned, sources.folder) if sources.tuned else None,
+            run_section(sources) if sources.masks or sources.runs or comparisons else None,
+            "what was run (no masks/, results/, tables/)",
+        ),
+        (results_section(comparisons) if comparisons else None, "results (no tables/FAMILY.json)"),
+        (controls_section(sources), "alpha 0 and controls (no control in tables/FAMILY.json)"),
+        (significance_section(comparisons), "significance (no p-values in tables/FAMILY.json)"),
+        (
+            strengths_section(sources.tuned, sources.folder) if sources.tuned else None,
             "strengths (no tune/PART/tuned.json, none in masks)",
         ),
-        (neurons(sources.masks, headed) if sources.masks else None, "neurons and bridge layers (no masks/PART/)"),
+        (neurons_section(sources.masks, headed) if sources.masks else None, "neurons and bridge layers (no masks/PART/)"),
         (
-            geometry(sources.geometry, sources.pictures, headed) if sources.geometry or sources.pictures else None,
+            geometry_section(sources.geometry, sources.pictures, headed) if sources.geometry or sources.pictures else None,
             "what moves inside (no analysis/PART/geometry.json)",
         ),
-        (stability(sources.stability) if sources.stability else None, "stability of masks (no analysis/stability.json)"),
-        (causes(sources.causes) if sources.causes else None, "candidate causes (no analysis/PART/causes.json)"),
-        (by_language(sources), "languages (no tables/, masks/ or tune/)"),
-        (again(sources), "commands and versions (no stages/)"),
+        (
+            stability_section(sources.stability) if sources.stability else None,
+            "stability of masks (no analysis/stability.json)",
+        ),
+        (causes_section(sources.causes) if sources.causes else None, "candidate causes (no analysis/PART/causes.json)"),
+        (language_section(sources), "languages (no tables/, masks/ or tune/)"),
+        (again_section(sources), "commands and versions (no stages/)"),
     ]
     for section, otherwise in parts:
         if section is None:
@@ -79,7 +85,7 @@ def _summary(sources: Sources) -> list[Block]:
     for comparison in sources.comparisons.values():
         blocks.append(Text(headline(comparison), lead=True))
         if sentences := judged(comparison, sources):
-            blocks.append(Points(sentences))
+            blocks.append(Bullets(sentences))
     return blocks or [Text("No scores have been compared yet, so nothing can be said about whether steering helps.", lead=True)]
 
 

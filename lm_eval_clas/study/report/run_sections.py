@@ -11,16 +11,16 @@ from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.study.report.score_sections import title_of
 from lm_eval_clas.study.report.sources import Sources
 from lm_eval_clas.study.report.verdicts import advantage, baseline_of, controls_of, primary_of, significant
-from lm_eval_clas.study.report.view import Block, Card, Cards, Cell, Code, Facts, Heading, Section, Table
+from lm_eval_clas.study.report.view import Block, Card, Code, Deck, Facts, Heading, Section, Table, TableCell
 from lm_eval_clas.study.report.wording import (
     NONE,
     counted,
-    languages,
+    language_list,
     layers,
     left_alone,
     listed,
     named,
-    number,
+    number_text,
     probability,
     recognition,
     short,
@@ -32,10 +32,10 @@ from lm_eval_clas.study.report.wording import (
 _FEW = 100
 
 
-def by_language(sources: Sources) -> Section | None:
+def language_section(sources: Sources) -> Section | None:
     """A card for each language: score, gain, chosen alpha, how it was recognised, and what is odd."""
     cards = [_card(sources, code) for code in sources.languages]
-    return Section("languages", "Language by language", [Cards(cards)]) if cards else None
+    return Section("languages", "Language by language", [Deck(cards)]) if cards else None
 
 
 def _card(sources: Sources, code: str) -> Card:
@@ -85,10 +85,10 @@ def _scored(comparison: Comparison, code: str) -> str:
     cell = row.cells.get(code) if row is not None else None
     if row is None or cell is None:
         before = baseline.cells.get(code) if baseline is not None else None
-        return f"{number(before.score)} ({comparison.baseline})" if before is not None else NONE
+        return f"{number_text(before.score)} ({comparison.baseline})" if before is not None else NONE
     adjusted = f", adjusted p {probability(cell.p_holm)}" if cell.p_holm is not None and code != comparison.anchor else ""
     items = f", {counted(cell.items, 'item')}" if cell.items is not None else ""
-    return f"{number(cell.score)} ({row.label}), gain {signed(cell.gain)}{adjusted}{items}"
+    return f"{number_text(cell.score)} ({row.label}), gain {signed(cell.gain)}{adjusted}{items}"
 
 
 def _odd(comparison: Comparison, code: str, sources: Sources) -> list[str]:
@@ -133,7 +133,7 @@ def _odd_strength(sources: Sources, code: str, family: str) -> list[str]:
     return []
 
 
-def run(sources: Sources) -> Section:
+def run_section(sources: Sources) -> Section:
     """What was run: model, masks, tasks, steering of each run."""
     blocks: list[Block] = []
     facts: list[tuple[str, str]] = []
@@ -156,7 +156,7 @@ def run(sources: Sources) -> Section:
             if row.kind != "cited":
                 steering.setdefault(row.label, row.steering)
     if steering:
-        rows = [[Cell(label), Cell(steering_line(one))] for label, one in steering.items()]
+        rows = [[TableCell(label), TableCell(steering_line(one))] for label, one in steering.items()]
         if len(sources.parts) > 1:
             blocks.append(Heading("Runs"))
         blocks.append(Table("What each run steered.", ["run", "steering"], rows, prose=frozenset({1})))
@@ -178,18 +178,18 @@ def _masks(masks: MaskSet) -> list[tuple[str, str]]:
     return [
         ("Profiled on", f"{config.corpus.name}, {config.corpus.samples} parallel texts; active means {statistic}"),
         ("Masks", f"{masks.hash}, made {config.date} with lm-eval-clas {config.package_version}"),
-        ("Languages", f"{len(config.languages)}: {languages(config.languages)}"),
+        ("Languages", f"{len(config.languages)}: {language_list(config.languages)}"),
         ("Anchor", f"{english_name(config.anchor)}, never steered"),
         ("Steering", f"beta {short(config.beta)}, gamma {short(config.gamma)}, layers {layers(config.bridge_layers)}"),
     ]
 
 
-def again(sources: Sources) -> Section | None:
+def again_section(sources: Sources) -> Section | None:
     """The exact commands, how long they took, and the versions of packages."""
     blocks: list[Block] = []
     stages = sources.stages
     if stages:
-        rows = [[Cell(one.stage), Cell(one.started), Cell(_duration(one.seconds))] for one in stages]
+        rows = [[TableCell(one.stage), TableCell(one.started), TableCell(_duration(one.seconds))] for one in stages]
         blocks.append(Table("Finished stages.", ["stage", "started", "took"], rows, prose=frozenset({1})))
         commands = "\n\n".join(f"# {one.stage}\n" + "\n".join(one.commands) for one in stages if one.commands)
         if commands:

@@ -5,35 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from lm_eval_clas.comparing.rows import Cell as Score
 from lm_eval_clas.comparing.rows import Comparison, Row
+from lm_eval_clas.comparing.rows import LanguageCell as Score
 from lm_eval_clas.study.report.sources import Sources
 from lm_eval_clas.study.report.svg import picture, plot_averages, plot_gains
 from lm_eval_clas.study.report.verdicts import (
     advantage,
     against_controls,
+    answers_changed,
     baseline_of,
     beaten,
-    by_language,
-    changed,
     controls_of,
     primary_of,
     same_run,
     significant,
     steered_languages,
     tests_against,
+    told_by_language,
     verdict,
 )
-from lm_eval_clas.study.report.view import Block, Cell, Heading, Picture, Pictures, Points, Section, Table, Text, Tone
+from lm_eval_clas.study.report.view import Block, Bullets, Gallery, Heading, Picture, Section, Table, TableCell, Text, Tone
 from lm_eval_clas.study.report.wording import (
     NONE,
     counted,
     drawable,
     interval,
-    language,
+    language_text,
     listed,
     named,
-    number,
+    number_text,
     probability,
     signed,
 )
@@ -47,7 +47,7 @@ def title_of(comparison: Comparison, all_of_them: Mapping[str, Comparison]) -> s
     return comparison.family if alone else f"{comparison.family} against {comparison.baseline}"
 
 
-def results(comparisons: Mapping[str, Comparison]) -> Section:
+def results_section(comparisons: Mapping[str, Comparison]) -> Section:
     """The main tables: averages by run, scores by language."""
     blocks: list[Block] = []
     for stem, comparison in comparisons.items():
@@ -65,13 +65,13 @@ def results(comparisons: Mapping[str, Comparison]) -> Section:
         )
         shown = [row for row in comparison.rows if row.kind in ("method", "control") and row.gain is not None]
         if shown:
-            blocks.append(Pictures([_averages(comparison, shown, stem)]))
+            blocks.append(Gallery([_averages(comparison, shown, stem)]))
         blocks += [_runs(comparison), _scores(comparison)]
         if comparison.notes:
-            blocks.append(Points(comparison.notes))
+            blocks.append(Bullets(comparison.notes))
         cited = [f"{row.label}: cited from {row.source or 'a source that is not named'}." for row in comparison.rows]
         if any(row.kind == "cited" for row in comparison.rows):
-            blocks.append(Points([text for text, row in zip(cited, comparison.rows, strict=True) if row.kind == "cited"]))
+            blocks.append(Bullets([text for text, row in zip(cited, comparison.rows, strict=True) if row.kind == "cited"]))
     return Section("results", "Results", blocks)
 
 
@@ -85,12 +85,12 @@ def _averages(comparison: Comparison, rows: list[Row], stem: str) -> Picture:
 def _runs(comparison: Comparison) -> Table:
     rows = [
         [
-            Cell(row.label),
-            Cell(row.kind),
-            Cell(number(row.average)),
-            Cell(signed(row.gain)),
-            Cell(interval(row.low, row.high)),
-            Cell(NONE if row.percent is None else f"{signed(row.percent, 1)}\u00a0%"),
+            TableCell(row.label),
+            TableCell(row.kind),
+            TableCell(number_text(row.average)),
+            TableCell(signed(row.gain)),
+            TableCell(interval(row.low, row.high)),
+            TableCell(NONE if row.percent is None else f"{signed(row.percent, 1)}\u00a0%"),
         ]
         for row in comparison.rows
     ]
@@ -100,11 +100,11 @@ def _runs(comparison: Comparison) -> Table:
 
 def _scores(comparison: Comparison) -> Table:
     shown = [row for row in comparison.rows if row.cells]
-    average = [Cell(number(row.average), signed(row.gain) if row.gain is not None else "") for row in shown]
-    rows = [[Cell("average"), *average]]
+    average = [TableCell(number_text(row.average), signed(row.gain) if row.gain is not None else "") for row in shown]
+    rows = [[TableCell("average"), *average]]
     rows += [
         [
-            Cell(language(code), "anchor" if code == comparison.anchor else ""),
+            TableCell(language_text(code), "anchor" if code == comparison.anchor else ""),
             *(_score(comparison, row.cells.get(code)) for row in shown),
         ]
         for code in comparison.languages
@@ -113,12 +113,14 @@ def _scores(comparison: Comparison) -> Table:
     return Table(caption, ["language", *(row.label for row in shown)], rows, emphasised=frozenset({0}))
 
 
-def _score(comparison: Comparison, cell: Score | None) -> Cell:
+def _score(comparison: Comparison, cell: Score | None) -> TableCell:
     if cell is None:
-        return Cell(NONE)
+        return TableCell(NONE)
     if cell.gain is None:
-        return Cell(number(cell.score))
-    return Cell(number(cell.score), signed(cell.gain) + ("\u00a0*" if significant(cell) else ""), _tone(comparison, cell))
+        return TableCell(number_text(cell.score))
+    return TableCell(
+        number_text(cell.score), signed(cell.gain) + ("\u00a0*" if significant(cell) else ""), _tone(comparison, cell)
+    )
 
 
 def _tone(comparison: Comparison, cell: Score | None) -> Tone:
@@ -128,7 +130,7 @@ def _tone(comparison: Comparison, cell: Score | None) -> Tone:
     return "up" if advantage(comparison, cell.gain) > 0 else "down"
 
 
-def controls(sources: Sources) -> Section | None:
+def controls_section(sources: Sources) -> Section | None:
     """Did the method beat alpha 0 and the controls, language by language?"""
     blocks: list[Block] = []
     comparisons = sources.comparisons
@@ -139,22 +141,27 @@ def controls(sources: Sources) -> Section | None:
         blocks.append(Heading(title_of(comparison, comparisons)))
         if sentence := beaten(comparison):
             blocks.append(Text(sentence))
-        blocks.append(Points(against_controls(comparison, sources.against)))
+        blocks.append(Bullets(against_controls(comparison, sources.against)))
         runs = [one for one in (baseline_of(comparison), row, *rivals) if one is not None]
         codes = [code for code in comparison.languages if code in row.cells]
         steered = [code for code in codes if code in steered_languages(comparison)]
         if steered:
             told = [
-                f"{language(code)} " + ", ".join(f"{one.label} {signed(_gain(one, code))}" for one in runs[-1 - len(rivals) :])
+                f"{language_text(code)} "
+                + ", ".join(f"{one.label} {signed(_gain(one, code))}" for one in runs[-1 - len(rivals) :])
                 for code in steered
             ]
             alternative = f"Gain over {comparison.baseline} by language, in {comparison.unit}: {'; '.join(told)}."
             draw = partial(plot_gains, comparison, [row, *rivals], steered)
             drawn = picture(draw, f"gains-{_id(stem)}", alternative)
-            blocks.append(Pictures([Picture(drawn, f"Gain by language of {row.label} (filled) and of the controls.")]))
+            blocks.append(Gallery([Picture(drawn, f"Gain by language of {row.label} (filled) and of the controls.")]))
         heads = [f"{one.label} (alpha 0)" if one.label == comparison.baseline else one.label for one in runs]
         rows = [
-            [Cell(language(code)), *(Cell(number(_value(one, code))) for one in runs), Cell(verdict(comparison, code))]
+            [
+                TableCell(language_text(code)),
+                *(TableCell(number_text(_value(one, code))) for one in runs),
+                TableCell(verdict(comparison, code)),
+            ]
             for code in codes
         ]
         caption = f"Scores ({comparison.metric}), and what {row.label} beats, whether by chance or not."
@@ -168,13 +175,13 @@ def controls(sources: Sources) -> Section | None:
 def _tested(comparison: Comparison, method: Row, tested: Mapping[str, Comparison]) -> Table:
     """The method against each control that it was tested against, language by language."""
     found = {label: (one, row) for label, one in tested.items() if (row := same_run(one, method)) is not None}
-    average = [Cell(signed(row.gain), interval(row.low, row.high)) for _, row in found.values()]
-    rows = [[Cell("average", "95\u00a0% interval"), *average]]
+    average = [TableCell(signed(row.gain), interval(row.low, row.high)) for _, row in found.values()]
+    rows = [[TableCell("average", "95\u00a0% interval"), *average]]
     for code in comparison.languages:
         if code == comparison.anchor:
             continue
         cells = [(one, row.cells.get(code)) for one, row in found.values()]
-        rows.append([Cell(language(code)), *(_lead(one, cell) for one, cell in cells)])
+        rows.append([TableCell(language_text(code)), *(_lead(one, cell) for one, cell in cells)])
     tests = listed(list(dict.fromkeys(one.test for one, _ in found.values())))
     caption = (
         f"How far {named(method.label)} is above each control on the same items, in {comparison.unit}; below it the p-value "
@@ -183,12 +190,12 @@ def _tested(comparison: Comparison, method: Row, tested: Mapping[str, Comparison
     return Table(caption, ["language", *(f"over {label}" for label in found)], rows, emphasised=frozenset({0}))
 
 
-def _lead(comparison: Comparison, cell: Score | None) -> Cell:
+def _lead(comparison: Comparison, cell: Score | None) -> TableCell:
     if cell is None or cell.gain is None:
-        return Cell(NONE)
+        return TableCell(NONE)
     mark = "\u00a0*" if significant(cell) else ""
     told = f"p {probability(cell.p_holm)}" if cell.p_holm is not None else ""
-    return Cell(signed(cell.gain) + mark, told, _tone(comparison, cell))
+    return TableCell(signed(cell.gain) + mark, told, _tone(comparison, cell))
 
 
 def _gain(row: Row, code: str) -> float | None:
@@ -199,7 +206,7 @@ def _value(row: Row, code: str) -> float | None:
     return row.cells[code].score if code in row.cells else None
 
 
-def significance(comparisons: Mapping[str, Comparison]) -> Section | None:
+def significance_section(comparisons: Mapping[str, Comparison]) -> Section | None:
     """How many languages gain and lose significantly, and the p-values."""
     blocks: list[Block] = []
     for comparison in comparisons.values():
@@ -216,23 +223,23 @@ def significance(comparisons: Mapping[str, Comparison]) -> Section | None:
         codes = comparison.languages
         rows = []
         for row in tested:
-            wins, losses = changed(comparison, row, codes, 1, True), changed(comparison, row, codes, -1, True)
+            wins, losses = answers_changed(comparison, row, codes, 1, True), answers_changed(comparison, row, codes, -1, True)
             counts = (len(wins) if row.significant_gains is None else row.significant_gains, row.significant_losses, row.losses)
-            higher = len(changed(comparison, row, codes, 1))
-            lower = len(changed(comparison, row, codes, -1)) if counts[2] is None else counts[2]
+            higher = len(answers_changed(comparison, row, codes, 1))
+            lower = len(answers_changed(comparison, row, codes, -1)) if counts[2] is None else counts[2]
             rows.append(
                 [
-                    Cell(row.label),
-                    Cell(str(higher)),
-                    Cell(str(lower)),
-                    Cell(str(counts[0]), ", ".join(wins)),
-                    Cell(str(len(losses) if counts[1] is None else counts[1]), ", ".join(losses)),
+                    TableCell(row.label),
+                    TableCell(str(higher)),
+                    TableCell(str(lower)),
+                    TableCell(str(counts[0]), ", ".join(wins)),
+                    TableCell(str(len(losses) if counts[1] is None else counts[1]), ", ".join(losses)),
                 ]
             )
         head = ["run", "better", "worse", "significantly better", "significantly worse"]
         blocks.append(Table(f"How many languages do better and worse than {comparison.baseline}.", head, rows))
         rows = [
-            [Cell(language(code)), *(_p(comparison, row.cells.get(code)) for row in tested)]
+            [TableCell(language_text(code)), *(_p(comparison, row.cells.get(code)) for row in tested)]
             for code in codes
             if code != comparison.anchor or any(_gain(row, code) for row in tested)
         ]
@@ -241,10 +248,10 @@ def significance(comparisons: Mapping[str, Comparison]) -> Section | None:
     return Section("significance", "Significance", blocks) if blocks else None
 
 
-def _p(comparison: Comparison, cell: Score | None) -> Cell:
+def _p(comparison: Comparison, cell: Score | None) -> TableCell:
     if cell is None or cell.p_holm is None:
-        return Cell(NONE)
-    return Cell(probability(cell.p_holm), probability(cell.p_value), _tone(comparison, cell))
+        return TableCell(NONE)
+    return TableCell(probability(cell.p_holm), probability(cell.p_value), _tone(comparison, cell))
 
 
 def judged(comparison: Comparison, sources: Sources) -> list[str]:
@@ -252,7 +259,7 @@ def judged(comparison: Comparison, sources: Sources) -> list[str]:
     row = primary_of(comparison)
     if row is None:
         return []
-    sentences = [by_language(comparison, row), *against_controls(comparison, sources.against)]
+    sentences = [told_by_language(comparison, row), *against_controls(comparison, sources.against)]
     if sentence := beaten(comparison):
         sentences.append(sentence)
     others = [one for one in comparison.rows if one.kind == "method" and one is not row and one.gain is not None]

@@ -13,14 +13,14 @@ from lm_eval_clas.disk.checked_json import read_as
 from lm_eval_clas.disk.checked_yaml import parse_yaml
 from lm_eval_clas.geometry.causes import Causes
 from lm_eval_clas.geometry.measurements import Geometry
-from lm_eval_clas.masks.mask_config import CONFIG_FILE
+from lm_eval_clas.masks.mask_config import MASKS_CONFIG_FILE
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Tuned
 from lm_eval_clas.neurons.agreement import Stability
 from lm_eval_clas.study.record import StageRecord
 from lm_eval_clas.study.report.verdicts import controls_of
 
-T = TypeVar("T")
+Content = TypeVar("Content")
 # Of `config.clas`, what each results file tells of its own tasks, besides `languages`.
 _TOGETHER = ("left_alone", "tuned", "unlike_tuning")
 
@@ -115,8 +115,8 @@ def _files(folder: Path, pattern: str) -> list[Path]:
 
 def _masks(folder: Path, recipe: str | None) -> dict[str, MaskSet]:
     """The masks of each part: with tuned strengths, where they are tuned. Those of variants are left out."""
-    untuned = {path.parent.name: path.parent for path in _files(folder, f"masks/*/{CONFIG_FILE}")}
-    tuned = {path.parents[1].name: path.parent for path in _files(folder, f"tune/*/masks/{CONFIG_FILE}")}
+    untuned = {path.parent.name: path.parent for path in _files(folder, f"masks/*/{MASKS_CONFIG_FILE}")}
+    tuned = {path.parents[1].name: path.parent for path in _files(folder, f"tune/*/masks/{MASKS_CONFIG_FILE}")}
     found = untuned | tuned
     parts = _named(recipe, "parts") or list(found)
     variants = {f"{part}-{variant}" for part in parts for variant in _named(recipe, "variants")} - set(parts)
@@ -148,8 +148,8 @@ def _against_control(name: str, comparison: Comparison, all_of_them: Iterable[Co
     return "-against-" in name and comparison.baseline in controls
 
 
-def _read(path: Path, kind: type[T] | Any) -> T:
-    found: T = read_as(kind, path, "run the stage that writes it again, or take it away to leave it out of the report.")
+def _read(path: Path, kind: type[Content] | Any) -> Content:
+    found: Content = read_as(kind, path, "run the stage that writes it again, or take it away to leave it out of the report.")
     return found
 
 

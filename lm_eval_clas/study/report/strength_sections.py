@@ -15,15 +15,15 @@ from lm_eval_clas.masks.inspection import summary
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Tuned
 from lm_eval_clas.study.report.svg import WIDTH, in_the_page, inline, picture, web_style
-from lm_eval_clas.study.report.view import Block, Cell, Heading, Legend, Picture, Pictures, Section, Table, Text
+from lm_eval_clas.study.report.view import Block, Gallery, Heading, Legend, Picture, Section, Table, TableCell, Text
 from lm_eval_clas.study.report.wording import (
     NONE,
     drawable,
     interval,
-    language,
+    language_text,
     layers,
     listed,
-    number,
+    number_text,
     probability,
     short,
     signed,
@@ -33,7 +33,7 @@ from lm_eval_clas.tuning.curves import Curve, cut_off, plot_panels, tuned_curves
 _DASHES = dict(zip(DASHES, ("", "5 3", "1.5 2.5"), strict=True))
 
 
-def strengths(tuned: Tuned, where: Path) -> Section:
+def strengths_section(tuned: Tuned, where: Path) -> Section:
     """Alpha curves by language, and the strengths that were chosen."""
     try:
         curves = tuned_curves(tuned)
@@ -48,13 +48,13 @@ def strengths(tuned: Tuned, where: Path) -> Section:
             scale, digits = (100, 2) if one.objective == "metric" else (1, 3)
             rows.append(
                 [
-                    Cell(language(code)),
-                    Cell(short(one.chosen.alpha), "" if one.chosen == one.best else f"best was {short(one.best.alpha)}"),
-                    Cell(number(scale * one.measured[0].score) if one.measured else NONE),
-                    Cell(signed(scale * one.best.gain, digits)),
-                    Cell(interval(scale * one.best.low, scale * one.best.high, digits)),
-                    Cell(probability(one.p_value)),
-                    Cell(str(one.items)),
+                    TableCell(language_text(code)),
+                    TableCell(short(one.chosen.alpha), "" if one.chosen == one.best else f"best was {short(one.best.alpha)}"),
+                    TableCell(number_text(scale * one.measured[0].score) if one.measured else NONE),
+                    TableCell(signed(scale * one.best.gain, digits)),
+                    TableCell(interval(scale * one.best.low, scale * one.best.high, digits)),
+                    TableCell(probability(one.p_value)),
+                    TableCell(str(one.items)),
                 ]
             )
         kinds = sorted({(one.metric, one.objective, one.guarded, one.shared) for one in by_language.values()})
@@ -68,7 +68,7 @@ def strengths(tuned: Tuned, where: Path) -> Section:
     return Section("strengths", "Strength by language", blocks)
 
 
-def _panels(curves: Sequence[Curve], name: str) -> Pictures:
+def _panels(curves: Sequence[Curve], name: str) -> Gallery:
     tasks = list(dict.fromkeys(curve.task for curve in curves))
     codes = list(dict.fromkeys(curve.language for curve in curves))
     drawn = [replace(one, language=drawable(one.language, 20), task=drawable(one.task)) for one in curves]
@@ -79,7 +79,9 @@ def _panels(curves: Sequence[Curve], name: str) -> Pictures:
             raise ClasError("Two languages of the tuned strengths have the same name; give them codes such as 'hi'.")
         for number_, (code, path) in enumerate(zip(codes, paths, strict=True)):
             told = " ".join(_told(curve) for curve in curves if curve.language == code)
-            panels.append(Picture(inline(path.read_text(encoding="utf-8"), f"{name}-{number_}", f"{language(code)}: {told}")))
+            panels.append(
+                Picture(inline(path.read_text(encoding="utf-8"), f"{name}-{number_}", f"{language_text(code)}: {told}"))
+            )
     legend = [
         Legend(task, in_the_page(COLORS[order % len(COLORS)]), _DASHES[DASHES[order // len(COLORS) % len(DASHES)]])
         for order, task in enumerate(tasks)
@@ -90,7 +92,7 @@ def _panels(curves: Sequence[Curve], name: str) -> Pictures:
         f"{f'; {cut}' if cut else ''}."
         " Shaded: 95\u00a0% intervals. A dot marks the chosen alpha, a ring that alpha 0 was kept."
     )
-    return Pictures(panels, small=True, caption=caption, legend=legend)
+    return Gallery(panels, small=True, caption=caption, legend=legend)
 
 
 def _told(curve: Curve) -> str:
@@ -105,7 +107,7 @@ def _told(curve: Curve) -> str:
     )
 
 
-def neurons(all_masks: Mapping[str, MaskSet], headed: bool) -> Section:
+def neurons_section(all_masks: Mapping[str, MaskSet], headed: bool) -> Section:
     """Categories by layer, which bridge was chosen, and why.
 
     Args:
@@ -124,8 +126,8 @@ def _neurons(masks: MaskSet, picture_name: str) -> list[Block]:
     rows = []
     for one in info["layers"]:
         mark = "bridge" if one["bridge"] else ""
-        shares = [Cell(f"{100 * one[f'{name}_share']:.1f}") for name in ("dead", "specific", "partial", "all")]
-        rows.append([Cell(str(one["layer"]), mark), *shares, Cell(number(one["score"], 3))])
+        shares = [TableCell(f"{100 * one[f'{name}_share']:.1f}") for name in ("dead", "specific", "partial", "all")]
+        rows.append([TableCell(str(one["layer"]), mark), *shares, TableCell(number_text(one["score"], 3))])
     marked = frozenset(position for position, one in enumerate(info["layers"]) if one["bridge"])
     lowest, highest = masks.bridge_layers[0], masks.bridge_layers[-1]
     told = [
@@ -142,7 +144,7 @@ def _neurons(masks: MaskSet, picture_name: str) -> list[Block]:
     caption = f"Neurons of {name} by the number of languages, of {len(masks.counted)}, in which they are active."
     return [
         Text(f"Bridge layers: {layers(masks.bridge_layers)} of {len(rows)} (counted from 0). Why: {masks.config.bridge_rule}."),
-        Pictures([Picture(drawn, caption)]),
+        Gallery([Picture(drawn, caption)]),
         Table(
             "Share of neurons by category, in per cent; score is partial-shared minus dead, what the default rule looks at.",
             ["layer", "dead", "language-specific", "partial-shared", "all-shared", "score"],

@@ -24,7 +24,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.comparing.rows import Comparison, Row
 from lm_eval_clas.drawing.figures import COLORS, GREY, GRID, LINE, MIDDLE, SMALL, SOFT, new_figure, save
 from lm_eval_clas.geometry.measurements import Geometry, Measure, Pooling
-from lm_eval_clas.study.report.wording import drawable, language
+from lm_eval_clas.study.report.wording import drawable, language_text
 
 WIDTH = 3.6  # inches, as wide as a phone
 _SVG = "http://www.w3.org/2000/svg"
@@ -169,7 +169,7 @@ def plot_gains(comparison: Comparison, rows: Sequence[Row], codes: Sequence[str]
             zorder=20 - order,
             label=drawable(row.label, 24),
         )
-    axes.set_yticks(range(len(codes)), [drawable(language(code), 22) for code in codes])
+    axes.set_yticks(range(len(codes)), [drawable(language_text(code), 22) for code in codes])
     axes.set_ylim(len(codes) - 0.4, -0.6)
     figure.supxlabel(f"gain over {drawable(comparison.baseline, 16)} ({drawable(comparison.unit, 10)})", fontsize=MIDDLE)
     figure.legend(loc="outside upper center", ncols=fitting, frameon=False, fontsize=SMALL)

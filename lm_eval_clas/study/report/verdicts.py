@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from lm_eval_clas.comparing.rows import Cell, Comparison, Row
+from lm_eval_clas.comparing.rows import Comparison, LanguageCell, Row
 from lm_eval_clas.evidence.paired_tests import SIGNIFICANT
-from lm_eval_clas.study.report.wording import counted, interval, listed, named, number, signed
+from lm_eval_clas.study.report.wording import counted, interval, listed, named, number_text, signed
 
 # The controls that a study should have, by the name of their method.
 EXPECTED = {"uniform": "uniform gain", "random": "random masks"}
@@ -44,7 +44,7 @@ def steered_languages(comparison: Comparison) -> list[str]:
     return [code for code in comparison.languages if code != comparison.anchor]
 
 
-def significant(cell: Cell | None) -> bool:
+def significant(cell: LanguageCell | None) -> bool:
     """Whether a cell's gain or loss is significant after Holm."""
     return cell is not None and cell.p_holm is not None and cell.p_holm < SIGNIFICANT
 
@@ -54,7 +54,9 @@ def advantage(comparison: Comparison, difference: float) -> float:
     return difference if comparison.higher_is_better else -difference
 
 
-def changed(comparison: Comparison, row: Row, codes: Iterable[str], sign: int, only_significant: bool = False) -> list[str]:
+def answers_changed(
+    comparison: Comparison, row: Row, codes: Iterable[str], sign: int, only_significant: bool = False
+) -> list[str]:
     """The languages that do better (sign 1) or worse (-1) in a row."""
     found = []
     for code in codes:
@@ -96,18 +98,18 @@ def headline(comparison: Comparison) -> str:
     return f"{named(row.label)} {verb} {on}{lower}: {gain}; the {told} lies {'above' if side > 0 else 'below'} 0."
 
 
-def by_language(comparison: Comparison, row: Row) -> str:
+def told_by_language(comparison: Comparison, row: Row) -> str:
     """One sentence: how many languages gain and lose, and how many of them significantly."""
     codes = steered_languages(comparison)
     compared = [code for code in codes if code in row.cells and row.cells[code].gain is not None]
-    up, down = changed(comparison, row, codes, 1), changed(comparison, row, codes, -1)
+    up, down = answers_changed(comparison, row, codes, 1), answers_changed(comparison, row, codes, -1)
     sentence = (
         f"Of {counted(len(compared), 'steered language')}, {len(up)} did better than {named(comparison.baseline)}, "
         f"{len(down)} worse and {len(compared) - len(up) - len(down)} the same"
     )
     if not any(row.cells[code].p_holm is not None for code in compared):
         return f"{sentence}; the languages were not tested one by one."
-    wins, losses = changed(comparison, row, codes, 1, True), changed(comparison, row, codes, -1, True)
+    wins, losses = answers_changed(comparison, row, codes, 1, True), answers_changed(comparison, row, codes, -1, True)
     return f"{sentence}; significant after Holm\u2019s correction: {len(wins)} better, {len(losses)} worse ({comparison.test})."
 
 
@@ -147,7 +149,7 @@ def against_controls(comparison: Comparison, against: Iterable[Comparison] = ())
         else:
             lead = advantage(comparison, row.gain - control.gain)
             side = (lead > 0) - (lead < 0)
-            by = f" by {number(abs(lead))}" if lead else ""
+            by = f" by {number_text(abs(lead))}" if lead else ""
             words = f"{method} is {('level with', 'ahead of', 'behind')[side]} it{by}, which was not tested."
         ahead.append(side > 0)
         sentences.append(sentence + words)
@@ -168,13 +170,13 @@ def _tested(comparison: Comparison, method: Row) -> tuple[str, int]:
     side = distinguishable(row) or 0
     lead = advantage(comparison, row.gain or 0)
     place = "level with" if not lead else "ahead of" if lead > 0 else "behind"
-    by = f" by {number(abs(lead))}" if lead else ""
+    by = f" by {number_text(abs(lead))}" if lead else ""
     told = f"interval of the difference {interval(row.low, row.high)}"
     surely = "" if side else ", which may be chance" if lead else ""
     codes = [code for code in steered_languages(comparison) if code in row.cells]
     words = f"{named(row.label)} is {place} it{by}{surely} ({told})"
     if any(row.cells[code].p_holm is not None for code in codes):
-        wins, losses = (changed(comparison, row, codes, sign, True) for sign in (1, -1))
+        wins, losses = (answers_changed(comparison, row, codes, sign, True) for sign in (1, -1))
         words += (
             f", significantly better in {_some(wins)} and worse in {_some(losses)} of {counted(len(codes), 'language')}"
             f" ({comparison.test}, Holm)"

@@ -11,7 +11,7 @@ Tone = Literal["", "up", "down"]
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One cell of a table: its text, a second line in small print, and whether it is a gain or a loss worth a colour."""
 
     text: str
@@ -34,7 +34,7 @@ class Table:
     kind: ClassVar[str] = "table"
     caption: str
     head: list[str]
-    rows: list[list[Cell]]
+    rows: list[list[TableCell]]
     prose: frozenset[int] = frozenset()
     emphasised: frozenset[int] = frozenset()
 
@@ -57,7 +57,7 @@ class Legend:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Gallery:
     """Pictures side by side, as many as fit; small ones are panels of one figure."""
 
     kind: ClassVar[str] = "pictures"
@@ -77,7 +77,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Points:
+class Bullets:
     """A list of sentences."""
 
     kind: ClassVar[str] = "points"
@@ -120,14 +120,14 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Cards:
+class Deck:
     """Cards side by side, as many as fit."""
 
     kind: ClassVar[str] = "cards"
     cards: list[Card]
 
 
-Block = Table | Pictures | Text | Points | Heading | Facts | Code | Cards
+Block = Table | Gallery | Text | Bullets | Heading | Facts | Code | Deck
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ NONE = "\u2013"  # where there is no number
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def number(value: float | None, digits: int = 2) -> str:
+def number_text(value: float | None, digits: int = 2) -> str:
     """A number with that many digits after the point."""
     if value is None or not math.isfinite(value):
         return NONE
@@ -75,13 +75,13 @@ def layers(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def language(code: str) -> str:
+def language_text(code: str) -> str:
     """`Hindi (hi)`, or the code alone if it is no language's."""
     name = english_name(code)
     return code if name == code else f"{name} ({code})"
 
 
-def languages(codes: Sequence[str]) -> str:
+def language_list(codes: Sequence[str]) -> str:
     """The English names of languages."""
     return listed([english_name(code) for code in codes])
 
