@@ -12,9 +12,9 @@ from torch import nn
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.fingerprint import model_name
 from lm_eval_clas.disk.files import write_text
-from lm_eval_clas.drawing.point_picture import plot_geometry
 from lm_eval_clas.geometry.distances import measure_geometry
 from lm_eval_clas.geometry.measurements import Geometry
+from lm_eval_clas.geometry.point_picture import plot_geometry
 from lm_eval_clas.geometry.representations import represent
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.neurons.profiling import OnProgress

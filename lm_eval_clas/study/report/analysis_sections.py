@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from lm_eval_clas.drawing.web_page import embedded, picture
 from lm_eval_clas.geometry.causes import Causes
 from lm_eval_clas.geometry.measurements import Geometry, Measure, Pooling
 from lm_eval_clas.neurons.agreement import Agreement, Stability
-from lm_eval_clas.study.report.svg import embedded, picture, plot_layers
+from lm_eval_clas.study.report.plots import plot_layers
 from lm_eval_clas.study.report.view import Block, Bullets, Gallery, Heading, Picture, Section, Table, TableCell, Text
 from lm_eval_clas.study.report.wording import NONE, counted, interval, language_text, layers, number_text, probability, signed
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.drawing.figures import COLORS, DASHES
+from lm_eval_clas.drawing.web_page import WIDTH, in_the_page, inline, picture, web_style
 from lm_eval_clas.masks.category_picture import plot_categories
 from lm_eval_clas.masks.inspection import summary
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Tuned
-from lm_eval_clas.study.report.svg import WIDTH, in_the_page, inline, picture, web_style
 from lm_eval_clas.study.report.view import Block, Gallery, Heading, Legend, Picture, Section, Table, TableCell, Text
 from lm_eval_clas.study.report.wording import (
     NONE,
