@@ -19,12 +19,12 @@ from xml.etree import ElementTree
 from markupsafe import Markup
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.drawing.figures import COLORS, GRID, LINE, SOFT, new_figure
+from lm_eval_clas.drawing.figures import BLACK, COLORS, GRID, LINE, SOFT, new_figure
 
 WIDTH = 3.6  # inches, as wide as a phone
 _SVG = "http://www.w3.org/2000/svg"
 _LINK = "{http://www.w3.org/1999/xlink}href"
-_INKS = {"#000000": "var(--ink)", SOFT: "var(--soft)", LINE: "var(--soft)", GRID: "var(--line)"}
+_INKS = {BLACK: "var(--ink)", SOFT: "var(--soft)", LINE: "var(--soft)", GRID: "var(--line)"}
 _STROKES = {f"stroke: {COLORS[0]}": "stroke: var(--blue)"}  # of lines alone: bars have a second blue beside the first
 _LARGEST = (1200, 400_000)  # pixels of width, bytes
 
@@ -35,7 +35,7 @@ def web_style() -> Iterator[None]:
     new_figure(1, 1)  # a missing matplotlib is told in our words
     from matplotlib import rc_context
 
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "clas", "text.parse_math": False, "axes.unicode_minus": True}
+    settings = {"svg.fonttype": "none", "text.parse_math": False, "axes.unicode_minus": True}
     with rc_context({**settings, "figure.facecolor": "none", "axes.facecolor": "none"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's browser has it
         yield

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_clas.comparing.rows import Comparison, Row
-from lm_eval_clas.drawing.figures import COLORS, GREY, GRID, LINE, MIDDLE, SMALL, new_figure, save
+from lm_eval_clas.drawing.figures import COLORS, GREY, LINE, MARKS, MIDDLE, SMALL, new_figure, open_axes, save
 from lm_eval_clas.drawing.web_page import WIDTH
 from lm_eval_clas.geometry.measurements import Geometry, Measure, Pooling
 from lm_eval_clas.study.report.wording import drawable, language_text
@@ -17,10 +17,7 @@ from lm_eval_clas.study.report.wording import drawable, language_text
 def _axes(height: float) -> tuple[Any, Any]:
     figure = new_figure(WIDTH, height)
     axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=SMALL)
-    axes.grid(color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
+    open_axes(axes)
     return figure, axes
 
 
@@ -51,7 +48,7 @@ def plot_gains(comparison: Comparison, rows: Sequence[Row], codes: Sequence[str]
         axes.plot(
             [gain for gain, _ in points],
             [position for _, position in points],
-            ("o", "s", "D", "^", "v")[order % 5],
+            MARKS[order % len(MARKS)],
             color=COLORS[order % len(COLORS)],
             markerfacecolor=COLORS[0] if order == 0 else "none",
             markersize=6 if order == 0 else 5,
