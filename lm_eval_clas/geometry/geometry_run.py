@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.fingerprint import model_name
+from lm_eval_clas.disk.checked_json import write_as
 from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.geometry.distances import measure_geometry
 from lm_eval_clas.geometry.measurements import Geometry
@@ -49,7 +49,7 @@ def run_geometry(
         name: what to call the model; default: the name it was loaded by.
         projection, batch_size, max_tokens: as in `profile`.
         report: called with language, texts done and texts in all; each language runs twice.
-        **options: of steering, as `Steering.parse` takes them.
+        **options: of steering, as `SteeringOptions.parse` takes them.
 
     Raises:
         ClasError: the masks do not fit the model or the languages, or a file cannot be written.
@@ -77,7 +77,7 @@ def run_geometry(
     )
     rows = [one.model_dump() for one in geometry.measurements]
     write_text(out / FILES[1], pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
-    write_text(out / FILES[0], json.dumps(geometry.model_dump(), indent=1, ensure_ascii=False) + "\n")
+    write_as(geometry, out / FILES[0])
     return geometry
 
 

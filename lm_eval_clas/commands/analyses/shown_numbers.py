@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,8 +28,8 @@ def two_digits(value: float | None, sign: str = "") -> str:
 
 
 def write_analysis(found: BaseModel, out: Path | None) -> None:
-    from lm_eval_clas.disk.files import write_text
+    from lm_eval_clas.disk.checked_json import write_as
 
     if out is not None:
-        write_text(out, json.dumps(found.model_dump(), indent=1, ensure_ascii=False) + "\n")
+        write_as(found, out)
         console.print(f"Wrote {escape(str(out))}", soft_wrap=True)
