@@ -26,6 +26,7 @@ from lm_eval_clas.steering.activation_steerer import ActivationSteerer
 from lm_eval_clas.steering.by_task import TunedSteering
 from lm_eval_clas.steering.effects import steering_factors
 from lm_eval_clas.steering.options import SteeringOptions
+from lm_eval_clas.steering.results_entry import deciding
 
 Response = TypeVar("Response")
 
@@ -249,7 +250,7 @@ class CLASLM(FastLM):
         if database is None:
             return
         info = self.steering_info()
-        mine = "off" if info["method"] == "off" else json.dumps({k: v for k, v in info.items() if k not in _NOT_STEERING})
+        mine = "off" if info["method"] == "off" else json.dumps(deciding(info))
         # A database without our mark, but with answers, was filled by a model that is not steered.
         filled_by = database.get(_CACHE_KEY, "off" if len(database) else mine)
         if filled_by != mine:
@@ -344,8 +345,6 @@ class CLASLM(FastLM):
 
 
 _CACHE_KEY = "lm-eval-clas steering"
-_WHENCE = ("masks", "masks_repository", "masks_revision", "site", "specific")  # the hash says what they are
-_NOT_STEERING = ("version", "scoring", *_WHENCE, "languages", "left_alone", "unlike_tuning")
 _NOT_INT_MU = ("beta", "gamma", "specific_scope", "partial_scope", "seed")
 _UNSEEN = "unseen"  # no BCP-47 code has six letters, so it is no language's name
 
