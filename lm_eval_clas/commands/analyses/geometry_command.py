@@ -12,7 +12,7 @@ from lm_eval_clas.commands.analyses.shown_numbers import number_table
 from lm_eval_clas.commands.application import Force, app, console, messages, parse_words, progress_bars, replacing
 
 if TYPE_CHECKING:
-    from lm_eval_clas.geometry.measurements import Geometry
+    from lm_eval_clas.geometry.measurements import Geometry, Measure
 
 
 @app.command()
@@ -81,6 +81,8 @@ def geometry(
 
 
 def _show_geometry(geometry: Geometry) -> None:
+    from lm_eval_clas.geometry.measurements import MEASURE_WORDS, POOLING_WORDS
+
     value = {
         (one.measure, one.layer, one.language, one.steered): one.value for one in geometry.measurements if one.pooling == "mean"
     }
@@ -92,10 +94,11 @@ def _show_geometry(geometry: Geometry) -> None:
             return f"{before:.3f} {after - before:+.3f}"
 
         what = "the end of the bridge" if layer != last else "the last"
-        table = number_table(f"Leaving layer {layer - 1}, {what}: unsteered, change (mean of tokens)",
-                       "lang", "cosine to anchor", "retrieval", "distance to anchor")  # fmt: skip
+        told: tuple[Measure, ...] = ("cosine", "retrieval", "centroid_distance")
+        title = f"Leaving layer {layer - 1}, {what}: unsteered, change ({POOLING_WORDS['mean']})"
+        table = number_table(title, "lang", *(MEASURE_WORDS[one] for one in told))
         for language in geometry.languages:
             if language != geometry.anchor:
-                table.add_row(language, *(change(one, language) for one in ("cosine", "retrieval", "centroid_distance")))
+                table.add_row(language, *(change(one, language) for one in told))
         console.print(table)
-        console.print(f"silhouette by language: {change('silhouette', None)}", highlight=False)
+        console.print(f"{MEASURE_WORDS['silhouette']}: {change('silhouette', None)}", highlight=False)
