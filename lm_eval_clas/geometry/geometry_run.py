@@ -17,6 +17,7 @@ from lm_eval_clas.geometry.measurements import Geometry
 from lm_eval_clas.geometry.point_picture import plot_geometry
 from lm_eval_clas.geometry.representations import represent
 from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.neurons.bridge import layers_text
 from lm_eval_clas.neurons.profiling import OnProgress
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
 from lm_eval_clas.texts.corpora import ParallelTexts
@@ -100,5 +101,5 @@ def describe(geometry: Geometry) -> str:
     """How it was steered, in a few words."""
     steering = geometry.steering
     alpha = "by language" if isinstance(steering["alpha"], dict) else f"{steering['alpha']:g}"
-    layers = ", ".join(map(str, geometry.bridge_layers))
+    layers = layers_text(geometry.bridge_layers)
     return f"{steering['method']}, alpha {alpha}, beta {steering['beta']:g}, gamma {steering['gamma']:g}, layers {layers}"

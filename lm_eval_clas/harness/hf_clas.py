@@ -22,6 +22,7 @@ from lm_eval_clas.harness.tuning_differences import TuningDifferences
 from lm_eval_clas.languages.codes import UNDETERMINED, normalize
 from lm_eval_clas.languages.routing import LanguageRouter
 from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.neurons.bridge import layers_text
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
 from lm_eval_clas.steering.by_task import TunedSteering
 from lm_eval_clas.steering.effects import steering_factors
@@ -349,11 +350,6 @@ _NOT_INT_MU = ("beta", "gamma", "specific_scope", "partial_scope", "seed")
 _UNSEEN = "unseen"  # no BCP-47 code has six letters, so it is no language's name
 
 
-def _range(layers: list[int]) -> str:
-    first, last = layers[0], layers[-1]
-    return f"{first}-{last}" if layers == list(range(first, last + 1)) and last > first else ", ".join(map(str, layers))
-
-
 def _one_line(info: dict[str, Any]) -> str:
     if info["method"] == "off":
         return f"nothing was steered ({info.get('why', 'alpha is 0 or method is off')})"
@@ -368,7 +364,7 @@ def _one_line(info: dict[str, Any]) -> str:
         alpha += f" ({'; '.join(f'{task}: {_alphas(by_language)}' for task, by_language in info['tuned'].items())})"
     sizes = "".join(f"{name} {info[name]}, " for name in ("beta", "gamma") if name in info)
     return (
-        f"method {info['method']}, alpha {alpha}, {sizes}layers {_range(info['layers'])}, masks {info['masks_hash']}; "
+        f"method {info['method']}, alpha {alpha}, {sizes}layers {layers_text(info['layers'])}, masks {info['masks_hash']}; "
         f"steered requests: {languages or 'none'}; "
         f"left alone: {alone or 'none'}"
     )

@@ -11,6 +11,7 @@ import numpy as np
 from lm_eval_clas.evidence.best_of_many import Gains, gains_of, item_shares
 from lm_eval_clas.evidence.paired_tests import SIGNIFICANT
 from lm_eval_clas.masks.strengths import Conditions, Dropped, Setting, TriedSetting, Tuned, TunedStrength, short_hashes
+from lm_eval_clas.neurons.bridge import layers_text
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _called(setting: int, settings: Sequence[Setting]) -> str:
     one = settings[setting]
     if sum(other.alpha == one.alpha for other in settings) == 1:
         return f"alpha {one.alpha:g}"
-    return f"alpha {one.alpha:g}, beta {one.beta:g}, gamma {one.gamma:g}, layers {'-'.join(map(str, one.layers))}"
+    return f"alpha {one.alpha:g}, beta {one.beta:g}, gamma {one.gamma:g}, layers {layers_text(one.layers)}"
 
 
 def table_rows(tuned: Mapping[str, Mapping[str, TunedStrength]]) -> list[dict[str, Any]]:

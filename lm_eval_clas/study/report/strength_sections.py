@@ -140,7 +140,7 @@ def _neurons(masks: MaskSet, picture_name: str) -> list[Block]:
         picture_name,
         f"Share of neurons by category and layer, bridge layers {layers(masks.bridge_layers)}; {'; '.join(told)}.",
     )
-    name = masks.config.model.name.rstrip("/").rpartition("/")[2]
+    name = masks.config.model.short_name
     caption = f"Neurons of {name} by the number of languages, of {len(masks.counted)}, in which they are active."
     return [
         Text(f"Bridge layers: {layers(masks.bridge_layers)} of {len(rows)} (counted from 0). Why: {masks.config.bridge_rule}."),
