@@ -22,10 +22,12 @@ from lm_eval_clas.harness.tuning_differences import TuningDifferences
 from lm_eval_clas.languages.codes import UNDETERMINED, normalize
 from lm_eval_clas.languages.routing import LanguageRouter
 from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.neurons.bridge import layers_text
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
 from lm_eval_clas.steering.by_task import TunedSteering
 from lm_eval_clas.steering.effects import steering_factors
 from lm_eval_clas.steering.options import SteeringOptions
+from lm_eval_clas.steering.results_entry import deciding
 
 Response = TypeVar("Response")
 
@@ -249,7 +251,7 @@ class CLASLM(FastLM):
         if database is None:
             return
         info = self.steering_info()
-        mine = "off" if info["method"] == "off" else json.dumps({k: v for k, v in info.items() if k not in _NOT_STEERING})
+        mine = "off" if info["method"] == "off" else json.dumps(deciding(info))
         # A database without our mark, but with answers, was filled by a model that is not steered.
         filled_by = database.get(_CACHE_KEY, "off" if len(database) else mine)
         if filled_by != mine:
@@ -344,15 +346,8 @@ class CLASLM(FastLM):
 
 
 _CACHE_KEY = "lm-eval-clas steering"
-_WHENCE = ("masks", "masks_repository", "masks_revision", "site", "specific")  # the hash says what they are
-_NOT_STEERING = ("version", "scoring", *_WHENCE, "languages", "left_alone", "unlike_tuning")
 _NOT_INT_MU = ("beta", "gamma", "specific_scope", "partial_scope", "seed")
 _UNSEEN = "unseen"  # no BCP-47 code has six letters, so it is no language's name
-
-
-def _range(layers: list[int]) -> str:
-    first, last = layers[0], layers[-1]
-    return f"{first}-{last}" if layers == list(range(first, last + 1)) and last > first else ", ".join(map(str, layers))
 
 
 def _one_line(info: dict[str, Any]) -> str:
@@ -369,7 +364,7 @@ def _one_line(info: dict[str, Any]) -> str:
         alpha += f" ({'; '.join(f'{task}: {_alphas(by_language)}' for task, by_language in info['tuned'].items())})"
     sizes = "".join(f"{name} {info[name]}, " for name in ("beta", "gamma") if name in info)
     return (
-        f"method {info['method']}, alpha {alpha}, {sizes}layers {_range(info['layers'])}, masks {info['masks_hash']}; "
+        f"method {info['method']}, alpha {alpha}, {sizes}layers {layers_text(info['layers'])}, masks {info['masks_hash']}; "
         f"steered requests: {languages or 'none'}; "
         f"left alone: {alone or 'none'}"
     )
