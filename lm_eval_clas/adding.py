@@ -21,7 +21,7 @@ from lm_eval_clas.corpora import ParallelTexts, read_lines
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import sha256
 from lm_eval_clas.fingerprint import ModelFingerprint
-from lm_eval_clas.languages import normalize
+from lm_eval_clas.language_names import parse_language
 from lm_eval_clas.mask_config import AddedLanguage
 from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.profiles import Profile
@@ -53,7 +53,7 @@ class MonolingualText:
             ClasError: it is not of that form, or the file has no text.
         """
         code, separator, name = text.partition("=")
-        language = normalize(code)
+        language = parse_language(code)
         if not separator or not name or language is None:
             raise ClasError(f"--add-language must be a language code and a file, like quy=FILE.txt, not '{text}'.")
         path = Path(name).expanduser()

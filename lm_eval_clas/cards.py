@@ -10,7 +10,7 @@ from lm_eval_clas.errors import ClasError
 from lm_eval_clas.escaping import markdown_text
 from lm_eval_clas.fingerprint import model_name
 from lm_eval_clas.inspection import summary
-from lm_eval_clas.languages import english_name
+from lm_eval_clas.language_codes import english_name
 
 if TYPE_CHECKING:
     from lm_eval_clas.export import Outline, Scaling

@@ -14,7 +14,7 @@ import yaml
 
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import PACKAGE, shipped
-from lm_eval_clas.languages import normalize
+from lm_eval_clas.language_names import parse_language
 
 XNLI_LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh")
 XQUAD_LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh")
@@ -100,7 +100,7 @@ class ParallelInputBuilder:
             return known
         if isinstance(self.languages, str):
             raise ClasError(f"languages must be a list of codes, not the string '{self.languages}'.")
-        chosen = tuple(dict.fromkeys(normalize(language) or language for language in self.languages))
+        chosen = tuple(dict.fromkeys(parse_language(language) or language for language in self.languages))
         if unknown := [language for language in chosen if language not in known]:
             raise ClasError(
                 f"Corpus '{self.corpus}' has no {', '.join(unknown)}; it has {', '.join(known)}. Choose among these with "
@@ -220,7 +220,7 @@ def _read_path(path: Path) -> dict[str, Rows]:
 
 
 def _add(rows: dict[str, Rows], row: dict[str, Any], language: Any, where: str) -> None:
-    code = normalize(str(language))
+    code = parse_language(str(language))
     if code is None:
         raise ClasError(f"{where}: '{language}' is not a language code (use BCP-47, e.g. hi).")
     if "id" not in row or not isinstance(row.get("text"), str):

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from lm_eval_clas.errors import ClasError
-from lm_eval_clas.languages import english_name
+from lm_eval_clas.language_codes import english_name
 from lm_eval_clas.plots import new_figure, save
 from lm_eval_clas.tuned import Tuned
 

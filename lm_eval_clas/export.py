@@ -21,7 +21,7 @@ from lm_eval_clas import __version__
 from lm_eval_clas.effects import steering_factors
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.fingerprint import ModelFingerprint, model_name
-from lm_eval_clas.languages import normalize
+from lm_eval_clas.language_names import parse_language
 from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.projections import Projection, find_projections
 from lm_eval_clas.steering import Steering
@@ -195,7 +195,7 @@ def written_before(folder: Path, record: Mapping[str, Any], sources: Iterable[Pa
 def _languages(masks: MaskSet, languages: Sequence[str] | None) -> list[str]:
     if languages is None:
         return [language for language in masks.languages if language != masks.anchor]
-    codes = list(dict.fromkeys(normalize(one) or one for one in languages))
+    codes = list(dict.fromkeys(parse_language(one) or one for one in languages))
     for code in codes:
         masks.index(code)
     return codes

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from lm_eval_clas.languages import from_task_name, without_language
 from lm_eval_clas.results import Run
+from lm_eval_clas.task_names import from_task_name, without_language
 from lm_eval_clas.tuned import task_family
 
 # Languages of the usual multilingual suites, for tasks that have theirs in the middle of their names or spell it out.

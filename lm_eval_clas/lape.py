@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import sha256
 from lm_eval_clas.heads import spread
-from lm_eval_clas.languages import normalize
+from lm_eval_clas.language_names import parse_language
 from lm_eval_clas.mask_config import SpecificSource
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def with_neuron_file(masks: MaskSet, path: str | Path, languages: Sequence[str])
         )
     if not path.is_file():
         raise ClasError(f"There is no file '{path}'; --specific takes counts, lape, or a file of neurons by language.")
-    codes = [normalize(language) for language in languages]
+    codes = [parse_language(language) for language in languages]
     if not codes or None in codes or len(set(codes)) < len(codes):
         given = ",".join(languages)
         raise ClasError(f"--specific-languages must name the language of each list, like en,zh,fr, each once; not '{given}'.")

@@ -13,7 +13,7 @@ from lm_eval_clas.checked_json import read_json
 from lm_eval_clas.clock import now
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.fingerprint import ModelFingerprint
-from lm_eval_clas.languages import LanguageCode
+from lm_eval_clas.language_codes import LanguageCode
 from lm_eval_clas.projections import Site
 from lm_eval_clas.tuned import Tuned
 

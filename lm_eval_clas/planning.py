@@ -17,10 +17,10 @@ from typing import Any, Literal
 
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import cache_dir, write_text
-from lm_eval_clas.languages import from_task_name
 from lm_eval_clas.recipe import DEMO_MODEL, StudyRecipe
 from lm_eval_clas.stages import Stages
 from lm_eval_clas.study import hash_of
+from lm_eval_clas.task_names import from_task_name
 
 _DOCUMENTS = 8  # that stand for all of a task
 _CHARACTERS_PER_TOKEN = 3  # where there is no tokenizer

@@ -22,7 +22,7 @@ from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import write_text
 from lm_eval_clas.fingerprint import ModelFingerprint
 from lm_eval_clas.heads import pool
-from lm_eval_clas.languages import LanguageCode
+from lm_eval_clas.language_codes import LanguageCode
 from lm_eval_clas.projections import Site
 from lm_eval_clas.tensors import Shapes, read_tensors, write_tensors
 

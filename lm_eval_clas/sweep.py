@@ -22,10 +22,10 @@ from lm_eval.api.model import LM
 
 from lm_eval_clas.fast import FastLM
 from lm_eval_clas.journal import Journal
-from lm_eval_clas.languages import LanguageRouter
 from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.processes import Processes
 from lm_eval_clas.resuming import Tape
+from lm_eval_clas.routing import LanguageRouter
 from lm_eval_clas.steering import ActivationSteerer
 from lm_eval_clas.tuned import Setting
 

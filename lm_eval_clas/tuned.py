@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lm_eval_clas.languages import without_language
+from lm_eval_clas.task_names import without_language
 
 # Splits of one task: what is tuned on one of them holds for the others.
 _SPLITS = ("tune", "dev", "test", "val", "validation")

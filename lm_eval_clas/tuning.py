@@ -25,10 +25,10 @@ from lm_eval_clas import __version__
 from lm_eval_clas.choosing import Unit
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import write_text
-from lm_eval_clas.languages import from_task_name
 from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.processes import Processes
 from lm_eval_clas.sweep import Sweep
+from lm_eval_clas.task_names import from_task_name
 from lm_eval_clas.tuned import PREFERRED_METRICS, Setting, task_family
 
 FEWSHOT_SEED = 1234  # the harness's default

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lm_eval_clas.comparison import Comparison
-from lm_eval_clas.languages import english_name
+from lm_eval_clas.language_codes import english_name
 from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.report.results import title_of
 from lm_eval_clas.report.sources import Sources

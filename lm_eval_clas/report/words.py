@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lm_eval_clas.languages import english_name
+from lm_eval_clas.language_codes import english_name
 
 MINUS = "\u2212"
 NONE = "\u2013"  # where there is no number
