@@ -7,12 +7,12 @@ import sys
 
 from rich.markup import escape
 
-from lm_eval_clas.commands import export, neurons, paper, push, report, running, study, table, tune
+from lm_eval_clas.commands import export, neurons, paper, push, report, route, running, study, table, tune
 from lm_eval_clas.commands.common import app, failures, messages
 from lm_eval_clas.errors import ClasError
 
 # Each module adds its commands to the application when it is imported; help lists them in this order.
-COMMANDS = (neurons, tune, table, study, report, paper, export, push, running)
+COMMANDS = (neurons, tune, route, table, study, report, paper, export, push, running)
 
 # What a disk or its owner refuses, in files that libraries write (caches, for example): not a mistake of the program.
 _REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)

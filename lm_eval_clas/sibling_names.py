@@ -25,13 +25,19 @@ class Siblings:
 
     def __init__(self, names: Iterable[str] = (), further: Callable[[], Iterable[str]] | None = None) -> None:
         self._further = further
+        self._names: set[str] = set()
         self._values: dict[tuple[str, str], set[str]] = {}
         self._add(names)
 
     def _add(self, names: Iterable[str]) -> None:
         for name in names:
+            self._names.add(name)
             for start, end in _places(name):
                 self._values.setdefault((name[:start], name[end:]), set()).add(name[start:end])
+
+    def has(self, name: str) -> bool:
+        """Whether a name is that of a task or group."""
+        return name in self._names
 
     def verdict(self, name: str, start: int, end: int) -> Verdict:
         """What stands there in names that are otherwise the same: languages, something else, or too few to tell."""

@@ -22,6 +22,7 @@ from lm_eval.api.model import LM
 
 from lm_eval_clas.fast import FastLM
 from lm_eval_clas.journal import Journal
+from lm_eval_clas.macrolanguages import as_known
 from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.processes import Processes
 from lm_eval_clas.resuming import Tape
@@ -136,8 +137,8 @@ class Sweep(LM):
         self._report(len(found), len(requests))
         languages: list[str | None] = []
         for request, recognized in zip(requests, self._router.recognize(requests), strict=True):
-            tuned = recognized.language in self._masks.languages and recognized.language != self._masks.anchor
-            languages.append(recognized.language if tuned else None)
+            language = as_known(recognized.language, self._masks.languages)
+            languages.append(language if language in self._masks.languages and language != self._masks.anchor else None)
             self.language_of[int(request.doc_id or 0)] = languages[-1]
         left = [one for one in self._batches(requests, languages) if not all(position in found for position in one)]
         before = len(found)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 from lm_eval_clas.language_codes import bare_code, in_use, is_region, is_script, likely_script, mostly_in, normalize
 from lm_eval_clas.language_names import word_names
@@ -16,7 +16,7 @@ from lm_eval_clas.sibling_names import Siblings
 from lm_eval_clas.task_index import installed
 
 Pair = Literal["target", "source", "off"]
-PAIRS: tuple[Pair, ...] = ("target", "source", "off")
+PAIRS: tuple[Pair, ...] = get_args(Pair)
 
 _PART = re.compile("[A-Za-z0-9]+")
 _CAMEL = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
@@ -251,7 +251,8 @@ def _code(name: str, parts: list[re.Match[str]], position: int, siblings: Siblin
     if joined or code_task or part[0] not in COMMON:
         return None  # joined: a part of a compound, such as `no-goal-change`
     beside = {parts[position - 1][0].casefold(), *(one[0].casefold() for one in parts[position + 1 : position + 2])}
-    if beside & ENGLISH or not all(_VARIANT.fullmatch(one[0].casefold()) for one in parts[position + 1 :]):
+    at_end = all(_VARIANT.fullmatch(one[0].casefold()) for one in parts[position + 1 :]) or siblings.has(name[: part.end()])
+    if beside & ENGLISH or not at_end:
         return None
     return replace(found, strength=1)
 

@@ -25,6 +25,7 @@ from lm_eval_clas import __version__
 from lm_eval_clas.choosing import Unit
 from lm_eval_clas.errors import ClasError
 from lm_eval_clas.files import write_text
+from lm_eval_clas.macrolanguages import as_known
 from lm_eval_clas.masks import MaskSet
 from lm_eval_clas.processes import Processes
 from lm_eval_clas.sweep import Sweep
@@ -143,10 +144,11 @@ def tunable(names: Iterable[str], masks: MaskSet) -> tuple[list[str], dict[str, 
     """The tasks that there is something to tune in, and of the others, why not, as far as their names tell."""
     kept, skipped = [], {}
     for name in names:
-        language = from_task_name(name, masks.languages)
-        if language == masks.anchor:
+        language = from_task_name(name)
+        known = None if language is None else as_known(language, masks.languages)
+        if known == masks.anchor:
             skipped[name] = "its language is the anchor, which is never steered"
-        elif language is not None and language not in masks.languages:
+        elif known is not None and known not in masks.languages:
             skipped[name] = f"the masks do not have its language '{language}'"
         else:
             kept.append(name)
