@@ -30,7 +30,7 @@ SOMETHING_ELSE = _set("msa lev ch")
 TERMS = _set(
     """
     act all and app arc are art bbh bbq big bin bio but cot dev for gec gem gen gsm has how its key law llm low mcq med mix nih
-    nli not npi nug num one org qqp rat raw sci sep sig sum tax the tok too tos two val wic yes
+    nli not npi nug num one org pro qqp rat raw sci sep sig sum tax the tok too tos two val wic yes
     """
 )
 WITHDRAWN = _set("in ji jw mo sh")  # old codes of id, yi, jv, ro, sr; `in` is a word in every second name
@@ -45,7 +45,7 @@ DOUBTFUL = _set(
     ln lo lu mi ml mr ms mt na nb nd ng nr nv oc oj om os pa pi ps qu rm rn sa sc sd se sg si sm sn ss st su ta te ti tn ts tt
     ty ve vo wa za
     ace als ara arg ava ban bam bar ben bos cat ces cos dan dik div est fas fin fon ful fur gun hat ind kam kas kin lat lim lin
-    lit log lua lug lus mag mai mal man mar min mon mos new nor pag pan pap pol pro ron run sag san sat sin som sot sun tam tan
+    lit log lua lug lus mag mai mal man mar min mon mos new nor pag pan pap pol ron run sag san sat sin som sot sun tam tan
     tar tat tel ton tum tur vec war
     """
 )
@@ -72,10 +72,11 @@ ENGLISH = _set(
 # Follow the name of a language where that says what is asked about, and not in which language: `french_history`.
 SUBJECTS = _set(
     """
-    architecture civilization cuisine culture cultures food geography government grammar history language law laws
-    literature medicine music mythology people philosophy politics region regions revolution society traditions
+    architecture civilization cuisine culture cultures food geography government grammar history language law laws literature medicine music mythology people philosophy politics region regions revolution society traditions
     """
 )
+# Say of the name before them that it is a second language, which is not the text's: `italian_english_keyboard`.
+MEANS = _set("accent keyboard keyboards layout script spelling")
 # Where one of these stands, the languages are those of computers.
 PROGRAMMING = _set("cpp csharp go golang java javascript js julia kotlin perl php py python rb rs ruby rust swift")
 # Terms of English that have a language in them.

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from lm_eval_clas.language_codes import bare_code, in_use, is_region, is_script, likely_script, mostly_in, normalize
 from lm_eval_clas.language_names import word_names
-from lm_eval_clas.name_words import COMMON, DOUBTFUL, ENGLISH, LOWER_SCRIPTS, NO_LANGUAGE, SUBJECTS
+from lm_eval_clas.name_words import COMMON, DOUBTFUL, ENGLISH, LOWER_SCRIPTS, MEANS, NO_LANGUAGE, SUBJECTS
 from lm_eval_clas.sibling_names import Siblings
 from lm_eval_clas.task_index import installed
 
@@ -151,9 +151,11 @@ def _elements(name: str, siblings: Siblings) -> list[Found]:
         if one is None:
             position += 1
             continue
-        found.append(one)
         while position < len(parts) and parts[position].start() < one.end:
             position += 1
+        following = parts[position][0].casefold() if position < len(parts) else ""
+        if not (following in MEANS and found and found[-1].strength == one.strength == 3):
+            found.append(one)
     return found
 
 
@@ -238,10 +240,15 @@ def _code(name: str, parts: list[re.Match[str]], position: int, siblings: Siblin
         return None
     found = Found(language, *part.span(), 2)
     usual, code_task = in_use(part[0]), is_code_task(name)
-    joined = "-" in (name[part.start() - 1 : part.start()], name[part.end() : part.end() + 1])
-    if usual and part[0] not in DOUBTFUL and not code_task:
-        return found
+    before, after = name[max(part.start() - 1, 0) : part.start()], name[part.end() : part.end() + 1]
+    joined = "-" in (before, after)
     if joined and position > 0 and _in_pair(name, parts, position, siblings):
+        return found
+    if before == after == "-":
+        return None  # within a compound, such as `self-training-nn-architecture`
+    if language == "en" and part.end() < len(name) and siblings.verdict(name, *part.span()) == "something else":
+        return None  # the language of instructions: `en_direct` beside `native_direct`
+    if usual and part[0] not in DOUBTFUL and not code_task:
         return found
     if position == 0:
         return None
