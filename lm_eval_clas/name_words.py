@@ -72,7 +72,8 @@ ENGLISH = _set(
 # Follow the name of a language where that says what is asked about, and not in which language: `french_history`.
 SUBJECTS = _set(
     """
-    architecture civilization cuisine culture cultures food geography government grammar history language law laws literature medicine music mythology people philosophy politics region regions revolution society traditions
+    architecture civilization cuisine culture cultures food geography government grammar history language law laws literature
+    medicine music mythology people philosophy politics region regions revolution society traditions
     """
 )
 # Say of the name before them that it is a second language, which is not the text's: `italian_english_keyboard`.

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from lm_eval_clas.detection import Detector
 from lm_eval_clas.language_codes import UNDETERMINED
 from lm_eval_clas.language_names import parse_language
-from lm_eval_clas.sibling_names import Siblings
-from lm_eval_clas.task_index import installed
+from lm_eval_clas.sibling_names import Siblings, installed_siblings
 from lm_eval_clas.task_names import Pair, is_code_task, of_pair, read_task_name
 from lm_eval_clas.text_witness import DOCUMENTS, TextWitness, document_text
 
@@ -95,7 +94,7 @@ class LanguageRouter:
 
     def _decide(self, sample: dict[str, dict[object, str]]) -> None:
         """Finds the language of each new task, if it is one for all its requests."""
-        siblings = Siblings(sample, further=lambda: installed().members)
+        siblings = Siblings(sample, installed_siblings)
         for task, of_task in sample.items():
             if task not in self._by_task:
                 self._by_task[task] = self._of_task(task, list(of_task.values()), siblings)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import pairwise
 from typing import Literal, get_args
 
 from lm_eval_clas.language_codes import bare_code, in_use, is_region, is_script, likely_script, mostly_in, normalize
 from lm_eval_clas.language_names import word_names
 from lm_eval_clas.name_words import COMMON, DOUBTFUL, ENGLISH, LOWER_SCRIPTS, MEANS, NO_LANGUAGE, SUBJECTS
-from lm_eval_clas.sibling_names import Siblings
-from lm_eval_clas.task_index import installed
+from lm_eval_clas.sibling_names import Siblings, installed_siblings
 
 Pair = Literal["target", "source", "off"]
 PAIRS: tuple[Pair, ...] = get_args(Pair)
@@ -87,11 +86,6 @@ def without_language(name: str, known: Iterable[str] = ()) -> str:
     return "_".join(part for part in (name[:start].strip("_-"), name[end:].strip("_-")) if part)
 
 
-@cache
-def _all_siblings() -> Siblings:
-    return Siblings(further=lambda: installed().members)
-
-
 def read_task_name(name: str, siblings: Siblings | None = None) -> NamedLanguage | None:
     """What a task's name says of its language.
 
@@ -106,7 +100,7 @@ def read_task_name(name: str, siblings: Siblings | None = None) -> NamedLanguage
 
 @lru_cache(maxsize=32768)
 def _read(name: str) -> NamedLanguage | None:
-    return _weigh(name, _elements(name, _all_siblings()))
+    return _weigh(name, _elements(name, Siblings(others=installed_siblings)))
 
 
 def is_code_task(name: str) -> bool:
@@ -199,9 +193,9 @@ def _is_region(
 ) -> bool:
     if not re.fullmatch("[A-Za-z]{2}|[0-9]{3}", region) or not is_region(region):
         return False
-    code, doubtful = parts[position][0], parts[position][0] in DOUBTFUL or bare_code(parts[position][0]) is None
+    code = parts[position][0]
     if region.isupper() or region.isdigit():
-        return after_script or not doubtful or mostly_in(language, region)
+        return after_script or (bare_code(code) is not None and code not in ENGLISH) or mostly_in(language, region)
     other = bare_code(region)
     if other and siblings.verdict(name, *parts[position + 1].span()) == "languages":
         return False
@@ -214,7 +208,9 @@ def _is_region(
         return False
     if mostly_in(language, region):
         return True
-    return in_use(code) and code not in DOUBTFUL - COMMON and (other is None or region in DOUBTFUL - COMMON - ENGLISH)
+    if code in DOUBTFUL and (code not in COMMON or region in ENGLISH):
+        return False  # `prove_it_in_steps` is not from India
+    return in_use(code) and (other is None or region in DOUBTFUL - COMMON - ENGLISH)
 
 
 def _followed_by_region(name: str, parts: list[re.Match[str]], position: int) -> bool:
