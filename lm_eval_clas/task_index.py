@@ -56,25 +56,28 @@ def read_index(include_paths: Sequence[Path] = (), *, defaults: bool = True) -> 
 
     Files that are no task files, or cannot be read, are passed over, as the harness does.
     """
-    members: dict[str, tuple[str, ...]] = {}
-    for root in [*([_harness()] if defaults else []), *include_paths]:
-        own: dict[str, tuple[str, ...]] = {}
-        tags: dict[str, dict[str, None]] = {}
-        read = _Reader()
-        for path in sorted(root.resolve().glob("**/*.yaml"), key=lambda path: path.as_posix()):
-            try:
-                _add(read(path, ()), own, tags)
-            except (OSError, ValueError, TypeError, KeyError, RecursionError, yaml.YAMLError):
-                continue
-        members |= {tag: tuple(tasks) for tag, tasks in tags.items() if tag not in own}
-        members |= own
+    members = dict(installed().members) if defaults else {}
+    for root in include_paths:
+        members |= _read_folder(root)
     return TaskIndex(dict(sorted(members.items())))
 
 
 @lru_cache(maxsize=1)
 def installed() -> TaskIndex:
     """The index of the installed harness, read once: a second or two."""
-    return read_index()
+    return TaskIndex(dict(sorted(_read_folder(_harness()).items())))
+
+
+def _read_folder(root: Path) -> dict[str, tuple[str, ...]]:
+    own: dict[str, tuple[str, ...]] = {}
+    tags: dict[str, dict[str, None]] = {}
+    read = _Reader()
+    for path in sorted(root.resolve().glob("**/*.yaml"), key=lambda path: path.as_posix()):
+        try:
+            _add(read(path, ()), own, tags)
+        except (OSError, ValueError, TypeError, KeyError, RecursionError, yaml.YAMLError):
+            continue
+    return {**{tag: tuple(tasks) for tag, tasks in tags.items()}, **own}
 
 
 def _harness() -> Path:

@@ -16,8 +16,8 @@ from lm_eval_clas.task_names import NamedLanguage, from_task_name, read_task_nam
 DATA = Path(__file__).parent / "data"
 XNLI = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh")
 MORE = """
-am az be bn ca cs cy da et eu fa fi fil ga gl gu ha he hr hu hy id ig is it ja ka kk km kn ko lo lt lv mk ml mn mr ms my ne nl no pa pl
-pt ro si sk sl so sq sr sv ta te tg uk uz xh yo zu af as bs eo fo gd ht jv ku ky lb mg mi mt nb nn ny oc om or qu sa sd sn
+am az be bn ca cs cy da et eu fa fi fil ga gl gu ha he hr hu hy id ig is it ja ka kk km kn ko lo lt lv mk ml mn mr ms my ne nl
+no pa pl pt ro si sk sl so sq sr sv ta te tg uk uz xh yo zu af as bs eo fo gd ht jv ku ky lb mg mi mt nb nn ny oc om or qu sa sd sn
 """
 SIXTY = [*XNLI, *MORE.split()[:45]]
 HUNDRED = [*XNLI, *MORE.split()[:85]]
