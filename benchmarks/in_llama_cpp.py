@@ -32,9 +32,9 @@ from rich.table import Table
 from scipy.special import log_softmax
 
 from lm_eval_clas import CLASLM
-from lm_eval_clas.files import shipped
-from lm_eval_clas.logs import quiet_libraries
-from lm_eval_clas.tuning import load_tasks
+from lm_eval_clas.base.logs import quiet_libraries
+from lm_eval_clas.disk.files import shipped
+from lm_eval_clas.harness.task_loading import load_tasks
 
 Scores = NDArray[np.float64]  # log-likelihoods, [requests]
 Pair = tuple[list[int], list[int]]  # token ids of a context and of its continuation

@@ -18,9 +18,10 @@ from measuring import alternate, print_table
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_clas import ParallelInputBuilder, profile
-from lm_eval_clas.demo_model import gemma
-from lm_eval_clas.logs import quiet_libraries
-from lm_eval_clas.profiling import batches, decoder_of, device_of
+from lm_eval_clas.base.logs import quiet_libraries
+from lm_eval_clas.decoder.below_head import decoder_of
+from lm_eval_clas.decoder.text_batches import device_of, text_batches
+from lm_eval_clas.demo.demo_model import gemma
 
 LANGUAGES = ("en", "hi", "zh")
 BATCH_SIZE, MAX_TOKENS = 8, 2048  # the defaults of `profile`
@@ -37,7 +38,9 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(gemma())
     texts = ParallelInputBuilder("xquad", LANGUAGES, arguments.items).build()
     made = [
-        batch for lines in texts.texts.values() for batch in batches(tokenizer, lines, BATCH_SIZE, MAX_TOKENS, device_of(model))
+        batch
+        for lines in texts.texts.values()
+        for batch in text_batches(tokenizer, lines, BATCH_SIZE, MAX_TOKENS, device_of(model))
     ]
 
     def forward() -> None:

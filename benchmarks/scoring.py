@@ -28,9 +28,9 @@ from lm_eval.tasks import TaskManager
 from measuring import alternate, print_table
 
 from lm_eval_clas import CLASLM
-from lm_eval_clas.demo_model import gemma
-from lm_eval_clas.files import shipped
-from lm_eval_clas.logs import quiet_libraries
+from lm_eval_clas.base.logs import quiet_libraries
+from lm_eval_clas.demo.demo_model import gemma
+from lm_eval_clas.disk.files import shipped
 
 TASKS = {"single-token answers": "clas_xnli_dev_en", "the harness's own xnli_en": "xnli_en"}
 SIDES = ("fast", "stock")

@@ -35,10 +35,10 @@ from measuring import alternate, print_table
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lm_eval_clas import CLASLM, MaskSet
-from lm_eval_clas.demo_model import gemma
-from lm_eval_clas.files import shipped
-from lm_eval_clas.logs import quiet_libraries
-from lm_eval_clas.tuning import load_tasks
+from lm_eval_clas.base.logs import quiet_libraries
+from lm_eval_clas.demo.demo_model import gemma
+from lm_eval_clas.disk.files import shipped
+from lm_eval_clas.harness.task_loading import load_tasks
 
 MASKS = "gemma-3-270m"
 TASKS = {"XNLI": "clas_xnli_dev_hi", "XQuAD": "clas_xquad_hi"}

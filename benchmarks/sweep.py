@@ -27,12 +27,13 @@ from measuring import alternate, print_table
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from lm_eval_clas import CLASLM, MaskSet, ParallelInputBuilder, profile
-from lm_eval_clas.demo_model import gemma
-from lm_eval_clas.fast import FastLM
-from lm_eval_clas.files import shipped
-from lm_eval_clas.logs import quiet_libraries
-from lm_eval_clas.sweep import Sweep
-from lm_eval_clas.tuning import grid, load_tasks
+from lm_eval_clas.base.logs import quiet_libraries
+from lm_eval_clas.demo.demo_model import gemma
+from lm_eval_clas.disk.files import shipped
+from lm_eval_clas.harness.fast_lm import FastLM
+from lm_eval_clas.harness.sweep import Sweep
+from lm_eval_clas.harness.task_loading import load_tasks
+from lm_eval_clas.tuning.measuring import grid
 
 SCORED, GENERATED = "clas_xnli_tune_hi", "clas_xquad_tune_hi"
 ALPHAS = (-8, -5, -4, -2, -1, 0, 1, 2, 4)

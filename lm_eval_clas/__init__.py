@@ -6,32 +6,32 @@ Nothing is imported until it is used, so that the command line answers quickly.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from lm_eval_clas.base.version import __version__
 
 _HOMES = {
-    "ActivationSteerer": "steering",
-    "BridgeLayerSelector": "bridge",
-    "CLASLM": "model",
-    "ClasError": "errors",
-    "MaskSet": "masks",
-    "NeuronCategorizer": "categories",
-    "ParallelInputBuilder": "corpora",
-    "Profile": "profiles",
-    "categorize": "categories",
-    "profile": "profiling",
-    "select_bridge_layers": "bridge",
+    "ActivationSteerer": "steering.activation_steerer",
+    "BridgeLayerSelector": "neurons.bridge",
+    "CLASLM": "harness.hf_clas",
+    "ClasError": "base.errors",
+    "MaskSet": "masks.mask_set",
+    "NeuronCategorizer": "neurons.categories",
+    "ParallelInputBuilder": "texts.corpora",
+    "Profile": "neurons.profile_folder",
+    "categorize": "neurons.categories",
+    "profile": "neurons.profiling",
+    "select_bridge_layers": "neurons.bridge",
 }
 
 if TYPE_CHECKING:
-    from lm_eval_clas.bridge import BridgeLayerSelector, select_bridge_layers
-    from lm_eval_clas.categories import NeuronCategorizer, categorize
-    from lm_eval_clas.corpora import ParallelInputBuilder
-    from lm_eval_clas.errors import ClasError
-    from lm_eval_clas.masks import MaskSet
-    from lm_eval_clas.model import CLASLM
-    from lm_eval_clas.profiles import Profile
-    from lm_eval_clas.profiling import profile
-    from lm_eval_clas.steering import ActivationSteerer
+    from lm_eval_clas.base.errors import ClasError
+    from lm_eval_clas.harness.hf_clas import CLASLM
+    from lm_eval_clas.masks.mask_set import MaskSet
+    from lm_eval_clas.neurons.bridge import BridgeLayerSelector, select_bridge_layers
+    from lm_eval_clas.neurons.categories import NeuronCategorizer, categorize
+    from lm_eval_clas.neurons.profile_folder import Profile
+    from lm_eval_clas.neurons.profiling import profile
+    from lm_eval_clas.steering.activation_steerer import ActivationSteerer
+    from lm_eval_clas.texts.corpora import ParallelInputBuilder
 
 __all__ = [
     "CLASLM",

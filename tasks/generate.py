@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from lm_eval_clas.corpora import MINI_LANGUAGES, XNLI_LANGUAGES, XQUAD_LANGUAGES
+from lm_eval_clas.texts.corpora import MINI_LANGUAGES, XNLI_LANGUAGES, XQUAD_LANGUAGES
 
 FOLDER = Path(__file__).resolve().parent
 HEADER = "# Made by tasks/generate.py, do not edit.\n"

@@ -9,8 +9,8 @@ import json
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from lm_eval_clas.metrics import exact_match, f1, f1_lang
-from lm_eval_clas.splits import xnli_rows, xquad_rows
+from lm_eval_clas.texts.metrics import exact_match, f1, f1_lang
+from lm_eval_clas.texts.splits import xnli_rows, xquad_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset

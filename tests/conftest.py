@@ -1,77 +1,53 @@
-"""Small seeded models of every family, a real tokenizer for them, and masks made from profiling them."""
+"""A real tokenizer, small models, masks made from profiling them, and `clas` in this process, as fixtures."""
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before libraries read it: no test asks the Hub, or waits for one that does not answer
+
 import pytest
 import torch
+from hub_data import why_missing
+from small_models import Run, make_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from lm_eval_clas import MaskSet, NeuronCategorizer, ParallelInputBuilder, Profile, profile
-from lm_eval_clas.cli import main
-from lm_eval_clas.corpora import ParallelTexts
+from lm_eval_clas.commands.cli import main
+from lm_eval_clas.texts.corpora import ParallelTexts
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 torch.set_num_threads(1)  # the models are so small that threads only get in each other's way
 
-LAYERS, NEURONS, HIDDEN = 6, 48, 32
-
-Run = Callable[..., tuple[int, str, str]]  # exit code, standard output, standard error of a command
-
-_LLAMA_LIKE = {
-    "hidden_size": HIDDEN,
-    "intermediate_size": NEURONS,
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-}
-FAMILIES: dict[str, dict[str, object]] = {
-    "llama": _LLAMA_LIKE,
-    "qwen2": _LLAMA_LIKE,
-    "qwen3": {**_LLAMA_LIKE, "head_dim": 8},
-    "mistral": {**_LLAMA_LIKE, "sliding_window": 64},
-    "gemma2": {**_LLAMA_LIKE, "head_dim": 8, "sliding_window": 64},
-    "gemma3_text": {**_LLAMA_LIKE, "head_dim": 8, "sliding_window": 64},
-    "phi3": _LLAMA_LIKE,
-    "gpt_neox": {**_LLAMA_LIKE, "rotary_pct": 0.5},
-    "opt": {
-        "hidden_size": HIDDEN,
-        "ffn_dim": NEURONS,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": 4,
-        "max_position_embeddings": 512,
-        "word_embed_proj_dim": HIDDEN,
-    },
-    "bloom": {"hidden_size": HIDDEN, "n_layer": LAYERS, "n_head": 4},  # always 4 x hidden neurons
-    "xglm": {
-        "d_model": HIDDEN,
-        "ffn_dim": NEURONS,
-        "num_layers": LAYERS,
-        "attention_heads": 4,
-        "max_position_embeddings": 512,
-        "init_std": 0.3,  # what XGLM reads instead of `initializer_range`
-    },
-    "gpt2": {"n_embd": HIDDEN, "n_inner": NEURONS, "n_layer": LAYERS, "n_head": 4, "n_positions": 512},
-    "falcon": {"hidden_size": HIDDEN, "ffn_hidden_size": NEURONS, "num_hidden_layers": LAYERS, "num_attention_heads": 4},
-    "cohere": _LLAMA_LIKE,
-    "olmo2": _LLAMA_LIKE,
-    "glm4": {**_LLAMA_LIKE, "head_dim": 8},
-}
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first: at the end, one of them would keep one process busy while the others wait."""
+    """Skips what needs data that are not here, and puts files with slow tests first.
+
+    At the end, one of them would keep one process busy while the others wait.
+    """
+    for item in items:
+        for marker in item.iter_markers("hub_data"):
+            if reason := why_missing(*marker.args):
+                item.add_marker(pytest.mark.skip(reason=reason))
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(autouse=True)
+def _loggers() -> Iterator[None]:
+    """What a command makes quiet is loud again for the next test."""
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets", "huggingface_hub", "transformers")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")
@@ -90,20 +66,6 @@ def tokenizer() -> PreTrainedTokenizerFast:
         eos_token="</s>",
         model_input_names=["input_ids", "attention_mask"],  # transformers 4 adds token types, which decoders do not take
     )
-
-
-def make_model(family: str = "llama", seed: int = 0, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A small model of a family with seeded random weights, wide enough that steering shows in its answers."""
-    torch.manual_seed(seed)
-    config = CONFIG_MAPPING[family](
-        vocab_size=300, pad_token_id=0, bos_token_id=1, eos_token_id=2, **{"initializer_range": 0.3, **FAMILIES[family]}
-    )
-    return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
-
-
-def columns(module: torch.nn.Module) -> torch.Tensor:
-    """A view of a linear module's weight as [out, in]; GPT-2's Conv1D keeps it the other way round."""
-    return module.weight.T if type(module).__name__ == "Conv1D" else module.weight
 
 
 @pytest.fixture
@@ -136,6 +98,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTo
     folder = tmp_path_factory.mktemp("small-llama")
     make_model().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chatty(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same checkpoint with a chat template."""
+    folder = tmp_path_factory.mktemp("chatty") / "small-llama"
+    shutil.copytree(checkpoint, folder)
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}")
     return folder
 
 

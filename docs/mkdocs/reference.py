@@ -32,7 +32,7 @@ def commands() -> Lines:
     """The page of the commands: each one's arguments and options, as `--help` has them."""
     from typer.main import get_command
 
-    from lm_eval_clas import cli  # its commands add themselves to the application
+    from lm_eval_clas.commands import cli  # its commands add themselves to the application
 
     yield "# Commands"
     yield ""
@@ -109,7 +109,7 @@ def options() -> Lines:
     """The page of the arguments of `--model hf-clas`, from the class's docstring and signature."""
     import griffe
 
-    model: Any = griffe.load("lm_eval_clas.model", search_paths=[str(ROOT)])["CLASLM"]
+    model: Any = griffe.load("lm_eval_clas.harness.hf_clas", search_paths=[str(ROOT)])["CLASLM"]
     sections = model.docstring.parse("google")
     described = {one.name: one.description for part in sections if part.kind.value == "parameters" for one in part.value}
     defaults = {one.name: one.default for one in model["__init__"].parameters}  # as source text; None for none

@@ -1,1 +1,4 @@
-"""The commands of `clas`, a file for each stage of the work. Each is a thin layer over the module that does it."""
+"""The commands of `clas`, a file for each stage of the work. Each is a thin layer over the module that does it.
+
+May import everything; nothing imports it. Begin with `cli.py`.
+"""

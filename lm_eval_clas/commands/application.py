@@ -1,0 +1,163 @@
+"""What the commands share: the application, its consoles, and how options become objects.
+
+Heavy libraries are imported by the command that needs them, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.plain_numbers import plain_number
+from lm_eval_clas.base.processes import launched_as
+
+# Those that share their work among processes; any other would do the same in each, and write the same files.
+SEVERAL_PROCESSES = ("profile", "tune", "eval")
+
+app = typer.Typer(
+    help="Cross-Lingual Activation Steering for the LM evaluation harness: profile, masks, tune, evaluate, compare.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+# Of several processes, only the main one talks; but all of them may fail.
+_quiet = launched_as()[0] > 0
+console = Console(quiet=_quiet)
+messages = Console(stderr=True, quiet=_quiet)
+failures = Console(stderr=True)
+
+
+@app.callback()
+def _check_processes(context: typer.Context) -> None:
+    if launched_as()[1] > 1 and context.invoked_subcommand not in SEVERAL_PROCESSES:
+        raise ClasError(
+            f"clas {context.invoked_subcommand} runs in one process; start it without a launcher (those that share their work "
+            f"are {', '.join(SEVERAL_PROCESSES)})."
+        )
+
+
+def parse_words(text: str | None) -> list[str]:
+    """The parts of an option that takes several words with commas between them."""
+    return [one.strip() for one in (text or "").split(",") if one.strip()]
+
+
+def parse_numbers(option: str, text: str) -> list[float]:
+    """The numbers of an option that takes several with commas between them.
+
+    Raises:
+        ClasError: one of them is not a finite number in plain digits.
+    """
+    try:
+        return [plain_number(one) for one in parse_words(text)]
+    except ValueError as error:
+        raise ClasError(f"{option} takes finite numbers with commas between them, like -2,-1,1,2; not '{text}'.") from error
+
+
+def number_option(about: str) -> Any:
+    """An option that takes one finite number in plain digits."""
+
+    def parse(value: Any) -> float:
+        try:
+            return plain_number(value)
+        except ValueError as error:
+            raise typer.BadParameter(f"'{value}' is no finite number in plain digits, like -2 or 0.4.") from error
+
+    return typer.Option(help=about, parser=parse, metavar="FLOAT")
+
+
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        "--replace",
+        help="Replace what is there already, also what this program did not write or what was changed since, and do not ask.",
+    ),
+]
+
+
+def may_replace(what: Sequence[str], force: bool) -> bool:
+    """Asks whether files may be replaced that are there and are not known to be this program's.
+
+    Args:
+        what: their names, as the reader knows them; none is fine.
+        force: whether --force was given.
+
+    Returns:
+        Whether there is anything of the kind; it may be replaced then.
+
+    Raises:
+        ClasError: nobody can be asked.
+        typer.Exit: with status 1: the person said no.
+    """
+    if what:
+        verb = "is" if len(what) == 1 else "are"
+        confirm(f"{', '.join(what)} {verb} already there and not written by this program (or changed since)", force)
+    return bool(what)
+
+
+def confirm(sentence: str, force: bool) -> None:
+    """Returns if what a sentence says may be replaced or lost: with --force, or if a person at a terminal agrees.
+
+    Raises:
+        ClasError: nobody can be asked.
+        typer.Exit: with status 1: the person said no.
+    """
+    if force:
+        return
+    if not _somebody_can_answer():
+        raise ClasError(f"{sentence}; give another place, or --force to replace.")
+    if not typer.confirm(f"{sentence}. Replace?", err=True):
+        raise typer.Exit(1)
+
+
+def _somebody_can_answer() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+@contextmanager
+def replacing(folder: Path, names: Sequence[str], force: bool) -> Iterator[None]:
+    """Takes a folder to write files of these names to, beside whatever else is in it; asks where one is not known to be ours.
+
+    Raises:
+        ClasError: one is there, and nobody can be asked.
+    """
+    from lm_eval_clas.disk.written import claimed, foreign
+
+    strange = may_replace([str(folder / name) for name in names if foreign(folder / name)], force)
+    with claimed(folder, names, force=strange):
+        yield
+
+
+def may_write(path: Path | None, force: bool) -> None:
+    """Returns if one file may be written; asks where it is there and is not known to be ours.
+
+    Raises:
+        ClasError: it is there, and nobody can be asked; or it is a folder.
+    """
+    from lm_eval_clas.disk.written import foreign
+
+    if path is not None and path.is_dir():
+        raise ClasError(f"'{path}' is a folder; give the name of a file.")
+    if path is not None and foreign(path):
+        may_replace([str(path)], force)
+
+
+def progress_bars() -> Progress:
+    """Bars on the standard error stream."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=messages,
+    )

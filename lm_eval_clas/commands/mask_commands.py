@@ -1,0 +1,324 @@
+"""`clas profile`, `clas masks`, `clas inspect`: from parallel texts to a mask folder."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.commands.application import (
+    Force,
+    app,
+    confirm,
+    console,
+    may_replace,
+    may_write,
+    messages,
+    number_option,
+    parse_words,
+    progress_bars,
+)
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from lm_eval_clas.masks.adding import MonolingualText
+    from lm_eval_clas.masks.mask_set import MaskSet
+
+
+class Level(str, Enum):
+    """Whether categories are counted over the data set only, or also for each input."""
+
+    dataset = "dataset"
+    instance = "instance"
+
+
+class SiteOption(str, Enum):
+    """Which of a layer's two outputs the neurons make: the MLP's or attention's."""
+
+    mlp = "mlp"
+    attn = "attn"
+
+
+class HalfOption(str, Enum):
+    """Which items of the sample: every other one, from the first or from the second on."""
+
+    first = "first"
+    second = "second"
+
+
+@app.command(name="profile")
+def profile_command(
+    model: Annotated[str, typer.Option(help="Hugging Face model: Hub id or local path.")],
+    corpus: Annotated[
+        str, typer.Option(help="xquad, xnli, mini, a .jsonl file, or a folder of LANGUAGE.txt or LANGUAGE.jsonl files.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the profile; finished languages in it are kept.")],
+    languages: Annotated[str | None, typer.Option(help="BCP-47 codes, e.g. en,ar,hi; default: all of the corpus.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Items to profile on; default: all of the corpus.", min=1)] = None,
+    half: Annotated[
+        HalfOption | None, typer.Option(help="Every other item of the sample only, for the ceiling of clas stability.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Texts in a batch.", min=1)] = 8,
+    max_tokens: Annotated[int, typer.Option(help="Longer texts are cut at the end.", min=1)] = 2048,
+    level: Annotated[
+        Level, typer.Option(help="instance: also count categories input by input (Wang et al. 2024).")
+    ] = Level.dataset,
+    model_args: Annotated[
+        str, typer.Option(help="More arguments of the harness's hf model, e.g. dtype=bfloat16,gguf_file=model.gguf.")
+    ] = "",
+    model_name: Annotated[str | None, typer.Option(help="What to call the model in the profile; default: --model.")] = None,
+    device: Annotated[str | None, typer.Option(help="cuda, cuda:0, cpu, mps; default: the first accelerator.")] = None,
+    site: Annotated[
+        SiteOption, typer.Option(help="mlp: inputs of the down-projections; attn: of attention's output projections.")
+    ] = SiteOption.mlp,
+    projection: Annotated[
+        str | None, typer.Option(help="Pattern of the projections' names, where they are not found by structure.")
+    ] = None,
+) -> None:
+    """Profile what every neuron does in each language, on the same texts in all of them."""
+    from lm_eval_clas.base.logs import quiet_libraries
+    from lm_eval_clas.base.processes import Processes
+    from lm_eval_clas.disk.written import require_ours
+    from lm_eval_clas.harness.model_loading import load_model
+    from lm_eval_clas.neurons.instances import profile_instances
+    from lm_eval_clas.neurons.profiling import profile
+    from lm_eval_clas.texts.corpora import ParallelInputBuilder
+
+    quiet_libraries()
+    require_ours([out], out)  # before the model is loaded
+    texts = ParallelInputBuilder(corpus, parse_words(languages) or None, samples, half.value if half else None).build()
+    options: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens, "site": site.value, "projection": projection}
+    options["processes"] = Processes.launched()
+    lm = load_model(model, model_args, device)
+    with progress_bars() as progress:
+        tasks = {language: progress.add_task(language, total=len(texts.ids)) for language in texts.languages}
+        try:
+            result = profile(
+                lm.model,
+                lm.tokenizer,
+                texts,
+                name=model_name,
+                out=out,
+                report=lambda language, done, _: progress.update(tasks[language], completed=done),
+                **options,
+            )
+            if level is Level.instance:
+                task = progress.add_task("input by input", total=len(texts.ids))
+                profile_instances(
+                    lm.model, lm.tokenizer, texts, out, report=lambda done: progress.update(task, completed=done), **options
+                )
+        except KeyboardInterrupt:
+            finished = [one for one in texts.languages if (out / f"{one}.safetensors").is_file()]
+            progress.stop()
+            messages.print(f"Interrupted. Finished: {', '.join(finished) or 'none'}. The same command goes on from there.")
+            raise typer.Exit(130) from None
+    tokens = sum(sums.counts["all"] for sums in result.by_language.values())
+    console.print(
+        f"Profiled {len(texts.ids)} items in {len(result.languages)} languages, {tokens:,} tokens: {escape(str(out))}"
+    )
+    console.print(f"Next: clas masks {escape(str(out))} --out masks/NAME", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def masks(
+    context: typer.Context,
+    profile: Annotated[
+        Path, typer.Argument(help="Folder that clas profile wrote; with --add-language, a mask folder will also do.")
+    ],
+    out: Annotated[Path, typer.Option(help="Mask folder to write.")],
+    statistic: Annotated[str, typer.Option(help="signed-mean, mean-abs or share-positive.")] = "signed-mean",
+    tokens: Annotated[str, typer.Option(help="all, or last: the last token of each text only.")] = "all",
+    by: Annotated[
+        str, typer.Option(help="channel, or head: a profile of attention by whole heads, by the mean over their channels.")
+    ] = "channel",
+    threshold: Annotated[float, number_option("A neuron is active where its statistic is above this.")] = 0.0,
+    anchor: Annotated[str, typer.Option(help="The language that is never steered.")] = "en",
+    bridge: Annotated[str, typer.Option(help="auto, or layers like 24-29.")] = "auto",
+    exclude_last: Annotated[int, typer.Option(help="Last layers that auto leaves out.", min=0)] = 2,
+    level: Annotated[Level, typer.Option(help="instance: also report categories input by input.")] = Level.dataset,
+    beta: Annotated[float, number_option("Amplification of partial-shared neurons, unless a run gives another.")] = 0.4,
+    gamma: Annotated[float, number_option("Damping of language-specific neurons, unless a run gives another.")] = 0.2,
+    keep_means: Annotated[bool, typer.Option(help="Store the means in the folder too (profile.safetensors).")] = False,
+    specific: Annotated[
+        str,
+        typer.Option(
+            help="Language-specific neurons by counts, by lape (Tang et al. 2024), or from a published FILE.neuron.pth."
+        ),
+    ] = "counts",
+    specific_languages: Annotated[str, typer.Option(help="Languages of the file's lists in their order, e.g. en,zh,fr.")] = "",
+    lape_top: Annotated[float, number_option("Share of all neurons that lape keeps, of the lowest entropy.")] = 0.01,
+    lape_percentile: Annotated[float, number_option("Of all probabilities: what lape's neurons must exceed.")] = 0.95,
+    add_language: Annotated[
+        list[str], typer.Option(help="quy=FILE.txt: also profile this language, on plain text, one text a line; repeatable.")
+    ] = [],  # noqa: B006
+    model: Annotated[str | None, typer.Option(help="For --add-language: the model that was profiled.")] = None,
+    model_args: Annotated[str, typer.Option(help="For --add-language: as in clas profile.")] = "",
+    device: Annotated[str | None, typer.Option(help="For --add-language: as in clas profile.")] = None,
+    force: Force = False,
+) -> None:
+    """Turn a profile into a mask folder: categories of neurons and bridge layers."""
+    from lm_eval_clas.disk.written import require_ours
+    from lm_eval_clas.masks.adding import MonolingualText
+    from lm_eval_clas.masks.lape import LapeSelector, with_lape, with_neuron_file
+    from lm_eval_clas.masks.mask_place import lost, strange_files
+    from lm_eval_clas.masks.mask_set import MaskSet
+    from lm_eval_clas.neurons.categories import NeuronCategorizer
+    from lm_eval_clas.neurons.instances import load_instance_shares
+    from lm_eval_clas.neurons.profile_folder import PROFILE_CONFIG_FILE, Profile
+
+    texts = [MonolingualText.parse(one) for one in add_language]
+    if texts and model is None:
+        raise ClasError("--add-language profiles that language: give the model that was profiled, with --model.")
+    _refuse(context, "model model_args device", unless=bool(texts), because="needs --add-language")
+    _refuse(context, "lape_top lape_percentile", unless=specific == "lape", because="needs --specific lape")
+    if level is Level.instance and by != "channel":
+        raise ClasError("--level instance counts channels and not heads; drop --by or --level.")
+    by_file = specific not in ("counts", "lape")
+    _refuse(context, "specific_languages", unless=by_file, because="needs --specific FILE.neuron.pth")
+    of_a_profile = (profile / PROFILE_CONFIG_FILE).is_file()
+    before = MaskSet.load(profile) if texts and not of_a_profile else None
+    require_ours([], out)
+    force = may_replace([str(path) for path in strange_files(out)], force) or force
+    kept = (before.config.tuned, before.means is not None) if before else ({}, keep_means)
+    if gone := lost(out, *kept):
+        confirm(f"New masks in '{out}' would not have {' and '.join(gone)} of those that are there", force)
+    if before is not None:
+        _refuse(context, _OF_A_PROFILE, because=f"needs a profile, and '{profile}' is none; drop it")
+        _finish(_add(before, texts, model, model_args, device), out, force)
+        return
+    loaded = Profile.load_finished(profile)
+    made = MaskSet.from_profile(
+        loaded,
+        categorizer=NeuronCategorizer(statistic, tokens, threshold, by),  # type: ignore[arg-type]
+        anchor=anchor,
+        bridge=bridge,
+        exclude_last=exclude_last,
+        keep_means=keep_means,
+    )
+    made = made.with_strengths(beta, gamma)
+    if level is Level.instance:
+        made = made.with_instance_shares(load_instance_shares(profile, statistic, tokens, threshold))  # type: ignore[arg-type]
+    if specific == "lape":
+        made = with_lape(made, loaded, LapeSelector(lape_top, lape_percentile))
+    if by_file:
+        made = with_neuron_file(made, specific, parse_words(specific_languages))
+    made = _add(made, texts, model, model_args, device)
+    if by_file and texts:  # once more, as the file may have neurons of the added languages
+        made = with_neuron_file(made, specific, parse_words(specific_languages))
+    _finish(made, out, force)
+
+
+_OF_A_PROFILE = "statistic tokens by threshold anchor bridge exclude_last level beta gamma keep_means specific"
+
+
+def _refuse(context: typer.Context, names: str, because: str, unless: bool = False) -> None:
+    """Refuses options that were given and would be ignored."""
+    given = [name for name in names.split() if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
+    if given and not unless:
+        raise ClasError(f"--{given[0].replace('_', '-')} {because}.")
+
+
+def _add(masks: MaskSet, texts: list[MonolingualText], model: str | None, model_args: str, device: str | None) -> MaskSet:
+    """Profiles and appends languages."""
+    if not texts:
+        return masks
+    from lm_eval_clas.base.logs import quiet_libraries
+    from lm_eval_clas.harness.model_loading import load_model
+    from lm_eval_clas.masks.adding import add_language
+
+    quiet_libraries()
+    lm = load_model(str(model), model_args, device)
+    with progress_bars() as progress:
+        for text in texts:
+            bar = progress.add_task(text.language, total=len(text.lines))
+
+            def report(done: int, bar: TaskID = bar) -> None:
+                progress.update(bar, completed=done)
+
+            masks = add_language(masks, lm.model, lm.tokenizer, text, report=report)
+    return masks
+
+
+def _finish(masks: MaskSet, out: Path, force: bool) -> None:
+    masks.save(out, force=force)
+    _show(masks)
+    shown = escape(str(out))
+    next_step = f"lm_eval --model hf-clas --model_args pretrained=...,masks={shown}"
+    console.print(f"Wrote {shown}. Next: {next_step}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def inspect(
+    masks: Annotated[str, typer.Argument(help="Mask folder, name of a shipped one, or Hub repository.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw categories by layer to FILE.png (or .pdf, .svg).")] = None,
+    force: Force = False,
+) -> None:
+    """Show what is in a mask folder: model, corpus, languages, categories by layer, bridge layers and why."""
+    from lm_eval_clas.masks.inspection import summary
+    from lm_eval_clas.masks.mask_set import MaskSet
+
+    loaded = MaskSet.load(masks)
+    may_write(plot, force)
+    if plot is not None:
+        from lm_eval_clas.masks.category_picture import plot_categories
+
+        plot_categories(loaded, plot)
+        messages.print(f"Wrote {escape(str(plot))}", highlight=False, soft_wrap=True)
+    if as_json:
+        sys.stdout.write(json.dumps(summary(loaded), indent=2, ensure_ascii=False) + "\n")
+    else:
+        _show(loaded)
+
+
+def _specific(info: dict[str, Any]) -> str:
+    source = info["specific"]
+    how = f"lape, top {source['top']:g}, percentile {source['percentile']:g}" if source["source"] == "lape" else source["file"]
+    return f"{how}; in the bridge {', '.join(f'{one} {count}' for one, count in info['specific_in_bridge'].items())}"
+
+
+def _show(masks: MaskSet) -> None:
+    from lm_eval_clas.masks.inspection import summary
+
+    info = summary(masks)
+    corpus = info["corpus"]
+    size = info["model"]["fingerprint"]
+    width = f"{size['neurons']:,} neurons" if info["site"] == "mlp" else f"{size['neurons']:,} channels of attention's output"
+    active = f"{info['statistic']} over {info['tokens']} tokens above {info['threshold']:g}"
+    for label, text in [
+        ("model", f"{info['model']['name']} ({size['model_type']}, {size['layers']} layers x {width})"),
+        ("corpus", f"{corpus['name']}, {corpus['samples']} samples, {sum(corpus['tokens'].values()):,} tokens"),
+        ("active", f"{active}, by head ({size['heads']} heads)" if info["by"] == "head" else active),
+        ("languages", f"{', '.join(info['languages'])}; anchor {info['anchor']}"),
+        ("bridge", f"{', '.join(map(str, info['bridge_layers']))} ({info['bridge_rule']})"),
+        *([("specific", _specific(info))] if info["specific"]["source"] != "counts" else []),
+        *([("added", f"{', '.join(info['added'])}; not counted in categories")] if info["added"] else []),
+        ("steering", f"beta {info['beta']:g}, gamma {info['gamma']:g}; hash {info['hash']}"),
+    ]:
+        console.print(f"[bold]{label:10}[/bold]{escape(text)}", highlight=False)
+    names = ("dead", "specific", "partial", "all")
+    table = Table("layer", *names, title="Neurons by layer and category (* bridge layer)", title_justify="left")
+    for row in info["layers"]:
+        mark = "*" if row["bridge"] else " "
+        table.add_row(f"{row['layer']:3} {mark}", *(f"{row[name]:6,} {row[f'{name}_share']:6.1%}" for name in names))
+    console.print(table)
+    if len(info["languages"]) <= 20:
+        table = Table(title="Overlap of active neurons in the bridge layers (Jaccard)", title_justify="left")
+        for column in ("", *info["languages"]):
+            table.add_column(column, justify="right", no_wrap=True)
+        for language, overlaps in zip(info["languages"], info["overlap"], strict=True):
+            table.add_row(language, *(f".{round(value * 100):02d}" if value < 0.995 else "1" for value in overlaps))
+        console.print(table)
+    if info["instance_shares"]:
+        table = Table("layer", *names, title="Share of categories input by input (Wang et al. 2024)", title_justify="left")
+        for layer, row in enumerate(info["instance_shares"]):
+            table.add_row(f"{layer:3}", *(f"{value:6.1%}" for value in row))
+        console.print(table)

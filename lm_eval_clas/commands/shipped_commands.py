@@ -1,0 +1,76 @@
+"""`clas eval`, `clas tasks`, `clas demo`, `clas demo-model`: running what ships with the package."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lm_eval_clas.commands.application import app, console, messages, number_option
+
+
+class Data(str, Enum):
+    """What the demo runs on."""
+
+    mini = "mini"
+    hub = "hub"
+
+
+@app.command(name="eval", add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def evaluate(context: typer.Context) -> None:
+    """Run lm_eval with the tasks of this package already on --include_path; all options are those of lm_eval run."""
+    from lm_eval._cli import HarnessCLI
+    from lm_eval.config.evaluate_config import EvaluatorConfig
+    from lm_eval.utils import setup_logging
+
+    from lm_eval_clas.disk.files import shipped
+    from lm_eval_clas.harness.plugin import register
+
+    register()  # the hook is not there in every kind of installation
+    setup_logging()
+    sys.argv = ["lm_eval", "run", *context.args]
+    harness = HarnessCLI()
+    arguments = harness.parse_args()
+    own = getattr(arguments, "include_path", None)
+    if own is None and getattr(arguments, "config", None):
+        own = EvaluatorConfig.load_yaml_config(arguments.config).get("include_path")
+    arguments.include_path = [str(shipped("tasks")), *([own] if own else [])]
+    harness.execute(arguments)
+
+
+@app.command()
+def tasks() -> None:
+    """Print the folder of the tasks, for lm_eval's --include_path."""
+    from lm_eval_clas.disk.files import shipped
+
+    print(shipped("tasks"))
+
+
+@app.command(name="demo-model")
+def demo_model() -> None:
+    """Print the path of the demo model, Gemma 3 270M; it is converted from its PyPI package on the first call."""
+    from lm_eval_clas.base.logs import quiet_libraries
+    from lm_eval_clas.demo.demo_model import gemma
+
+    quiet_libraries()
+    with messages.status("Converting Gemma 3 270M to safetensors (once, about a minute) ..."):
+        path = gemma()
+    print(path)
+
+
+@app.command()
+def demo(
+    data: Annotated[Data, typer.Option(help="mini: texts that ship with the package; hub: XQuAD from the Hub.")] = Data.mini,
+    out: Annotated[Path, typer.Option(help="Folder for masks, results and the picture.")] = Path("clas-demo"),
+    alpha: Annotated[float, number_option("Strength of the steering.")] = 1.0,
+    limit: Annotated[int | None, typer.Option(help="Fewer items per task than 16 and 48 (mini), 20 (hub).", min=1)] = None,
+) -> None:
+    """Run the whole main job on Gemma 3 270M: profile, masks, then hf against hf-clas. No network with mini."""
+    from lm_eval_clas.demo.demo_run import run_demo
+    from lm_eval_clas.disk.written import claimed
+
+    with claimed(out):
+        run_demo(data.value, out, alpha, limit, console)

@@ -1,0 +1,157 @@
+"""`clas tune`: the strength by task and language, in one load."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.commands.application import app, console, messages, parse_numbers, parse_words, progress_bars
+
+if TYPE_CHECKING:
+    from lm_eval_clas.masks.strengths import Tuned
+
+
+class Objective(str, Enum):
+    """What tuning makes as high as it can."""
+
+    metric = "metric"
+    loglikelihood = "loglikelihood"
+
+
+@app.command()
+def tune(
+    model: Annotated[str, typer.Option(help="Hugging Face model: Hub id or local path.")],
+    masks: Annotated[str, typer.Option(help="Mask folder, which gets the result; or a shipped name or Hub repository.")],
+    tasks: Annotated[str, typer.Option(help="Tasks of the harness, e.g. clas_xquad_tune,clas_xnli_tune; on tuning splits.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run. The same command goes on where a run was stopped.")],
+    alphas: Annotated[str, typer.Option(help="Strengths to try; 0 is always among them.")] = "-8,-5,-4,-2,-1,0,1,2,4",
+    betas: Annotated[str, typer.Option(help="Amplifications to try, e.g. 0.2,0.4; default: the masks'.")] = "",
+    gammas: Annotated[str, typer.Option(help="Dampings to try; default: the masks'.")] = "",
+    layers: Annotated[str, typer.Option(help="Bridge layers to try, e.g. 13-15,14-15; default: the masks'.")] = "",
+    objective: Annotated[
+        Objective, typer.Option(help="metric: the task's; loglikelihood: of the gold answer, finer on small samples.")
+    ] = Objective.metric,
+    metric: Annotated[str | None, typer.Option(help="Which metric; default: f1_lang, f1, acc, or the task's first.")] = None,
+    shared: Annotated[bool, typer.Option("--shared", help="One strength for all languages and tasks.")] = False,
+    guard: Annotated[
+        bool, typer.Option("--guard", help="Keep alpha 0 where the gain cannot be told from 0 on the tuning items.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(help="Items of each task.", min=1)] = None,
+    num_fewshot: Annotated[int | None, typer.Option(help="Examples in the prompt; default: the task's.", min=0)] = None,
+    apply_chat_template: Annotated[bool, typer.Option("--apply-chat-template", help="As in lm_eval.")] = False,
+    include_path: Annotated[list[Path], typer.Option(help="More folders of tasks; ours are always there.")] = [],  # noqa: B006
+    batch_size: Annotated[str, typer.Option(help="Items in a batch, or auto.")] = "8",
+    model_args: Annotated[
+        str, typer.Option(help="More arguments of the harness's hf model, e.g. dtype=bfloat16,revision=main.")
+    ] = "",
+    device: Annotated[str | None, typer.Option(help="cuda, cuda:0, cpu, mps; default: the first accelerator.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the resampling behind intervals and the guard.", min=0)] = 0,
+) -> None:
+    """Find the best strength by task and language, in one load; lm_eval then uses it with alpha=tuned."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the harness's bars, one for each setting, would drown ours
+    from lm_eval_clas.base.logs import quiet_libraries
+    from lm_eval_clas.base.processes import Processes
+    from lm_eval_clas.disk.files import shipped
+    from lm_eval_clas.disk.written import claimed
+    from lm_eval_clas.drawing.figures import new_figure
+    from lm_eval_clas.harness.model_loading import load_model
+    from lm_eval_clas.harness.task_loading import load_tasks
+    from lm_eval_clas.masks.mask_set import MaskSet
+    from lm_eval_clas.neurons.bridge import parse_layers
+    from lm_eval_clas.tuning.measuring import TuningPlan, grid, tunable
+    from lm_eval_clas.tuning.tuning_run import run_tuning
+
+    quiet_libraries()
+    new_figure(1, 1)  # a missing matplotlib is told now, and not after hours
+    loaded = MaskSet.load(masks)
+    total = loaded.config.model.fingerprint.layers
+    settings = grid(
+        loaded,
+        parse_numbers("--alphas", alphas),
+        parse_numbers("--betas", betas),
+        parse_numbers("--gammas", gammas),
+        [parse_layers(one, total) for one in parse_words(layers)],
+    )
+    if len(settings) < 2:
+        raise ClasError("--alphas has nothing to try beside 0; give strengths like -2,-1,1,2.")
+    found = load_tasks(parse_words(tasks), [str(shipped("tasks")), *map(str, include_path)], num_fewshot)
+    names, skipped = tunable(found, loaded)
+    for name, why in skipped.items():
+        messages.print(f"Skipping {name}: {why}.", highlight=False)
+    if not names:
+        raise ClasError("None of the tasks has anything to tune; choose tasks in languages that the masks have.")
+    recipe = TuningPlan(
+        model=model,
+        model_args=model_args,
+        masks=loaded.hash,
+        tasks=tuple(names),
+        settings=settings,
+        objective=objective.value,
+        metric=metric,
+        limit=limit,
+        num_fewshot=num_fewshot,
+        apply_chat_template=apply_chat_template,
+    )
+    processes = Processes.launched()
+    target = Path(masks).expanduser() if Path(masks).expanduser().is_dir() else out / "masks"
+    with claimed(out) if processes.main else nullcontext(), progress_bars() as progress:
+        try:
+            tuned = run_tuning(
+                recipe,
+                {name: found[name] for name in names},
+                loaded,
+                out,
+                target,
+                load=lambda: load_model(model, f"batch_size={batch_size},{model_args}".rstrip(","), device, fast=True),
+                progress=progress,
+                shared=shared,
+                guard=guard,
+                seed=seed,
+                processes=processes,
+            )
+        except KeyboardInterrupt:
+            progress.stop()
+            finished = sorted(path.stem for path in (out / "scores").glob("*.json"))
+            messages.print(f"Interrupted. Finished: {', '.join(finished) or 'none'}. The same command goes on from there.")
+            raise typer.Exit(130) from None
+    _show_tuned(tuned)
+    shown = escape(str(target))
+    console.print(
+        f"Wrote {escape(str(out))}: tuned.json, scores.csv, curves.png; and the strengths into {shown}", soft_wrap=True
+    )
+    next_step = f"lm_eval --model hf-clas --model_args pretrained={escape(model)},masks={shown},alpha=tuned"
+    console.print(f"Next, on other splits: {next_step}", highlight=False, soft_wrap=True)
+
+
+def _show_tuned(tuned: Tuned) -> None:
+    points = {"metric": 100.0, "loglikelihood": 1.0}
+    table = Table(
+        title="Strength by task and language; gain over alpha 0", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
+    for column in ("task", "lang", "items", "at 0", "best", "gain", "95 % interval", "p", "chosen"):
+        text = column in ("task", "lang")
+        table.add_column(column, justify="left" if text else "right", no_wrap=column != "task", overflow="fold", min_width=4)
+    for family, by_language in tuned.items():
+        for language, one in by_language.items():
+            scale = points[one.objective]
+            table.add_row(
+                f"{family} ({one.metric})" if one.objective == "metric" else family,
+                language,
+                str(one.items),
+                f"{scale * one.measured[0].score:.1f}",
+                f"{one.best.alpha:g}",
+                f"{scale * one.best.gain:+.2f}",
+                f"{scale * one.best.low:+.2f} {scale * one.best.high:+.2f}",
+                f"{one.p_value:.3f}",
+                f"[bold]{one.chosen.alpha:g}[/bold]",
+            )
+    console.print(table)

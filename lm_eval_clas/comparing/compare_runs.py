@@ -1,0 +1,274 @@
+"""`compare`: runs of one task family against a baseline, on the same items, as `rows.Comparison` holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.comparing.cited import cited_rows
+from lm_eval_clas.comparing.gains import LanguageScores, RowRules, average_of_seeds, baseline_row, compared_row
+from lm_eval_clas.comparing.pairing import require_same_items
+from lm_eval_clas.comparing.rows import Comparison, Row, RowKind
+from lm_eval_clas.comparing.run_labels import seeds_label
+from lm_eval_clas.comparing.runs import Run
+from lm_eval_clas.comparing.task_families import families
+from lm_eval_clas.languages.task_names import task_family
+from lm_eval_clas.texts.metrics import PREFERRED_METRICS
+
+# Metrics that the harness gives in another unit than a share of 1, whatever their value in a run.
+_OTHER_UNITS = ("bleu", "chrf", "ter", "perplexity", "bits_per_byte", "brier_score", "likelihood")
+_CONTROLS = ("uniform", "random")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A row to be: one run, or the seeds of one control."""
+
+    label: str
+    kind: RowKind
+    members: tuple[Run, ...]
+
+
+def compare(
+    runs: Sequence[Run],
+    family: str,
+    metric: str | None = None,
+    baseline: str | None = None,
+    *,
+    without_anchor: bool = False,
+    cited: bool = False,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """Compares runs on the tasks of one family, over the languages that all of them have.
+
+    Seeds of one random control are one row: each item counts with its mean score over the seeds.
+
+    Args:
+        runs: from `read_runs`; those without tasks of the family are left out.
+        family: as `families` names it, such as `clas_xquad`.
+        metric: its name, with a filter if there are several (`exact_match,strict-match`); None for f1_lang, f1 or acc,
+            whichever the tasks have, or else their first.
+        baseline: a label; None for the run labelled `hf`, or the only one that steers nothing.
+        without_anchor: leave the anchor, which is never steered, out of the averages. The paper has it in.
+        cited: add the paper's figures, marked as cited.
+        resamples: of the permutation test and of the bootstrap; `seed` is theirs.
+
+    Raises:
+        ClasError: no such family, metric or baseline, no language that all runs have, or runs with different items.
+    """
+    known = families(runs)
+    if family not in known:
+        raise ClasError(f"None of the runs has tasks of '{family}' (there are {', '.join(known) or 'none'}).")
+    tasks = known[family]
+    runs = [run for run in runs if run.tasks.keys() & set(tasks.values())]
+    entries = _entries(runs)
+    base = _baseline(entries, baseline)
+    others = [one for one in entries if one.members != base.members]
+    entries = [base, *(one for kind in ("control", "method") for one in others if one.kind == kind)]
+
+    anchor = next((str(run.steering["anchor"]) for run in runs if not run.unsteered and run.steering.get("anchor")), None)
+    shared, notes = _languages(runs, tasks)
+    languages = sorted(shared, key=lambda language: (language != anchor, language))
+    averaged = [language for language in languages if not (without_anchor and language == anchor)]
+    if not averaged:
+        raise ClasError(f"Only the anchor '{anchor}' is in all runs of {family}; drop --without-anchor.")
+    key = _metric([run.tasks[tasks[one]].metrics for run in runs for one in languages], metric, family)
+    name, _, filter_name = key.partition(",")
+    higher = base.members[0].tasks[tasks[languages[0]]].higher_is_better.get(name, True)
+
+    for run in runs:
+        for language in languages:
+            notes += require_same_items(run, base.members[0], tasks[language], filter_name)
+    measured = {
+        one.label: {
+            language: average_of_seeds([member.tasks[tasks[language]] for member in one.members], key) for language in languages
+        }
+        for one in entries
+    }
+    scale = _scale(name, [value for by_language in measured.values() for value in by_language.values()])
+    settings = RowRules(averaged, scale, higher, resamples, seed)
+    rows: list[Row] = []
+    for one in entries:
+        row = baseline_row(one.label, measured[one.label], one.members[0].steering, settings).model_copy(
+            update={"kind": one.kind}
+        )
+        rows.append(row if one is base else compared_row(row, measured[one.label], measured[base.label], settings))
+    test = _test(entries, measured, rows)
+
+    notes += _about_averages(languages, averaged, anchor)
+    if len({run.model for run in runs}) > 1:
+        notes.append(f"The rows are of {len({run.model for run in runs})} models; a gain is also one of the model.")
+    if not higher:
+        notes.append(f"Lower {name} is better: a gain below 0 is an improvement.")
+    notes += _about_left_alone(entries, languages, family, anchor)
+    notes += _about_tuning(entries, languages, family)
+    notes += _about_missing(entries, measured, tasks, name)
+    for one in entries:
+        if len(one.members) > 1:
+            seeds = ", ".join(str(member.seed) for member in one.members)
+            paired = "; p by permutation of each item's mean over seeds" if test == "exact McNemar" else ""
+            notes.append(f"{one.label}: mean over seeds {seeds}{paired}.")
+    if cited:
+        paper, about = cited_rows(family)
+        rows, notes = [*rows, *paper], [*notes, *about]
+    return Comparison(
+        family=family,
+        tasks={language: tasks[language] for language in languages},
+        metric=key if filter_name != "none" else name,
+        unit="points" if scale > 1 else name,
+        higher_is_better=higher,
+        test=test,
+        baseline=base.label,
+        languages=languages,
+        anchor=anchor if anchor in languages else None,
+        average_languages=averaged,
+        rows=rows,
+        notes=list(dict.fromkeys(notes)),
+    )
+
+
+def _languages(runs: Sequence[Run], tasks: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """The languages that every run has, and what to say about the others."""
+    shared = [language for language, task in tasks.items() if all(task in run.tasks for run in runs)]
+    if not shared:
+        raise ClasError(
+            f"No language is in all of {', '.join(repr(run.label) for run in runs)}; compare runs of the same tasks."
+        )
+    notes = []
+    if left_out := sorted(set(tasks) - set(shared)):
+        lacking = [f"'{run.label}'" for run in runs if any(tasks[language] not in run.tasks for language in left_out)]
+        notes.append(f"Left out: {', '.join(left_out)}, which {', '.join(lacking)} lack{'s' if len(lacking) == 1 else ''}.")
+    return shared, notes
+
+
+def _metric(measured: Sequence[Mapping[str, float]], wanted: str | None, family: str) -> str:
+    """A metric with its filter that all of these have: as wanted, or the preferred one; of filters, `none`, or the first."""
+    keys = [key for key in measured[0] if all(key in other for other in measured)]
+    names = list(dict.fromkeys(key.split(",")[0] for key in keys))
+    if wanted in keys:
+        return str(wanted)
+    if not names or (wanted and wanted not in names):
+        what = f"the metric '{wanted}'" if wanted else "a metric in common"
+        raise ClasError(f"The runs of {family} do not all have {what}; they have {', '.join(keys) or 'none'} (--metric).")
+    name = wanted or next((one for one in PREFERRED_METRICS if one in names), names[0])
+    filters = [key for key in keys if key.split(",")[0] == name]
+    return f"{name},none" if f"{name},none" in filters else filters[0]
+
+
+def _scale(name: str, measured: Sequence[LanguageScores]) -> float:
+    """100, for points, where the metric is a share of 1; else 1."""
+    if any(part in name for part in _OTHER_UNITS):
+        return 1.0
+    return 100.0 if all(-1 <= one.score <= 1 for one in measured) else 1.0
+
+
+def _test(entries: Sequence[_Entry], measured: Mapping[str, Mapping[str, LanguageScores]], rows: Sequence[Row]) -> str:
+    """What the p-values are of; rows of several seeds, whose means are neither right nor wrong, have a note of their own."""
+    if not any(cell.p_value is not None for row in rows for cell in row.cells.values()):
+        return "none"
+    single = [one for entry in entries if len(entry.members) == 1 for one in measured[entry.label].values()]
+    tested = [one for one in single if one.values is not None]
+    return "exact McNemar" if tested and all(one.binary for one in tested) else "permutation"
+
+
+def _about_averages(languages: Sequence[str], averaged: Sequence[str], anchor: str | None) -> list[str]:
+    if anchor not in languages:
+        return []
+    if anchor in averaged:
+        return [f"Averages are over {_count(averaged)}, the anchor {anchor}, which is never steered, among them."]
+    return [f"Averages are over {_count(averaged)}, without the anchor {anchor}, which is never steered."]
+
+
+def _about_left_alone(entries: Sequence[_Entry], languages: Sequence[str], family: str, anchor: str | None) -> list[str]:
+    """Languages that a method met and did not steer, other than the anchor: they pull its average gain towards 0."""
+    rows: dict[str, list[str]] = {}
+    for entry in entries:
+        for run in entry.members[:1] if not entry.members[0].unsteered else ():
+            strengths = run.steering.get("tuned", {}).get(task_family(family, ()), {})
+            tuned_to_0 = {language: "tuned to 0" for language, one in strengths.items() if one.get("alpha") == 0}
+            for language, why in {**tuned_to_0, **run.steering.get("left_alone", {})}.items():
+                code, _, untuned = language.partition(" in ")  # `hi in clas_xquad`, where no strength was tuned
+                if code in languages and code != anchor and (untuned or family).startswith(family):
+                    rows.setdefault(f"{code} ({why})", []).append(f"'{entry.label}'")
+    by_rows: dict[str, list[str]] = {}
+    for language, labels in rows.items():
+        by_rows.setdefault(", ".join(labels), []).append(language)
+    return [f"Left alone by {labels}: {', '.join(found)}." for labels, found in by_rows.items()]
+
+
+def _about_tuning(entries: Sequence[_Entry], languages: Sequence[str], family: str) -> list[str]:
+    """Where a run with tuned strengths is unlike the run that tuned them, or has the same items."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for entry in entries:
+        for where, why in entry.members[0].steering.get("unlike_tuning", {}).items():
+            code, _, of = where.partition(" in ")
+            if code in languages and of == task_family(family, ()):
+                found.setdefault((entry.label, why), []).append(code)
+    return [f"Strengths of '{label}' in {', '.join(codes)}: {why}." for (label, why), codes in found.items()]
+
+
+def _count(languages: Sequence[str]) -> str:
+    return f"{len(languages)} language{'s' if len(languages) != 1 else ''}"
+
+
+def _about_missing(
+    entries: Sequence[_Entry], measured: Mapping[str, Mapping[str, LanguageScores]], tasks: Mapping[str, str], metric: str
+) -> list[str]:
+    """Which rows have no tests, and why."""
+    unlogged: list[str] = []
+    no_mean: list[str] = []
+    for entry in entries:
+        for language, one in measured[entry.label].items():
+            if one.values is None:
+                logged = all(member.tasks[tasks[language]].samples for member in entry.members)
+                (no_mean if logged else unlogged).append(f"'{entry.label}'")
+    notes = []
+    if unlogged:
+        notes.append(
+            f"No tests of {_each(unlogged)}: samples were not logged (--log_samples); gains are those of the reported scores."
+        )
+    if no_mean:
+        notes.append(f"No tests of {_each(no_mean)}: {metric} is no mean over items, so scores are as reported.")
+    return notes
+
+
+def _each(labels: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(labels))
+
+
+def _entries(runs: Sequence[Run]) -> list[_Entry]:
+    """Rows to be, seeds of one random control together.
+
+    Raises:
+        ClasError: two runs have one label, or one seed.
+    """
+    seeds: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.seed is not None:
+            seeds.setdefault(run.setup, []).append(run)
+    entries = []
+    for run in runs:
+        members = sorted(seeds.get(run.setup, [run]) if run.seed is not None else [run], key=lambda one: one.seed or 0)
+        if len({one.seed for one in members}) < len(members):
+            raise ClasError(f"Two runs of '{members[0].label}' have one seed; leave one of them out.")
+        label = members[0].label if len(members) == 1 else seeds_label([one.label for one in members])
+        kind: RowKind = "control" if run.method in _CONTROLS or (run.steering and run.unsteered) else "method"
+        if (entry := _Entry(label, kind, tuple(members))) not in entries:
+            entries.append(entry)
+    for entry in entries:
+        if [one.label for one in entries].count(entry.label) > 1:
+            raise ClasError(f"Several models or settings are called '{entry.label}'; give each its own label (LABEL=PATH).")
+    return entries
+
+
+def _baseline(entries: Sequence[_Entry], label: str | None) -> _Entry:
+    labels = ", ".join(f"'{one.label}'" for one in entries)
+    named = [one for one in entries if one.label == (label or "hf")]
+    unsteered = [one for one in entries if all(member.unsteered for member in one.members)]
+    found = named or ([] if label else unsteered)
+    if len(found) != 1:
+        why = f"no run is called '{label}'" if label else "no run is unsteered" if not found else "several runs are unsteered"
+        raise ClasError(f"There is no baseline: {why}; name one with --baseline (there are {labels}).")
+    return _Entry(found[0].label, "baseline", found[0].members)

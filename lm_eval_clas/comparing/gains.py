@@ -1,0 +1,139 @@
+"""What one row of a comparison holds: scores, gains on the same items, tests by language, and the average's interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lm_eval_clas.comparing.rows import LanguageCell, Row
+from lm_eval_clas.comparing.runs import TaskScores
+from lm_eval_clas.evidence.paired_tests import SIGNIFICANT, average_interval, holm, mcnemar, sign_flips
+
+_EQUAL = 1e-9  # scores that differ by less are the same, added up in another order
+
+
+@dataclass(frozen=True)
+class LanguageScores:
+    """One run, or several seeds of one, in one language; in the metric's own unit.
+
+    Attributes:
+        score: mean over the seeds.
+        items: how many, if the files say so.
+        values: a Series by `doc_id`, each item's mean over the seeds; None where samples are missing or the metric is no
+            mean of theirs.
+    """
+
+    score: float
+    items: int | None
+    values: Any | None
+
+    @property
+    def binary(self) -> bool:
+        """Whether every item is right or wrong."""
+        return self.values is not None and bool(self.values.isin((0, 1)).all())
+
+
+@dataclass(frozen=True)
+class RowRules:
+    """How rows are made.
+
+    Attributes:
+        averaged: the languages of the average.
+        scale: 100 where the metric is a share of 1, else 1.
+        higher_is_better: else a score above the baseline's is a loss.
+        resamples: of permutations and of the bootstrap; `seed` is theirs.
+    """
+
+    averaged: Sequence[str]
+    scale: float
+    higher_is_better: bool
+    resamples: int
+    seed: int
+
+
+def average_of_seeds(seeds: Sequence[TaskScores], key: str) -> LanguageScores:
+    """A task's score for a metric and filter (`acc,none`), over seeds that answered the same items."""
+    import pandas as pd
+
+    values = [one.item_scores(key) for one in seeds]
+    complete = all(one is not None for one in values)
+    together = pd.concat(values, axis=1).mean(axis=1) if complete else None
+    items = seeds[0].items if together is None else len(together)
+    return LanguageScores(float(np.mean([one.metrics[key] for one in seeds])), items, together)
+
+
+def baseline_row(label: str, measured: Mapping[str, LanguageScores], steering: dict[str, Any], settings: RowRules) -> Row:
+    """The row that the others are compared with."""
+    cells = {language: LanguageCell(score=settings.scale * one.score, items=one.items) for language, one in measured.items()}
+    average = float(np.mean([cells[language].score for language in settings.averaged]))
+    return Row(label=label, kind="baseline", cells=cells, average=average, steering=steering)
+
+
+def compared_row(
+    row: Row, measured: Mapping[str, LanguageScores], baseline: Mapping[str, LanguageScores], settings: RowRules
+) -> Row:
+    """A row with what it gains over the baseline.
+
+    Args:
+        row: as `baseline_row` makes it, with its own kind.
+        measured: of the row, by language.
+        baseline: of the baseline, by language, on the same items.
+        settings: how rows are made.
+    """
+    tests: dict[str, float] = {}
+    for language, one in measured.items():
+        other = baseline[language]
+        if one.values is None or other.values is None:
+            continue
+        ours, theirs = one.values.to_numpy(), other.values.loc[one.values.index].to_numpy()
+        if one.binary and other.binary:
+            tests[language] = mcnemar(ours, theirs)
+        else:
+            tests[language] = sign_flips(ours, theirs, resamples=settings.resamples - 1, seed=settings.seed)
+    adjusted = dict(zip(tests, holm(list(tests.values())), strict=True))
+    gains = {language: settings.scale * (one.score - baseline[language].score) for language, one in measured.items()}
+    worse = -1.0 if settings.higher_is_better else 1.0
+    losses = [language for language, gain in gains.items() if worse * gain > _EQUAL * settings.scale]
+    found = [language for language, p in adjusted.items() if p < SIGNIFICANT]
+    before = settings.scale * float(np.mean([baseline[language].score for language in settings.averaged]))
+    gain = float(np.mean([gains[language] for language in settings.averaged]))
+    low, high = _interval(measured, baseline, settings)
+    return row.model_copy(
+        update={
+            "cells": {
+                language: cell.model_copy(
+                    update={"gain": gains[language], "p_value": tests.get(language), "p_holm": adjusted.get(language)}
+                )
+                for language, cell in row.cells.items()
+            },
+            "gain": gain,
+            "low": low,
+            "high": high,
+            "percent": 100 * gain / before if before > 0 else None,
+            "losses": len(losses),
+            "significant_losses": len(set(found) & set(losses)) if tests else None,
+            "significant_gains": len(set(found) - set(losses)) if tests else None,
+        }
+    )
+
+
+def _interval(
+    measured: Mapping[str, LanguageScores], baseline: Mapping[str, LanguageScores], settings: RowRules
+) -> tuple[float | None, float | None]:
+    """Of the average gain; nothing where a language has no item scores."""
+    differences = []
+    for language in settings.averaged:
+        ours, theirs = measured[language].values, baseline[language].values
+        if ours is None or theirs is None:
+            return None, None
+        differences.append(ours - theirs.loc[ours.index])
+    # Languages whose items have the same numbers may be translations of each other, and harm is done only if they are
+    # and nobody minds; see `average_interval`.
+    parallel = all(one.index.equals(differences[0].index) for one in differences)
+    low, high = average_interval(
+        [one.to_numpy() for one in differences], parallel=parallel, resamples=settings.resamples, seed=settings.seed
+    )
+    return settings.scale * low, settings.scale * high

@@ -1,0 +1,194 @@
+"""What a table of a comparison looks like, before it becomes Markdown, LaTeX or a screen. No computation."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lm_eval_clas.base.escaping import latex_text, markdown_text
+from lm_eval_clas.comparing.rows import Comparison, LanguageCell, Row
+from lm_eval_clas.evidence.paired_tests import SIGNIFICANT
+
+Orientation = Literal["rows", "columns"]
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a format writes texts, the lines of a heading, numbers with a sign, and what marks significance."""
+
+    text: Callable[[str], str] = str
+    stacked: Callable[[list[str]], str] = " ".join
+    signed: Callable[[str], str] = str
+    star: str = "*"
+
+
+def _shortstack(lines: list[str]) -> str:
+    joined = r" \\ ".join(lines)
+    return joined if len(lines) == 1 else f"\\shortstack{{{joined}}}"
+
+
+PLAIN = Style()
+MARKDOWN = Style(text=markdown_text)
+LATEX = Style(text=latex_text, stacked=_shortstack, signed=lambda number: f"${number}$", star=r"\rlap{*}")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A table before it becomes text in some format.
+
+    Attributes:
+        frame: a DataFrame of strings, as they are printed. Its columns are pairs: a heading, and one below it.
+        rules: the rows above which a line is drawn.
+    """
+
+    frame: Any
+    rules: tuple[int, ...]
+
+    @property
+    def headings(self) -> list[str]:
+        """One for each column: a run's label over its first one, and `gain` over the next."""
+        above = [pair[0] for pair in self.frame.columns]
+        return [one[0] if one[0] not in above[:number] else one[1] for number, one in enumerate(self.frame.columns)]
+
+    @property
+    def widths(self) -> list[int]:
+        """Of each column, in characters, with headings of several lines."""
+        columns = zip(*self.frame.itertuples(index=False, name=None), strict=True)
+        return [max(map(len, (*broken(name), *cells))) for name, cells in zip(self.headings, columns, strict=True)]
+
+
+def broken(heading: str) -> list[str]:
+    """A heading in lines that are not much wider than numbers are."""
+    return textwrap.wrap(heading, 12, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def layout(comparison: Comparison, languages: Orientation, style: Style = PLAIN) -> Layout:
+    """The table with its languages as columns (a line of scores and one of gains for each run), or as rows."""
+    return _with_columns(comparison, style) if languages == "columns" else _with_rows(comparison, style)
+
+
+def _with_columns(comparison: Comparison, style: Style) -> Layout:
+    import pandas as pd
+
+    summary = ("average", "95 % interval", "%", "lose")
+    lines: list[list[str]] = []
+    kind = ""
+    rules: list[int] = []
+    for row in comparison.rows:
+        if (lines and row.cells) or (row.kind == "cited") > (kind == "cited"):
+            rules.append(len(lines))
+        kind = row.kind
+        scores = [_score(comparison, row.cells.get(one)) for one in comparison.languages]
+        gains = [_gain(comparison, row.cells.get(one), style) for one in comparison.languages]
+        if row.average is not None:
+            lines.append([style.text(title(row)), *scores, _number(comparison, row.average, 1), "", "", ""])
+        if row.gain is not None:
+            name = "gain" if row.average is not None else title(row)
+            lines.append([style.text(name), *gains, _average_gain(comparison, row, style), *_summary(comparison, row, style)])
+    headings = [("", ""), *((style.text(one), "") for one in (*comparison.languages, *summary))]
+    return Layout(pd.DataFrame(lines, columns=pd.MultiIndex.from_tuples(headings)), tuple(rules))
+
+
+def _with_rows(comparison: Comparison, style: Style) -> Layout:
+    import pandas as pd
+
+    count = len(comparison.average_languages)
+    names = [*comparison.languages, f"average ({count})", "95 % from", "95 % to", "gain in %", "lose"]
+    headings, columns = [("", "")], [[style.text(name) for name in names]]
+    for row in comparison.rows:
+        cells = [row.cells.get(one) for one in comparison.languages]
+        name = style.stacked([style.text(line) for line in broken(title(row))])
+        if row.average is not None:
+            headings.append((name, "score"))
+            scores = [_score(comparison, cell) for cell in cells]
+            columns.append([*scores, _number(comparison, row.average, 1), "", "", "", ""])
+        if row.gain is not None:
+            headings.append((name, "gain"))
+            gains = [_gain(comparison, cell, style) for cell in cells]
+            bounds = ["" if bound is None else _signed(comparison, bound, style, 1) for bound in (row.low, row.high)]
+            relative = _summary(comparison, row, style)[1:]
+            columns.append([*gains, _average_gain(comparison, row, style), *bounds, *relative])
+    frame = pd.DataFrame(list(map(list, zip(*columns, strict=True))), columns=pd.MultiIndex.from_tuples(headings))
+    return Layout(frame, (len(comparison.languages),))
+
+
+def title(row: Row) -> str:
+    """A row's label, and what it is unless it is a method."""
+    return row.label if row.kind == "method" or row.kind == row.label else f"{row.label} ({row.kind})"
+
+
+def caption(comparison: Comparison) -> tuple[str, str, str]:
+    """Of a table: the family, the metric, and the rest in words: unit, items, and what gains are over."""
+    items = [cell.items for row in comparison.rows for cell in row.cells.values() if cell.items is not None]
+    counted = f", {_span(items)} items per language" if items else ""
+    unit = "in points" if comparison.unit == "points" else "in its own unit"
+    common = os.path.commonprefix(list(comparison.tasks.values())).rstrip("_")  # noqa: RUF071 - of names, not of paths
+    split = f", tasks {common}" if common != comparison.family and len(comparison.tasks) > 1 else ""
+    compared = f"; gains are over {comparison.baseline}" if len(comparison.rows) > 1 else ""
+    return comparison.family, comparison.metric, f"{unit}{split}{counted}{compared}"
+
+
+def legend(comparison: Comparison) -> str:
+    """What the marks and columns mean, but for the star itself, which begins it where anything was tested."""
+    parts = []
+    if comparison.test != "none":
+        test = {"exact McNemar": "exact McNemar test"}.get(comparison.test, f"paired {comparison.test} test")
+        parts.append(
+            f"p < {SIGNIFICANT:g}, two-sided {test} on the same items, Holm-adjusted over {len(comparison.languages)} languages"
+        )
+    if any(row.low is not None for row in comparison.rows):
+        parts.append("interval: 95 % bootstrap over items, of the average gain")
+    if any(row.percent is not None for row in comparison.rows):
+        parts.append(f"%: that gain relative to the average of {comparison.baseline}")
+    if any(row.losses is not None for row in comparison.rows):
+        star = " (significantly)" if comparison.test != "none" else ""
+        parts.append(f"lose: languages worse than {comparison.baseline}{star}")
+    return "; ".join(parts)
+
+
+def _span(numbers: Sequence[int]) -> str:
+    return str(numbers[0]) if min(numbers) == max(numbers) else f"{min(numbers)} to {max(numbers)}"
+
+
+def _number(comparison: Comparison, value: float, more: int = 0) -> str:
+    """Points with a decimal, averages with two; other units, which may be small, with three."""
+    return f"{value:.{(1 + more) if comparison.unit == 'points' else 3}f}"
+
+
+def _signed(comparison: Comparison, value: float, style: Style, more: int = 0) -> str:
+    number = _number(comparison, abs(value), more)
+    if not float(number):
+        return number
+    return style.signed(f"{'+' if value > 0 else '-'}{number}")
+
+
+def _score(comparison: Comparison, cell: LanguageCell | None) -> str:
+    return "" if cell is None else _number(comparison, cell.score)
+
+
+def _gain(comparison: Comparison, cell: LanguageCell | None, style: Style) -> str:
+    if cell is None or cell.gain is None:
+        return ""
+    star = style.star if cell.p_holm is not None and cell.p_holm < SIGNIFICANT else ""
+    return _signed(comparison, cell.gain, style) + star
+
+
+def _average_gain(comparison: Comparison, row: Row, style: Style) -> str:
+    return "" if row.gain is None else _signed(comparison, row.gain, style, 1)
+
+
+def _summary(comparison: Comparison, row: Row, style: Style) -> list[str]:
+    """The interval, the gain in per cent, and the losses."""
+    interval = ""
+    if row.low is not None and row.high is not None:
+        interval = f"[{_signed(comparison, row.low, style, 1)}, {_signed(comparison, row.high, style, 1)}]"
+    percent = ""
+    if row.percent is not None:
+        percent = style.signed(f"{row.percent:+.1f}") if f"{abs(row.percent):.1f}" != "0.0" else "0.0"
+    losses = ""
+    if row.losses is not None:
+        losses = f"{row.losses} ({row.significant_losses}*)" if row.significant_losses else str(row.losses)
+    return [interval, percent, losses]

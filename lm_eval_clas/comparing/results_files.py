@@ -1,0 +1,239 @@
+"""Runs read back from what the harness wrote: results files, and the samples logged beside them. Any model's, not only ours."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.comparing.runs import Run, TaskScores
+from lm_eval_clas.disk.checked_files import user_path
+from lm_eval_clas.disk.checked_json import first_fault, read_json
+
+# The moment of writing, at the end of the name of a results file and of its samples files.
+_DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
+# Of `config.clas`, what happened in the run or is said twice: no part of how it was steered.
+_NOT_STEERING = ("version", "scoring", "masks", "languages", "left_alone", "unlike_tuning", "seed")
+_BY_LANGUAGE = ("languages", "left_alone", "unlike_tuning")
+# Of the model's arguments, ours: `config.clas` tells them, and tells `masks=` by content.
+_OUR_ARGUMENTS = {"masks", "alpha", "beta", "gamma", "layers", "specific_scope", "partial_scope", "method", "seed"}
+_OUR_ARGUMENTS |= {"language", "unseen", "projection", "scoring"}
+
+
+class _Steering(TypedDict, total=False):
+    """What is read of `config.clas`."""
+
+    method: str
+    seed: int
+    anchor: str | None
+    languages: dict[str, Any]
+    left_alone: dict[str, Any]
+    tuned: dict[str, dict[str, Any]]
+
+
+class _Config(TypedDict, total=False):
+    """What is read of `config`."""
+
+    clas: _Steering | None
+    model_args: dict[str, Any] | str | None
+
+
+# What is read of a results file; the harness writes more.
+_Content = TypedDict(
+    "_Content",
+    {
+        "results": dict[str, dict[str, Any]],
+        "config": _Config,
+        "group_subtasks": dict[str, Any] | None,
+        "n-samples": dict[str, dict[str, Any]] | None,
+        "versions": dict[str, Any] | None,
+        "task_hashes": dict[str, str | None] | None,
+        "n-shot": dict[str, int | None] | None,
+        "higher_is_better": dict[str, dict[str, Any] | None] | None,
+    },
+    total=False,
+)
+_CONTENT = TypeAdapter(_Content)
+
+
+@dataclass(frozen=True)
+class _File:
+    """One results file."""
+
+    path: Path
+    label: str | None
+    data: dict[str, Any]
+    setup: str
+    tasks: dict[str, TaskScores]
+
+    @property
+    def steering(self) -> dict[str, Any]:
+        return self.data["config"].get("clas") or {}
+
+    @property
+    def run(self) -> tuple[str, ...]:
+        """Files that share it are parts of one run: they have one label or one folder, one setup, and one seed."""
+        seed = str(self.steering.get("seed")) if self.steering.get("method") == "random" else ""
+        shots = ",".join(map(str, sorted({task.shots or 0 for task in self.tasks.values()})))
+        return (self.label or "", "" if self.label else str(self.path.parent), self.setup, shots, seed)
+
+    @property
+    def date(self) -> str:
+        found = _DATE.search(self.path.stem)
+        return found[1] if found else ""
+
+
+def read_runs(paths: Iterable[str | Path]) -> list[Run]:
+    """The runs in results files and output folders of `lm_eval`, in the order given.
+
+    Folders are searched with all that is in them. Files of the same folder (or label) and the same setup are one run, of
+    which each task's newest result counts. Samples are read when they are needed.
+
+    Args:
+        paths: files, folders, or `LABEL=PATH`, which gives the run's name. A label may come several times, with parts of
+            one run, with seeds of one random control, or with another setup for each family of tasks. In a folder that has
+            a label, newer files replace older ones of the same tasks even if their setup was another, as when something was
+            tuned anew.
+
+    Raises:
+        ClasError: nothing is there, or a file is damaged.
+    """
+    from lm_eval_clas.comparing.run_labels import with_labels
+
+    groups: dict[tuple[str, ...], list[_File]] = {}
+    older: dict[tuple[str, ...], list[Path]] = {}
+    for given in paths:
+        for files in _folders(_read(given)):
+            kept = [file for file in files if not (file.label and _replaced(file, files))]
+            older.setdefault(kept[0].run, []).extend(file.path for file in files if file not in kept)
+            for file in kept:
+                if file.path not in [known.path for known in groups.setdefault(file.run, [])]:
+                    groups[file.run].append(file)
+    return with_labels([_join(group, older.get(key, [])) for key, group in groups.items()])
+
+
+def _folders(files: Iterable[_File]) -> list[list[_File]]:
+    by_folder: dict[Path, list[_File]] = {}
+    for file in files:
+        by_folder.setdefault(file.path.parent, []).append(file)
+    return list(by_folder.values())
+
+
+def _replaced(file: _File, others: Sequence[_File]) -> bool:
+    """Whether a newer file of another setup has all the tasks of this one. Seeds do not replace each other."""
+    newer = [one for one in others if one.date > file.date and one.setup != file.setup]
+    return bool(file.tasks) and any(file.tasks.keys() <= one.tasks.keys() for one in newer)
+
+
+def _read(given: str | Path) -> Iterator[_File]:
+    label, path = _split(given)
+    if path.is_dir():
+        found = sorted(one for one in path.rglob("results_*.json") if not _hidden(one.relative_to(path)))
+    elif path.is_file():
+        found = [path]
+    else:
+        raise ClasError(f"'{path}' does not exist; give a results file or an output folder of lm_eval, or LABEL=PATH.")
+    files = [file for one in found if (file := _parse(one, label))]
+    if not files:
+        raise ClasError(f"'{path}' holds no results of lm_eval (results_*.json); run lm_eval with --output_path.")
+    yield from files
+
+
+def _split(given: str | Path) -> tuple[str | None, Path]:
+    """A path that has an equals sign in its own name wins over a label."""
+    label, equals, rest = str(given).partition("=")
+    whole = user_path(given)
+    if not equals or not label.strip() or whole.exists():
+        return None, whole
+    return label.strip(), user_path(rest)
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _parse(path: Path, label: str | None) -> _File | None:
+    """One results file; None if it is JSON of another kind."""
+    try:
+        data = read_json(path)
+        if not isinstance(data, dict) or not isinstance(data.get("results"), dict) or not isinstance(data.get("config"), dict):
+            return None
+        _CONTENT.validate_python(data, strict=True)
+    except (OSError, ValueError) as error:
+        why = first_fault(error) if isinstance(error, ValidationError) else error
+        raise ClasError(f"'{path}' is damaged or cannot be read ({why}); leave it out, or run lm_eval again.") from error
+    tasks = {task: _scores(path, data, task) for task in data["results"] if not _of(data, "group_subtasks", task)}
+    return _File(path, label, data, _setup(data), {name: task for name, task in tasks.items() if task.metrics})
+
+
+def _of(data: dict[str, Any], field: str, task: str) -> Any:
+    """What a results file says of a task under one of its headings, or None."""
+    return (data.get(field) or {}).get(task)
+
+
+def _scores(path: Path, data: dict[str, Any], task: str) -> TaskScores:
+    date = _DATE.search(path.stem)
+    samples = path.with_name(f"samples_{task}_{date[1]}.jsonl") if date else None
+    return TaskScores(
+        task=task,
+        # `acc,none`, but not `acc_stderr,none`, whose value may also be text
+        metrics={
+            key: float(value)
+            for key, value in data["results"][task].items()
+            if "," in key and "_stderr," not in key and isinstance(value, (int, float)) and math.isfinite(value)
+        },
+        items=(_of(data, "n-samples", task) or {}).get("effective"),
+        version=str(_of(data, "versions", task)),
+        digest=_of(data, "task_hashes", task) or "",
+        shots=_of(data, "n-shot", task),
+        higher_is_better=_of(data, "higher_is_better", task) or {},
+        samples=samples if samples and samples.is_file() else None,
+    )
+
+
+def _setup(data: dict[str, Any]) -> str:
+    config = data["config"]
+    steering = {key: value for key, value in (config.get("clas") or {}).items() if key not in _NOT_STEERING}
+    arguments = config.get("model_args") or {}
+    if isinstance(arguments, str):
+        arguments = dict(one.partition("=")[::2] for one in arguments.split(","))
+    if steering:
+        arguments = {key: value for key, value in arguments.items() if key not in _OUR_ARGUMENTS}
+    said = [data.get(key) for key in ("model_source", "chat_template_sha", "system_instruction_sha", "fewshot_as_multiturn")]
+    return json.dumps([said, arguments, config.get("gen_kwargs"), steering], sort_keys=True, default=str)
+
+
+def _together(newest_first: Sequence[_File], key: str) -> dict[str, Any]:
+    """What files that may be of a language each say by language."""
+    return {language: told for file in reversed(newest_first) for language, told in file.steering.get(key, {}).items()}
+
+
+def _join(files: Sequence[_File], older: Sequence[Path]) -> Run:
+    """One run of all its files."""
+    newest_first = sorted(files, key=lambda file: file.date, reverse=True)
+    tasks: dict[str, TaskScores] = {}
+    used: list[Path] = []
+    superseded = list(older)
+    for file in newest_first:
+        (used if not used or file.tasks.keys() - tasks.keys() else superseded).append(file.path)
+        tasks = {**file.tasks, **tasks}
+    newest = newest_first[0]
+    return Run(
+        label=newest.label or "",
+        named=newest.label is not None,
+        model=str(newest.data.get("model_name") or newest.data["config"].get("model") or "model"),
+        source=str(newest.data.get("model_source") or newest.data["config"].get("model") or "model"),
+        steering=newest.steering | {key: told for key in _BY_LANGUAGE if (told := _together(newest_first, key))},
+        setup=newest.setup,
+        tasks=dict(sorted(tasks.items())),
+        files=tuple(used),
+        superseded=tuple(superseded),
+    )

@@ -1,0 +1,91 @@
+"""What a comparison of runs says, as plain data: what tables print and the report shows. No computation."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from lm_eval_clas.disk.checked_json import Strict
+
+RowKind = Literal["baseline", "method", "control", "cited"]
+
+
+class LanguageCell(Strict):
+    """One run in one language.
+
+    Attributes:
+        score: in points (100 times the metric, where that is a share of 1; else the metric's own unit).
+        items: how many were scored.
+        gain: score minus the baseline's on the same items, in points; None for the baseline and for cited figures.
+        p_value: two-sided, of the paired test that the comparison names; None where nothing was compared.
+        p_holm: the same, adjusted over the row's languages (Holm 1979).
+    """
+
+    score: float
+    items: int | None = None
+    gain: float | None = None
+    p_value: float | None = None
+    p_holm: float | None = None
+
+
+class Row(Strict):
+    """One run, or several seeds of one control taken together.
+
+    Attributes:
+        label: as shown: the name that was given, or one made of the model and its steering.
+        kind: `baseline`, `method`, `control`, or `cited` from a publication.
+        cells: by language code.
+        average: mean over the comparison's languages, each counting once, in points.
+        gain: average minus the baseline's, in points; `low` and `high`: its 95 % bootstrap interval over items.
+        percent: the same gain relative to the baseline's average, in per cent.
+        losses: languages whose score is worse than the baseline's; `significant_losses` and `significant_gains`: those with
+            `p_holm` below 0.05, None where nothing was tested.
+        steering: `config.clas` of the results file: method, alpha, masks' hash; empty for other models.
+        source: of a cited row: where the figures come from.
+    """
+
+    label: str
+    kind: RowKind
+    cells: dict[str, LanguageCell]
+    average: float | None = None
+    gain: float | None = None
+    low: float | None = None
+    high: float | None = None
+    percent: float | None = None
+    losses: int | None = None
+    significant_losses: int | None = None
+    significant_gains: int | None = None
+    steering: dict[str, Any] = Field(default_factory=dict)
+    source: str | None = None
+
+
+class Comparison(Strict):
+    """Runs of one task family, such as `clas_xquad`, against a baseline, on the same items.
+
+    Attributes:
+        family: the tasks' name without language and split.
+        tasks: the harness's task name by language.
+        metric: what is compared; `unit` is `points`, or the metric's name where it is no share of 1.
+        higher_is_better: if not, a language with a higher score than the baseline's is one that loses.
+        test: the paired test behind the p-values: `exact McNemar`, `permutation`, or `none` where no samples were logged.
+        baseline: the label of the baseline's row.
+        languages: those that every run has, in the order of columns. The anchor comes first, if it is there.
+        anchor: it is left out of no average unless `average_languages` says so.
+        average_languages: over which averages are taken.
+        rows: the baseline first.
+        notes: what a reader must know: languages left out, rows without samples, items dropped.
+    """
+
+    family: str
+    tasks: dict[str, str]
+    metric: str
+    unit: str
+    higher_is_better: bool = True
+    test: str
+    baseline: str
+    languages: list[str]
+    anchor: str | None = None
+    average_languages: list[str]
+    rows: list[Row]
+    notes: list[str] = Field(default_factory=list)

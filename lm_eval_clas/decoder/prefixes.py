@@ -1,0 +1,140 @@
+"""What sequences have in common at their start: which of them run together, and whether that is exact for a model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from torch import nn
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+# A shared prefix costs one more pass, which pays from about this many tokens on.
+_WORTH = 8
+# Sequences that are tried as one group; only few-shot prompts that all start alike have more in common.
+_LARGEST = 64
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """One continuation to be scored.
+
+    Attributes:
+        tokens: the model's input: context and continuation but for the last token, cut from the left where too long.
+        targets: the continuation; its last token is predicted at the last position of `tokens`.
+    """
+
+    tokens: tuple[int, ...]
+    targets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Requests whose inputs start with the same tokens.
+
+    Attributes:
+        prefix: what they share; all of it, where they have no suffixes.
+        members: by distinct suffix (empty where the prefix is the whole input), the positions of the requests that end so.
+    """
+
+    prefix: tuple[int, ...]
+    members: dict[tuple[int, ...], list[int]]
+
+    @property
+    def has_suffixes(self) -> bool:
+        """Whether anything is left to run after the prefix."""
+        return any(self.members)
+
+    @property
+    def longest(self) -> int:
+        """Tokens in the longest input."""
+        return len(self.prefix) + max(map(len, self.members))
+
+
+def group_by_prefix(requests: Sequence[Continuation], share: bool) -> list[Group]:
+    """Groups requests so that the fewest tokens are run; the group with the longest input comes first.
+
+    Requests with the same input are always one. With `share`, sorted inputs are cut into runs whose common prefix runs once.
+    """
+    same: dict[tuple[int, ...], list[int]] = {}
+    for position, request in enumerate(requests):
+        same.setdefault(request.tokens, []).append(position)
+    inputs = sorted(same)
+    runs = _cheapest_runs(inputs) if share else [(i, i + 1, len(tokens)) for i, tokens in enumerate(inputs)]
+    groups = [
+        Group(inputs[first][:common], {tokens[common:]: same[tokens] for tokens in inputs[first:end]})
+        for first, end, common in runs
+    ]
+    return sorted(groups, key=lambda group: (group.longest, len(group.prefix)), reverse=True)
+
+
+def _cheapest_runs(inputs: list[tuple[int, ...]]) -> list[tuple[int, int, int]]:
+    """Cuts sorted inputs into runs (first, end, shared tokens) at the least cost, by dynamic programming."""
+    following = [_common(one, other) for one, other in pairwise(inputs)]
+    best = [0]  # the cost of the inputs before each position
+    cuts: list[tuple[int, int]] = []  # the run that ends at each position: its first input and what it shares
+    for end in range(1, len(inputs) + 1):
+        length = common = len(inputs[end - 1])
+        cost, cut = best[end - 1] + length, (end - 1, length)
+        for first in range(end - 2, max(-1, end - 1 - _LARGEST), -1):
+            common = min(common, following[first])
+            if common < _WORTH:
+                break
+            length += len(inputs[first])
+            together = best[first] + length - common * (end - first - 1) + _WORTH
+            if together < cost:
+                cost, cut = together, (first, common)
+        best.append(cost)
+        cuts.append(cut)
+    runs = []
+    end = len(inputs)
+    while end:
+        first, common = cuts[end - 1]
+        runs.append((first, end, common))
+        end = first
+    return runs
+
+
+def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    for position, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return position
+    return min(len(one), len(other))
+
+
+def cache_parameter(takes: Iterable[str]) -> str | None:
+    """The parameter that a model takes its key-value cache by: `past_key_values`, which transformers 5 renamed on its way."""
+    return next((name for name in takes if name in ("cache", "past_key_values")), None)
+
+
+def can_share_prefixes(model: nn.Module) -> bool:
+    """Whether going on from a left-padded key-value cache is exact for this model.
+
+    It is where every layer is full or sliding-window attention over keys of its own, and positions are either told to the
+    model or relative (ALiBi). It is not for recurrent layers, for attention in fixed chunks of absolute positions, for
+    layers that share keys, and for rotary embeddings that change with the length of the whole input.
+    """
+    config: Any = model.config
+    text = config.get_text_config(decoder=True)
+    takes = inspect.signature(model.forward).parameters
+    if cache_parameter(takes) is None or "attention_mask" not in takes:
+        return False
+    if "position_ids" not in takes and not (getattr(text, "alibi", False) or text.model_type == "bloom"):
+        return False
+    rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    if any(kind.get("rope_type", kind.get("type")) in ("dynamic", "longrope") for kind in kinds):
+        return False
+    if set(getattr(text, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}:
+        return False
+    if getattr(text, "attention_chunk_size", None) or getattr(text, "num_kv_shared_layers", 0):
+        return False
+    try:
+        layers = DynamicCache(config=config).layers
+    except (TypeError, AttributeError, KeyError):  # a model with a cache of its own kind
+        return False
+    # Some caches make their layers as they go; those are all full attention.
+    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)

@@ -1,0 +1,151 @@
+"""JSON that may come from anywhere: with nothing in it that breaks what comes after reading."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.disk.checked_files import decoded, read_bytes
+
+T = TypeVar("T")
+
+_LARGEST = 100_000_000  # bytes; a mask folder's configuration with hundreds of tuned strengths has some hundred thousand
+_DEEPEST = 100  # levels; ours have ten at most
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_LONGEST = 80  # characters of a text in a message
+
+
+class Strict(BaseModel):
+    """What files of ours hold: a field that is not known is an error."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class StrictFinite(Strict):
+    """The same, for files that may come from anywhere: no infinities either, and nothing that is no number."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+def parse_json(content: bytes | str) -> Any:
+    """The value of one JSON text.
+
+    No key comes twice, every whole number fits a float, every text is UTF-8, and nothing is nested so deeply that a function
+    which calls itself would fail. NaN and infinities, which Python writes, are read: who needs a number asks whether it is
+    finite.
+
+    Raises:
+        ValueError: it is none of that kind; the message says why.
+    """
+    text = decoded(content) if isinstance(content, bytes) else content
+    try:
+        value = json.loads(text, object_pairs_hook=_object, parse_int=_whole)
+    except json.JSONDecodeError as error:
+        where = f" from line {error.lineno} on" if "\n" in text.strip() else ""
+        raise ValueError(f"it is no JSON{where}" if text.strip() else "it is empty") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if _SURROGATE.search(text) and not all(map(_is_unicode, _texts(value))):
+        raise ValueError("it has half a character (a lone surrogate)")
+    if text.count("[") + text.count("{") > _DEEPEST and _depth(value) > _DEEPEST:
+        raise ValueError("it is nested too deeply")
+    return value
+
+
+def read_json(path: Path, *, printable: bool = False) -> Any:
+    """The content of a JSON file.
+
+    Args:
+        path: the file.
+        printable: refuses texts that cannot be printed on one line. They would break error messages and tables, or move the
+            cursor of the terminal that shows them.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is no such file, or cannot be read; the message says why.
+    """
+    value = parse_json(read_bytes(path, _LARGEST))
+    if printable and not all(map(str.isprintable, _texts(value))):
+        raise ValueError("it has a text that cannot be printed")
+    return value
+
+
+def read_as(kind: type[T] | Any, path: Path, remedy: str) -> T:
+    """The content of a JSON file as a type that pydantic knows.
+
+    Raises:
+        ClasError: there is none, it cannot be read, or it is something else; the sentence ends in the remedy.
+    """
+    adapter: TypeAdapter[T] = TypeAdapter(kind)
+    try:
+        return adapter.validate_python(read_json(path))
+    except ValidationError as error:
+        raise ClasError(f"'{path}' is damaged or something else: {first_fault(error)}; {remedy}") from error
+    except FileNotFoundError as error:
+        raise ClasError(f"There is no file '{path}'; {remedy}") from error
+    except ValueError as error:
+        raise ClasError(f"'{path}' cannot be read ({error}); {remedy}") from error
+
+
+def first_fault(error: ValidationError) -> str:
+    """Where pydantic found the first fault, and which, on one line."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    what = first["msg"].removeprefix("Value error, ")
+    return shown(f"{where[:200]}: {what[:200]}" if where else what, 400)
+
+
+def shown(value: object, longest: int = _LONGEST) -> str:
+    """What a file holds, such as a name or an id, as a message can show it: on one line, and not too long."""
+    text = "".join(char if char.isprintable() else "\ufffd" for char in str(value))
+    return text if len(text) <= longest else f"{text[:longest]}..."
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"it has '{shown(twice)}' twice")
+    return found
+
+
+def _whole(digits: str) -> int:
+    try:
+        number = int(digits)
+        float(number)
+    except (ValueError, OverflowError) as error:
+        raise ValueError("it has a number that is too large") from error
+    return number
+
+
+def _parts(value: Any) -> Iterator[tuple[Any, int]]:
+    """The value and all that is in it, with the number of containers that each is in. Calls itself nowhere."""
+    left = [(value, 0)]
+    while left:
+        one, depth = left.pop()
+        yield one, depth
+        inside = [*one.keys(), *one.values()] if isinstance(one, dict) else one if isinstance(one, list) else []
+        left.extend((part, depth + 1) for part in inside)
+
+
+def _depth(value: Any) -> int:
+    return max(depth for _, depth in _parts(value))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    return (one for one, _ in _parts(value) if isinstance(one, str))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,150 @@
+"""Does a run differ from the baseline, language by language? Two-sided paired tests. Pure functions of numbers.
+
+Beside `best_of_many.py`, which asks whether the best of many settings is better than the baseline (one-sided, adjusted for
+having picked it), this asks about one run that was decided on before: in each language, better or worse?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lm_eval_clas.base.errors import ClasError
+
+SIGNIFICANT = 0.05  # the p-value below which a difference is called one
+# Rounding must not tell two equal sums apart when resamples are compared with what was measured.
+TIE = 1e-9
+_BATCH = 4_000_000  # numbers in memory at once
+
+
+def mcnemar(score: ArrayLike, baseline: ArrayLike) -> float:
+    """Two-sided p of the exact McNemar test: the binomial test of the items that only one of both got right.
+
+    McNemar 1947, Psychometrika 12; exact as in Agresti 2013, Categorical Data Analysis, section 11.1.1.
+
+    Args:
+        score: [items], 0 or 1.
+        baseline: [items], 0 or 1, of the same items.
+
+    Returns:
+        1 if no answer changed.
+
+    Raises:
+        ClasError: a score is neither 0 nor 1, or the numbers of items differ.
+    """
+    from scipy.stats import binomtest
+
+    ours, theirs = _pair(score, baseline)
+    if not (np.isin(ours, (0, 1)).all() and np.isin(theirs, (0, 1)).all()):
+        raise ClasError("McNemar's test needs scores of 0 and 1; use sign_flips for graded ones.")
+    won, lost = int((ours > theirs).sum()), int((ours < theirs).sum())
+    return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
+
+
+def sign_flips(score: ArrayLike, baseline: ArrayLike, *, resamples: int = 9999, seed: int = 0) -> float:
+    """Two-sided p of Fisher's paired randomisation test: run and baseline are swapped in a random half of the items.
+
+    Fisher 1935, The Design of Experiments, section 21. The statistic is the sum of the differences; p is the share of
+    flips whose sum is at least as far from 0. Where there are no more flips than `resamples`, all of them are tried;
+    else what was measured counts among the random ones (Phipson & Smyth 2010, Statistical Applications in Genetics and
+    Molecular Biology 9:39), so that p is never below 1 / (1 + resamples). For scores of 0 and 1 it is McNemar's test.
+
+    Args:
+        score: [items], any unit.
+        baseline: [items], of the same items.
+        resamples: how many random flips.
+        seed: of the random flips.
+
+    Raises:
+        ClasError: a score is not a finite number, or the numbers of items differ.
+    """
+    ours, theirs = _pair(score, baseline)
+    differences = np.abs(ours - theirs)
+    measured = abs(float((ours - theirs).sum())) - TIE * max(1.0, float(differences.sum()))
+    differences = differences[differences > 0]  # flipping a difference of 0 changes nothing
+    if 2 ** len(differences) <= resamples:
+        signs = 1.0 - 2.0 * (np.arange(2 ** len(differences))[:, None] >> np.arange(len(differences)) & 1)
+        return float(np.mean(np.abs(signs @ differences) >= measured))
+    # m equal differences have a sum of (2 k - m) times one of them, k binomial: the same distribution, sooner.
+    sizes, counts = np.unique(differences, return_counts=True)
+    rng = np.random.default_rng(seed)
+    beyond = 0
+    for count in _batches(resamples, len(sizes)):
+        sums = (2.0 * rng.binomial(counts, 0.5, size=(count, len(sizes))) - counts) @ sizes
+        beyond += int(np.sum(np.abs(sums) >= measured))
+    return (1 + beyond) / (1 + resamples)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for all of them having been looked at, by Holm's step-down method, in the order given.
+
+    Holm 1979, Scandinavian Journal of Statistics 6(2). It bounds the chance of any false find, whatever the correlation
+    between the tests.
+    """
+    order = np.argsort(p_values, kind="stable")
+    factors = len(order) - np.arange(len(order))
+    stepped = np.minimum(1, np.maximum.accumulate(np.asarray(p_values, dtype=float)[order] * factors))
+    adjusted = np.empty(len(order))
+    adjusted[order] = stepped
+    return [float(one) for one in adjusted]
+
+
+def average_interval(
+    differences: Sequence[ArrayLike], *, parallel: bool = False, resamples: int = 10_000, seed: int = 0, level: float = 0.95
+) -> tuple[float, float]:
+    """The percentile bootstrap interval of the mean over languages of each language's mean difference.
+
+    Stratified: every resample draws each language's items anew from that language (Efron & Tibshirani 1993, An
+    Introduction to the Bootstrap, chapter 13; Davison & Hinkley 1997, Bootstrap Methods and their Application, section
+    3.2), and languages, which are no sample of anything, stay. So it is about other items, and not about other languages.
+
+    Args:
+        differences: [languages][items], score minus the baseline's, in any unit.
+        parallel: the languages have the same items, such as translations of one question, in one order: all draw the same
+            ones. A question that gains in one language may gain in others, and independent draws would make the interval
+            too narrow then. Where items are unrelated, it changes nothing.
+        resamples: how many.
+        seed: of the draws.
+        level: of the interval.
+
+    Raises:
+        ClasError: no languages or items, a difference that is not a finite number, or parallel languages with different
+            numbers of items.
+    """
+    rows = [np.asarray(one, dtype=float) for one in differences]
+    if not rows or not all(row.size for row in rows):
+        raise ClasError("An interval needs at least one language and one item in each; nothing was measured.")
+    if not all(np.isfinite(row).all() for row in rows):
+        raise ClasError("An interval needs finite scores; leave out what has others.")
+    if parallel:
+        if len({row.size for row in rows}) > 1:
+            raise ClasError("Languages with different numbers of items are not parallel; draw them independently.")
+        rows = [np.mean(rows, axis=0)]
+    rng = np.random.default_rng(seed)
+    drawn = np.mean([_resampled_means(row, rng, resamples) for row in rows], axis=0)
+    low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2))
+    return float(low), float(high)
+
+
+def _resampled_means(values: NDArray[np.float64], rng: np.random.Generator, resamples: int) -> NDArray[np.float64]:
+    """[resamples]: a resample of items is a multinomial draw of their values, of which most are equal."""
+    kinds, counts = np.unique(values, return_counts=True)
+    draws = [rng.multinomial(values.size, counts / values.size, size=n) @ kinds for n in _batches(resamples, len(kinds))]
+    means: NDArray[np.float64] = np.concatenate(draws) / values.size
+    return means
+
+
+def _batches(total: int, width: int) -> list[int]:
+    size = max(1, _BATCH // max(1, width))
+    return [min(size, total - start) for start in range(0, total, size)]
+
+
+def _pair(score: ArrayLike, baseline: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    ours, theirs = np.asarray(score, dtype=float), np.asarray(baseline, dtype=float)
+    if ours.shape != theirs.shape or ours.ndim != 1:
+        raise ClasError(f"A paired test needs the same items twice, but there are {ours.size} and {theirs.size}.")
+    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+        raise ClasError("A paired test needs finite scores; leave out what has others.")
+    return ours, theirs

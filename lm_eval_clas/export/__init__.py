@@ -1,0 +1,4 @@
+"""Out of the harness: adapters, merged checkpoints, model cards, and masks on the Hub.
+
+May import `steering` and what is below. Begin with `outline.py`.
+"""

@@ -1,0 +1,123 @@
+"""Model cards: what somebody who finds a folder on the Hub must know to use masks, an adapter or a merged checkpoint."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from lm_eval_clas.base.escaping import Ready, markdown, markdown_code, python_text, shell_word
+from lm_eval_clas.decoder.fingerprint import model_name
+from lm_eval_clas.export.card_blocks import card
+from lm_eval_clas.export.licences import half_of, terms
+from lm_eval_clas.languages.codes import english_name
+from lm_eval_clas.masks.hub import hub_id
+from lm_eval_clas.masks.inspection import summary
+
+if TYPE_CHECKING:
+    from lm_eval_clas.export.outline import Outline, Scaling
+    from lm_eval_clas.masks.mask_set import MaskSet
+
+CARD, PICTURE = "README.md", "categories.png"
+_PAPER = Ready("[CLAS](https://arxiv.org/abs/2601.16390)")
+_TAGS = ["clas", "activation-steering", "multilingual"]
+
+
+def masks_card(
+    masks: MaskSet, repository: str, files: Mapping[str, str] = MappingProxyType({}), before: str = "", where: str = CARD
+) -> str:
+    """The card of a mask folder on the Hub, with the Hub's metadata in front.
+
+    Args:
+        masks: the masks.
+        repository: where they are on the Hub.
+        files: hashes of files that belong to the card, by name.
+        before: the card that is there, of which everything is kept that a person wrote.
+        where: how that one is called in errors.
+
+    Raises:
+        ClasError: the metadata of the card that is there cannot be read.
+    """
+    info = summary(masks)
+    known = terms(masks.config.corpus)
+    name = masks.config.model.name
+    metadata = {
+        "language": list(masks.languages),
+        "license": known and known.code,
+        "library_name": "lm-eval-clas",
+        "tags": _TAGS,
+        "base_model": name if _on_hub(name) else None,
+        "datasets": [known.dataset] if known and known.dataset else None,
+    }
+    body = _body(
+        "masks",
+        info=info,
+        size=info["model"]["fingerprint"],
+        repository=repository,
+        names={one: english_name(one) for one in masks.languages},
+        anchor=english_name(masks.anchor),
+        example=next(one for one in masks.languages if one != masks.anchor),
+        alpha="tuned" if masks.config.tuned else "1.0",
+        corpus=_corpus(masks),
+        licence=known and known.licence,
+        tokens=sum(info["corpus"]["tokens"].values()),
+        tuned=masks.config.tuned,
+    )
+    return card(_metadata(metadata), body, files, before, where)
+
+
+def export_card(scaling: Scaling, masks: MaskSet, model: Outline, kind: str, before: str = "", where: str = CARD) -> str:
+    """The card of an adapter (`ia3`) or a checkpoint (`merged`); `before` and `where` as in `masks_card`."""
+    from lm_eval_clas.export.outline import provenance
+
+    base = model_name(model.pretrained)
+    metadata = {
+        "language": [scaling.language],
+        "library_name": "peft" if kind == "ia3" else "transformers",
+        "tags": _TAGS,
+        "base_model": base if _on_hub(base) else None,
+    }
+    known = terms(masks.config.corpus)
+    body = _body(
+        "export",
+        kind=kind,
+        base=base,
+        name=english_name(scaling.language),
+        layers=", ".join(map(str, scaling.steering.layers)),
+        info=provenance(scaling, masks, model, kind),
+        corpus=_corpus(masks),
+        licence=known and known.licence,
+    )
+    return card(_metadata(metadata), body, {}, before, where)
+
+
+def _metadata(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value}
+
+
+def _body(template: str, **values: Any) -> str:
+    """What a template says. Whatever it writes is escaped, and so is each new field, unless a filter has done it."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("lm_eval_clas.export"),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        finalize=markdown,
+    )
+    environment.filters.update(code=markdown_code, shell=shell_word, python=python_text, ready=Ready)
+    return environment.get_template(f"{template}_card.md.j2").render(paper=_PAPER, **values)
+
+
+def _corpus(masks: MaskSet) -> str:
+    """The corpus in words, or, where it is somebody's own, its name."""
+    corpus = masks.config.corpus
+    known, half = terms(corpus), half_of(corpus)
+    if known is None:
+        return markdown_code(corpus.name)
+    return Ready(f"{known.name}, {half} half" if half else known.name)
+
+
+def _on_hub(name: str) -> bool:
+    return hub_id(name) == (name, None) and re.fullmatch(r"[\w.-]+/[\w.-]+", name, re.ASCII) is not None

@@ -1,0 +1,69 @@
+"""Steering as a checkpoint: the factors multiplied into the columns of the bridge layers' projections.
+
+Such a checkpoint needs nothing but its architecture: plain `hf`, vLLM, SGLang and llama.cpp run it. W (s * h) = (W diag(s)) h.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.checkpoint import Checkpoint
+from lm_eval_clas.export.outline import Outline
+from lm_eval_clas.export.written_export import Export, ExportThere
+
+
+def mergeable(model: Outline) -> Checkpoint:
+    """The model's checkpoint, if factors can be folded into it.
+
+    Raises:
+        ClasError: it is quantised, or has no safetensors weights.
+    """
+    if getattr(model.config, "quantization_config", None) is not None:
+        raise ClasError(
+            f"'{model.pretrained}' is quantised, and scaling would need to quantise it again; use --format ia3, or merge the "
+            "unquantised model and quantise that."
+        )
+    return Checkpoint.find(model.pretrained, model.revision)
+
+
+def require_space(checkpoint: Checkpoint, count: int, folder: Path) -> None:
+    """Refuses to begin what the disk cannot hold: `count` copies of a checkpoint.
+
+    Raises:
+        ClasError: there is too little room.
+    """
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    needed, free = count * checkpoint.size, shutil.disk_usage(there).free
+    if needed > free:
+        raise ClasError(
+            f"{count} merged checkpoints need {needed / 1e9:.1f} GB, and '{there}' has {free / 1e9:.1f} GB free; choose "
+            "another place or fewer languages, or --format ia3, which needs almost none."
+        )
+
+
+def write_merged(export: Export, found: ExportThere, checkpoint: Checkpoint, report: Callable[[], None] = lambda: None) -> None:
+    """Writes a merged checkpoint's folder, whole or not at all.
+
+    It is a copy of the model's: shards, dtype, tokenizer, generation configuration and every byte of every other weight.
+    Products are made in float32 and rounded to the weight's dtype.
+
+    Args:
+        export: the factors, and where to write.
+        found: what lies there.
+        checkpoint: what `mergeable` returned for the model.
+        report: called after each file of weights.
+
+    Raises:
+        ClasError: a weight is not in the checkpoint or does not fit, or the folder cannot be written.
+    """
+    scaling, model = export.scaling, export.model
+    factors = {
+        checkpoint.key(model.projections[layer]): scaling.factors[layer]
+        for layer in scaling.steering.layers
+        if (scaling.factors[layer] != 1).any()
+    }
+    with export.writing(found) as temporary:
+        checkpoint.copy_scaled(temporary, factors, model.transposed, report)

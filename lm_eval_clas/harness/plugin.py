@@ -1,0 +1,57 @@
+"""How a stock `lm_eval` learns the name `hf-clas`, with nothing heavy imported.
+
+Harness versions with the entry-point group `lm_eval.models` read the entry point in pyproject.toml. For the others, the one
+line of `lm_eval_clas_hook.pth`, which Python executes when it starts, puts a finder on `sys.meta_path`. It waits for the
+module `lm_eval.models` and only then imports this one, which registers the lazy name once that module has been executed.
+Set the environment variable LM_EVAL_CLAS_NO_HOOK=1 to turn the hook off.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+HARNESS_NAME = "hf-clas"
+TARGET = "lm_eval_clas.harness.hf_clas:CLASLM"
+
+_searching = False
+
+
+def register() -> None:
+    """Registers the lazy name with the harness, unless an entry point (or an earlier call) already did."""
+    from lm_eval.api.registry import model_registry
+
+    if HARNESS_NAME not in model_registry:
+        model_registry.register(HARNESS_NAME, target=TARGET)
+
+
+def spec_of_models() -> ModuleSpec | None:
+    """The spec of `lm_eval.models` as the other finders give it, whose loader also calls `register`.
+
+    None while it is being searched for, so that the other finders are asked.
+    """
+    global _searching
+    if _searching:
+        return None
+    _searching = True
+    try:
+        spec = find_spec("lm_eval.models")
+    finally:
+        _searching = False
+    if spec is not None and spec.loader is not None:
+        execute = spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            try:
+                register()
+            except Exception as error:  # The harness must go on without us, whatever its version.
+                sys.stderr.write(f"lm-eval-clas: could not register '{HARNESS_NAME}': {error}\n")
+
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+    return spec

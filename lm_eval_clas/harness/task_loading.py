@@ -1,0 +1,57 @@
+"""The harness's task objects by name, loaded as it loads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from lm_eval_clas.base.errors import ClasError
+
+FEWSHOT_SEED = 1234  # the harness's default
+
+
+def load_tasks(names: Sequence[str], include_path: Sequence[str], num_fewshot: int | None = None) -> dict[str, Any]:
+    """The harness's task objects by name; groups and tags are taken apart.
+
+    Examples in the prompt are as many and the same as in `lm_eval`: a task that is zero-shot by its own word stays so.
+
+    Raises:
+        ClasError: there is no such task.
+    """
+    manager = _manager(tuple(include_path))
+    if missing := [name for name in names if name not in manager.all_tasks]:
+        raise ClasError(f"There is no task {', '.join(missing)}; 'lm_eval ls tasks' lists them, --include-path adds folders.")
+    tasks = tasks_of(manager, names)
+    for task in tasks.values():
+        own = task.get_config("num_fewshot")
+        if own is None or (num_fewshot is not None and own != 0):
+            task.set_config(key="num_fewshot", value=num_fewshot or 0)
+        task.set_fewshot_seed(seed=FEWSHOT_SEED)
+    return tasks
+
+
+def tasks_of(manager: Any, names: Sequence[str]) -> dict[str, Any]:
+    """The task objects that names of tasks, groups and tags stand for, in their order."""
+    if hasattr(manager, "load"):
+        return dict(manager.load(list(names))["tasks"])
+    from lm_eval.tasks import get_task_dict
+
+    # Before lm-eval 0.4.12: groups within groups, and several names back to front.
+    return dict(leaf for name in names for leaf in _leaves(get_task_dict([name], manager)))
+
+
+@cache
+def _manager(include_path: tuple[str, ...]) -> Any:
+    """The harness's index of tasks, which takes seconds to make."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=list(include_path))
+
+
+def _leaves(tasks: Mapping[Any, Any]) -> Iterable[tuple[str, Any]]:
+    for name, task in tasks.items():
+        if isinstance(task, Mapping):
+            yield from _leaves(task)
+        else:
+            yield str(name), task

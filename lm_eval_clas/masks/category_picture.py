@@ -1,0 +1,55 @@
+"""Neurons by category and layer, drawn as one would put them into a paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lm_eval_clas.drawing.figures import COLORS, GREY, LARGE, MIDDLE, new_figure, save
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.neurons.categories import category_shares
+
+# Categories of neurons run from unshared to shared; dead ones are grey.
+_LABELS = ("dead (0 languages)", "language-specific (1)", "partial-shared", "all-shared")
+_CATEGORY_COLORS = (GREY, COLORS[5], COLORS[0], "#8fcbe8")
+
+
+def plot_categories(masks: MaskSet, path: str | Path, width: float | None = None) -> Path:
+    """Draws the share of each neuron category by layer, with the bridge layers marked, as PNG, PDF or SVG.
+
+    Args:
+        masks: the masks.
+        path: of the picture.
+        width: in inches, for a narrow page, without title and with the legend below; default: as the layers need.
+
+    Raises:
+        ClasError: matplotlib is not installed, or the file cannot be written.
+    """
+    share = category_shares(masks.categories)
+    layers = np.arange(len(share))
+    figure = new_figure(width or min(12, 3.2 + 0.18 * len(layers)), 3.6)
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    axes = figure.add_subplot()
+    bottom = np.zeros(len(layers))
+    for category in (0, 1, 2, 3):
+        axes.bar(
+            layers, share[:, category], 0.86, bottom, color=_CATEGORY_COLORS[category], label=_LABELS[category], linewidth=0
+        )
+        bottom += share[:, category]
+    first, last = masks.bridge_layers[0], masks.bridge_layers[-1]
+    axes.plot([first - 0.45, last + 0.45], [1.03, 1.03], color="black", linewidth=2.5, clip_on=False, solid_capstyle="butt")
+    span = f"{first}–{last}" if last > first else str(first)
+    axes.text((first + last) / 2, 1.05, f"bridge {span}", ha="center", va="bottom", fontsize=MIDDLE)
+    axes.set(xlim=(-0.6, len(layers) - 0.4), ylim=(0, 1), xlabel="layer", ylabel="share of neurons")
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+    name = masks.config.model.name.rstrip("/").rpartition("/")[2]
+    if width is None:
+        axes.set_title(f"{name}, {len(masks.counted)} languages", loc="left", fontsize=LARGE, pad=20)
+    handles, labels = axes.get_legend_handles_labels()
+    place = {"loc": "outside right center"} if width is None else {"loc": "outside lower center", "ncols": 2}
+    figure.legend(handles[::-1], labels[::-1], frameon=False, fontsize=MIDDLE, **place)
+    return save(figure, path)

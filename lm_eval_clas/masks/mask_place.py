@@ -1,0 +1,70 @@
+"""What a folder holds that new masks would replace, and whether `clas masks` or `clas tune` wrote it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.disk.files import sha256
+from lm_eval_clas.disk.tensors import tensor_names
+from lm_eval_clas.disk.written import foreign
+from lm_eval_clas.masks.mask_config import MASKS_CONFIG_FILE, MaskConfig, read_config
+from lm_eval_clas.masks.strengths import Tuned
+
+MASKS_FILE = "masks.safetensors"
+PROFILE_FILE = "profile.safetensors"
+# By file, the tensors that it may have: what shows that it is ours where a killed process left it without its configuration.
+TENSORS = {MASKS_FILE: {"active", "specific"}, PROFILE_FILE: {"means", "counts"}}
+# What belongs to a folder of masks on the Hub; it is never written here.
+_BESIDE = ("README.md", "categories.png")
+
+
+def strange_masks(folder: Path) -> list[Path]:
+    """The files with names of a mask folder that are none: they may not be replaced."""
+    return [path for path in (folder / MASKS_CONFIG_FILE, *(folder / name for name in TENSORS)) if not _ours(path)]
+
+
+def strange_files(folder: Path) -> list[Path]:
+    """Everything in a folder that is no part of masks, but for hidden files."""
+    parts = (MASKS_CONFIG_FILE, *TENSORS, *_BESIDE)
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in there if not path.name.startswith(".") and path.name not in parts] + strange_masks(folder)
+
+
+def lost(folder: Path, tuned: Tuned, means: bool) -> list[str]:
+    """What masks in a folder have that new ones would not, in words.
+
+    Args:
+        folder: of masks, or of nothing.
+        tuned: strengths of the new masks.
+        means: whether the new ones have means.
+    """
+    before = _config(folder)
+    if before is None:
+        return []
+    families = [family for family in before.tuned if family not in tuned]
+    found = [f"the strengths tuned for {', '.join(families)}"] if families else []
+    return found + ([f"the means ({PROFILE_FILE})"] if PROFILE_FILE in before.files and not means else [])
+
+
+def _ours(path: Path) -> bool:
+    if not path.exists() and not path.is_symlink():
+        return True
+    if path.is_symlink() or not path.is_file() or not path.stat().st_mode & 0o222:
+        return False
+    if foreign(path) is None:
+        return True
+    before = _config(path.parent)
+    if path.name == MASKS_CONFIG_FILE:
+        return before is not None
+    if before is not None and before.files.get(path.name) == sha256(path):
+        return True
+    names = tensor_names(path)
+    return bool(names) and names <= TENSORS[path.name]
+
+
+def _config(folder: Path) -> MaskConfig | None:
+    try:
+        return read_config(folder)
+    except ClasError:
+        return None

@@ -1,0 +1,315 @@
+"""`MaskSet`: which neurons are active in which languages, and where to steer them; the folder format, read and written.
+
+clas_config.json     what the masks are: model, languages, corpus, rule, bridge layers, strengths (readable, checked)
+masks.safetensors    `active`: uint8, bits packed along neurons, [languages, layers, ceil(neurons / 8)]; `specific` alike,
+                     where each language's specific neurons do not come from counting languages
+profile.safetensors  optional: `means`, float32 [languages, layers, neurons], and `counts`, int64 [languages]
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.disk.files import put, sha256, shipped, writing
+from lm_eval_clas.disk.tensors import Shapes, read_tensors
+from lm_eval_clas.masks.hub import HubOrigin, fetch, hub_id
+from lm_eval_clas.masks.mask_config import (
+    MASKS_CONFIG_FILE,
+    REMEDY,
+    CorpusSource,
+    MaskConfig,
+    ModelSource,
+    SpecificSource,
+    read_config,
+)
+from lm_eval_clas.masks.mask_place import MASKS_FILE, PROFILE_FILE, strange_masks
+from lm_eval_clas.neurons.bridge import select_bridge_layers
+from lm_eval_clas.neurons.categories import DEAD, PARTIAL, SPECIFIC, NeuronCategorizer, categorize
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lm_eval_clas.masks.strengths import Tuned
+    from lm_eval_clas.neurons.profile_folder import Profile
+
+
+@dataclass(frozen=True)
+class MaskSet:
+    """Active neurons by language, with everything that is known of where they came from.
+
+    Attributes:
+        config: the contents of `clas_config.json`.
+        active: bool [languages, layers, neurons], in the order of `languages`.
+        means: float32 [languages, layers, neurons], the statistic the masks came from, where it was kept.
+        owned: bool [languages, layers, neurons], each language's specific neurons, where another source than counts of
+            languages says so (`config.specific`); None where counts do.
+        origin: the Hub repository and commit they were loaded from; None for a folder.
+    """
+
+    config: MaskConfig
+    active: NDArray[np.bool_]
+    means: NDArray[np.float32] | None = None
+    owned: NDArray[np.bool_] | None = None
+    origin: HubOrigin | None = None
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """BCP-47 codes, the anchor among them."""
+        return tuple(self.config.languages)
+
+    @property
+    def anchor(self) -> str:
+        """The language that is never steered."""
+        return self.config.anchor
+
+    @property
+    def bridge_layers(self) -> tuple[int, ...]:
+        """Zero-based, ascending."""
+        return tuple(self.config.bridge_layers)
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The languages that categories are counted over: those of the parallel texts, without added ones."""
+        return tuple(language for language in self.languages if language not in self.config.added)
+
+    @cached_property
+    def categories(self) -> NDArray[np.uint8]:
+        """uint8 [layers, neurons]: 0 dead, 1 language-specific, 2 partial-shared, 3 all-shared, over `counted`."""
+        return categorize(self._of_counted(self.active))
+
+    @cached_property
+    def specific(self) -> NDArray[np.bool_]:
+        """bool [layers, neurons]: neurons specific to any of the counted languages."""
+        if self.owned is None:
+            return np.equal(self.categories, SPECIFIC)
+        some: NDArray[np.bool_] = np.logical_or.reduce(self._of_counted(self.owned))
+        return some
+
+    @cached_property
+    def partial(self) -> NDArray[np.bool_]:
+        """bool [layers, neurons]: partial-shared neurons. One that another source calls specific is specific only."""
+        return np.equal(self.categories, PARTIAL) & ~self.specific
+
+    def specific_in(self, language: str) -> NDArray[np.bool_]:
+        """bool [layers, neurons]: the language's own specific neurons.
+
+        By counts, those that are active in it and in no other counted language. For an added language that is: active in
+        it and dead in all counted ones, so that adding one changes nothing for the others.
+        """
+        if self.owned is not None:
+            own: NDArray[np.bool_] = self.owned[self.index(language)]
+            return own
+        category = DEAD if language in self.config.added else SPECIFIC
+        return self.active_in(language) & np.equal(self.categories, category)
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hex digits over what decides the steering: active and specific neurons, languages, anchor, bridge layers, site."""
+        decides = [self.config.languages, self.anchor, self.config.bridge_layers, list(self.active.shape)]
+        content = json.dumps(decides).encode() + np.packbits(self.active, axis=-1).tobytes()
+        # What came later than the first folders enters only where it is used, so that their hashes hold.
+        if self.owned is not None:
+            content += b"specific" + np.packbits(self.owned, axis=-1).tobytes()
+        if self.config.site != "mlp":
+            content += json.dumps([self.config.site, self.config.by]).encode()
+        if self.config.added:
+            content += b"added" + json.dumps(sorted(self.config.added)).encode()
+        return hashlib.sha256(content).hexdigest()[:16]
+
+    @cached_property
+    def means_hash(self) -> str | None:
+        """16 hex digits over the means, which decide `method=int-mu`; None where they were not kept."""
+        return None if self.means is None else hashlib.sha256(self.means.tobytes()).hexdigest()[:16]
+
+    def _of_counted(self, by_language: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return by_language[[self.index(one) for one in self.counted]] if self.config.added else by_language
+
+    def index(self, language: str) -> int:
+        """The position of a language.
+
+        Raises:
+            ClasError: the masks do not have it.
+        """
+        if language not in self.languages:
+            raise ClasError(
+                f"The masks have no language '{language}', only {', '.join(self.languages)}; profile it or use another."
+            )
+        return self.languages.index(language)
+
+    def active_in(self, language: str) -> NDArray[np.bool_]:
+        """bool [layers, neurons] for one language."""
+        one: NDArray[np.bool_] = self.active[self.index(language)]
+        return one
+
+    @classmethod
+    def from_profile(
+        cls,
+        profile: Profile,
+        *,
+        categorizer: NeuronCategorizer | None = None,
+        anchor: str = "en",
+        bridge: str | int | Sequence[int] = "auto",
+        exclude_last: int = 2,
+        keep_means: bool = False,
+    ) -> MaskSet:
+        """Makes masks from a profile.
+
+        Args:
+            profile: sums of activations by language.
+            categorizer: when a neuron counts as active; default: signed mean over all tokens above 0.
+            anchor: the language that is never steered.
+            bridge: `auto`, or layers as a range like `24-29`.
+            exclude_last: for `auto`, how many of the last layers to leave out.
+            keep_means: whether the means go into the folder too.
+
+        Raises:
+            ClasError: the anchor was not profiled, or no bridge layer can be chosen.
+        """
+        categorizer = categorizer or NeuronCategorizer()
+        if anchor not in profile.languages:
+            raise ClasError(f"The anchor '{anchor}' was not profiled ({', '.join(profile.languages)} were); give another.")
+        active = categorizer.active(profile)
+        choice = select_bridge_layers(categorize(active), bridge, exclude_last)
+        source = profile.config
+        config = MaskConfig(
+            model=ModelSource(name=source.model, revision=source.revision, fingerprint=source.fingerprint),
+            languages=list(profile.languages),
+            anchor=anchor,
+            site=source.site,
+            by=categorizer.by,
+            projection=source.projection,
+            statistic=categorizer.statistic,
+            tokens=categorizer.tokens,
+            threshold=categorizer.threshold,
+            corpus=CorpusSource(
+                name=source.corpus,
+                sha256=source.corpus_sha256,
+                samples=source.samples,
+                tokens={one: profile.by_language[one].counts[categorizer.tokens] for one in profile.languages},
+                max_tokens=source.max_tokens,
+            ),
+            bridge_layers=list(choice.layers),
+            bridge_rule=choice.why,
+        )
+        means = profile.mean(categorizer.statistic, categorizer.tokens) if keep_means else None
+        return cls(config, active, means)
+
+    def with_instance_shares(self, shares: NDArray[np.float64]) -> MaskSet:
+        """The same masks with per-input category shares, float64 [layers, 4], noted in the configuration."""
+        rounded = [[round(float(value), 6) for value in row] for row in shares]
+        return replace(self, config=self.config.model_copy(update={"instance_shares": rounded}))
+
+    def with_strengths(self, beta: float, gamma: float) -> MaskSet:
+        """The same masks with other amplification and damping."""
+        return replace(self, config=self.config.model_copy(update={"beta": beta, "gamma": gamma}))
+
+    def with_specific(self, owned: NDArray[np.bool_], source: SpecificSource) -> MaskSet:
+        """The same masks with specific neurons of another source, bool [languages, layers, neurons]."""
+        return replace(self, owned=owned, config=self.config.model_copy(update={"specific": source}))
+
+    def with_tuned(self, tuned: Tuned) -> MaskSet:
+        """The same masks with tuned strengths; those of other tasks and languages stay."""
+        both = {family: {**self.config.tuned.get(family, {}), **tuned.get(family, {})} for family in self.config.tuned | tuned}
+        return replace(self, config=self.config.model_copy(update={"tuned": both}))
+
+    def save(self, folder: str | Path, force: bool = False) -> Path:
+        """Writes the folder, each file whole or not at all; the configuration last, since it vouches for the others.
+
+        Args:
+            folder: is made, or holds masks that are replaced. Other files in it stay as they are.
+            force: replaces files of these names that are no masks.
+
+        Raises:
+            ClasError: such a file is there and is not ours, or the folder cannot be written.
+        """
+        folder = Path(folder)
+        if (strange := strange_masks(folder)) and not force:
+            raise ClasError(f"'{strange[0]}' is not of masks that this program wrote; give another folder, or move it away.")
+        tensors: dict[str, dict[str, NDArray[Any]]] = {MASKS_FILE: {"active": np.packbits(self.active, axis=-1)}}
+        if self.owned is not None:
+            tensors[MASKS_FILE]["specific"] = np.packbits(self.owned, axis=-1)
+        if self.means is not None:
+            tokens = self.config.corpus.tokens | {one: text.tokens for one, text in self.config.added.items()}
+            counts = [tokens.get(language, 0) for language in self.languages]
+            tensors[PROFILE_FILE] = {"means": self.means, "counts": np.array(counts, dtype=np.int64)}
+        with ExitStack() as every:
+            # Each gets its name when all are written, in reverse order: a full disk leaves the masks that were there.
+            config_file = every.enter_context(writing(folder / MASKS_CONFIG_FILE))
+            files = {}
+            for name, content in tensors.items():
+                temporary = every.enter_context(writing(folder / name))
+                put(temporary, save(content))
+                files[name] = sha256(temporary)
+            config = self.config.model_copy(update={"files": files})
+            text = json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n"
+            put(config_file, text.encode())
+        if self.means is None and folder / PROFILE_FILE not in strange:
+            (folder / PROFILE_FILE).unlink(missing_ok=True)
+        return folder
+
+    @classmethod
+    def load(cls, source: str | Path) -> MaskSet:
+        """Loads masks from a folder, by the name of a shipped folder, or from a Hub repository `user/name[@revision]`.
+
+        Raises:
+            ClasError: there is no such folder, or it is damaged, changed by hand, or of a newer format.
+        """
+        folder, origin = _locate(source)
+        config = read_config(folder)
+        fingerprint = config.model.fingerprint
+        shape = (len(config.languages), fingerprint.layers, fingerprint.neurons)
+        names = ["active"] if config.specific.source == "counts" else ["active", "specific"]
+        bits = ("uint8", (*shape[:2], -(-shape[2] // 8)))
+        packed = _read(folder, MASKS_FILE, config, dict.fromkeys(names, bits))
+        masks = {name: np.unpackbits(packed[name], axis=-1, count=shape[2]).astype(bool) for name in names}
+        means = None
+        if PROFILE_FILE in config.files:
+            expected = {"means": ("float32", shape), "counts": ("int64", shape[:1])}
+            means = _read(folder, PROFILE_FILE, config, expected)["means"]
+        return cls(config, masks["active"], means, masks.get("specific"), origin)
+
+
+def _locate(source: str | Path) -> tuple[Path, HubOrigin | None]:
+    try:
+        path = Path(source).expanduser()
+        is_folder, is_file = path.is_dir(), path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ClasError(f"There can be no masks at '{str(source)[:200]}' ({error}); give the path of a folder.") from error
+    if is_folder:
+        return path, None
+    known = sorted(folder.name for folder in shipped("masks").iterdir() if (folder / MASKS_CONFIG_FILE).is_file())
+    name = str(source).removeprefix("masks/").rstrip("/")
+    if name in known:
+        return shipped("masks") / name, None
+    if is_file:
+        raise ClasError(f"'{source}' is a file; masks are a folder with a {MASKS_CONFIG_FILE}: give its path.")
+    if repository := hub_id(str(source)):
+        ours = f"masks that ship with the package: {', '.join(known) or 'none'}"
+        return fetch(*repository, files=[MASKS_CONFIG_FILE, MASKS_FILE, PROFILE_FILE], otherwise=ours)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known
+    raise ClasError(
+        f"There are no masks at '{source}'; the nearest that ship with the package: {', '.join(near) or 'none'}. Give one of "
+        "these names, a folder that 'clas masks' wrote, or a Hub repository as user/name or user/name@revision."
+    )
+
+
+def _read(folder: Path, name: str, config: MaskConfig, expected: Shapes) -> dict[str, NDArray[Any]]:
+    try:
+        found = read_tensors(folder / name, expected, config.files.get(name, "none"))
+        if any(not np.isfinite(tensor).all() for tensor in found.values()):
+            raise ValueError("it holds numbers that are not finite")
+    except ValueError as error:
+        raise ClasError(f"'{folder / name}' is damaged ({error}); {REMEDY}") from error
+    return found

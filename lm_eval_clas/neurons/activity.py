@@ -1,0 +1,11 @@
+"""Which number stands for a neuron's activity in a language: the statistics, the tokens, and the units they are taken over."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Statistic = Literal["signed-mean", "mean-abs", "share-positive"]
+Tokens = Literal["all", "last"]
+By = Literal["channel", "head"]
+STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
+TOKENS: tuple[Tokens, ...] = get_args(Tokens)

@@ -1,0 +1,123 @@
+"""Categories input by input: for one item in all languages at once, which neurons are shared (Wang et al. 2024).
+
+arXiv 2406.09265 assigns dead, specific, partial-shared and all-shared for each input and reports the share of inputs. The
+languages of an item therefore run side by side in one batch, and only counts are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.processes import Processes
+from lm_eval_clas.decoder.below_head import decoder_of
+from lm_eval_clas.decoder.projections import Projection, Site, find_projections, reading
+from lm_eval_clas.decoder.text_batches import Batch, device_of, position_limit, text_batches
+from lm_eval_clas.disk.tensors import read_tensors, write_tensors
+from lm_eval_clas.disk.written import claimed
+from lm_eval_clas.neurons.activity import TOKENS, Tokens
+from lm_eval_clas.neurons.categories import CATEGORIES, categorize, category_shares
+from lm_eval_clas.neurons.profile_folder import load_config
+from lm_eval_clas.texts.corpora import ParallelTexts
+
+FILE = "instances.safetensors"
+
+
+def profile_instances(
+    model: nn.Module,
+    tokenizer: Any,
+    texts: ParallelTexts,
+    out: str | Path | None = None,
+    *,
+    batch_size: int = 8,
+    max_tokens: int = 2048,
+    site: Site = "mlp",
+    projection: str | None = None,
+    report: Callable[[int], None] | None = None,
+    processes: Processes | None = None,
+) -> dict[Tokens, NDArray[np.float64]]:
+    """Counts categories input by input.
+
+    A neuron is active for one input when its activation is above 0: the signed mean over the input's real tokens, or its
+    last token.
+
+    Args:
+        processes: as in `profile`; every one runs its share of the items.
+
+    Returns:
+        By tokens (`all`, `last`), float64 [layers, 4]: the share of each category among all neurons of the layer, averaged
+        over inputs. Also written to `instances.safetensors` in `out`.
+    """
+    processes = processes or Processes()
+    path = None if out is None else Path(out) / FILE
+
+    def before() -> dict[Tokens, NDArray[np.float64]] | None:
+        return _load(path, len(projections)) if path is not None and path.is_file() else None
+
+    projections = find_projections(model, site, projection)
+    if (finished := processes.from_main(before)) is not None:
+        return finished
+    max_tokens = min(max_tokens, position_limit(model))
+    totals = {tokens: np.zeros((len(projections), len(CATEGORIES))) for tokens in TOKENS}
+    for done, number in enumerate(processes.share(range(len(texts.ids))), start=1):
+        lines = [texts.texts[language][number] for language in texts.languages]
+        active: dict[Tokens, list[NDArray[np.bool_]]] = {tokens: [] for tokens in TOKENS}
+        # One item in many languages may not fit into one pass: its parts are put together again.
+        for batch in text_batches(tokenizer, lines, batch_size, max_tokens, device_of(model), sort=False):
+            for tokens, part in _active(model, projections, batch).items():
+                active[tokens].append(part)
+        for tokens, parts in active.items():
+            totals[tokens] += category_shares(categorize(np.concatenate(parts)))
+        if report is not None:
+            report(min(done * processes.size, len(texts.ids)))
+    means = {tokens: processes.sum(total) / len(texts.ids) for tokens, total in totals.items()}
+    if path is not None and processes.main:
+        with claimed(path.parent):
+            write_tensors(path, {str(tokens): mean for tokens, mean in means.items()})
+    return means
+
+
+def load_instance_shares(folder: Path, statistic: str, tokens: Tokens, threshold: float) -> NDArray[np.float64]:
+    """The shares that `clas profile --level instance` counted, float64 [layers, 4].
+
+    Raises:
+        ClasError: it was not run, or counted with another statistic or threshold.
+    """
+    if statistic != "signed-mean" or threshold != 0:
+        raise ClasError("--level instance knows the signed mean with threshold 0 only; drop --statistic and --threshold.")
+    config = load_config(folder)
+    if config is None or not (folder / FILE).is_file():
+        raise ClasError(f"'{folder}' was not profiled input by input; run 'clas profile ... --level instance' first.")
+    return _load(folder / FILE, config.fingerprint.layers)[tokens]
+
+
+def _load(path: Path, layers: int) -> dict[Tokens, NDArray[np.float64]]:
+    try:
+        found = read_tensors(path, dict.fromkeys(TOKENS, ("float64", (layers, len(CATEGORIES)))))
+    except ValueError as error:
+        raise ClasError(
+            f"'{path}' is damaged ({error}); run 'clas profile --level instance' again into another folder."
+        ) from error
+    return {tokens: found[tokens] for tokens in TOKENS}
+
+
+def _active(model: nn.Module, projections: list[Projection], batch: Batch) -> dict[Tokens, NDArray[np.bool_]]:
+    """bool [texts, layers, neurons] by tokens, from one pass."""
+    layers: dict[Tokens, list[torch.Tensor]] = {tokens: [] for tokens in TOKENS}
+
+    def read(layer: int, h: torch.Tensor) -> None:
+        real, last = batch.real.to(h.device), batch.last.to(h.device)
+        h = h.view(*real.shape, -1)
+        layers["all"].append((torch.where(real[..., None] > 0, h.float(), 0.0).sum(1) > 0).cpu())
+        layers["last"].append((h[torch.arange(len(h), device=h.device), last] > 0).cpu())
+
+    with reading(projections, read), torch.inference_mode():
+        decoder_of(model)(**batch.inputs, use_cache=False)
+    return {tokens: torch.stack(parts, dim=1).numpy() for tokens, parts in layers.items()}

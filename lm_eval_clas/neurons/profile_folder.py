@@ -1,0 +1,215 @@
+"""`Profile`: sums of activations by language, and the folder they are kept in.
+
+clas_profile.json       what was profiled on what: model, corpus, languages
+LANGUAGE.safetensors    one finished language: `TOKENS.STATISTIC`, float64 [layers, neurons], and `counts`, int64 [2], of
+                        all real tokens and of last ones
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError, field_validator
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.fingerprint import ModelFingerprint
+from lm_eval_clas.decoder.heads import pool
+from lm_eval_clas.decoder.projections import Site
+from lm_eval_clas.disk.checked_json import Strict, first_fault, read_json
+from lm_eval_clas.disk.files import write_text
+from lm_eval_clas.disk.tensors import Shapes, read_tensors, write_tensors
+from lm_eval_clas.languages.codes import LanguageCode
+from lm_eval_clas.neurons.activity import STATISTICS, TOKENS, By, Statistic, Tokens
+
+PROFILE_FORMAT = 2
+PROFILE_CONFIG_FILE = "clas_profile.json"
+
+
+class ProfileConfig(Strict):
+    """What a profile was made of: the contents of `clas_profile.json`. Two profiles of one kind can be merged."""
+
+    format_version: int = PROFILE_FORMAT
+    model: str
+    revision: str | None = None
+    fingerprint: ModelFingerprint
+    site: Site = "mlp"
+    projection: str | None = None
+    corpus: str
+    corpus_sha256: str
+    languages: list[LanguageCode]
+    samples: int
+    max_tokens: int
+
+    @field_validator("languages")
+    @classmethod
+    def _each_once(cls, languages: list[str]) -> list[str]:
+        if len(set(languages)) < len(languages):
+            raise ValueError("a language is listed twice")
+        return languages
+
+
+@dataclass(frozen=True)
+class Sums:
+    """One language's sums over texts.
+
+    Attributes:
+        sums: by tokens and statistic, float64 [layers, neurons].
+        counts: by tokens, how many tokens were summed: all real ones, or one per text.
+    """
+
+    sums: dict[tuple[Tokens, Statistic], NDArray[np.float64]]
+    counts: dict[Tokens, int]
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(
+            {key: self.sums[key] + other.sums[key] for key in self.sums},
+            {key: self.counts[key] + other.counts[key] for key in self.counts},
+        )
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Sums of activations by language, and where they came from."""
+
+    config: ProfileConfig
+    by_language: dict[str, Sums] = field(default_factory=dict)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The profiled languages, in the configuration's order."""
+        return tuple(language for language in self.config.languages if language in self.by_language)
+
+    def mean(self, statistic: Statistic, tokens: Tokens) -> NDArray[np.float32]:
+        """The mean of a statistic over tokens, float32 [languages, layers, neurons]."""
+        sums = [self.by_language[language] for language in self.languages]
+        return np.stack([(one.sums[tokens, statistic] / one.counts[tokens]).astype(np.float32) for one in sums])
+
+    def units(self, statistic: Statistic, tokens: Tokens, by: By) -> NDArray[np.floating[Any]]:
+        """The mean of a statistic over tokens by channel, as `mean`, or by head: float32 [languages, layers, heads].
+
+        Raises:
+            ClasError: by head, and the profile is not of attention, or of an unknown number of heads.
+        """
+        heads = self.config.fingerprint.heads
+        if by == "channel":
+            return self.mean(statistic, tokens)
+        if self.config.site != "attn":
+            raise ClasError("Only attention has heads, and this profile is of MLPs; make one with 'clas profile --site attn'.")
+        if heads is None:
+            raise ClasError("This model's configuration names no number of heads that its attention has; drop --by head.")
+        return pool(self.mean(statistic, tokens), heads)
+
+    def merge(self, other: Profile) -> Profile:
+        """The profile of both sets of texts together: sums add up, language by language.
+
+        Raises:
+            ClasError: the profiles are of different models, sites or languages.
+        """
+        same = ("fingerprint", "site", "projection", "languages", "max_tokens")
+        for name in same:
+            if getattr(self.config, name) != getattr(other.config, name):
+                raise ClasError(f"Two profiles cannot be merged: they differ in {name}.")
+        config = self.config.model_copy(
+            update={
+                "samples": self.config.samples + other.config.samples,
+                "corpus_sha256": f"{self.config.corpus_sha256}+{other.config.corpus_sha256}",
+            }
+        )
+        return Profile(config, {one: self.by_language[one] + other.by_language[one] for one in self.languages})
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `clas_profile.json` and one file per language, each whole or not at all."""
+        save_config(self.config, Path(folder))
+        for language, sums in self.by_language.items():
+            save_language(sums, Path(folder), language)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Profile:
+        """Reads a folder that `clas profile` wrote, with the languages that are finished.
+
+        Raises:
+            ClasError: it is not such a folder, or damaged.
+        """
+        folder = Path(folder)
+        config = load_config(folder)
+        if config is None:
+            raise ClasError(f"'{folder}' is not a profile: it has no {PROFILE_CONFIG_FILE}; make one with 'clas profile'.")
+        finished = [one for one in config.languages if (folder / f"{one}.safetensors").is_file()]
+        return cls(config, {language: load_language(folder, language, config) for language in finished})
+
+    @classmethod
+    def load_finished(cls, folder: str | Path) -> Profile:
+        """Reads a folder in which every language is finished.
+
+        Raises:
+            ClasError: it is not a profile, damaged, or not finished.
+        """
+        loaded = cls.load(folder)
+        if missing := [one for one in loaded.config.languages if one not in loaded.languages]:
+            raise ClasError(f"The profile '{folder}' is not finished ({', '.join(missing)} missing); run 'clas profile' again.")
+        return loaded
+
+
+def save_config(config: ProfileConfig, folder: Path) -> None:
+    """Writes `clas_profile.json`."""
+    write_text(folder / PROFILE_CONFIG_FILE, json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n")
+
+
+def load_config(folder: Path) -> ProfileConfig | None:
+    """Reads `clas_profile.json`; None if there is none.
+
+    Raises:
+        ClasError: it is damaged or of another format version.
+    """
+    path = folder / PROFILE_CONFIG_FILE
+    try:
+        content = read_json(path, printable=True)
+        if content["format_version"] != PROFILE_FORMAT:
+            raise ClasError(
+                f"'{path}' has format version {content['format_version']!r:.40}, this lm-eval-clas reads {PROFILE_FORMAT}; "
+                "profile again into another folder."
+            )
+        return ProfileConfig.model_validate(content)
+    except FileNotFoundError:
+        return None
+    except ClasError:
+        raise
+    except ValidationError as error:
+        raise ClasError(
+            f"'{path}' cannot be read as a profile's ({first_fault(error)}); profile again into another folder."
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        why = str(error) if isinstance(error, ValueError) else "it has no format version"
+        raise ClasError(f"'{path}' cannot be read as a profile's ({why}); profile again into another folder.") from error
+
+
+def save_language(sums: Sums, folder: Path, language: str) -> None:
+    """Writes one language's sums."""
+    tensors: dict[str, NDArray[Any]] = {f"{tokens}.{statistic}": value for (tokens, statistic), value in sums.sums.items()}
+    tensors["counts"] = np.array([sums.counts[tokens] for tokens in TOKENS], dtype=np.int64)
+    write_tensors(folder / f"{language}.safetensors", tensors)
+
+
+def load_language(folder: Path, language: str, config: ProfileConfig) -> Sums:
+    """Reads one language's sums.
+
+    Raises:
+        ClasError: the file is damaged.
+    """
+    path = folder / f"{language}.safetensors"
+    shape = (config.fingerprint.layers, config.fingerprint.neurons)
+    names = {(tokens, statistic): f"{tokens}.{statistic}" for tokens in TOKENS for statistic in STATISTICS}
+    expected: Shapes = {**dict.fromkeys(names.values(), ("float64", shape)), "counts": ("int64", (len(TOKENS),))}
+    try:
+        found = read_tensors(path, expected)
+        if found["counts"].min() < 1 or any(not np.isfinite(found[name]).all() for name in names.values()):
+            raise ValueError("it holds counts below 1 or sums that are not finite")
+    except ValueError as error:
+        raise ClasError(f"'{path}' is damaged ({error}); profile again into another folder.") from error
+    counts = {tokens: int(count) for tokens, count in zip(TOKENS, found["counts"], strict=True)}
+    return Sums({key: found[name] for key, name in names.items()}, counts)

@@ -1,0 +1,194 @@
+"""Streaming statistics of activations: what every neuron does, by language, over parallel texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.processes import Processes
+from lm_eval_clas.decoder.below_head import decoder_of
+from lm_eval_clas.decoder.fingerprint import ModelFingerprint, model_name
+from lm_eval_clas.decoder.projections import Projection, Site, find_projections, reading
+from lm_eval_clas.decoder.text_batches import Batch, device_of, position_limit, text_batches
+from lm_eval_clas.disk.written import claimed
+from lm_eval_clas.neurons.activity import STATISTICS, TOKENS, Tokens
+from lm_eval_clas.neurons.profile_folder import Profile, ProfileConfig, Sums, load_config, save_config, save_language
+from lm_eval_clas.texts.corpora import ParallelTexts
+
+OnProgress = Callable[[str, int, int], None]  # language, texts done, texts in all
+
+
+def profile(
+    model: nn.Module,
+    tokenizer: Any,
+    texts: ParallelTexts,
+    *,
+    name: str | None = None,
+    out: str | Path | None = None,
+    batch_size: int = 8,
+    max_tokens: int = 2048,
+    site: Site = "mlp",
+    projection: str | None = None,
+    report: OnProgress | None = None,
+    processes: Processes | None = None,
+) -> Profile:
+    """Profiles every neuron of a model at one site on parallel texts, one language after the other.
+
+    Texts run through the decoder without its LM head, in batches sorted by length. For each neuron the sums of h, |h| and
+    [h > 0] are taken over all real tokens and over each text's last one; padding and special tokens (BOS) do not count.
+    Products and batch sums are float32 whatever the model's dtype, totals float64. Memory does not grow with the texts.
+
+    Args:
+        model: a Hugging Face decoder in evaluation mode.
+        tokenizer: its tokenizer, with a padding token.
+        texts: what to profile on.
+        name: what to call the model in the profile; default: the name it was loaded by.
+        out: a folder that gets each language as it is finished. Languages already there are not run again.
+        batch_size: texts in a batch.
+        max_tokens: longer texts are cut at the end; never more than the model has positions.
+        site: `mlp`, the input of each layer's down-projection; or `attn`, that of attention's output projection.
+        projection: a pattern of module names, where the site's projections are not found by structure.
+        report: called with language, texts done and texts in all.
+        processes: those that call this function together, each with a model of its own. Every one runs its share of the
+            batches and gets the whole profile; the main one writes it. Default: this process alone.
+
+    Raises:
+        ClasError: the model has nothing recognisable at the site, or `out` holds a profile of something else, or
+            a file that is not ours.
+    """
+    processes = processes or Processes()
+    projections = find_projections(model, site, projection)
+    max_tokens = min(max_tokens, position_limit(model))
+    config = ProfileConfig(
+        model=name or model_name(str(getattr(model.config, "_name_or_path", "") or type(model).__name__)),
+        revision=getattr(model.config, "_commit_hash", None),
+        fingerprint=ModelFingerprint.of(model, projections),
+        site=site,
+        projection=projection,
+        corpus=texts.name,
+        corpus_sha256=texts.sha256(),
+        languages=list(texts.languages),
+        samples=len(texts.ids),
+        max_tokens=max_tokens,
+    )
+    folder = None if out is None else Path(out)
+    with claimed(folder) if folder is not None and processes.main else nullcontext():
+        finished = {} if folder is None else processes.from_main(lambda: _resume(folder, config))
+        for language, lines in texts.texts.items():
+            if language not in finished:
+                statistics = ActivationStatistics(projections)
+                # The batches are those of a single process, so that only the order of the additions in float64 differs.
+                every = text_batches(tokenizer, lines, batch_size, max_tokens, device_of(model))
+                with statistics.reading():
+                    for batch in islice(every, processes.rank, None, processes.size):
+                        statistics.add(model, batch)
+                        if report is not None:
+                            report(language, min(statistics.texts * processes.size, len(lines)), len(lines))
+                finished[language] = statistics.sums(processes)
+                if folder is not None and processes.main:
+                    save_language(finished[language], folder, language)
+            elif report is not None:
+                report(language, len(lines), len(lines))
+    return Profile(config, finished)
+
+
+class ActivationStatistics:
+    """Accumulates sums of h, |h| and [h > 0] at every projection's input."""
+
+    def __init__(self, projections: list[Projection]) -> None:
+        self._projections = projections
+        self._totals: list[torch.Tensor | None] = [None] * len(projections)  # [tokens, statistics, neurons] per layer
+        self._counts: dict[Tokens, int] = {"all": 0, "last": 0}
+        self._batch: Batch | None = None
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Hooks the projections for the length of the block."""
+        return reading(self._projections, self._read)
+
+    @property
+    def texts(self) -> int:
+        """How many texts were run."""
+        return self._counts["last"]
+
+    def add(self, model: nn.Module, batch: Batch) -> None:
+        """Runs one batch through the decoder, without its LM head."""
+        self._batch = batch
+        with torch.inference_mode():
+            decoder_of(model)(**batch.inputs, use_cache=False)
+        self._counts["all"] += int(batch.real.sum().item())
+        self._counts["last"] += len(batch.real)
+
+    def sums(self, processes: Processes | None = None) -> Sums:
+        """The totals so far, of all `processes` together.
+
+        Raises:
+            ClasError: an activation was infinite.
+        """
+        processes = processes or Processes()
+        # A process that had no batch adds nothing.
+        nothing = np.zeros((len(TOKENS), len(STATISTICS), self._projections[0].neurons))
+        totals = [nothing if total is None else total.double().cpu().numpy() for total in self._totals]
+        stacked = processes.sum(np.stack(totals))  # [layers, tokens, statistics, neurons]
+        counts = processes.sum(np.array(list(self._counts.values()), dtype=np.float64))
+        if not np.isfinite(stacked).all():
+            raise ClasError("Activations are infinite in this dtype; load the model with dtype=bfloat16 or dtype=float32.")
+        return Sums(
+            {
+                (tokens, statistic): np.ascontiguousarray(stacked[:, i, j])
+                for i, tokens in enumerate(TOKENS)
+                for j, statistic in enumerate(STATISTICS)
+            },
+            {tokens: int(count) for tokens, count in zip(self._counts, counts, strict=True)},
+        )
+
+    def _read(self, layer: int, h: torch.Tensor) -> None:
+        assert self._batch is not None
+        sums = batch_statistics(h, self._batch.real.to(h.device), self._batch.last.to(h.device))
+        # MPS has no float64; there, totals stay float32.
+        sums = sums if sums.device.type == "mps" else sums.double()
+        total = self._totals[layer]
+        self._totals[layer] = sums if total is None else total.add_(sums)
+
+
+def batch_statistics(h: torch.Tensor, real: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+    """Sums over one batch of activations, float32 [tokens, statistics, neurons] in the order of TOKENS and STATISTICS.
+
+    Args:
+        h: [batch, tokens, neurons], any floating dtype; also [batch x tokens, neurons], as OPT has it.
+        real: float32 [batch, tokens], 1 on the tokens that count.
+        last: int64 [batch], the position of each text's last real token.
+    """
+    h = h.view(*real.shape, -1)
+    final = h[torch.arange(len(h), device=h.device), last].float()
+    weights = real.flatten()
+    # Not by the weights alone: in float16, BOS and padding may overflow, and infinity times zero is not zero.
+    flat = torch.where(weights[:, None] > 0, h.flatten(0, 1).float(), 0.0)
+    return torch.stack(
+        [
+            # The last one overwrites `flat`, a copy that nobody reads again: fresh memory costs more here than the sums.
+            torch.stack([weights @ flat, weights @ flat.abs(), weights @ flat.gt_(0)]),
+            torch.stack([final.sum(0), final.abs().sum(0), (final > 0).float().sum(0)]),
+        ]
+    )
+
+
+def _resume(folder: Path, config: ProfileConfig) -> dict[str, Sums]:
+    """Takes the folder for a profile; the languages of an earlier, interrupted run of the same one."""
+    before = load_config(folder)
+    if before is None:
+        save_config(config, folder)
+        return {}
+    if before != config:
+        changed = [name for name in type(config).model_fields if getattr(before, name) != getattr(config, name)]
+        raise ClasError(
+            f"'{folder}' holds another profile (it differs in {', '.join(changed)}); choose another --out or delete it."
+        )
+    return Profile.load(folder).by_language

@@ -1,0 +1,135 @@
+"""Do two profiles tell the same story? Bridge layers and categories of neurons, against chance and against two halves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.neurons.agreement import Agreement, Stability
+from lm_eval_clas.neurons.bridge import select_bridge_layers
+from lm_eval_clas.neurons.categories import CATEGORIES, NeuronCategorizer, categorize
+from lm_eval_clas.neurons.profile_folder import Profile
+
+Categories = NDArray[np.uint8]  # [layers, neurons]
+
+
+def compare_profiles(
+    a: Profile,
+    b: Profile,
+    ceiling: tuple[Profile, Profile] | None = None,
+    *,
+    categorizer: NeuronCategorizer | None = None,
+    bridge: str | int | Sequence[int] = "auto",
+    exclude_last: int = 2,
+) -> Stability:
+    """Compares the masks that two profiles of one model give, on the languages that both have.
+
+    Args:
+        a, b: the profiles, usually of two corpora.
+        ceiling: profiles of two halves of one corpus: how far agreement can go where only the sample differs. Halves have
+            half the texts, so that this ceiling is low, and `--half` puts neighbouring items, which may share a passage,
+            into different halves, which makes it high.
+        categorizer: when a neuron counts as active; default: signed mean over all tokens above 0.
+        bridge, exclude_last: as in `MaskSet.from_profile`.
+
+    Raises:
+        ClasError: the profiles are of different models, or have fewer than two languages in common.
+    """
+    categorizer = categorizer or NeuronCategorizer()
+    languages = [one for one in a.languages if one in b.languages]
+    if len(languages) < 2:
+        raise ClasError(
+            f"The profiles have {len(languages)} languages in common ({', '.join(a.languages)}; {', '.join(b.languages)}), and "
+            "categories need two; profile the same languages on both corpora."
+        )
+    for other in (b, *(ceiling or ())):
+        if a.config.site != other.config.site:
+            raise ClasError(f"One profile is of site {a.config.site}, another of {other.config.site}; profile the same site.")
+        a.config.fingerprint.require(other.config.fingerprint, f"The profile of '{a.config.corpus}'")
+        if missing := [language for language in languages if language not in other.languages]:
+            raise ClasError(
+                f"The profile of '{other.config.corpus}' lacks {', '.join(missing)}, which the others have; profile the "
+                "halves in the same languages."
+            )
+    categories = [_categories(profile, languages, categorizer) for profile in (a, b)]
+    bridges = [select_bridge_layers(one, bridge, exclude_last).layers for one in categories]
+    either = sorted({layer for layers in bridges for layer in layers})
+    halves = [_categories(profile, languages, categorizer) for profile in ceiling or ()]
+    return Stability(
+        a=_name(a),
+        b=_name(b),
+        languages=languages,
+        bridge_a=list(bridges[0]),
+        bridge_b=list(bridges[1]),
+        agreements=agreements(categories[0], categories[1], either),
+        ceiling_of=" / ".join(map(_name, ceiling)) if ceiling else None,
+        ceiling=agreements(halves[0], halves[1], either) if ceiling else [],
+    )
+
+
+def agreements(a: Categories, b: Categories, bridge: Sequence[int]) -> list[Agreement]:
+    """How far two sets of categories, uint8 [layers, neurons], agree: the bridge layers together, then layer by layer."""
+    rows: list[tuple[int | None, Categories, Categories]] = [(None, a[list(bridge)].ravel(), b[list(bridge)].ravel())]
+    rows += [(layer, a[layer], b[layer]) for layer in range(len(a))]
+    found = []
+    for layer, one, other in rows:
+        for number, category in enumerate(CATEGORIES):
+            in_one, in_other = one == number, other == number
+            found.append(
+                Agreement(
+                    layer=layer,
+                    category=category,
+                    jaccard=jaccard(in_one, in_other),
+                    jaccard_chance=jaccard_by_chance(int(in_one.sum()), int(in_other.sum()), len(one)),
+                    kappa=kappa(in_one, in_other),
+                )
+            )
+        found.append(Agreement(layer=layer, category="any", kappa=kappa(one, other)))
+    return found
+
+
+def jaccard(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float | None:
+    """The members of both sets among those of either; None of two empty sets. Both are bool [neurons]."""
+    either = np.count_nonzero(a | b)
+    return float(np.count_nonzero(a & b) / either) if either else None
+
+
+def jaccard_by_chance(a: int, b: int, total: int) -> float | None:
+    """The Jaccard index that is expected of random sets of `a` and `b` out of `total` neurons; None of two empty sets.
+
+    The size of their intersection is hypergeometric, so that this is exact. (scipy's `hypergeom.pmf` is too: it takes seconds
+    for the sizes of a layer, and there are hundreds to compare.)
+    """
+    from scipy.special import gammaln
+
+    if not a + b:
+        return None
+    both = np.arange(max(0, a + b - total), min(a, b) + 1)
+
+    def log_choose(n: int, k: NDArray[np.int64]) -> NDArray[np.float64]:
+        return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)  # type: ignore[no-any-return]
+
+    weights = log_choose(a, both) + log_choose(total - a, b - both)
+    weights = np.exp(weights - weights.max())
+    return float(np.sum(weights * both / (a + b - both)) / weights.sum())
+
+
+def kappa(a: NDArray[np.generic], b: NDArray[np.generic]) -> float | None:
+    """Cohen's (1960) kappa of two labellings; None where chance alone agrees fully, as one label is all there is."""
+    from sklearn.metrics import cohen_kappa_score
+
+    if len(np.union1d(a, b)) < 2:
+        return None
+    return float(cohen_kappa_score(a, b))
+
+
+def _categories(profile: Profile, languages: Sequence[str], categorizer: NeuronCategorizer) -> Categories:
+    """Categories counted over these languages only."""
+    return categorize(categorizer.active(profile)[[profile.languages.index(one) for one in languages]])
+
+
+def _name(profile: Profile) -> str:
+    return f"{profile.config.corpus} ({profile.config.samples} items)"

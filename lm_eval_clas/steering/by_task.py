@@ -1,0 +1,66 @@
+"""`TunedSteering`: the strengths that `clas tune` chose, each for its task and language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from lm_eval_clas.languages.task_names import task_family
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.masks.strengths import Setting
+from lm_eval_clas.steering.activation_steerer import ActivationSteerer
+from lm_eval_clas.steering.options import SteeringOptions
+
+
+def tuned_settings(masks: MaskSet, options: Mapping[str, Any]) -> dict[str, dict[str, Setting]]:
+    """The tuned settings by task family and language.
+
+    Args:
+        masks: masks with tuned strengths.
+        options: of steering; alpha is not looked at. Those of beta, gamma and layers that are not None replace the tuned ones.
+    """
+    fixed = {name: value for name, value in options.items() if name != "alpha" and value is not None}
+    found: dict[str, dict[str, Setting]] = {}
+    for family, by_language in masks.config.tuned.items():
+        for language, tuned in by_language.items():
+            setting = tuned.chosen.setting
+            checked = SteeringOptions.parse(masks, **{**setting.options(), **fixed})
+            setting = Setting(setting.alpha, checked.beta, checked.gamma, checked.layers)
+            found.setdefault(family, {})[language] = setting
+    return found
+
+
+class TunedSteering:
+    """One steerer for each setting that occurs among the tuned strengths.
+
+    Args:
+        model: the model, as `ActivationSteerer` takes it.
+        masks: masks with tuned strengths.
+        projection: as `ActivationSteerer` takes it.
+        options: of steering, as `tuned_settings` takes them.
+
+    Attributes:
+        strengths: the settings by task family and language.
+    """
+
+    def __init__(self, model: nn.Module, masks: MaskSet, projection: str | None, options: Mapping[str, Any]) -> None:
+        self._masks = masks
+        fixed = {name: value for name, value in options.items() if name != "alpha" and value is not None}
+        self._steerers: dict[Setting, ActivationSteerer] = {}
+        self.strengths = tuned_settings(masks, options)
+        for by_language in self.strengths.values():
+            for setting in by_language.values():
+                if setting not in self._steerers:
+                    every = {**fixed, **setting.options()}
+                    self._steerers[setting] = ActivationSteerer(model, masks, projection=projection, **every)
+
+    def family(self, task: str | None) -> str:
+        """The family of a request's task."""
+        return task_family(task or "", self._masks.languages)
+
+    def steerer(self, family: str, language: str) -> ActivationSteerer | None:
+        """Whatever steers a language in a task, or None if that was not tuned."""
+        setting = self.strengths.get(family, {}).get(language)
+        return self._steerers[setting] if setting else None

@@ -1,0 +1,138 @@
+"""Evaluating runs task by task, each kept as `lm_eval` writes it, so that a killed evaluation goes on where it was."""
+
+from __future__ import annotations
+
+import gc
+import json
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from lm_eval_clas.base.clock import fixed, now
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.disk.checked_json import read_json
+from lm_eval_clas.disk.files import writing
+from lm_eval_clas.disk.written import delete_ours
+from lm_eval_clas.harness.task_loading import FEWSHOT_SEED
+from lm_eval_clas.study.record import hash_of
+
+_INPUTS = "inputs.json"
+
+
+def evaluate_run(
+    folder: Path,
+    model_args: Mapping[str, Any],
+    decides: Any,
+    tasks: Mapping[str, Any],
+    *,
+    limit: int | None,
+    batch_size: int | str,
+    apply_chat_template: bool = False,
+    report: Callable[[str], None],
+) -> None:
+    """Evaluates `hf-clas` on tasks; results and samples of each go into `folder/TASK/`.
+
+    Args:
+        folder: of the run. A task that is there already, with the same inputs, is not evaluated again.
+        model_args: of `hf-clas`.
+        decides: all that decides the results besides task and options: the arguments with masks as a hash, for example.
+        tasks: the harness's task objects by name.
+        limit, batch_size, apply_chat_template: as `lm_eval` has them.
+        report: called with each task's name as it is finished, or was before.
+
+    Raises:
+        ClasError: the results cannot be written.
+    """
+    options = {"limit": limit, "batch_size": batch_size, "apply_chat_template": apply_chat_template}
+    inputs = {task: hash_of([decides, options, task]) for task in tasks}
+    left = [task for task in tasks if not _finished(folder / task, inputs[task])]
+    for task in tasks:
+        if task not in left:
+            report(task)
+    if not left:
+        return
+
+    from lm_eval.loggers import EvaluationTracker
+
+    from lm_eval_clas.harness.hf_clas import CLASLM
+
+    lm = CLASLM(**model_args, batch_size=batch_size)
+    for kind in ("loglikelihood", "loglikelihood_rolling", "generate_until"):  # the study has bars of its own
+        setattr(lm, kind, partial(getattr(lm, kind), disable_tqdm=True))
+    try:
+        for task in left:
+            tracker = EvaluationTracker()  # its clock starts here
+            results = _results(lm, task, tasks[task], model_args, options)
+            samples = results.pop("samples")
+            delete_ours(folder / task)
+            with writing(folder / task) as temporary:
+                tracker.output_path = str(temporary)
+                named = ",".join(f"{name}={value}" for name, value in model_args.items())
+                tracker.general_config_tracker.log_experiment_args("hf-clas", named, None, None, apply_chat_template)
+                tracker.save_results_aggregated(results=results, samples=samples)
+                tracker.save_results_samples(task_name=task, samples=samples[task])
+                # The tracker only warns where it could not write.
+                if len(list(temporary.rglob("*.json*"))) != 2:
+                    raise ClasError(f"The results of {task} could not be written under '{folder}'; free it or choose another.")
+                if moment := fixed():
+                    _date_to(moment, temporary)
+                (temporary / _INPUTS).write_text(json.dumps({"inputs": inputs[task]}) + "\n")
+            report(task)
+    finally:
+        del lm
+        gc.collect()  # the next run's model must not wait for the collector: two of them may not fit
+
+
+def _date_to(moment: datetime, folder: Path) -> None:
+    """Gives the date of a fixed clock to what the harness wrote, in names and contents."""
+    for path in list(folder.rglob("*_*.json*")):
+        path.rename(path.with_name(re.sub(r"_[^_]+(\.jsonl?)$", moment.strftime(r"_%Y-%m-%dT%H-%M-%S.%f\1"), path.name)))
+    (path,) = folder.rglob("results_*.json")
+    no_time = {"start_time": 0.0, "end_time": 0.0, "total_evaluation_time_seconds": "0.0"}
+    path.write_text(json.dumps({**read_json(path), **no_time}, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def _finished(folder: Path, inputs: str) -> bool:
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return bool(read_json(folder / _INPUTS)["inputs"] == inputs)
+    return False
+
+
+def _results(lm: Any, name: str, task: Any, model_args: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """What `lm_eval.simple_evaluate` returns; that lists the environment with pip for every task, which takes seconds."""
+    from lm_eval.evaluator import evaluate
+    from lm_eval.loggers.utils import add_tokenizer_info, get_git_commit_hash
+
+    started = now().timestamp()
+    chat = options["apply_chat_template"]
+    task.set_fewshot_seed(seed=FEWSHOT_SEED)  # each run draws anew, and all must get the same examples
+    results: dict[str, Any] = evaluate(
+        lm, {name: task}, limit=options["limit"], log_samples=True, apply_chat_template=chat, fewshot_as_multiturn=chat
+    )
+    results["config"] = {
+        "model": "hf-clas",
+        "model_args": dict(model_args),
+        **lm.get_model_info(),
+        "batch_size": options["batch_size"],
+        "device": str(lm.device),
+        "limit": options["limit"],
+        "fewshot_seed": FEWSHOT_SEED,
+    }
+    results["git_hash"] = get_git_commit_hash()
+    results["date"] = started
+    results |= _environment()
+    add_tokenizer_info(results, lm)
+    return results
+
+
+@cache
+def _environment() -> dict[str, Any]:
+    from lm_eval.loggers.utils import add_env_info
+
+    found: dict[str, Any] = {}
+    add_env_info(found)
+    return found

@@ -1,0 +1,209 @@
+"""`StudyRecipe`: everything that decides a study, as one YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.shapes import ModelShape
+from lm_eval_clas.disk.checked_files import read_text, user_path
+from lm_eval_clas.disk.checked_json import StrictFinite, first_fault
+from lm_eval_clas.disk.checked_yaml import parse_yaml
+from lm_eval_clas.disk.files import PACKAGE
+from lm_eval_clas.neurons.activity import Statistic, Tokens
+
+DEMO_MODEL = "demo-model"
+FOLDER = PACKAGE / "study" / "recipes"
+
+
+class Part(StrictFinite):
+    """One data set of a study, with a profile, masks and strengths of its own: all its languages must be in its corpus.
+
+    Attributes:
+        corpus: what neurons are measured on, as `clas profile --corpus` takes it.
+        tune: tasks or groups of the harness to tune on; none evaluates with whatever alpha the runs say.
+        evaluate: tasks or groups to evaluate, on other splits.
+        limit: items of each task evaluated; None takes all.
+    """
+
+    corpus: str
+    tune: list[str] = Field(default_factory=list)
+    evaluate: list[str] = Field(min_length=1)
+    limit: int | None = Field(default=None, ge=1)
+
+
+class ProfileStep(StrictFinite):
+    """How neurons are measured.
+
+    Attributes:
+        samples: items of each corpus; None takes all.
+        halves: also profiles two halves of the first corpus, for how stable masks can be at all.
+    """
+
+    samples: int | None = Field(default=100, ge=1)
+    languages: list[str] | None = None
+    batch_size: int = Field(default=8, ge=1)
+    max_tokens: int = Field(default=2048, ge=1)
+    halves: bool = True
+
+
+class MasksStep(StrictFinite):
+    """How a profile becomes masks: the options of `clas masks`, and the paper's beta and gamma.
+
+    Attributes:
+        specific: language-specific neurons by `counts`, or by `lape`.
+    """
+
+    statistic: Statistic = "signed-mean"
+    tokens: Tokens = "all"
+    threshold: float = 0.0
+    anchor: str = "en"
+    bridge: str = "auto"
+    exclude_last: int = Field(default=2, ge=0)
+    specific: Literal["counts", "lape"] = "counts"
+    beta: float = 0.4
+    gamma: float = 0.2
+
+
+class TuneStep(StrictFinite):
+    """How the strength is tuned: the options of `clas tune`.
+
+    Attributes:
+        num_fewshot, apply_chat_template: None is as in `evaluate`.
+    """
+
+    alphas: list[float] = [-8, -5, -4, -2, -1, 0, 1, 2, 4]  # noqa: RUF012  (pydantic copies it)
+    objective: Literal["metric", "loglikelihood"] = "metric"
+    limit: int | None = Field(default=200, ge=1)
+    num_fewshot: int | None = Field(default=None, ge=0)
+    apply_chat_template: bool | None = None
+    batch_size: int | str = 8
+    shared: bool = False
+    guard: bool = False
+    seed: int = Field(default=0, ge=0)
+
+
+class EvaluateStep(StrictFinite):
+    """What is evaluated on every part.
+
+    Attributes:
+        runs: the arguments of `hf-clas`, by the label of the run. A run without any is the model as it is. The others get
+            the part's masks, or those of a variant: `{alpha: 1, variant: lape}`.
+    """
+
+    batch_size: int | str = 8
+    num_fewshot: int | None = Field(default=None, ge=0)
+    apply_chat_template: bool = False
+    runs: dict[str, dict[str, float | int | str]] = Field(min_length=1)
+
+
+class AnalyseStep(StrictFinite):
+    """What is asked of the results.
+
+    Attributes:
+        geometry_samples: parallel texts for the geometry; None leaves it out.
+        run: the label of the run whose gains are explained; the geometry has its strengths.
+        baseline: the label of the run that the others are compared with.
+    """
+
+    geometry_samples: int | None = Field(default=50, ge=2)
+    run: str = "clas"
+    baseline: str = "hf"
+
+
+class StudyRecipe(StrictFinite):
+    """A whole study.
+
+    Attributes:
+        model: a Hub id, a path, or `demo-model` for the small model of the extra `demo`.
+        model_args: more arguments of the harness's `hf`, such as `dtype=bfloat16`.
+        variants: other masks of every part, by name: what they have different from `masks`, such as `{specific: lape}`,
+            `{anchor: zh}` or `{tokens: last}`. Strengths are tuned on `masks` alone, and variants take them over.
+        shape: of the model, for what memory and time to expect where it cannot be loaded and measured.
+    """
+
+    name: str
+    about: str = ""
+    model: str
+    model_args: str = ""
+    device: str | None = None
+    shape: ModelShape | None = None
+    profile: ProfileStep = Field(default_factory=ProfileStep)
+    masks: MasksStep = Field(default_factory=MasksStep)
+    variants: dict[str, dict[str, float | int | str]] = Field(default_factory=dict)
+    tune: TuneStep = Field(default_factory=TuneStep)
+    evaluate: EvaluateStep
+    analyse: AnalyseStep = Field(default_factory=AnalyseStep)
+    parts: dict[str, Part] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StudyRecipe:
+        _folder_names("part", self.parts)
+        _folder_names("run", self.evaluate.runs)
+        _folder_names("variant", self.variants)
+        for name in self.variants:
+            self.masks_step(name)
+        for label, options in self.evaluate.runs.items():
+            if (variant := options.get("variant")) is not None and variant not in self.variants:
+                raise ValueError(f"run '{label}' has a variant '{variant}' that variants does not have")
+            if taken := {"pretrained", "masks"} & set(options):
+                raise ValueError(f"the study gives {', '.join(sorted(taken))} itself (run '{label}')")
+            if untuned := [name for name, part in self.parts.items() if not part.tune and options.get("alpha") == "tuned"]:
+                raise ValueError(f"run '{label}' has alpha tuned, but part '{untuned[0]}' has nothing to tune on")
+        for label in (self.analyse.run, self.analyse.baseline):
+            if label not in self.evaluate.runs:
+                raise ValueError(f"analyse names a run '{label}' that evaluate.runs does not have")
+        return self
+
+    @property
+    def tune_step(self) -> TuneStep:
+        """How the strength is tuned: with the prompts of the evaluation, unless the recipe has others."""
+        as_evaluated = {"num_fewshot": self.evaluate.num_fewshot, "apply_chat_template": self.evaluate.apply_chat_template}
+        own = {name: value for name in as_evaluated if (value := getattr(self.tune, name)) is not None}
+        return self.tune.model_copy(update=as_evaluated | own)
+
+    def masks_step(self, variant: str | None) -> MasksStep:
+        """How the masks of a variant are made; of None, the part's own."""
+        return self.masks if variant is None else MasksStep.model_validate(self.masks.model_dump() | self.variants[variant])
+
+    @classmethod
+    def load(cls, source: str | Path) -> StudyRecipe:
+        """Reads a recipe: a YAML file, or the name of one that ships with the package.
+
+        Raises:
+            ClasError: there is no such recipe, or something in it is wrong.
+        """
+        path = user_path(source)
+        if not path.is_file() and str(source) in shipped_recipes():
+            path = FOLDER / f"{source}.yaml"
+        try:
+            return cls.model_validate(parse_yaml(read_text(path)))
+        except FileNotFoundError as error:
+            raise ClasError(
+                f"There is no recipe '{source}'; give a YAML file, or one of {', '.join(shipped_recipes())}."
+            ) from error
+        except ValidationError as error:
+            raise ClasError(f"The recipe '{source}' is wrong ({first_fault(error)}); see the shipped ones.") from error
+        except ValueError as error:
+            raise ClasError(f"The recipe '{source}' cannot be read as YAML ({error}); correct it.") from error
+
+    def dump(self) -> str:
+        """The recipe as YAML, with every default written out."""
+        text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return text
+
+
+def _folder_names(kind: str, names: Iterable[str]) -> None:
+    for name in names:
+        if not name or name != Path(name).name or name.startswith("."):
+            raise ValueError(f"the {kind} '{name}' must do as the name of a folder")
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that ship with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))

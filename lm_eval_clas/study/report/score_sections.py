@@ -1,0 +1,274 @@
+"""The sections about scores: results, controls, significance. They show what comparisons hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from lm_eval_clas.comparing.rows import Comparison, Row
+from lm_eval_clas.comparing.rows import LanguageCell as Score
+from lm_eval_clas.study.report.sources import Sources
+from lm_eval_clas.study.report.svg import picture, plot_averages, plot_gains
+from lm_eval_clas.study.report.verdicts import (
+    advantage,
+    against_controls,
+    answers_changed,
+    baseline_of,
+    beaten,
+    controls_of,
+    primary_of,
+    same_run,
+    significant,
+    steered_languages,
+    tests_against,
+    told_by_language,
+    verdict,
+)
+from lm_eval_clas.study.report.view import Block, Bullets, Gallery, Heading, Picture, Section, Table, TableCell, Text, Tone
+from lm_eval_clas.study.report.wording import (
+    NONE,
+    counted,
+    drawable,
+    interval,
+    language_text,
+    listed,
+    named,
+    number_text,
+    probability,
+    signed,
+)
+
+_MARK = "A star marks p < 0.05 after Holm\u2019s correction over languages."
+
+
+def title_of(comparison: Comparison, all_of_them: Mapping[str, Comparison]) -> str:
+    """The family, with its baseline where several comparisons are of this family."""
+    alone = sum(other.family == comparison.family for other in all_of_them.values()) == 1
+    return comparison.family if alone else f"{comparison.family} against {comparison.baseline}"
+
+
+def results_section(comparisons: Mapping[str, Comparison]) -> Section:
+    """The main tables: averages by run, scores by language."""
+    blocks: list[Block] = []
+    for stem, comparison in comparisons.items():
+        blocks.append(Heading(title_of(comparison, comparisons)))
+        cells = [cell for row in comparison.rows for cell in row.cells.values() if cell.items is not None]
+        items = sorted({cell.items or 0 for cell in cells})
+        size = f"; {items[0]}" + (f" to {items[-1]}" if len(items) > 1 else "") + " items a language" if items else ""
+        anchor = f", anchor {comparison.anchor}" if comparison.anchor else ""
+        blocks.append(
+            Text(
+                f"{counted(len(comparison.languages), 'language')}{anchor}; metric {comparison.metric}, in {comparison.unit}"
+                f"{size}. Averages are over {counted(len(comparison.average_languages), 'language')}, each counting once."
+                + ("" if comparison.higher_is_better else " Lower is better.")
+            )
+        )
+        shown = [row for row in comparison.rows if row.kind in ("method", "control") and row.gain is not None]
+        if shown:
+            blocks.append(Gallery([_averages(comparison, shown, stem)]))
+        blocks += [_runs(comparison), _scores(comparison)]
+        if comparison.notes:
+            blocks.append(Bullets(comparison.notes))
+        cited = [f"{row.label}: cited from {row.source or 'a source that is not named'}." for row in comparison.rows]
+        if any(row.kind == "cited" for row in comparison.rows):
+            blocks.append(Bullets([text for text, row in zip(cited, comparison.rows, strict=True) if row.kind == "cited"]))
+    return Section("results", "Results", blocks)
+
+
+def _averages(comparison: Comparison, rows: list[Row], stem: str) -> Picture:
+    told = [f"{row.label} {signed(row.gain)} ({interval(row.low, row.high)})" for row in rows]
+    alternative = f"Average gain over {comparison.baseline} in {comparison.unit}, with 95\u00a0% intervals: {'; '.join(told)}."
+    drawn = picture(partial(plot_averages, comparison, rows), f"averages-{_id(stem)}", alternative)
+    return Picture(drawn, f"Average gain over {comparison.baseline}; methods in blue, controls in orange.")
+
+
+def _runs(comparison: Comparison) -> Table:
+    rows = [
+        [
+            TableCell(row.label),
+            TableCell(row.kind),
+            TableCell(number_text(row.average)),
+            TableCell(signed(row.gain)),
+            TableCell(interval(row.low, row.high)),
+            TableCell(NONE if row.percent is None else f"{signed(row.percent, 1)}\u00a0%"),
+        ]
+        for row in comparison.rows
+    ]
+    head = ["run", "kind", "average", "gain", "95\u00a0% interval", "relative"]
+    return Table(f"Averages on {comparison.family}, in {comparison.unit}; gains over {comparison.baseline}.", head, rows)
+
+
+def _scores(comparison: Comparison) -> Table:
+    shown = [row for row in comparison.rows if row.cells]
+    average = [TableCell(number_text(row.average), signed(row.gain) if row.gain is not None else "") for row in shown]
+    rows = [[TableCell("average"), *average]]
+    rows += [
+        [
+            TableCell(language_text(code), "anchor" if code == comparison.anchor else ""),
+            *(_score(comparison, row.cells.get(code)) for row in shown),
+        ]
+        for code in comparison.languages
+    ]
+    caption = f"{comparison.metric} by language; below each score the gain over {comparison.baseline}. {_MARK}"
+    return Table(caption, ["language", *(row.label for row in shown)], rows, emphasised=frozenset({0}))
+
+
+def _score(comparison: Comparison, cell: Score | None) -> TableCell:
+    if cell is None:
+        return TableCell(NONE)
+    if cell.gain is None:
+        return TableCell(number_text(cell.score))
+    return TableCell(
+        number_text(cell.score), signed(cell.gain) + ("\u00a0*" if significant(cell) else ""), _tone(comparison, cell)
+    )
+
+
+def _tone(comparison: Comparison, cell: Score | None) -> Tone:
+    """The colour of a cell: only for what is significant."""
+    if cell is None or cell.gain is None or not significant(cell):
+        return ""
+    return "up" if advantage(comparison, cell.gain) > 0 else "down"
+
+
+def controls_section(sources: Sources) -> Section | None:
+    """Did the method beat alpha 0 and the controls, language by language?"""
+    blocks: list[Block] = []
+    comparisons = sources.comparisons
+    for stem, comparison in comparisons.items():
+        row, rivals = primary_of(comparison), controls_of(comparison)
+        if row is None or not rivals:
+            continue
+        blocks.append(Heading(title_of(comparison, comparisons)))
+        if sentence := beaten(comparison):
+            blocks.append(Text(sentence))
+        blocks.append(Bullets(against_controls(comparison, sources.against)))
+        runs = [one for one in (baseline_of(comparison), row, *rivals) if one is not None]
+        codes = [code for code in comparison.languages if code in row.cells]
+        steered = [code for code in codes if code in steered_languages(comparison)]
+        if steered:
+            told = [
+                f"{language_text(code)} "
+                + ", ".join(f"{one.label} {signed(_gain(one, code))}" for one in runs[-1 - len(rivals) :])
+                for code in steered
+            ]
+            alternative = f"Gain over {comparison.baseline} by language, in {comparison.unit}: {'; '.join(told)}."
+            draw = partial(plot_gains, comparison, [row, *rivals], steered)
+            drawn = picture(draw, f"gains-{_id(stem)}", alternative)
+            blocks.append(Gallery([Picture(drawn, f"Gain by language of {row.label} (filled) and of the controls.")]))
+        heads = [f"{one.label} (alpha 0)" if one.label == comparison.baseline else one.label for one in runs]
+        rows = [
+            [
+                TableCell(language_text(code)),
+                *(TableCell(number_text(_value(one, code))) for one in runs),
+                TableCell(verdict(comparison, code)),
+            ]
+            for code in codes
+        ]
+        caption = f"Scores ({comparison.metric}), and what {row.label} beats, whether by chance or not."
+        head = ["language", *heads, f"{row.label} against the others"]
+        blocks.append(Table(caption, head, rows, prose=frozenset({len(heads) + 1})))
+        if tested := tests_against(comparison, sources.against):
+            blocks.append(_tested(comparison, row, tested))
+    return Section("controls", "Alpha 0 and controls", blocks) if blocks else None
+
+
+def _tested(comparison: Comparison, method: Row, tested: Mapping[str, Comparison]) -> Table:
+    """The method against each control that it was tested against, language by language."""
+    found = {label: (one, row) for label, one in tested.items() if (row := same_run(one, method)) is not None}
+    average = [TableCell(signed(row.gain), interval(row.low, row.high)) for _, row in found.values()]
+    rows = [[TableCell("average", "95\u00a0% interval"), *average]]
+    for code in comparison.languages:
+        if code == comparison.anchor:
+            continue
+        cells = [(one, row.cells.get(code)) for one, row in found.values()]
+        rows.append([TableCell(language_text(code)), *(_lead(one, cell) for one, cell in cells)])
+    tests = listed(list(dict.fromkeys(one.test for one, _ in found.values())))
+    caption = (
+        f"How far {named(method.label)} is above each control on the same items, in {comparison.unit}; below it the p-value "
+        f"({tests}) after Holm\u2019s correction over languages. {_MARK}"
+    )
+    return Table(caption, ["language", *(f"over {label}" for label in found)], rows, emphasised=frozenset({0}))
+
+
+def _lead(comparison: Comparison, cell: Score | None) -> TableCell:
+    if cell is None or cell.gain is None:
+        return TableCell(NONE)
+    mark = "\u00a0*" if significant(cell) else ""
+    told = f"p {probability(cell.p_holm)}" if cell.p_holm is not None else ""
+    return TableCell(signed(cell.gain) + mark, told, _tone(comparison, cell))
+
+
+def _gain(row: Row, code: str) -> float | None:
+    return row.cells[code].gain if code in row.cells else None
+
+
+def _value(row: Row, code: str) -> float | None:
+    return row.cells[code].score if code in row.cells else None
+
+
+def significance_section(comparisons: Mapping[str, Comparison]) -> Section | None:
+    """How many languages gain and lose significantly, and the p-values."""
+    blocks: list[Block] = []
+    for comparison in comparisons.values():
+        tested = [row for row in comparison.rows if any(cell.p_holm is not None for cell in row.cells.values())]
+        if not tested:
+            continue
+        blocks.append(Heading(title_of(comparison, comparisons)))
+        blocks.append(
+            Text(
+                f"Paired tests against {comparison.baseline} on the same items ({comparison.test}, two-sided), adjusted over "
+                "the languages of each run by Holm\u2019s method; significant means adjusted p < 0.05."
+            )
+        )
+        codes = comparison.languages
+        rows = []
+        for row in tested:
+            wins, losses = answers_changed(comparison, row, codes, 1, True), answers_changed(comparison, row, codes, -1, True)
+            counts = (len(wins) if row.significant_gains is None else row.significant_gains, row.significant_losses, row.losses)
+            higher = len(answers_changed(comparison, row, codes, 1))
+            lower = len(answers_changed(comparison, row, codes, -1)) if counts[2] is None else counts[2]
+            rows.append(
+                [
+                    TableCell(row.label),
+                    TableCell(str(higher)),
+                    TableCell(str(lower)),
+                    TableCell(str(counts[0]), ", ".join(wins)),
+                    TableCell(str(len(losses) if counts[1] is None else counts[1]), ", ".join(losses)),
+                ]
+            )
+        head = ["run", "better", "worse", "significantly better", "significantly worse"]
+        blocks.append(Table(f"How many languages do better and worse than {comparison.baseline}.", head, rows))
+        rows = [
+            [TableCell(language_text(code)), *(_p(comparison, row.cells.get(code)) for row in tested)]
+            for code in codes
+            if code != comparison.anchor or any(_gain(row, code) for row in tested)
+        ]
+        caption = "Adjusted p-values by language; below each the unadjusted one."
+        blocks.append(Table(caption, ["language", *(row.label for row in tested)], rows))
+    return Section("significance", "Significance", blocks) if blocks else None
+
+
+def _p(comparison: Comparison, cell: Score | None) -> TableCell:
+    if cell is None or cell.p_holm is None:
+        return TableCell(NONE)
+    return TableCell(probability(cell.p_holm), probability(cell.p_value), _tone(comparison, cell))
+
+
+def judged(comparison: Comparison, sources: Sources) -> list[str]:
+    """What the summary adds to a comparison's headline."""
+    row = primary_of(comparison)
+    if row is None:
+        return []
+    sentences = [told_by_language(comparison, row), *against_controls(comparison, sources.against)]
+    if sentence := beaten(comparison):
+        sentences.append(sentence)
+    others = [one for one in comparison.rows if one.kind == "method" and one is not row and one.gain is not None]
+    if others:
+        told = [f"{named(one.label)} {signed(one.gain)} ({interval(one.low, one.high)})" for one in others]
+        sentences.append(f"Other methods over {comparison.baseline}: {listed(told)}.")
+    return sentences
+
+
+def _id(stem: str) -> str:
+    """A name as an id can hold it; several may share one only if they differ in signs alone."""
+    return "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in drawable(stem, 60))

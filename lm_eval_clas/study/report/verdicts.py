@@ -1,0 +1,230 @@
+"""What a comparison says, in plain words: did it help, how much, is that distinguishable from 0, and what do controls do?
+
+Nothing is estimated here. Sentences repeat what the comparison holds, and count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from lm_eval_clas.comparing.rows import Comparison, LanguageCell, Row
+from lm_eval_clas.evidence.paired_tests import SIGNIFICANT
+from lm_eval_clas.study.report.wording import counted, interval, listed, named, number_text, signed
+
+# The controls that a study should have, by the name of their method.
+EXPECTED = {"uniform": "uniform gain", "random": "random masks"}
+
+
+def method_of(row: Row) -> str:
+    """The steering method of a row: what its results file says, else the first word of its label."""
+    method = row.steering.get("method")
+    return method if isinstance(method, str) else row.label.replace("_", "-").split("-")[0].casefold()
+
+
+def baseline_of(comparison: Comparison) -> Row | None:
+    """The row that the others are compared with, if it is there."""
+    named = [row for row in comparison.rows if row.label == comparison.baseline]
+    return next((row for row in named if row.kind == "baseline"), next(iter(named), None))
+
+
+def primary_of(comparison: Comparison) -> Row | None:
+    """The row that the report judges: the one labelled `clas`, else the first whose method is `clas`, else any method's."""
+    methods = [row for row in comparison.rows if row.kind == "method"]
+    clas = [row for row in methods if method_of(row) == "clas"]
+    return next((row for row in clas if row.label == "clas"), next(iter(clas + methods), None))
+
+
+def controls_of(comparison: Comparison) -> list[Row]:
+    """The controls, in the order of rows."""
+    return [row for row in comparison.rows if row.kind == "control"]
+
+
+def steered_languages(comparison: Comparison) -> list[str]:
+    """The languages that steering can change: all but the anchor."""
+    return [code for code in comparison.languages if code != comparison.anchor]
+
+
+def significant(cell: LanguageCell | None) -> bool:
+    """Whether a cell's gain or loss is significant after Holm."""
+    return cell is not None and cell.p_holm is not None and cell.p_holm < SIGNIFICANT
+
+
+def advantage(comparison: Comparison, difference: float) -> float:
+    """A difference of scores with the sign that says better: not its own, if lower is better."""
+    return difference if comparison.higher_is_better else -difference
+
+
+def answers_changed(
+    comparison: Comparison, row: Row, codes: Iterable[str], sign: int, only_significant: bool = False
+) -> list[str]:
+    """The languages that do better (sign 1) or worse (-1) in a row."""
+    found = []
+    for code in codes:
+        cell = row.cells.get(code)
+        if cell is None or cell.gain is None or (only_significant and not significant(cell)):
+            continue
+        if sign * advantage(comparison, cell.gain) > 0:
+            found.append(code)
+    return found
+
+
+def distinguishable(row: Row) -> int | None:
+    """1 or -1 if the interval of the average's gain lies above or below 0, 0 if it holds 0, None if there is none."""
+    if row.low is None or row.high is None:
+        return None
+    return 1 if row.low > 0 else -1 if row.high < 0 else 0
+
+
+def headline(comparison: Comparison) -> str:
+    """One sentence: did steering help on this task?"""
+    row = primary_of(comparison)
+    if row is None:
+        return f"{comparison.family}: no steered run was compared."
+    on = f"on {comparison.family} ({comparison.metric})"
+    if row.gain is None:
+        return f"{named(row.label)} {on}: the comparison gives no gain over {named(comparison.baseline)}."
+    percent = "" if row.percent is None else f" ({signed(row.percent, 1)}\u00a0%)"
+    gain = f"{signed(row.gain)} {comparison.unit}{percent} over {named(comparison.baseline)} on average"
+    told = f"95\u00a0% interval {interval(row.low, row.high)}"
+    if row.gain == 0 and (row.low, row.high) in ((0, 0), (None, None)):
+        return f"{named(row.label)} changed nothing {on}: its average is that of {named(comparison.baseline)}."
+    side = distinguishable(row)
+    if side is None:
+        return f"{named(row.label)} {on}: {gain}; without an interval it cannot be told whether this is more than chance."
+    if side == 0:
+        return f"It cannot be told whether {named(row.label)} helped or hurt {on}: {gain}, but the {told} holds 0."
+    verb = "helped" if advantage(comparison, side) > 0 else "hurt"
+    lower = "" if comparison.higher_is_better else " (lower is better)"
+    return f"{named(row.label)} {verb} {on}{lower}: {gain}; the {told} lies {'above' if side > 0 else 'below'} 0."
+
+
+def told_by_language(comparison: Comparison, row: Row) -> str:
+    """One sentence: how many languages gain and lose, and how many of them significantly."""
+    codes = steered_languages(comparison)
+    compared = [code for code in codes if code in row.cells and row.cells[code].gain is not None]
+    up, down = answers_changed(comparison, row, codes, 1), answers_changed(comparison, row, codes, -1)
+    sentence = (
+        f"Of {counted(len(compared), 'steered language')}, {len(up)} did better than {named(comparison.baseline)}, "
+        f"{len(down)} worse and {len(compared) - len(up) - len(down)} the same"
+    )
+    if not any(row.cells[code].p_holm is not None for code in compared):
+        return f"{sentence}; the languages were not tested one by one."
+    wins, losses = answers_changed(comparison, row, codes, 1, True), answers_changed(comparison, row, codes, -1, True)
+    return f"{sentence}; significant after Holm\u2019s correction: {len(wins)} better, {len(losses)} worse ({comparison.test})."
+
+
+def tests_against(comparison: Comparison, against: Iterable[Comparison]) -> dict[str, Comparison]:
+    """The comparisons that test a comparison's method against its controls, by the control's label."""
+    row = primary_of(comparison)
+    found = {one.baseline: one for one in against if one.family == comparison.family and row and same_run(one, row)}
+    return {control.label: found[control.label] for control in controls_of(comparison) if control.label in found}
+
+
+def same_run(comparison: Comparison, row: Row) -> Row | None:
+    """Another comparison's row, in this one; None if it has no gain here."""
+    return next((one for one in comparison.rows if one.label == row.label and one.gain is not None), None)
+
+
+def against_controls(comparison: Comparison, against: Iterable[Comparison] = ()) -> list[str]:
+    """Sentences: what each control gains, whether the method is ahead of it, and which control is missing.
+
+    Args:
+        comparison: against the baseline.
+        against: comparisons with a control as baseline, of any family. They say whether being ahead is more than chance.
+    """
+    row, controls = primary_of(comparison), controls_of(comparison)
+    if row is None:
+        return []
+    method, baseline = named(row.label), named(comparison.baseline)
+    tests = tests_against(comparison, against)
+    sentences, ahead = [], []
+    for control in controls:
+        if row.gain is None or control.gain is None:
+            sentences.append(f"The control {named(control.label)} has no average gain to compare with.")
+            continue
+        told = interval(control.low, control.high)
+        sentence = f"Control {named(control.label)}: {signed(control.gain)} over {baseline} (95\u00a0% interval {told}); "
+        if control.label in tests:
+            words, side = _tested(tests[control.label], row)
+        else:
+            lead = advantage(comparison, row.gain - control.gain)
+            side = (lead > 0) - (lead < 0)
+            by = f" by {number_text(abs(lead))}" if lead else ""
+            words = f"{method} is {('level with', 'ahead of', 'behind')[side]} it{by}, which was not tested."
+        ahead.append(side > 0)
+        sentences.append(sentence + words)
+    present = {method_of(control) for control in controls}
+    if missing := [name for method, name in EXPECTED.items() if method not in present]:
+        sentences.append(f"No control with {listed(missing)} was compared, so what {method} owes to its masks stays open.")
+    elif ahead and not all(ahead):
+        sentences.append(
+            f"{method} is not shown to be ahead of every control, so it is not shown either that its choice of neurons matters "
+            "to the average."
+        )
+    return sentences
+
+
+def _tested(comparison: Comparison, method: Row) -> tuple[str, int]:
+    """How the method does against the control that is the baseline here, in words; 1, -1, or 0 where it cannot be told."""
+    row = same_run(comparison, method) or method
+    side = distinguishable(row) or 0
+    lead = advantage(comparison, row.gain or 0)
+    place = "level with" if not lead else "ahead of" if lead > 0 else "behind"
+    by = f" by {number_text(abs(lead))}" if lead else ""
+    told = f"interval of the difference {interval(row.low, row.high)}"
+    surely = "" if side else ", which may be chance" if lead else ""
+    codes = [code for code in steered_languages(comparison) if code in row.cells]
+    words = f"{named(row.label)} is {place} it{by}{surely} ({told})"
+    if any(row.cells[code].p_holm is not None for code in codes):
+        wins, losses = (answers_changed(comparison, row, codes, sign, True) for sign in (1, -1))
+        words += (
+            f", significantly better in {_some(wins)} and worse in {_some(losses)} of {counted(len(codes), 'language')}"
+            f" ({comparison.test}, Holm)"
+        )
+    return f"{words}.", side * (1 if comparison.higher_is_better else -1)
+
+
+def _some(codes: Sequence[str]) -> str:
+    return f"{len(codes)} ({', '.join(codes)})" if codes else "none"
+
+
+def verdict(comparison: Comparison, code: str) -> str:
+    """Did the method beat alpha 0 and the controls in this language? In a few words."""
+    row, baseline = primary_of(comparison), baseline_of(comparison)
+    cell = row.cells.get(code) if row is not None else None
+    if code == comparison.anchor:
+        return "anchor, never steered"
+    if row is None or cell is None:
+        return "not compared"
+    mark = " (significantly)" if significant(cell) else ""
+    rivals = [(named(comparison.baseline) + mark, baseline.cells.get(code) if baseline is not None else None)]
+    rivals += [(named(control.label), control.cells.get(code)) for control in controls_of(comparison)]
+    better = [label for label, other in rivals if other is not None and advantage(comparison, cell.score - other.score) > 0]
+    equal = [label for label, other in rivals if other is not None and cell.score == other.score]
+    worse = [label for label, other in rivals if other is not None and advantage(comparison, cell.score - other.score) < 0]
+    every = "all: " if len(better) > 1 and not equal and not worse else ""
+    found = (f"beats {every}", better), ("equals ", equal), ("behind ", worse)
+    parts = [words + listed(labels) for words, labels in found if labels]
+    return "; ".join(parts) or "nothing to compare with"
+
+
+def beaten(comparison: Comparison) -> str:
+    """One sentence: in which languages the method beats alpha 0 and every control."""
+    row, baseline, controls = primary_of(comparison), baseline_of(comparison), controls_of(comparison)
+    codes = steered_languages(comparison)
+    if row is None or baseline is None or not controls:
+        return ""
+
+    def beats(code: str, others: Sequence[Row]) -> bool:
+        cell = row.cells.get(code)
+        return cell is not None and all(
+            code in one.cells and advantage(comparison, cell.score - one.cells[code].score) > 0 for one in others
+        )
+
+    method, against = named(row.label), named(comparison.baseline)
+    everywhere = [code for code in codes if beats(code, [baseline, *controls])]
+    names = listed([against, *(named(control.label) for control in controls)])
+    count = f"{method} does better than {names} at once in {len(everywhere)} of {counted(len(codes), 'steered language')}"
+    solid = [code for code in everywhere if significant(row.cells[code])]
+    codes_listed = f" ({', '.join(everywhere)})" if everywhere else ""
+    return f"{count}{codes_listed}; in {len(solid)} of these the gain over {against} is significant after Holm."

@@ -1,0 +1,280 @@
+"""The stages of a study, in order: profile, masks, tune, evaluate, analyse, tables, report. Each calls what does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.version import __version__
+from lm_eval_clas.disk.written import delete_ours
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.neurons.categories import NeuronCategorizer
+from lm_eval_clas.neurons.profile_folder import Profile
+from lm_eval_clas.study.record import Stage, command, content_hash, given
+from lm_eval_clas.study.workplace import Workplace
+
+STAGES = ("profile", "masks", "tune", "evaluate", "analyse", "tables", "report")
+
+
+@dataclass
+class StudyStages(Workplace):
+    """The stages of one recipe in one folder."""
+
+    def all(self) -> list[Stage]:
+        """The stages, in order; without `tune`, if the recipe tunes nothing."""
+        stages = [
+            Stage("profile", self._profile_inputs, self._profile, ["profile"]),
+            Stage("masks", self._masks_inputs, self._make_masks, ["masks"]),
+            Stage("tune", self._tune_inputs, self._tune, ["tune"]),
+            # Its results know their own inputs, one by one: a new run in the recipe does not lose the others.
+            Stage("evaluate", self._evaluate_inputs, self._evaluate, []),
+            Stage("analyse", self._analyse_inputs, self._analyse, ["analysis"]),
+            Stage("tables", self._tables_inputs, self._tables, ["tables"]),
+            Stage("report", self._report_inputs, self._report, ["report.html"]),
+        ]
+        return [stage for stage in stages if stage.name != "tune" or self.tuned_parts]
+
+    @property
+    def _model_identity(self) -> list[str | None]:
+        return [self.recipe.model, self.recipe.model_args, self.recipe.device, __version__]
+
+    def _masks_identity(self, folder: Path) -> Any:
+        try:
+            masks = MaskSet.load(folder)
+        except ClasError:
+            return None
+        tuned = {family: {one: t.chosen.model_dump() for one, t in by.items()} for family, by in masks.config.tuned.items()}
+        return [masks.hash, masks.means_hash, masks.config.beta, masks.config.gamma, tuned]
+
+    def _all_masks(self) -> Any:
+        variants = (None, *self.recipe.variants)
+        found = {(p, v): self._masks_identity(self.masks_folder(p, v)) for p in self.recipe.parts for v in variants}
+        return list(found.items()) if all(found.values()) else None
+
+    # profile
+
+    def _profile_inputs(self) -> Any:
+        corpora = {name: [part.corpus, content_hash(Path(part.corpus))] for name, part in self.recipe.parts.items()}
+        return [self._model_identity, self.recipe.profile.model_dump(), corpora]
+
+    def _profile(self) -> list[str]:
+        from lm_eval_clas.neurons.profiling import profile
+
+        step, commands = self.recipe.profile, []
+        lm = self.load()
+        wanted: dict[str, tuple[str, Literal["first", "second"] | None]] = {name: (name, None) for name in self.recipe.parts}
+        for name, (part, half) in (wanted | self.halves).items():
+            texts = self.texts(part, half)
+            bars = {one: self.progress.add_task(f"{name} {one}", total=len(texts.ids)) for one in texts.languages}
+
+            def report(language: str, done: int, _: int, bars: dict[str, Any] = bars) -> None:
+                self.progress.update(bars[language], completed=done)
+
+            options: dict[str, Any] = {"batch_size": step.batch_size, "max_tokens": step.max_tokens}
+            out = self.profile_folder(name)
+            profile(lm.model, lm.tokenizer, texts, name=self.model_name, out=out, report=report, **options)
+            for bar in bars.values():
+                self.progress.remove_task(bar)
+            commands.append(
+                command(
+                    *("clas", "profile", "--model", self.shown_model, "--corpus", self.recipe.parts[part].corpus),
+                    *given({"samples": step.samples, "half": half, "languages": ",".join(step.languages or ())}),
+                    *given({"model-args": self.recipe.model_args, "device": self.recipe.device}),
+                    *("--batch-size", step.batch_size, "--max-tokens", step.max_tokens, "--out", out),
+                )
+            )
+        return commands
+
+    # masks
+
+    def _masks_inputs(self) -> Any:
+        profiles = {part: content_hash(self.profile_folder(part)) for part in self.recipe.parts}
+        steps = [self.recipe.masks.model_dump(), self.recipe.variants]
+        return [profiles, steps, __version__] if all(profiles.values()) else None
+
+    def _make_masks(self) -> list[str]:
+        return [self._make(part, variant) for part in self.recipe.parts for variant in (None, *self.recipe.variants)]
+
+    def _make(self, part: str, variant: str | None) -> str:
+        from lm_eval_clas.masks.lape import with_lape
+
+        step, folder, out = self.recipe.masks_step(variant), self.profile_folder(part), self.made_masks(part, variant)
+        profile = Profile.load_finished(folder)
+        made = MaskSet.from_profile(
+            profile,
+            categorizer=NeuronCategorizer(step.statistic, step.tokens, step.threshold),
+            anchor=step.anchor,
+            bridge=step.bridge,
+            exclude_last=step.exclude_last,
+            keep_means=True,
+        ).with_strengths(step.beta, step.gamma)
+        (with_lape(made, profile) if step.specific == "lape" else made).save(out)
+        return command(
+            *("clas", "masks", folder, "--statistic", step.statistic, "--tokens", step.tokens),
+            *("--threshold", step.threshold, "--anchor", step.anchor, "--bridge", step.bridge),
+            *("--exclude-last", step.exclude_last, "--specific", step.specific),
+            *("--beta", step.beta, "--gamma", step.gamma, "--keep-means", "--out", out),
+        )
+
+    # tune
+
+    def _tune_inputs(self) -> Any:
+        masks = {part: self._masks_identity(self.made_masks(part)) for part in self.tuned_parts}
+        tasks = {name: part.tune for name, part in self.recipe.parts.items()}
+        return [self._model_identity, masks, tasks, self.recipe.tune_step.model_dump()] if all(masks.values()) else None
+
+    def _tune(self) -> list[str]:
+        return [self._tune_part(part) for part in self.tuned_parts]
+
+    def _tune_part(self, part: str) -> str:
+        from lm_eval_clas.tuning.measuring import TuningPlan, grid, tunable
+        from lm_eval_clas.tuning.tuning_run import run_tuning
+
+        step, wanted, out = self.recipe.tune_step, self.recipe.parts[part].tune, self.folder / "tune" / part
+        masks = MaskSet.load(self.made_masks(part))
+        found = self.tasks(wanted, step.num_fewshot)
+        names, _ = tunable(found, masks)
+        if not names:
+            raise ClasError(f"The tasks to tune part '{part}' on are in none of the languages of its masks; choose others.")
+        recipe = TuningPlan(
+            model=self.recipe.model,
+            model_args=self.recipe.model_args,
+            masks=masks.hash,
+            tasks=tuple(names),
+            settings=grid(masks, step.alphas),
+            objective=step.objective,
+            limit=step.limit,
+            num_fewshot=step.num_fewshot,
+            apply_chat_template=bool(step.apply_chat_template),
+        )
+        before = set(self.progress.task_ids)
+        run_tuning(
+            recipe,
+            {name: found[name] for name in names},
+            masks,
+            out,
+            out / "masks",
+            load=lambda: self.load(fast=True),
+            progress=self.progress,
+            shared=step.shared,
+            guard=step.guard,
+            seed=step.seed,
+        )
+        for bar in set(self.progress.task_ids) - before:
+            self.progress.remove_task(bar)
+        return command(
+            *("clas", "tune", "--model", self.shown_model, "--masks", self.made_masks(part)),
+            *("--tasks", ",".join(wanted), f"--alphas={','.join(f'{alpha:g}' for alpha in step.alphas)}"),
+            *given({"objective": step.objective, "limit": step.limit, "num-fewshot": step.num_fewshot}),
+            *given({"apply-chat-template": step.apply_chat_template, "shared": step.shared, "guard": step.guard}),
+            *given({"model-args": self.recipe.model_args, "device": self.recipe.device}),
+            *("--batch-size", step.batch_size, "--seed", step.seed, "--out", out),
+        )
+
+    # evaluate
+
+    def _evaluate_inputs(self) -> Any:
+        masks = [self._masks_identity(self.masks_folder(part)) for part in self.recipe.parts]
+        masks += [self._masks_identity(self.made_masks(p, v)) for p in self.recipe.parts for v in self.recipe.variants]
+        parts = {name: part.model_dump() for name, part in self.recipe.parts.items()}
+        return [self._model_identity, masks, parts, self.recipe.evaluate.model_dump()] if all(masks) else None
+
+    def _evaluate(self) -> list[str]:
+        step, runs = self.recipe.evaluate, self.recipe.evaluate.runs
+        tasks = {name: self.tasks(part.evaluate, step.num_fewshot) for name, part in self.recipe.parts.items()}
+        for part in self.tuned_parts:
+            tuned = MaskSet.load(self.masks_folder(part)).config.tuned
+            for variant in self.recipe.variants:
+                MaskSet.load(self.made_masks(part, variant)).with_tuned(tuned).save(self.masks_folder(part, variant))
+        _keep_only(self.folder / "results", list(runs), [task for names in tasks.values() for task in names])
+        return [self._evaluate_part(label, part, tasks[part]) for label in runs for part in self.recipe.parts]
+
+    def _evaluate_part(self, label: str, part: str, tasks: dict[str, Any]) -> str:
+        from lm_eval.utils import simple_parse_args_string
+
+        from lm_eval_clas.harness.fast_lm import default_device
+        from lm_eval_clas.study.evaluation import evaluate_run
+
+        step, limit, out = self.recipe.evaluate, self.recipe.parts[part].limit, self.folder / "results" / label
+        options = {name: value for name, value in step.runs[label].items() if name != "variant"}
+        variant = step.runs[label].get("variant")
+        masks = self.masks_folder(part, None if variant is None else str(variant))
+        arguments = {
+            **simple_parse_args_string(self.recipe.model_args),
+            **options,
+            **({"masks": str(masks)} if step.runs[label] else {}),
+        }
+        bar = self.progress.add_task(f"{label} {part}", total=len(tasks))
+        evaluate_run(
+            out,
+            {"pretrained": self.model, "device": self.recipe.device or default_device(), **arguments},
+            [self._model_identity, options, self._masks_identity(masks) if step.runs[label] else None, step.num_fewshot],
+            tasks,
+            limit=limit,
+            batch_size=step.batch_size,
+            apply_chat_template=step.apply_chat_template,
+            report=lambda _: self.progress.advance(bar),
+        )
+        self.progress.remove_task(bar)
+        shown = ",".join(f"{name}={value}" for name, value in {"pretrained": self.shown_model, **arguments}.items())
+        return command(
+            *("lm_eval", "--model", "hf-clas", "--model_args", shown, "--include_path", "$(clas tasks)"),
+            *("--tasks", ",".join(self.recipe.parts[part].evaluate)),
+            *given({"limit": limit, "num_fewshot": step.num_fewshot, "apply_chat_template": step.apply_chat_template}),
+            *("--batch_size", step.batch_size, "--output_path", out, "--log_samples"),
+        )
+
+    # analyse, tables, report
+
+    def _results_inputs(self) -> Any:
+        results = content_hash(self.folder / "results")
+        return results and [results, list(self.recipe.evaluate.runs), self.recipe.analyse.model_dump(), __version__]
+
+    def _analyse_inputs(self) -> Any:
+        profiles = [content_hash(self.profile_folder(name)) for name in (*self.recipe.parts, *self.halves)]
+        masks, results = self._all_masks(), self._results_inputs()
+        return [results, masks, profiles] if results and masks and all(profiles) else None
+
+    def _analyse(self) -> list[str]:
+        from lm_eval_clas.study.analyses import analyse
+
+        return analyse(self)
+
+    def _tables_inputs(self) -> Any:
+        return self._results_inputs()
+
+    def _tables(self) -> list[str]:
+        from lm_eval_clas.comparing.tables import write_tables
+
+        commands, out = [], self.folder / "tables"
+        for name, comparison in self.comparisons().items():
+            write_tables(comparison, out, name=name)
+            options = ["--baseline", comparison.baseline, "--tasks", comparison.family]
+            commands.append(command("clas", "table", *self.results, *options, "--out", out))
+        return commands
+
+    def _report_inputs(self) -> Any:
+        shown = {name: content_hash(self.folder / name) for name in ("analysis", "tables", "recipe.yaml")}
+        # The report shows when each stage ran, and its commands; its own record is written as it ends.
+        shown |= {stage: content_hash(self.folder / "stages" / f"{stage}.json") for stage in STAGES if stage != "report"}
+        return shown["tables"] and [shown, self._all_masks(), __version__]
+
+    def _report(self) -> list[str]:
+        from lm_eval_clas.study.report.rendering import write_report
+
+        write_report(self.folder, self.folder / "report.html")
+        return [command("clas", "report", self.folder)]
+
+
+def _keep_only(results: Path, labels: Sequence[str], tasks: Sequence[str]) -> None:
+    """Deletes results of runs and tasks that are no longer in the recipe: tables must not show them."""
+    for run in results.iterdir() if results.is_dir() else ():
+        if run.name not in labels:
+            delete_ours(run)
+            continue
+        for task in run.iterdir() if run.is_dir() else ():
+            if task.name not in tasks:
+                delete_ours(task)

@@ -1,0 +1,122 @@
+"""`Workplace`: one recipe in one folder: where everything is, and how model, texts, tasks and runs are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lm_eval_clas.disk.files import shipped
+from lm_eval_clas.neurons.categories import NeuronCategorizer
+from lm_eval_clas.study.recipe import DEMO_MODEL, StudyRecipe
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from lm_eval_clas.comparing.rows import Comparison
+    from lm_eval_clas.texts.corpora import ParallelTexts
+
+
+@dataclass
+class Workplace:
+    """One recipe in one folder.
+
+    Attributes:
+        progress: gets a bar for whatever takes long.
+    """
+
+    recipe: StudyRecipe
+    folder: Path
+    progress: Progress
+
+    @cached_property
+    def model(self) -> str:
+        """What transformers loads."""
+        if self.recipe.model != DEMO_MODEL:
+            return self.recipe.model
+        from lm_eval_clas.demo.demo_model import gemma
+
+        return str(gemma())
+
+    def texts(self, part: str, half: Literal["first", "second"] | None = None) -> ParallelTexts:
+        """The texts that neurons are measured on, or every other one of them."""
+        from lm_eval_clas.texts.corpora import ParallelInputBuilder
+
+        step = self.recipe.profile
+        return ParallelInputBuilder(self.recipe.parts[part].corpus, step.languages, step.samples, half=half).build()
+
+    def tasks(self, names: Sequence[str], num_fewshot: int | None = None) -> dict[str, Any]:
+        """The harness's single tasks by name."""
+        from lm_eval_clas.harness.task_loading import load_tasks
+
+        return load_tasks(names, [str(shipped("tasks"))], num_fewshot)
+
+    def profile_folder(self, part: str) -> Path:
+        """Where a profile is."""
+        return self.folder / "profile" / part
+
+    def made_masks(self, part: str, variant: str | None = None) -> Path:
+        """The masks as they were made, without strengths."""
+        return self.folder / "masks" / (f"{part}-{variant}" if variant else part)
+
+    def masks_folder(self, part: str, variant: str | None = None) -> Path:
+        """The masks that runs use: with tuned strengths, where there are any."""
+        if part not in self.tuned_parts:
+            return self.made_masks(part, variant)
+        return self.folder / "tune" / part / (f"masks-{variant}" if variant else "masks")
+
+    @cached_property
+    def halves(self) -> dict[str, tuple[str, Literal["first", "second"]]]:
+        """Profiles of halves of the first part's corpus, by the name of their folder."""
+        if not self.recipe.profile.halves:
+            return {}
+        first = next(iter(self.recipe.parts))
+        return {f"{first}-first-half": (first, "first"), f"{first}-second-half": (first, "second")}
+
+    @property
+    def shown_model(self) -> str:
+        """What a command line calls the model."""
+        return "$(clas demo-model)" if self.recipe.model == DEMO_MODEL else self.recipe.model
+
+    @property
+    def model_name(self) -> str | None:
+        """What profiles and pictures call the model; None for what it is loaded by."""
+        return "gemma-3-270m" if self.recipe.model == DEMO_MODEL else None
+
+    def load(self, fast: bool = False) -> Any:
+        """The model as the harness loads it."""
+        from lm_eval_clas.harness.model_loading import load_model
+
+        batch = f"batch_size={self.recipe.tune.batch_size}" if fast else ""
+        return load_model(self.model, ",".join(filter(None, [batch, self.recipe.model_args])), self.recipe.device, fast)
+
+    @property
+    def tuned_parts(self) -> list[str]:
+        return [name for name, part in self.recipe.parts.items() if part.tune]
+
+    @property
+    def categorizer(self) -> NeuronCategorizer:
+        """When a neuron counts as active."""
+        step = self.recipe.masks
+        return NeuronCategorizer(step.statistic, step.tokens, step.threshold)
+
+    def comparisons(self) -> dict[str, Comparison]:
+        """The runs side by side, by the name of their table: each task family, and again against each of the controls."""
+        from lm_eval_clas.comparing.compare_runs import compare
+        from lm_eval_clas.comparing.results_files import read_runs
+        from lm_eval_clas.comparing.task_families import families
+
+        runs = read_runs(self.results)
+        found: dict[str, Comparison] = {}
+        for family in families(runs):
+            found[family] = compare(runs, family, baseline=self.recipe.analyse.baseline)
+            for row in found[family].rows:
+                if row.kind == "control":
+                    found[f"{family}-against-{row.label}"] = compare(runs, family, baseline=row.label)
+        return found
+
+    @property
+    def results(self) -> list[str]:
+        return [f"{label}={self.folder / 'results' / label}" for label in self.recipe.evaluate.runs]

@@ -1,0 +1,171 @@
+"""Choosing a strength: from the scores of every item under every setting to what `alpha=tuned` uses, with the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lm_eval_clas.evidence.best_of_many import Gains, gains_of, item_shares
+from lm_eval_clas.masks.strengths import Conditions, Dropped, Setting, TriedSetting, Tuned, TunedStrength, short_hashes
+
+# A gain is told from none at the usual level, adjusted for the choice among settings.
+_LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One task family in one language: what a strength is chosen for.
+
+    Attributes:
+        values: values[s][i], of item i under setting s, as the metric gives them, or None; setting 0 is alpha 0.
+        aggregate: the metric's aggregation of items; None for the mean.
+        higher_is_better: of the metric.
+        documents: task, number and hash of each item.
+        conditions: under which it was measured.
+    """
+
+    family: str
+    language: str
+    tasks: tuple[str, ...]
+    objective: str
+    metric: str
+    items_sha256: str
+    values: Sequence[Sequence[Any]]
+    aggregate: Callable[[Sequence[Any]], float] | None = None
+    higher_is_better: bool = True
+    documents: Sequence[tuple[str, int, str]] = ()
+    conditions: Conditions = field(default_factory=Conditions)
+
+
+@dataclass(frozen=True)
+class _WithGains:
+    """A unit's gains: of setting s, those in row `rows[s]`; and why the others have none."""
+
+    unit: Unit
+    gains: Gains
+    rows: dict[int, int]
+    dropped: dict[int, str]
+
+
+def choose(
+    units: Sequence[Unit],
+    settings: Sequence[Setting],
+    *,
+    shared: bool = False,
+    guard: bool = False,
+    seed: int = 0,
+    report: Callable[[str], None] = lambda _: None,
+) -> Tuned:
+    """Chooses a setting for each unit, or one for all.
+
+    A setting under which a unit has no finite score is left out there, and a unit without one at alpha 0 altogether.
+
+    Args:
+        units: what was measured.
+        settings: the first one is alpha 0.
+        shared: one setting for all units, that with the highest mean gain among those that have scores in all of them.
+        guard: keeps alpha 0 in each unit where the chosen one's gain cannot be told from 0 on the tuning items: where its
+            p-value, adjusted for the choice among all settings, is 0.05 or more.
+        seed: of the resampling.
+        report: told of what is left out, a sentence each.
+
+    Returns:
+        nothing for units that were left out.
+
+    Raises:
+        ClasError: a score is not a number.
+    """
+    compared = [found for unit in units if (found := _compare(unit, settings, seed, report)) is not None]
+    # Ties go to the weaker strength, and so first of all to alpha 0.
+    order = sorted(range(len(settings)), key=lambda s: (abs(settings[s].alpha), s))
+    everywhere = [s for s in order if all(s in one.rows for one in compared)]
+    mean = {s: np.mean([one.gains.gains[one.rows[s]] for one in compared]) for s in everywhere} if compared else {}
+    tuned: dict[str, dict[str, TunedStrength]] = {}
+    for one in compared:
+        unit, gains, rows = one.unit, one.gains, one.rows
+        own = {s: gains.gains[rows[s]] for s in order if s in rows}
+        best = max(mean if shared else own, key=(mean if shared else own).__getitem__)
+        p_value = gains.p_value(rows[best])
+        kept = guard and p_value >= _LEVEL
+        sign = 1 if unit.higher_is_better else -1
+        measured = {
+            s: TriedSetting(
+                **_named(settings[s]),
+                score=sign * float(gains.scores[row]),
+                gain=float(gains.gains[row]),
+                low=float(gains.low[row]),
+                high=float(gains.high[row]),
+            )
+            for s, row in rows.items()
+        }
+        tuned.setdefault(unit.family, {})[unit.language] = TunedStrength(
+            chosen=measured[0 if kept else best],
+            best=measured[best],
+            p_value=p_value,
+            objective=unit.objective,
+            metric=unit.metric,
+            guarded=guard,
+            shared=shared,
+            tasks=list(unit.tasks),
+            items=gains.items,
+            items_sha256=unit.items_sha256,
+            documents=short_hashes(digest for _, _, digest in unit.documents),
+            conditions=unit.conditions,
+            measured=list(measured.values()),
+            dropped=[Dropped(**_named(settings[s]), why=why) for s, why in one.dropped.items()],
+        )
+    return tuned
+
+
+def _named(setting: Setting) -> dict[str, Any]:
+    return {**setting.options(), "layers": list(setting.layers)}
+
+
+def _compare(unit: Unit, settings: Sequence[Setting], seed: int, report: Callable[[str], None]) -> _WithGains | None:
+    shares = item_shares(unit.values, unit.aggregate) * (1 if unit.higher_is_better else -1)
+    dropped = {s: _why(unit, s, row) for s, row in enumerate(shares) if not np.isfinite(row).all()}
+    where = f"{unit.family} in {unit.language}"
+    if 0 in dropped:
+        report(f"{where} is not tuned: {dropped[0]} at alpha 0.")
+        return None
+    for s, why in dropped.items():
+        report(f"{where}: {_called(s, settings)} is left out: {why} there.")
+    kept = [s for s in range(len(settings)) if s not in dropped]
+    return _WithGains(unit, gains_of(shares[kept], seed=seed), {s: row for row, s in enumerate(kept)}, dropped)
+
+
+def _why(unit: Unit, setting: int, shares: Sequence[float]) -> str:
+    missing = [item for item, share in enumerate(shares) if not np.isfinite(share)]
+    if unit.aggregate is None or None in unit.values[setting]:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        task, number, _ = unit.documents[missing[0]] if unit.documents else (unit.tasks[0], missing[0], "")
+        return f"{unit.metric} of item {number} of {task}{more} is not a finite number"
+    return f"{unit.metric} over all items, or without one of them, is not a finite number"
+
+
+def _called(setting: int, settings: Sequence[Setting]) -> str:
+    """A setting's alpha, and whatever else tells it from the others."""
+    one = settings[setting]
+    if sum(other.alpha == one.alpha for other in settings) == 1:
+        return f"alpha {one.alpha:g}"
+    return f"alpha {one.alpha:g}, beta {one.beta:g}, gamma {one.gamma:g}, layers {'-'.join(map(str, one.layers))}"
+
+
+def table_rows(tuned: Mapping[str, Mapping[str, TunedStrength]]) -> list[dict[str, Any]]:
+    """One row for each task family, language and setting: what was measured and what was chosen."""
+    return [
+        {
+            "task": family,
+            "language": language,
+            **{name: getattr(tried, name, None) for name in ("alpha", "beta", "gamma", "score", "gain", "low", "high")},
+            "layers": " ".join(map(str, tried.layers)),
+            "items": strength.items,
+            "chosen": tried == strength.chosen,
+        }
+        for family, by_language in tuned.items()
+        for language, strength in by_language.items()
+        for tried in (*strength.measured, *strength.dropped)
+    ]

@@ -1,0 +1,290 @@
+"""Every setting of steering on every task and language, measured in one load.
+
+A run folder holds:
+
+run.json             what decides the scores; a run with other options is refused
+scores/TASK.json     every item's score under every setting, written when a task is finished
+partial/TASK.jsonl   the answers of a task that is not finished (`journal.py`); of other processes, TASK.jsonl.1 and so on
+tuned.json           what was chosen, with the evidence, as it goes into the mask folder
+scores.csv           scores, gains and intervals by task, language and setting
+curves.png           gains over alpha, one panel per language
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain, product
+from pathlib import Path
+from typing import Any
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.processes import Processes
+from lm_eval_clas.base.version import __version__
+from lm_eval_clas.disk.checked_json import read_json
+from lm_eval_clas.disk.files import write_text
+from lm_eval_clas.harness.sweep import Sweep
+from lm_eval_clas.harness.task_loading import FEWSHOT_SEED
+from lm_eval_clas.languages.macrolanguages import as_known
+from lm_eval_clas.languages.task_names import from_task_name, task_family
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.masks.strengths import Conditions, Setting
+from lm_eval_clas.texts.metrics import PREFERRED_METRICS
+from lm_eval_clas.tuning.choosing import Unit
+from lm_eval_clas.tuning.item_scores import ABSENT, Document, ItemScores, LanguageItems, holds, items_of
+
+
+@dataclass(frozen=True)
+class TuningPlan:
+    """What decides the scores of a run.
+
+    Attributes:
+        objective: `metric`, or `loglikelihood` of the gold answer.
+        metric: its name; None for f1_lang, f1 or acc, whichever the task has, or else its first.
+        limit, num_fewshot, apply_chat_template: as `lm_eval` has them.
+    """
+
+    model: str
+    model_args: str
+    masks: str
+    tasks: tuple[str, ...]
+    settings: tuple[Setting, ...]
+    objective: str = "metric"
+    metric: str | None = None
+    limit: int | None = None
+    num_fewshot: int | None = None
+    apply_chat_template: bool = False
+
+    def claim(self, folder: Path) -> None:
+        """Takes a run folder for this recipe.
+
+        Raises:
+            ClasError: it holds the run of another.
+        """
+        path = folder / "run.json"
+        mine = json.loads(json.dumps({"version": __version__, **asdict(self)}))
+        if path.is_file():
+            try:
+                other = read_json(path)
+                if not isinstance(other, dict):
+                    raise ValueError("it is no JSON object")
+            except ValueError as error:
+                raise ClasError(
+                    f"'{path}' cannot be read as the record of a tuning run ({error}); give another --out."
+                ) from error
+            changed = [name for name in mine if other.get(name) != mine[name]]
+            if changed:
+                raise ClasError(f"'{folder}' holds a run with other {', '.join(changed)}; give another --out, or delete it.")
+            return
+        write_text(path, json.dumps(mine, indent=2, ensure_ascii=False) + "\n")
+
+
+def grid(
+    masks: MaskSet,
+    alphas: Iterable[float],
+    betas: Iterable[float] = (),
+    gammas: Iterable[float] = (),
+    layers: Iterable[Sequence[int]] = (),
+) -> tuple[Setting, ...]:
+    """Every combination, ascending by alpha, with alpha 0 once and in front; nothing given takes what the masks say."""
+    choices = product(
+        sorted({float(alpha) for alpha in alphas} - {0.0}),
+        list(dict.fromkeys(betas)) or [masks.config.beta],
+        list(dict.fromkeys(gammas)) or [masks.config.gamma],
+        list(dict.fromkeys(map(tuple, layers))) or [masks.bridge_layers],
+    )
+    unsteered = Setting(0.0, masks.config.beta, masks.config.gamma, masks.bridge_layers)
+    return (unsteered, *(Setting(*choice) for choice in choices))
+
+
+def tunable(names: Iterable[str], masks: MaskSet) -> tuple[list[str], dict[str, str]]:
+    """The tasks that there is something to tune in, and of the others, why not, as far as their names tell."""
+    kept, skipped = [], {}
+    for name in names:
+        language = from_task_name(name)
+        known = None if language is None else as_known(language, masks.languages)
+        if known == masks.anchor:
+            skipped[name] = "its language is the anchor, which is never steered"
+        elif known is not None and known not in masks.languages:
+            skipped[name] = f"the masks do not have its language '{language}'"
+        else:
+            kept.append(name)
+    return kept, skipped
+
+
+def measure_settings(
+    sweep: Sweep | None,
+    name: str,
+    task: Any,
+    recipe: TuningPlan,
+    folder: Path,
+    report: Callable[[int, int], None],
+    processes: Processes | None = None,
+) -> ItemScores:
+    """Scores a task under all settings, and writes them to the run folder.
+
+    A finished task is read from there, and needs no `sweep`. Several processes call this together; the main one reads and
+    writes.
+
+    Returns:
+        the contents of `scores/TASK.json`.
+
+    Raises:
+        ClasError: the task has no such metric, or no gold answer to score; or the file is damaged.
+    """
+    processes = processes or Processes()
+    path, journal = folder / "scores" / f"{name}.json", folder / "partial" / f"{name}.jsonl"
+
+    def read() -> ItemScores:
+        return ItemScores.read(path, name, len(recipe.settings))
+
+    if (finished := processes.from_main(lambda: read() if path.is_file() else None)) is not None:
+        return finished
+    assert sweep is not None, f"{name} is not finished"
+    metric = "log-likelihood of the gold answer" if recipe.objective == "loglikelihood" else _metric(name, task, recipe.metric)
+    generates = recipe.objective == "loglikelihood" and task.OUTPUT_TYPE == "generate_until"
+    sweep.start(journal, report, gold=(lambda doc: _gold_text(name, task, doc)) if generates else None)
+    documents: dict[str, list[Document]] = {}
+    values: dict[str, list[list[Any]]] = {}
+    for setting in range(len(recipe.settings)):
+        sweep.setting = setting
+        for sample in _samples(sweep, name, task, recipe):
+            number = int(sample["doc_id"])
+            language = sweep.language_of.get(number)
+            if language is None:
+                continue
+            if setting == 0:
+                documents.setdefault(language, []).append((name, number, sample["doc_hash"]))
+            if generates:
+                value = sweep.gold[setting][number]
+            elif recipe.objective == "loglikelihood":
+                value = float(sample["resps"][_gold_choice(name, task, sample["doc"])][0][0])
+            elif holds(sample["resps"], math.isnan):  # the best of answers whose scores are no numbers is none
+                value = math.nan
+            else:
+                value = sample.get(metric, ABSENT)
+            values.setdefault(language, [[] for _ in recipe.settings])[setting].append(value)
+    conditions = Conditions(
+        num_fewshot=task.get_config("num_fewshot") or 0,
+        apply_chat_template=recipe.apply_chat_template,
+        dtype=sweep.computes_in,
+        scoring=None if task.OUTPUT_TYPE == "generate_until" and not generates else sweep.scoring,  # type: ignore[arg-type]
+    )
+    scores = ItemScores(
+        task=name,
+        objective=recipe.objective,
+        metric=metric,
+        conditions=conditions,
+        languages={language: items_of(documents[language], values[language]) for language in documents},
+    )
+
+    def written() -> ItemScores:
+        scores.write(path)
+        return read()  # what a run that goes on would read
+
+    kept = processes.from_main(written)
+    sweep.finish()
+    return kept
+
+
+def _samples(sweep: Sweep, name: str, task: Any, recipe: TuningPlan) -> list[dict[str, Any]]:
+    """The harness's own record of each document, under the sweep's setting, in the order of documents."""
+    from lm_eval.evaluator import evaluate
+
+    # What the harness would make of all items is not looked at, and must not fail where a strength ruins the model.
+    task.aggregation = lambda: defaultdict(lambda: len)
+    task.set_fewshot_seed(seed=FEWSHOT_SEED)  # the examples in prompts are drawn anew each time
+    try:
+        results = evaluate(
+            lm=sweep,
+            task_dict={name: task},
+            limit=recipe.limit,
+            apply_chat_template=recipe.apply_chat_template,
+            fewshot_as_multiturn=recipe.apply_chat_template,
+            bootstrap_iters=0,
+            log_samples=True,
+        )
+    finally:
+        del task.aggregation
+    samples = results["samples"][name]
+    first = samples[0]["filter"]  # of several filters of an answer, the first is the task's main one
+    return sorted((sample for sample in samples if sample["filter"] == first), key=lambda sample: int(sample["doc_id"]))
+
+
+def units(
+    scores: Iterable[ItemScores], tasks: Mapping[str, Any], masks: MaskSet, report: Callable[[str], None] = lambda _: None
+) -> list[Unit]:
+    """What strengths are chosen for: items by task family and language.
+
+    Args:
+        report: told of documents that are no items, a sentence for each task and language.
+
+    Raises:
+        ClasError: tasks of one family have different metrics.
+    """
+    gathered: dict[tuple[str, str], list[tuple[ItemScores, LanguageItems]]] = {}
+    for score in scores:
+        for language, items in score.languages.items():
+            if items.without:
+                report(
+                    f"{score.task} in {language}: {items.without} of {items.without + len(items.documents)} documents are no "
+                    f"items, as the task gives no {score.metric} for them."
+                )
+            if items.documents:
+                gathered.setdefault((task_family(score.task, masks.languages), language), []).append((score, items))
+    made = []
+    for (family, language), parts in gathered.items():
+        score = parts[0][0]
+        if len({part.metric for part, _ in parts}) > 1:
+            raise ClasError(f"The tasks of {family} in {language} have different metrics; tune them one by one.")
+        of_metric = score.objective == "metric"
+        task = tasks[score.task]
+        aggregate = task.aggregation()[score.metric] if of_metric else None
+        documents = [document for _, items in parts for document in items.documents]
+        made.append(
+            Unit(
+                family=family,
+                language=language,
+                tasks=tuple(part.task for part, _ in parts),
+                objective=score.objective,
+                metric=score.metric,
+                items_sha256=hashlib.sha256(json.dumps(documents).encode()).hexdigest(),
+                values=[list(chain(*rows)) for rows in zip(*(items.values for _, items in parts), strict=True)],
+                aggregate=None if getattr(aggregate, "__name__", "") in ("mean", "NoneType") else aggregate,
+                higher_is_better=bool(task.higher_is_better().get(score.metric, True)) if of_metric else True,
+                documents=documents,
+                conditions=Conditions.common(part.conditions for part, _ in parts),
+            )
+        )
+    return made
+
+
+def _metric(name: str, task: Any, wanted: str | None) -> str:
+    known = list(task.aggregation())
+    if wanted is not None and wanted not in known:
+        raise ClasError(f"The task {name} has no metric '{wanted}', only {', '.join(known)}; choose with --metric.")
+    if wanted is None and not known:
+        raise ClasError(f"The task {name} has no metric; use --objective loglikelihood.")
+    return wanted or next((metric for metric in PREFERRED_METRICS if metric in known), known[0])
+
+
+def _gold_choice(name: str, task: Any, doc: Any) -> int:
+    """The position of a document's gold answer among its requests."""
+    if task.OUTPUT_TYPE != "multiple_choice":
+        return 0  # a log-likelihood task asks for nothing else
+    gold = task.doc_to_target(doc)
+    gold = gold[0] if isinstance(gold, list) else gold
+    return int(gold) if isinstance(gold, int) or str(gold).isdigit() else list(task.doc_to_choice(doc)).index(gold)
+
+
+def _gold_text(name: str, task: Any, doc: Any) -> str:
+    """A document's first gold answer as the continuation of its prompt."""
+    gold = task.doc_to_target(doc)
+    gold = gold[0] if isinstance(gold, list) and gold else gold
+    if not isinstance(gold, str) or not gold.strip():
+        raise ClasError(f"The task {name} has a document without a gold answer to score; use --objective metric.")
+    return f"{task.config.target_delimiter}{gold}"

@@ -1,0 +1,97 @@
+"""A whole tuning run: measure task by task, choose, and write what was found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from rich.markup import escape
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.processes import Processes
+from lm_eval_clas.disk.files import write_text
+from lm_eval_clas.harness.sweep import Sweep
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.masks.strengths import Tuned
+from lm_eval_clas.tuning.choosing import choose, table_rows
+from lm_eval_clas.tuning.curves import plot_curves, tuned_curves
+from lm_eval_clas.tuning.measuring import TuningPlan, measure_settings, units
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+def run_tuning(
+    recipe: TuningPlan,
+    tasks: Mapping[str, Any],
+    masks: MaskSet,
+    folder: Path,
+    target: Path,
+    *,
+    load: Callable[[], Any],
+    progress: Progress,
+    shared: bool = False,
+    guard: bool = False,
+    seed: int = 0,
+    processes: Processes | None = None,
+) -> Tuned:
+    """Tunes strengths and writes them to the run folder and into a mask folder.
+
+    Args:
+        recipe: what decides the scores.
+        tasks: the harness's task objects by name.
+        masks: the masks to tune.
+        folder: of the run; what is finished in it is kept.
+        target: the mask folder to write.
+        load: loads the model; not called if every task is finished.
+        progress: gets a bar for each task.
+        shared, guard, seed: as in `choose`.
+        processes: those that call this together, each with a model of its own; the main one writes. Default: this one alone.
+
+    Raises:
+        ClasError: the folder holds another run, a task cannot be tuned, or a file cannot be written.
+    """
+    processes = processes or Processes()
+
+    def unfinished() -> list[str]:
+        recipe.claim(folder)
+        return [name for name in tasks if not (folder / "scores" / f"{name}.json").is_file()]
+
+    missing = processes.from_main(unfinished)
+    if skipped := [name for name in tasks if name not in missing]:
+        progress.console.print(f"Already finished, skipped: {', '.join(skipped)}", highlight=False)
+    sweep = Sweep(load(), masks, recipe.settings, processes=processes) if missing else None
+    scores = []
+    for name, task in tasks.items():
+        bar = progress.add_task(name, total=None if name in missing else 1, completed=0 if name in missing else 1)
+
+        def report(done: int, total: int, bar: Any = bar) -> None:
+            progress.update(bar, completed=done, total=total)
+
+        scores.append(measure_settings(sweep, name, task, recipe, folder, report, processes))
+        if sweep is not None and name in missing and sweep.skipped:
+            progress.console.print(f"{name}: {sweep.skipped} requests were answered before, skipped", highlight=False)
+
+    def told(sentence: str) -> None:
+        progress.console.print(f"[bold]Warning:[/bold] {escape(sentence)}", highlight=False, soft_wrap=True)
+
+    found = units(scores, tasks, masks, told)
+    if not found:
+        raise ClasError("None of the items is in a language that the masks steer and has a score; nothing can be tuned.")
+    tuned = choose(found, recipe.settings, shared=shared, guard=guard, seed=seed, report=told)
+    if not tuned:
+        raise ClasError(
+            "Nothing is tuned: every task and language has items without a finite score at alpha 0; all scores are kept in "
+            f"'{folder / 'scores'}', and another --metric, --objective or dtype may help."
+        )
+    if not processes.main:
+        return tuned
+    dumped = {family: {language: one.model_dump() for language, one in by.items()} for family, by in tuned.items()}
+    write_text(folder / "tuned.json", json.dumps(dumped, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "scores.csv", pd.DataFrame(table_rows(tuned)).to_csv(index=False))
+    masks.with_tuned(tuned).save(target)
+    plot_curves(tuned_curves(tuned), folder / "curves.png")
+    return tuned

@@ -1,0 +1,135 @@
+"""Fast scoring: the same answers as the harness's own path, for every family, and only the work that is read."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from items_made import WORDS, items
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from small_models import FAMILIES, make_model
+from transformers import PreTrainedTokenizerFast
+
+from lm_eval_clas import CLASLM, ClasError, MaskSet
+from lm_eval_clas.decoder.prefixes import Continuation, can_share_prefixes, group_by_prefix
+
+
+def both(family: str, tokenizer: PreTrainedTokenizerFast, **options: Any) -> tuple[HFLM, CLASLM]:
+    return (
+        HFLM(make_model(family), tokenizer=tokenizer, **options),
+        CLASLM(make_model(family), tokenizer=tokenizer, **options),
+    )
+
+
+def assert_same(answers: list[tuple[float, bool]], reference: list[tuple[float, bool]]) -> None:
+    assert [flag for _, flag in answers] == [flag for _, flag in reference]
+    assert [value for value, _ in answers] == pytest.approx([value for value, _ in reference], rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["choices", "letters", "sentences", "few-shot"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_fast_equals_stock_for_every_family(family: str, kind: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    # The inputs reach beyond the sliding window of 64 of those families that have one.
+    stock, fast = both(family, tokenizer, batch_size=4)
+    assert fast.scoring == "fast"
+    requests = items(kind)
+    assert_same(fast.loglikelihood(requests), stock.loglikelihood(requests))
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "bloom"])
+def test_rolling_log_likelihoods_equal_stock(family: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    stock, fast = both(family, tokenizer, batch_size=2, max_length=48)
+    requests = [Instance("loglikelihood_rolling", {}, (" ".join(WORDS[i:] * 2),), 0) for i in range(3)]
+    assert fast.loglikelihood_rolling(requests) == pytest.approx(stock.loglikelihood_rolling(requests), rel=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, "auto", "auto:3"])
+def test_batch_sizes_and_truncation(batch_size: int | str, tokenizer: PreTrainedTokenizerFast) -> None:
+    stock, fast = both("llama", tokenizer, batch_size=batch_size, max_batch_size=8, max_length=40)
+    for kind in ("choices", "letters"):
+        requests = items(kind)
+        assert max(len(tokenizer.encode(request.args[0])) for request in requests) > 40
+        assert_same(fast.loglikelihood(requests), stock.loglikelihood(requests))
+
+
+def test_logits_in_chunks_and_soft_capping(tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch) -> None:
+    stock, fast = both("gemma2", tokenizer, batch_size=4)
+    assert fast.model.config.final_logit_softcapping
+    assert fast._scorer is not None
+    monkeypatch.setattr(fast._scorer._logits, "_chunk", 3)
+    shapes = []
+    fast.model.get_output_embeddings().register_forward_hook(lambda module, args, output: shapes.append(output.shape))
+    requests = items("sentences")
+    assert_same(fast.loglikelihood(requests), stock.loglikelihood(requests))
+    assert max(rows for _, rows, _ in shapes) == 3
+    assert "forward" not in vars(fast.model.base_model)  # the decoder is its own again
+
+
+def test_only_what_is_read_is_computed(tokenizer: PreTrainedTokenizerFast) -> None:
+    _, fast = both("llama", tokenizer, batch_size=4)
+    rows, tokens = [], []
+    fast.model.get_output_embeddings().register_forward_hook(lambda module, args, output: rows.append(output.shape[1]))
+    fast.model.get_input_embeddings().register_forward_hook(
+        lambda module, args, output: tokens.append(output.shape[:2].numel())
+    )
+    requests = items("letters", count=8)
+    fast.loglikelihood(requests)
+    assert sum(rows) == 8  # one row an item
+    rows.clear()
+    tokens.clear()
+    requests = items("sentences", count=8)
+    fast.loglikelihood(requests)
+    alone = sum(len(tokenizer.encode(request.args[1])) for request in requests)
+    assert sum(tokens) < 0.75 * alone
+
+
+def test_scoring_is_checked_and_told(tokenizer: PreTrainedTokenizerFast, masks: MaskSet) -> None:
+    with pytest.raises(ClasError, match="fast or stock"):
+        CLASLM(make_model(), tokenizer=tokenizer, scoring="slow")
+    assert CLASLM(make_model(), tokenizer=tokenizer).steering_info()["scoring"] == "fast"
+    lm = CLASLM(make_model(), tokenizer=tokenizer, masks=masks, scoring="stock")
+    assert lm.steering_info()["scoring"] == "stock"
+
+
+def test_a_model_whose_head_is_not_called_falls_back_to_stock(tokenizer: PreTrainedTokenizerFast) -> None:
+    stock, fast = both("llama", tokenizer, batch_size=4)
+    elsewhere = torch.nn.Linear(1, 1)
+    fast._scorer._logits._head = elsewhere  # type: ignore[union-attr]
+    requests = items("choices")
+    assert fast.loglikelihood(requests) == stock.loglikelihood(requests)
+    assert fast.scoring == "stock"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_grouping_keeps_every_request_and_never_costs_more(seed: int) -> None:
+    chance = random.Random(seed)
+    stems = [tuple(chance.choices(range(3), k=chance.randint(1, 30))) for _ in range(6)]
+    requests = []
+    for _ in range(40):
+        tokens = chance.choice(stems) + tuple(chance.choices(range(3), k=chance.randint(1, 8)))
+        requests.append(Continuation(tokens, tokens[-1:]))
+    groups = group_by_prefix(requests, share=True)
+    found = {}
+    for group in groups:
+        for suffix, owners in group.members.items():
+            for owner in owners:
+                assert owner not in found
+                found[owner] = group.prefix + suffix
+    assert [found[i] for i in range(40)] == [request.tokens for request in requests]
+    run = sum(len(group.prefix) + sum(map(len, group.members)) for group in groups)
+    assert run <= sum(map(len, {request.tokens for request in requests}))
+    assert [group.longest for group in groups] == sorted((group.longest for group in groups), reverse=True)
+
+
+@pytest.mark.parametrize(
+    "change", [{"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, {"attention_chunk_size": 8}]
+)
+def test_prefixes_are_not_shared_where_that_is_not_exact(change: dict[str, Any]) -> None:
+    model = make_model()
+    assert can_share_prefixes(model)
+    for name, value in change.items():
+        setattr(model.config, name, value)
+    assert not can_share_prefixes(model)

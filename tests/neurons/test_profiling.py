@@ -1,0 +1,193 @@
+"""Profiles: against a slow reference, mergeable, independent of batches and padding, and resumable."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_models import make_model
+from transformers import PreTrainedTokenizerFast
+
+from lm_eval_clas import ClasError, Profile, profile
+from lm_eval_clas.decoder.projections import find_projections, reading
+from lm_eval_clas.decoder.text_batches import Batch
+from lm_eval_clas.neurons.activity import STATISTICS, TOKENS
+from lm_eval_clas.neurons.categories import categorize
+from lm_eval_clas.neurons.instances import load_instance_shares, profile_instances
+from lm_eval_clas.neurons.profiling import ActivationStatistics, batch_statistics
+from lm_eval_clas.texts.corpora import ParallelTexts
+
+
+def activations(tokenizer: PreTrainedTokenizerFast, text: str, max_tokens: int = 200) -> np.ndarray:
+    """One text alone, float64 [layers, tokens, neurons] without BOS."""
+    model = make_model()
+    layers: list[torch.Tensor] = []
+    ids = tokenizer(text, return_tensors="pt", truncation=True, max_length=max_tokens)["input_ids"]
+    with reading(find_projections(model), lambda layer, h: layers.append(h[0, 1:].double())), torch.no_grad():
+        model(ids)
+    return torch.stack(layers).numpy()
+
+
+def test_every_statistic_equals_a_slow_reference(
+    profiled: Profile, tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts
+) -> None:
+    for language in ("hi", "en"):
+        each = [activations(tokenizer, text) for text in texts.texts[language]]
+        index = profiled.languages.index(language)
+        together, last = np.concatenate(each, axis=1), np.stack([one[:, -1] for one in each], axis=1)
+        for tokens, h in (("all", together), ("last", last)):
+            for statistic, value in (("signed-mean", h), ("mean-abs", np.abs(h)), ("share-positive", h > 0)):
+                expected = value.mean(axis=1)
+                np.testing.assert_allclose(profiled.mean(statistic, tokens)[index], expected, rtol=1e-4, atol=1e-6)
+        assert profiled.by_language[language].counts == {"all": together.shape[1], "last": len(each)}
+
+
+@pytest.mark.parametrize(("batch_size", "padding"), [(1, "right"), (4, "left"), (6, "right")])
+def test_batches_and_padding_do_not_matter(
+    profiled: Profile, tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts, batch_size: int, padding: str
+) -> None:
+    tokenizer.padding_side = padding
+    other = profile(make_model(), tokenizer, texts, max_tokens=200, batch_size=batch_size)
+    for tokens in TOKENS:
+        for statistic in STATISTICS:
+            np.testing.assert_allclose(other.mean(statistic, tokens), profiled.mean(statistic, tokens), rtol=1e-4, atol=1e-6)
+
+
+def test_two_halves_merged_equal_the_whole(profiled: Profile, tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts) -> None:
+    halves = [
+        ParallelTexts("half", texts.ids[part], {one: lines[part] for one, lines in texts.texts.items()})
+        for part in (slice(0, 2), slice(2, None))
+    ]
+    first, second = (profile(make_model(), tokenizer, half, max_tokens=200) for half in halves)
+    merged = first.merge(second)
+    assert merged.config.samples == len(texts.ids)
+    for tokens in TOKENS:
+        for statistic in STATISTICS:
+            np.testing.assert_allclose(merged.mean(statistic, tokens), profiled.mean(statistic, tokens), rtol=1e-5, atol=1e-7)
+    with pytest.raises(ClasError, match="differ in max_tokens"):
+        first.merge(dataclasses.replace(second, config=second.config.model_copy(update={"max_tokens": 7})))
+
+
+def test_low_precision_models_are_summed_in_float32(tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts) -> None:
+    """Summing thousands of bfloat16 activations in bfloat16 would stall after 256 tokens; counts of [h > 0] show it."""
+    result = profile(make_model(dtype=torch.bfloat16), tokenizer, texts, max_tokens=200)
+    sums = result.by_language["hi"]
+    share = sums.sums["all", "share-positive"]
+    assert sums.counts["all"] > 1000
+    assert np.array_equal(share, np.round(share))
+    assert share.max() > 512
+
+
+def test_saved_profiles_read_back(profiled: Profile, tmp_path: Path) -> None:
+    profiled.save(tmp_path / "p")
+    again = Profile.load(tmp_path / "p")
+    assert again.config == profiled.config
+    assert np.array_equal(again.mean("signed-mean", "all"), profiled.mean("signed-mean", "all"))
+    (tmp_path / "p" / "hi.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(ClasError, match=r"hi.safetensors' is damaged"):
+        Profile.load(tmp_path / "p")
+    with pytest.raises(ClasError, match="is not a profile"):
+        Profile.load(tmp_path)
+
+
+def test_an_interrupted_profile_keeps_finished_languages_and_goes_on(
+    tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts, profiled: Profile, tmp_path: Path
+) -> None:
+    out = tmp_path / "p"
+
+    def interrupt(language: str, done: int, total: int) -> None:
+        if language == "de":
+            raise KeyboardInterrupt
+
+    model = make_model()
+    with pytest.raises(KeyboardInterrupt):
+        profile(model, tokenizer, texts, name="small-llama", out=out, max_tokens=200, report=interrupt)
+    assert Profile.load(out).languages == ("en", "hi")
+    assert not any(projection.module._forward_pre_hooks for projection in find_projections(model))
+    before = (out / "hi.safetensors").stat().st_mtime_ns
+    ran: list[str] = []
+    whole = profile(
+        make_model(), tokenizer, texts, name="small-llama", out=out, max_tokens=200,
+        report=lambda language, done, total: ran.append(language) if done < total else None,
+    )  # fmt: skip
+    assert (out / "hi.safetensors").stat().st_mtime_ns == before
+    assert np.array_equal(whole.mean("signed-mean", "all"), profiled.mean("signed-mean", "all"))
+    with pytest.raises(ClasError, match=r"holds another profile \(it differs in max_tokens\)"):
+        profile(make_model(), tokenizer, texts, name="small-llama", out=out, max_tokens=100)
+
+
+def test_input_by_input_equals_a_slow_reference(
+    tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts, tmp_path: Path
+) -> None:
+    profile(make_model(), tokenizer, texts, out=tmp_path, max_tokens=200)
+    shares = profile_instances(make_model(), tokenizer, texts, tmp_path, max_tokens=200, batch_size=3)
+    for tokens in TOKENS:
+        expected = np.zeros((6, 4))
+        for item in range(len(texts.ids)):
+            h = [activations(tokenizer, texts.texts[language][item]) for language in texts.languages]
+            active = np.stack([(one.mean(axis=1) if tokens == "all" else one[:, -1]) > 0 for one in h])
+            categories = categorize(active)
+            for category in range(4):
+                expected[:, category] += (categories == category).mean(axis=1) / len(texts.ids)
+        np.testing.assert_allclose(shares[tokens], expected, atol=1e-9)
+        assert np.array_equal(load_instance_shares(tmp_path, "signed-mean", tokens, 0.0), shares[tokens])
+    with pytest.raises(ClasError, match="threshold 0 only"):
+        load_instance_shares(tmp_path, "signed-mean", "all", 0.5)
+
+
+def test_overflow_in_bos_or_padding_does_not_count_and_elsewhere_is_told() -> None:
+    h = torch.tensor([[[float("inf"), 1.0], [1.0, -1.0], [2.0, 3.0]]])
+    sums = batch_statistics(h, torch.tensor([[0.0, 1.0, 1.0]]), torch.tensor([2]))
+    assert sums[0].tolist() == [[3.0, 2.0], [3.0, 4.0], [2.0, 1.0]]
+    model = make_model()
+    with torch.no_grad():
+        find_projections(model)[0].module.weight.fill_(float("inf"))
+    statistics = ActivationStatistics(find_projections(model))
+    ids = torch.arange(5, 15)[None]
+    batch = Batch({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, torch.ones(1, 10), torch.tensor([9]))
+    with statistics.reading():
+        statistics.add(model, batch)
+    with pytest.raises(ClasError, match="infinite in this dtype"):
+        statistics.sums()
+
+
+def test_texts_are_cut_to_the_models_positions(tokenizer: PreTrainedTokenizerFast) -> None:
+    long = ParallelTexts("long", ("a",), {"en": ("x" * 700,), "de": ("y" * 700,)})
+    result = profile(make_model("opt"), tokenizer, long)
+    assert result.config.max_tokens == 512
+    assert result.by_language["en"].counts["all"] == 511
+
+
+@pytest.mark.parametrize("max_tokens", [1, 2])
+def test_special_tokens_alone_are_told_from_texts_without_tokens(
+    tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts, max_tokens: int
+) -> None:
+    """BOS fills the only position that --max-tokens 1 leaves; 2 is the smallest number that works."""
+    if max_tokens == 1:
+        with pytest.raises(ClasError, match=r"--max-tokens 1 leaves nothing of a text but special tokens .* give 2 or more"):
+            profile(make_model(), tokenizer, texts, max_tokens=max_tokens)
+        return
+    assert profile(make_model(), tokenizer, texts, max_tokens=max_tokens).by_language["hi"].counts == {"all": 6, "last": 6}
+    with pytest.raises(ClasError, match="nothing but special tokens of the text '' of the corpus; take it out"):
+        profile(make_model(), tokenizer, ParallelTexts("x", ("1",), {"en": ("",)}))
+
+
+@pytest.mark.parametrize(
+    ("languages", "message"),
+    [
+        (["en", "HI"], "languages.1: language 'HI' is written 'hi'"),
+        (["en", "zh-hant"], "language 'zh-hant' is written 'zh'"),
+        (["en", "../x"], "'../x' is no language code"),
+        (["en", "en"], "a language is listed twice"),
+    ],
+)
+def test_languages_of_profiles_are_normalised(profiled: Profile, tmp_path: Path, languages: list[str], message: str) -> None:
+    profiled.save(tmp_path)
+    path = tmp_path / "clas_profile.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "languages": languages}))
+    with pytest.raises(ClasError, match=message):
+        Profile.load(tmp_path)

@@ -1,0 +1,158 @@
+"""Studies: stages run once, again where their inputs change, and go on after a kill."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.shapes import ModelShape
+from lm_eval_clas.disk.files import write_text
+from lm_eval_clas.disk.written import claimed
+from lm_eval_clas.study.recipe import StudyRecipe, shipped_recipes
+from lm_eval_clas.study.record import Stage, Study, content_hash
+
+MINIMAL = """
+name: x
+model: m
+evaluate: {runs: {hf: {}, clas: {alpha: 1}}}
+parts: {p: {corpus: mini, evaluate: [t]}}
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Iterator[Study]:
+    """In a folder that is claimed, as `clas paper` does."""
+    with claimed(tmp_path):
+        yield Study(tmp_path)
+
+
+class Log:
+    """A stage that copies its input to its output, and counts."""
+
+    def __init__(self, study: Study) -> None:
+        self.study, self.value, self.runs, self.killed = study, 1, 0, False
+
+    def stage(self) -> Stage:
+        return Stage("copy", lambda: [self.value], self._run, ["out"])
+
+    def _run(self) -> list[str]:
+        self.runs += 1
+        out = self.study.folder / "out"
+        write_text(out / f"part-{self.value}", "half")
+        if self.killed:
+            raise KeyboardInterrupt
+        write_text(out / "whole", str(self.value))
+        return ["cp a b"]
+
+
+def test_a_stage_is_skipped_until_its_inputs_change(study: Study, tmp_path: Path) -> None:
+    log = Log(study)
+    assert not log.study.finished(log.stage())
+    log.study.run(log.stage())
+    assert log.study.finished(log.stage())
+    log.value = 2
+    assert not log.study.finished(log.stage())
+    log.study.run(log.stage())
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["part-2", "whole"]  # nothing of the old inputs
+    record = log.study.record("copy")
+    assert record is not None
+    assert record.commands == ["cp a b"]
+
+
+def test_a_killed_stage_is_not_finished_and_keeps_what_it_has(study: Study, tmp_path: Path) -> None:
+    log = Log(study)
+    log.killed = True
+    with pytest.raises(KeyboardInterrupt):
+        log.study.run(log.stage())
+    assert not log.study.finished(log.stage())
+    assert (tmp_path / "out" / "part-1").exists()
+    (tmp_path / "out" / "kept").touch()
+    log.killed = False
+    log.study.run(log.stage())
+    assert log.study.finished(log.stage())
+    assert (tmp_path / "out" / "kept").exists()
+
+
+def test_a_stage_without_its_outputs_or_with_a_damaged_record_is_not_finished(study: Study, tmp_path: Path) -> None:
+    log = Log(study)
+    log.study.run(log.stage())
+    (tmp_path / "out").rename(tmp_path / "elsewhere")
+    assert not log.study.finished(log.stage())
+    (tmp_path / "elsewhere").rename(tmp_path / "out")
+    assert log.study.finished(log.stage())
+    (tmp_path / "stages" / "copy.json").write_text("{")
+    assert not log.study.finished(log.stage())
+
+
+def test_a_stage_whose_outputs_hold_anothers_file_is_refused_when_its_inputs_change(study: Study, tmp_path: Path) -> None:
+    log = Log(study)
+    log.study.run(log.stage())
+    (tmp_path / "out" / "notes").write_text("mine")
+    log.value = 2
+    with pytest.raises(ClasError, match=r"notes' was not written by this program"):
+        log.study.run(log.stage())
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["notes", "part-1", "whole"]
+
+
+def test_the_hash_of_a_folder_is_over_names_and_contents(tmp_path: Path) -> None:
+    assert content_hash(tmp_path) is None
+    (tmp_path / "a").write_text("1")
+    first = content_hash(tmp_path)
+    (tmp_path / "a").rename(tmp_path / "b")
+    second = content_hash(tmp_path)
+    (tmp_path / "b").write_text("2")
+    assert len({first, second, content_hash(tmp_path)}) == 3
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_shipped_recipes_survive_being_written_and_read(name: str, tmp_path: Path) -> None:
+    recipe = StudyRecipe.load(name)
+    assert recipe.name == name
+    (tmp_path / "r.yaml").write_text(recipe.dump(), encoding="utf-8")
+    assert StudyRecipe.load(tmp_path / "r.yaml") == recipe
+
+
+def test_the_papers_recipes_have_its_layers_and_factors() -> None:
+    llama, qwen = StudyRecipe.load("llama-3.1-8b"), StudyRecipe.load("qwen-2.5-7b")
+    assert (llama.masks.bridge, qwen.masks.bridge) == ("24-29", "24-25")
+    for recipe in (llama, qwen):
+        assert (recipe.masks.beta, recipe.masks.gamma) == (0.4, 0.2)
+        assert [part.evaluate for part in recipe.parts.values()] == [["clas_xquad"], ["clas_xnli"]]
+        assert {part.limit for part in recipe.parts.values()} == {None}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: x", "is wrong .model"),
+        (MINIMAL + "speed: 3\n", "is wrong .speed"),
+        (MINIMAL.replace("clas: {alpha: 1}", "a/b: {alpha: 1}"), "a/b"),
+        (MINIMAL.replace("alpha: 1", "masks: other"), "masks"),
+        (MINIMAL.replace("alpha: 1", "alpha: tuned"), "nothing to tune on"),
+        (MINIMAL.replace("clas:", "mine:"), "names a run 'clas'"),
+        ("[", "as YAML"),
+        ("- 1", "is wrong .Input should be a valid dictionary"),
+    ],
+)
+def test_a_wrong_recipe_is_one_sentence(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(ClasError, match=said):
+        StudyRecipe.load(tmp_path / "r.yaml")
+
+
+def test_a_missing_recipe_names_the_shipped_ones() -> None:
+    with pytest.raises(ClasError, match=r"gemma-3-270m, llama-3\.1-8b, qwen-2\.5-7b"):
+        StudyRecipe.load("nothing")
+
+
+def test_memory_of_a_shape_is_that_of_weights_and_cache() -> None:
+    shape = ModelShape(parameters=8e9, layers=32, hidden_size=4096, neurons=14336, vocabulary=128256, kv_heads=8, head_size=128)
+    # Llama 3.1 8B's cache takes 128 KiB a token in 16 bits (2 x 32 x 8 x 128 x 2).
+    assert shape.memory(1, 2) - shape.memory(1, 1) == 2**17 + (4 * 4096 + 3 * 14336) * 2
+    assert 16e9 < shape.memory(1, 1) < 17e9
+    assert shape.seconds(0, 10) == pytest.approx(10 * shape.seconds(0, 1))
+    assert json.loads(shape.model_dump_json())["layers"] == 32

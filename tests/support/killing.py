@@ -1,0 +1,125 @@
+"""`clas` in processes of their own that start at once, and can be killed: forked from a server that has loaded everything.
+
+Otherwise most of the time, and most of the moments to be killed at, would go to importing libraries.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from unittest import mock
+
+import torch
+
+from lm_eval_clas.commands.cli import main
+from lm_eval_clas.disk.files import shipped
+from lm_eval_clas.drawing.figures import new_figure
+from lm_eval_clas.harness import hf_clas  # noqa: F401  (loaded before a fork)
+from lm_eval_clas.harness.task_loading import load_tasks
+
+MOMENT = "1767225600"  # 2026-01-01; what files are dated to
+Command = Sequence[object]
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload([__name__])
+_SERVER = "CLAS_TESTS_SERVER"
+if _SERVER in os.environ:  # what takes seconds: the harness's index of all tasks, and libraries that commands import late
+    load_tasks(["clas_mini_nli_hi"], [str(shipped("tasks"))])
+    new_figure(1, 1)
+    for late in ("lm_eval.evaluator", "peft", "sklearn.metrics", "transformers.models.llama.modeling_llama"):
+        importlib.import_module(late)
+
+
+def start(folder: Path, *words: object) -> BaseProcess:
+    """Starts `clas` with these words in a folder; what it says is in `log`, beside the folder."""
+    folder.mkdir(exist_ok=True)
+    process = _context.Process(target=_clas, args=(folder, [str(word) for word in words]))
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    with mock.patch.dict(os.environ, {_SERVER: "1", "PYTHONPATH": path}):  # the first start also starts the server
+        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)  # what is killed cannot write down its coverage
+        process.start()
+    return process
+
+
+def _clas(folder: Path, words: list[str]) -> None:
+    os.chdir(folder)
+    os.environ["SOURCE_DATE_EPOCH"] = MOMENT
+    torch.set_num_threads(1)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(os.open(folder.parent / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream.fileno())
+    sys.argv = ["clas", *words]
+    main()
+
+
+def run(folder: Path, *words: object) -> float:
+    """Runs `clas` to its end, and returns the seconds it took."""
+    began = time.monotonic()
+    process = start(folder, *words)
+    process.join(300)
+    assert process.exitcode == 0, (words, (folder.parent / "log").read_text()[-3000:])
+    return time.monotonic() - began
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files, hidden ones too, and empty folders."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b""
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() or not any(path.iterdir())
+    }
+
+
+def differing(one: Path, other: Path) -> list[str]:
+    """The names of files that are not the same in two folders."""
+    a, b = contents(one), contents(other)
+    return sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
+
+
+def killed_again_and_again(given: Path, command: Command, kills: int, seed: int) -> list[float]:
+    """Kills a command at random moments, starts it again, and compares what it ends with with an undisturbed run.
+
+    A run that ends before it is to be killed is compared, and begun afresh.
+
+    Args:
+        given: a folder with what the command reads; runs happen in copies beside it.
+        command: the words after `clas`; paths in it are relative.
+        kills: how many must hit it.
+        seed: of the moments.
+
+    Returns:
+        The moments of the kills, in seconds from the start of a process.
+    """
+    chance = random.Random(seed)
+    undisturbed, killed = given.with_name("undisturbed"), given.with_name("killed")
+    shutil.copytree(given, undisturbed)
+    run(undisturbed, *command)  # fills the caches of libraries
+    shutil.rmtree(undisturbed)
+    shutil.copytree(given, undisturbed)
+    whole = run(undisturbed, *command)
+    moments: list[float] = []
+    shutil.copytree(given, killed)
+    while len(moments) < kills:
+        moment = chance.uniform(0, whole)
+        process = start(killed, *command)
+        process.join(moment)
+        process.kill()
+        process.join()
+        if process.exitcode == -signal.SIGKILL:
+            moments.append(moment)
+            continue
+        assert process.exitcode == 0, (command, (given.parent / "log").read_text()[-3000:])
+        assert not (different := differing(killed, undisturbed)), different
+        shutil.rmtree(killed)
+        shutil.copytree(given, killed)
+    run(killed, *command)
+    assert not (different := differing(killed, undisturbed)), different
+    return moments

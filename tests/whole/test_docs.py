@@ -1,0 +1,276 @@
+"""What README and docs/ tell people to type exists: commands, options, arguments of the model, names to import, links.
+
+Nothing is run. Commands are read from code blocks and given to the parsers of `clas` and `lm_eval`.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args
+
+import pytest
+import yaml
+from typer.main import get_command
+
+import lm_eval_clas
+from lm_eval_clas.commands import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    *sorted(page for page in DOCS.rglob("*.md") if DOCS / "results" not in page.parents),
+]
+CLAS: Any = get_command(cli.app)
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_INDENTED = re.compile(r"(?:(?<=\n\n)|\A)((?: {4}.*\n|\n)+)")
+_SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+_LINK = re.compile(r"\[[^\]\[]*(?:\[[^\]]*\][^\]\[]*)*\]\(([^)\s]+)\)")
+_SUBSTITUTION = re.compile(r"\$\(([^()]*)\)")
+_SEPARATORS = {";", "&&", "||", "|", "&", "(", ")"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A code block of a page; an indented one has no language."""
+
+    page: Path
+    language: str
+    text: str
+
+
+@cache
+def _blocks() -> tuple[Block, ...]:
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        found += [Block(page, language, body) for language, body in _FENCE.findall(text)]
+        rest = _FENCE.sub("", text)
+        if page.name == "README.md":  # the pages of the site use fences only
+            found += [Block(page, "", inspect.cleandoc("\n" + body)) for body in _INDENTED.findall(rest) if body.strip()]
+    return tuple(found)
+
+
+def _prose(page: Path) -> str:
+    return _FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def _words_of(line: str) -> Iterator[list[str]]:
+    """The commands of a line of shell, as words; what is substituted into them comes on its own."""
+    while found := _SUBSTITUTION.search(line):
+        yield from _words_of(found[1])
+        line = line[: found.start()] + "SUBSTITUTED" + line[found.end() :]
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|<>()")
+    lexer.whitespace_split = True
+    words: list[str] = []
+    skip = False
+    for word in [*lexer, ";"]:
+        if word in _SEPARATORS:
+            while words and words[0] in ("do", "then", "else"):
+                words = words[1:]
+            if words:
+                yield words
+            words = []
+        elif word in (">", ">>", "<"):
+            skip = True
+        elif skip:
+            skip = False
+        else:
+            words.append(word)
+
+
+def _commands(name: str) -> list[Any]:
+    """Every command in a code block that starts with `name`: its words, with the page as the case's id."""
+    cases = []
+    for block in _blocks():
+        if block.language not in ("bash", ""):
+            continue
+        for line in block.text.replace("\\\n", " ").splitlines():
+            if not re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w./-])", line):
+                continue
+            for words in _words_of(line):
+                if words[0] == name:
+                    cases.append(pytest.param(words, id=f"{block.page.stem}: {' '.join(words)[:60]}"))
+    return cases
+
+
+def _model_args(value: str) -> dict[str, str]:
+    return dict(part.partition("=")[::2] for part in value.split(",") if not part.startswith("$"))
+
+
+@cache
+def _known_arguments() -> frozenset[str]:
+    from lm_eval.models.huggingface import HFLM
+
+    from lm_eval_clas import CLASLM
+    from lm_eval_clas.harness.fast_lm import FastLM
+
+    classes = (CLASLM, FastLM, HFLM)
+    names = {name for one in classes for name in inspect.signature(one.__init__).parameters}
+    return frozenset(names - {"self", "kwargs"} | {"tp_plan"})  # which the harness has from 0.4.12 on
+
+
+def _known_values() -> dict[str, tuple[str, ...]]:
+    from lm_eval_clas.steering import options
+
+    scopes = {
+        "specific_scope": options.SpecificScope,
+        "partial_scope": options.PartialScope,
+        "method": options.Method,
+    }
+    return {name: get_args(values) for name, values in scopes.items()} | {
+        "unseen": ("off", "shared"),
+        "scoring": ("fast", "stock"),
+    }
+
+
+def _check_arguments(arguments: dict[str, str]) -> None:
+    assert set(arguments) <= _known_arguments(), f"hf-clas takes no {set(arguments) - _known_arguments()}"
+    for name, values in _known_values().items():
+        given = arguments.get(name, values[0])
+        assert given in (*values, "") or given.startswith("$"), f"{name}={given}"
+
+
+@cache
+def _lm_eval_options() -> frozenset[str]:
+    from lm_eval._cli import HarnessCLI
+
+    run = HarnessCLI()._subparsers.choices["run"]
+    return frozenset(option for action in run._actions for option in action.option_strings)
+
+
+@pytest.mark.parametrize("words", _commands("clas"))
+def test_a_command_of_clas_is_understood(words: list[str]) -> None:
+    assert words[1] in CLAS.commands, f"clas has no command {words[1]}"
+    if words[1] == "eval":
+        _check_lm_eval(["lm_eval", *words[2:]])
+        return
+    command = CLAS.commands[words[1]]
+    options = {name for parameter in command.params for name in parameter.opts}
+    given = {word.partition("=")[0] for word in words[2:] if word.startswith("--")} - {"--help"}
+    assert given <= options, f"clas {words[1]} has no {given - options}"
+    if "--help" not in words:
+        command.make_context(words[1], words[2:])  # raises for what is missing, left over or of the wrong kind
+
+
+@pytest.mark.parametrize("words", _commands("lm_eval"))
+def test_a_command_of_lm_eval_is_understood(words: list[str]) -> None:
+    _check_lm_eval(words)
+
+
+def _check_lm_eval(words: list[str]) -> None:
+    given = {word.partition("=")[0] for word in words if word.startswith("--")}
+    assert given <= _lm_eval_options(), f"lm_eval run has no {given - _lm_eval_options()}"
+    if "hf-clas" in words and "--model_args" in words:
+        _check_arguments(_model_args(words[words.index("--model_args") + 1]))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_code_in_the_text_names_what_exists(page: Path) -> None:
+    """Inline code: `name=value` is an argument of hf-clas, `--option` an option, `clas name` a command."""
+    every = {name for command in CLAS.commands.values() for parameter in command.params for name in parameter.opts}
+    for span in _SPAN.findall(_prose(page)):
+        if re.fullmatch(r"[a-z_]+=\S*", span):
+            _check_arguments(_model_args(span))
+        elif found := re.match(r"clas ([a-z]\S*)", span):
+            assert found[1] in CLAS.commands, f"`{span}`"
+            options = {name for parameter in CLAS.commands[found[1]].params for name in parameter.opts}
+            assert set(re.findall(r"--[a-z-]+", span)) - {"--help"} <= options, f"`{span}`"
+        elif found := re.match(r"--[a-z_-]+", span):
+            assert found[0] in every | _lm_eval_options(), f"`{span}`"
+
+
+@pytest.mark.parametrize("block", [block for block in _blocks() if block.language == "python" or "\nfrom lm_eval_clas" in
+                                   f"\n{block.text}"], ids=lambda block: block.page.stem)  # fmt: skip
+def test_python_imports_public_names(block: Block) -> None:
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lm_eval_clas"):
+            assert node.module == "lm_eval_clas"
+            assert {alias.name for alias in node.names} <= set(lm_eval_clas.__all__)
+
+
+@pytest.mark.parametrize("block", [block for block in _blocks() if "\nevaluate:" in block.text], ids=lambda b: b.page.stem)
+def test_recipes_are_valid(block: Block) -> None:
+    from lm_eval_clas.study.recipe import StudyRecipe
+
+    StudyRecipe.model_validate(yaml.safe_load(block.text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in _LINK.findall(_prose(page)):
+        path = target.partition("#")[0]
+        if not path or re.match(r"[a-z]+:", target):
+            continue
+        generated = {DOCS / f"{name}.md" for name in _reference().PAGES}
+        assert (page.parent / path).resolve() in generated or (page.parent / path).exists(), target
+
+
+def _reference() -> ModuleType:
+    spec = spec_from_file_location("docs_reference", DOCS / "mkdocs" / "reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    path = list(sys.path)
+    spec.loader.exec_module(module)
+    sys.path[:] = path
+    return module
+
+
+def test_the_command_reference_has_every_command_and_option() -> None:
+    page = "\n".join(_reference().commands())
+    for name, command in CLAS.commands.items():
+        section = page.partition(f"\n## clas {name}\n")[2].partition("\n## ")[0]
+        assert section, name
+        for parameter in command.params:
+            if parameter.param_type_name == "option" and parameter.name != "help":
+                assert f"`{parameter.opts[0]}`" in section, (name, parameter.opts)
+
+
+def test_the_options_page_has_every_argument_of_the_model() -> None:
+    pytest.importorskip("griffe")
+    from lm_eval_clas import CLASLM
+
+    page = "\n".join(_reference().options())
+    for name in inspect.signature(CLASLM.__init__).parameters:
+        if name not in ("self", "kwargs"):
+            assert f"\n| `{name}` |" in page, name
+
+
+def test_messages_in_troubleshooting_are_those_of_the_code() -> None:
+    """Each heading that quotes an error or a warning: its words, apart from names in capitals and quotes, are in the code."""
+    said = "\n".join(_strings())
+    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^### (?:Error: |(?=hf-clas: ))(.*)$", page, re.MULTILINE)
+    assert len(headings) > 10
+    for heading in headings:
+        for part in re.split(r"'[^']+'|\b[A-Z]{2,}\b|\bN\b|clas_config\.json|google/xquad", heading.replace("SHA-256", "\0")):
+            part = part.replace("\0", "SHA-256").strip()
+            if len(part) > 3:
+                assert any(a in said and b in said for a, b in _halves(part)), f"no message says '{part}'"
+
+
+def _halves(text: str) -> list[tuple[str, str]]:
+    """A text whole, and cut in two at every space: where a message puts in a variable, the code has it in two strings."""
+    return [(text, ""), *((text[: space.start()], text[space.start() :]) for space in re.finditer(" ", text))]
+
+
+def _strings() -> Iterator[str]:
+    """Every string in the package, the variable parts of f-strings left out."""
+    for file in (ROOT / "lm_eval_clas").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value

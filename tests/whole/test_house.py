@@ -1,0 +1,64 @@
+"""The house stays in order: small folders and modules, names that can be told apart, imports that run one way."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from naming import alike, same
+
+import lm_eval_clas
+
+PACKAGE = Path(lm_eval_clas.__file__).parent
+FOLDERS = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
+
+
+def named(path: Path) -> str:
+    return path.relative_to(PACKAGE.parent).as_posix()
+
+
+def test_at_the_top_are_folders_and_the_two_ways_in() -> None:
+    assert {path.name for path in PACKAGE.iterdir() if path.is_file()} == {"__init__.py", "__main__.py", "py.typed"}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=named)
+def test_a_folder_has_twelve_modules_at_most(folder: Path) -> None:
+    assert len([path for path in folder.glob("*.py") if path.stem != "__init__"]) <= 12
+
+
+def test_no_module_has_more_than_400_lines() -> None:
+    assert not [named(path) for path in PACKAGE.rglob("*.py") if len(path.read_text(encoding="utf-8").splitlines()) > 400]
+
+
+@pytest.mark.parametrize("folder", [folder for folder in FOLDERS if folder != PACKAGE], ids=named)
+def test_a_folder_says_what_it_is_for_and_imports_nothing(folder: Path) -> None:
+    tree = ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))
+    assert len(tree.body) == 1
+    assert "Begin with" in (ast.get_docstring(tree) or "")
+
+
+def test_names_can_be_told_apart() -> None:
+    assert not same(PACKAGE)
+    assert not alike(PACKAGE)
+
+
+def test_no_module_imports_the_whole_package() -> None:
+    """Its `__init__` names all the public ones: whoever imports that, imports in a circle."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert node.module != "lm_eval_clas", named(path)
+                assert node.level == 0, named(path)
+            elif isinstance(node, ast.Import):
+                assert "lm_eval_clas" not in [one.name for one in node.names], named(path)
+
+
+def test_imports_run_one_way() -> None:
+    """What `lint-imports` says, where it is installed (extra `dev`); the contracts are in pyproject.toml."""
+    pytest.importorskip("importlinter", reason="import-linter comes with the extra dev")
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()", "--no-cache"]
+    done = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
