@@ -16,7 +16,7 @@ from lm_eval_clas.languages.sibling_names import Siblings
 from lm_eval_clas.languages.task_index import TaskIndex
 from lm_eval_clas.languages.task_names import Pair, of_pair, read_task_name
 
-ALL = "all"
+EVERY_NAME = "all"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def find_tasks(wanted: Sequence[str], index: TaskIndex) -> list[str]:
     """
     found: dict[str, None] = {}
     for one in wanted:
-        if one == ALL and ALL not in index.members:
+        if one == EVERY_NAME and EVERY_NAME not in index.members:
             found |= dict.fromkeys(index.members)
             continue
         names = index.match(one)

@@ -14,11 +14,11 @@ from typing import Any
 import yaml
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+class _TaskFileLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Reads YAML and passes over the harness's `!function` tags."""
 
 
-_Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
+_TaskFileLoader.add_multi_constructor("!", lambda loader, suffix, node: None)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class _Reader:
             return self._whole[path]
         if path in above:
             raise ValueError(f"{path} includes itself")
-        content = yaml.load(path.read_bytes(), _Loader)
+        content = yaml.load(path.read_bytes(), _TaskFileLoader)
         if not isinstance(content, dict):
             raise ValueError(f"{path} is no mapping")
         included = content.pop("include", [])
