@@ -71,7 +71,7 @@ def installed() -> TaskIndex:
 def _read_folder(root: Path) -> dict[str, tuple[str, ...]]:
     own: dict[str, tuple[str, ...]] = {}
     tags: dict[str, dict[str, None]] = {}
-    read = _Reader()
+    read = _WithIncludes()
     for path in sorted(root.resolve().glob("**/*.yaml"), key=lambda path: path.as_posix()):
         try:
             _add(read(path, ()), own, tags)
@@ -87,7 +87,7 @@ def _harness() -> Path:
     return Path(found.origin).parent / "tasks"
 
 
-class _Reader:
+class _WithIncludes:
     """Task files with what they include; what many include is read once."""
 
     def __init__(self) -> None:

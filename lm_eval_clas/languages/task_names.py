@@ -31,7 +31,7 @@ _CODE_TASK = re.compile(r"(^|[_-])(code\w*|human_?eval\w*|mbpp\w*|multipl[-_]?e|
 
 
 @dataclass(frozen=True)
-class Found:
+class NameElement:
     """A language in a name.
 
     Attributes:
@@ -118,7 +118,7 @@ def is_code_task(name: str) -> bool:
     return _CODE_TASK.search(name) is not None
 
 
-def _weigh(name: str, found: list[Found]) -> NamedLanguage | None:
+def _weigh(name: str, found: list[NameElement]) -> NamedLanguage | None:
     pairs = [(one, other) for one, other in pairwise(found) if _side_by_side(name, one, other)]
     if pairs:
         source, target = max(pairs, key=lambda pair: min(pair[0].strength, pair[1].strength))
@@ -135,7 +135,7 @@ def _weigh(name: str, found: list[Found]) -> NamedLanguage | None:
     return NamedLanguage(last.language, (last.start, last.end), last.strength > 1)
 
 
-def _side_by_side(name: str, one: Found, other: Found) -> bool:
+def _side_by_side(name: str, one: NameElement, other: NameElement) -> bool:
     if one.language == other.language or not _JOINT.fullmatch(name[one.end : other.start]):
         return False
     if 3 in (one.strength, other.strength):  # a full name beside a code says it twice, or is the name of a suite
@@ -143,12 +143,12 @@ def _side_by_side(name: str, one: Found, other: Found) -> bool:
     return one.strength > 1 and (other.strength > 1 or other.end == len(name))
 
 
-def _elements(name: str, siblings: Siblings) -> list[Found]:
+def _elements(name: str, siblings: Siblings) -> list[NameElement]:
     """The languages in a name, from left to right."""
     if NO_LANGUAGE.search(name):
         return []
     parts = [part for match in _PART.finditer(name) for part in _halves(name, match)]
-    found: list[Found] = []
+    found: list[NameElement] = []
     position = 0
     while position < len(parts):
         one = _tag(name, parts, position, siblings) or _full_name(parts, position) or _code(name, parts, position, siblings)
@@ -173,7 +173,7 @@ def _halves(name: str, part: re.Match[str]) -> list[re.Match[str]]:
     return [half for half in halves if half]
 
 
-def _tag(name: str, parts: list[re.Match[str]], position: int, siblings: Siblings) -> Found | None:
+def _tag(name: str, parts: list[re.Match[str]], position: int, siblings: Siblings) -> NameElement | None:
     """A code with a script, a region, or both: `hin_Deva`, `pt_BR`, `zh-Hant_TW`, `hi_in`."""
     part = parts[position]
     code = part[0]
@@ -189,7 +189,7 @@ def _tag(name: str, parts: list[re.Match[str]], position: int, siblings: Sibling
         name, parts, end, language, region, siblings, after_script=end > position
     ):
         end += 1
-    return None if end == position else Found(language, part.start(), parts[end].end(), 4)
+    return None if end == position else NameElement(language, part.start(), parts[end].end(), 4)
 
 
 def _next(name: str, parts: list[re.Match[str]], position: int) -> str | None:
@@ -228,23 +228,23 @@ def _followed_by_region(name: str, parts: list[re.Match[str]], position: int) ->
     return following is not None and following.isupper() and is_region(following)
 
 
-def _full_name(parts: list[re.Match[str]], position: int) -> Found | None:
+def _full_name(parts: list[re.Match[str]], position: int) -> NameElement | None:
     """A language's English name, also inside a part written like `ArabicMMLU`."""
     part = parts[position]
     following = parts[position + 1][0].casefold() if position + 1 < len(parts) else ""
     for match in _CAMEL.finditer(part[0]):
         if (language := word_names(match[0])) and (following not in SUBJECTS or match[0] != part[0]):
             start = part.start() + match.start()
-            return Found(language, start, start + len(match[0]), 3)
+            return NameElement(language, start, start + len(match[0]), 3)
     return None
 
 
-def _code(name: str, parts: list[re.Match[str]], position: int, siblings: Siblings) -> Found | None:
+def _code(name: str, parts: list[re.Match[str]], position: int, siblings: Siblings) -> NameElement | None:
     part = parts[position]
     language = bare_code(part[0])
     if language is None:
         return None
-    found = Found(language, *part.span(), 2)
+    found = NameElement(language, *part.span(), 2)
     usual, code_task = in_use(part[0]), is_code_task(name)
     before, after = name[max(part.start() - 1, 0) : part.start()], name[part.end() : part.end() + 1]
     joined = "-" in (before, after)
