@@ -14,6 +14,7 @@ from lm_eval_clas.commands import (
     paper_command,
     push_command,
     report_command,
+    route_command,
     shipped_commands,
     table_command,
     tune_command,
@@ -25,6 +26,7 @@ from lm_eval_clas.commands.explaining import causes_command, geometry_command, s
 COMMANDS = (
     mask_commands,
     tune_command,
+    route_command,
     table_command,
     geometry_command,
     stability_command,
