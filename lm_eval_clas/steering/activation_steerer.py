@@ -173,15 +173,14 @@ class ActivationSteerer:
                 )
 
     def _hook(self, layer: int, own: nn.Module) -> Any:
-        @torch.compiler.disable  # compiled code would keep the language of the time when it was compiled
         def steer(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
             block = None if self._closed else block_in_force(self, self._open_blocks)
             if block is None or layer not in block.positions:
                 return None
             if module is not own:
                 raise ClasError(
-                    "This is a copy of the model that the ActivationSteerer was made for, which does not steer it; make one for "
-                    "the copy."
+                    "This is a copy of the model that the ActivationSteerer was made for, which steers the original only; make "
+                    "one for the copy."
                 )
             activation = args[0]
             factors, shifts = self._place(block.language, layer, activation)
@@ -191,7 +190,8 @@ class ActivationSteerer:
             block.count(layer, activation.numel() // activation.shape[-1])
             return (_steered(activation, factors, shifts), *args[1:])
 
-        return steer
+        # Compiled code would keep the language of the time when it was compiled.
+        return torch.compiler.disable(steer)  # type: ignore[no-untyped-call]
 
     def _place(self, language: str | None, layer: int, activation: torch.Tensor) -> _Placed:
         """One layer's factors and shifts on the activation's device and in its dtype; None where they do nothing there."""

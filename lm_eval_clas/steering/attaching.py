@@ -1,4 +1,4 @@
-"""The check when a steerer attaches: one pass of the model shows that every bridge projection runs once, on its scaled input."""
+"""The check when a steerer attaches: one pass shows that every bridge projection runs once, on its scaled input."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ def check_attachment(
         if (times := len(seen[layer].inputs)) != 1:
             raise ClasError(
                 f"'{projection.name}' runs {times} times and not once in a pass of {type(model).__name__} on text alone, so "
-                f"layer {layer} cannot be steered there; name other modules with projection=PATTERN, or other layers."
+                f"layer {layer} cannot be steered there; name other modules with projection=PATTERN or other layers, and "
+                "compile parts of a model only after that."
             )
         found.append(_compared(projection, layer, seen[layer], scale))
     return max(found, key=lambda one: one.difference)
@@ -130,18 +131,16 @@ def _watching(projections: Mapping[int, Projection], seen: Mapping[int, _Seen], 
         torch.compiler.reset()
 
 
-def _before(seen: _Seen) -> Callable[..., None]:
-    @torch.compiler.disable
+def _before(seen: _Seen) -> Any:
     def note(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
         seen.before.append(args[0].detach().clone())
 
-    return note
+    return torch.compiler.disable(note)  # type: ignore[no-untyped-call]
 
 
-def _after(seen: _Seen) -> Callable[..., None]:
-    @torch.compiler.disable
+def _after(seen: _Seen) -> Any:
     def note(module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         seen.inputs.append(args[0].detach().clone())
         seen.outputs.append(output.detach().clone())
 
-    return note
+    return torch.compiler.disable(note)  # type: ignore[no-untyped-call]

@@ -34,9 +34,7 @@ class LanguageBlock:
         rounded: dtypes in which the factors of some layer are all 1, so that nothing is scaled there.
     """
 
-    def __init__(
-        self, owner: object, open_blocks: set[LanguageBlock], language: str | None, layers: Sequence[int]
-    ) -> None:
+    def __init__(self, owner: object, open_blocks: set[LanguageBlock], language: str | None, layers: Sequence[int]) -> None:
         self.language = language
         self.layers = tuple(layers)
         self.positions = dict.fromkeys(layers, 0)
