@@ -71,29 +71,26 @@ def check_attachment(
     ids = torch.arange(_TOKENS)[None] % text_config(model).vocab_size
 
     def run() -> None:
-        with _watching(projections, seen, attach), steering, torch.no_grad():
+        with _watching(projections, seen, attach), steering:
             model(input_ids=ids.to(device_of(model)))
 
-    Context().run(run)  # of its own, so that nothing else is in force
-    found = []
-    for layer, projection in projections.items():
-        if (times := len(seen[layer].inputs)) != 1:
-            raise ClasError(
-                f"'{projection.name}' runs {times} times and not once in a pass of {type(model).__name__} on text alone, so "
-                f"layer {layer} cannot be steered there; name other modules with projection=PATTERN or other layers, and "
-                "compile parts of a model only after that."
-            )
-        found.append(_compared(projection, layer, seen[layer], scale))
+    with _without_dropout(projections), torch.no_grad():
+        Context().run(run)  # of its own, so that nothing else is in force
+        found = [_compared(model, layer, projection, seen[layer], scale) for layer, projection in projections.items()]
     return max(found, key=lambda one: one.difference)
 
 
-def _compared(projection: Projection, layer: int, seen: _Seen, scale: Scale) -> AttachmentCheck:
+def _compared(model: nn.Module, layer: int, projection: Projection, seen: _Seen, scale: Scale) -> AttachmentCheck:
+    if (times := len(seen.inputs)) != 1:
+        raise ClasError(
+            f"'{projection.name}' runs {times} times and not once in a pass of {type(model).__name__} on text alone, so "
+            f"layer {layer} cannot be steered there; name other modules with projection=PATTERN or other layers, and "
+            "compile parts of a model only after that."
+        )
     expected_input = scale(layer, seen.before[0])
-    with torch.no_grad():
-        # Not by calling the module, as hooks would scale once more.
-        expected = projection.module.forward(expected_input)
-    difference = (seen.outputs[0].double() - expected.double()).abs().nan_to_num(0).max().item()
-    largest = expected.double().abs().nan_to_num(0).max().item()
+    expected = projection.module.forward(expected_input)  # not by calling the module, as hooks would scale once more
+    difference = (seen.outputs[0].float() - expected.float()).abs().nan_to_num(0).max().item()
+    largest = expected.float().abs().nan_to_num(0).max().item()
     dtype = expected_input.dtype
     check = AttachmentCheck(
         dtype=str(dtype).removeprefix("torch."),
@@ -112,23 +109,30 @@ def _compared(projection: Projection, layer: int, seen: _Seen, scale: Scale) -> 
 
 @contextmanager
 def _watching(projections: Mapping[int, Projection], seen: Mapping[int, _Seen], attach: Callable[[], None]) -> Iterator[None]:
-    """Attaches, and notes what the projections do inside the block; nothing in them is random there."""
+    """Attaches, and notes what the projections do inside the block."""
     modules = {layer: projection.module for layer, projection in projections.items()}
-    training = [part for module in modules.values() for part in module.modules() if part.training]
     handles = [module.register_forward_pre_hook(_before(seen[layer])) for layer, module in modules.items()]
     attach()  # after the one and before the other: what else changes the input is no concern of the check
-    handles += [module.register_forward_hook(_after(seen[layer])) for layer, module in modules.items()]
-    for part in training:
-        part.training = False
+    handles += [module.register_forward_hook(_after(seen[layer]), prepend=True) for layer, module in modules.items()]
     torch.compiler.reset()  # what is compiled has the hooks of the time when it was compiled
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+        torch.compiler.reset()
+
+
+@contextmanager
+def _without_dropout(projections: Mapping[int, Projection]) -> Iterator[None]:
+    training = [part for projection in projections.values() for part in projection.module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
         for part in training:
             part.training = True
-        torch.compiler.reset()
 
 
 def _before(seen: _Seen) -> Any:
