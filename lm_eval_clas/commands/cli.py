@@ -18,8 +18,8 @@ from lm_eval_clas.commands import (
     table_command,
     tune_command,
 )
-from lm_eval_clas.commands.analyses import causes_command, geometry_command, stability_command
 from lm_eval_clas.commands.application import app, failures, messages
+from lm_eval_clas.commands.explaining import causes_command, geometry_command, stability_command
 
 # Each module adds its commands to the application when it is imported; help lists them in this order.
 COMMANDS = (

@@ -21,7 +21,7 @@ from small_models import Run
 
 from lm_eval_clas import ClasError, MaskSet, ParallelInputBuilder, Profile
 from lm_eval_clas.base.plain_numbers import plain_number
-from lm_eval_clas.commands.analyses import causes_command
+from lm_eval_clas.commands.explaining import causes_command
 from lm_eval_clas.comparing.results_files import read_runs
 from lm_eval_clas.comparing.rows import Comparison
 from lm_eval_clas.decoder.checkpoint import Checkpoint

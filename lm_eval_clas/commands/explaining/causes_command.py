@@ -9,8 +9,8 @@ import typer
 from rich.markup import escape
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.commands.analyses.shown_numbers import number_table, two_digits, write_analysis
 from lm_eval_clas.commands.application import Force, app, console, may_write, messages
+from lm_eval_clas.commands.explaining.shown_numbers import number_table, two_digits, write_analysis
 
 if TYPE_CHECKING:
     from lm_eval_clas.geometry.causes import Causes

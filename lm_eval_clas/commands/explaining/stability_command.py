@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from lm_eval_clas.commands.analyses.shown_numbers import number_table, two_digits, write_analysis
 from lm_eval_clas.commands.application import Force, app, console, may_write, number_option
+from lm_eval_clas.commands.explaining.shown_numbers import number_table, two_digits, write_analysis
 
 if TYPE_CHECKING:
     from lm_eval_clas.neurons.agreement import Agreement, Stability

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from lm_eval_clas.commands.analyses.shown_numbers import number_table
 from lm_eval_clas.commands.application import Force, app, console, messages, parse_words, progress_bars, replacing
+from lm_eval_clas.commands.explaining.shown_numbers import number_table
 
 if TYPE_CHECKING:
     from lm_eval_clas.geometry.measurements import Geometry, Measure
