@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+# The methods that CLAS must beat to mean anything: its own factors, without knowing which neuron they belong to.
+CONTROLS = {"uniform": "uniform gain", "random": "random masks"}
+
 # Where the masks came from and how they were made: their hash says what they are.
 _WHENCE = ("masks", "masks_repository", "masks_revision", "site", "specific")
 # What happened in the run, by language or task.
