@@ -3,7 +3,7 @@
     python docs/mkdocs/folders.py            # writes docs/folders.svg
     python docs/mkdocs/folders.py --check    # exit 1 if it is not what this makes
 
-A row for each layer, above those that it may import; in each box a folder, and the first sentence of its `__init__`.
+A row for each layer, above those that it may import; in each box a folder, and the first paragraph of its `__init__`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from xml.sax.saxutils import escape
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "docs" / "folders.svg"
 WIDTH, LEFT, RIGHT, GAP = 960, 96, 24, 12
-LINE, LETTER = 17, 6.8  # height of a line of text, and the width of a letter, in pixels
+LINE, LETTER = 17, 6.6  # height of a line of text, and the width of a letter, in pixels
 
 
 def layers() -> list[list[str]]:
@@ -30,9 +30,9 @@ def layers() -> list[list[str]]:
 
 
 def idea(folder: str) -> str:
-    """What a folder says of itself, in its first sentence."""
+    """What a folder says of itself, in its first paragraph."""
     tree = ast.parse((ROOT / "lm_eval_clas" / folder / "__init__.py").read_text(encoding="utf-8"))
-    return re.split(r"(?<=[.?]) (?=[A-Z])", (ast.get_docstring(tree) or "").partition("\n\n")[0].replace("\n", " "))[0]
+    return (ast.get_docstring(tree) or "").partition("\n\n")[0].replace("\n", " ").replace("`", "")
 
 
 def picture() -> str:

@@ -23,7 +23,7 @@ def write_report(folder: Path, out: Path | None = None) -> tuple[Path, list[str]
 
     Args:
         folder: of the study, as `clas paper` writes it.
-        out: the HTML file; default: `report_of.html` in the folder.
+        out: the HTML file; default: `report.html` in the folder.
 
     Returns:
         The file, and one line for each section that was left out because the study does not have it.
