@@ -11,6 +11,7 @@ from rich.markup import escape
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.commands.application import Force, app, console, may_write, messages
 from lm_eval_clas.commands.explaining.shown_numbers import number_table, two_digits, write_analysis
+from lm_eval_clas.commands.shared_options import JsonFileOption
 
 if TYPE_CHECKING:
     from lm_eval_clas.geometry.causes import Causes
@@ -28,7 +29,7 @@ def causes(
     geometry: Annotated[
         Path | None, typer.Option(help="geometry.json of the same steering: do scores change where representations do?")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write all of it to FILE.json too.")] = None,
+    out: JsonFileOption = None,
     seed: Annotated[int, typer.Option(help="Of the resampling behind intervals and p-values.", min=0)] = 0,
     force: Force = False,
 ) -> None:

@@ -10,6 +10,15 @@ from rich.markup import escape
 
 from lm_eval_clas.commands.application import Force, app, console, messages, parse_words, progress_bars, replacing
 from lm_eval_clas.commands.explaining.shown_numbers import number_table
+from lm_eval_clas.commands.shared_options import (
+    BatchSizeOption,
+    DeviceOption,
+    LayersOption,
+    MaxTokensOption,
+    ModelOption,
+    PartialScopeOption,
+    SpecificScopeOption,
+)
 
 if TYPE_CHECKING:
     from lm_eval_clas.geometry.measurements import Geometry, Measure
@@ -17,26 +26,26 @@ if TYPE_CHECKING:
 
 @app.command()
 def geometry(
-    model: Annotated[str, typer.Option(help="Hugging Face model: Hub id or local path.")],
+    model: ModelOption,
     masks: Annotated[str, typer.Option(help="Mask folder, name of a shipped one, or Hub repository.")],
     corpus: Annotated[str, typer.Option(help="As for clas profile: xquad, xnli, mini, or a path.")],
     out: Annotated[Path, typer.Option(help="Folder for geometry.json, geometry.csv and geometry.png.")],
     alpha: Annotated[str, typer.Option(help="Strength: a number, or a .json file with one by language.")] = "1.0",
     beta: Annotated[str | None, typer.Option(help="Amplification; default: the masks'.")] = None,
     gamma: Annotated[str | None, typer.Option(help="Damping; default: the masks'.")] = None,
-    layers: Annotated[str | None, typer.Option(help="Bridge layers, like 13-15; default: the masks'.")] = None,
+    layers: LayersOption = None,
     method: Annotated[str, typer.Option(help="clas, or one of its controls, e.g. uniform, random.")] = "clas",
-    specific_scope: Annotated[str, typer.Option(help="all or own, as in hf-clas.")] = "all",
-    partial_scope: Annotated[str, typer.Option(help="all, own or anchor, as in hf-clas.")] = "all",
+    specific_scope: SpecificScopeOption = "all",
+    partial_scope: PartialScopeOption = "all",
     languages: Annotated[
         str | None, typer.Option(help="BCP-47 codes, the anchor among them; default: all that corpus and masks have.")
     ] = None,
     samples: Annotated[int | None, typer.Option(help="Items; default: all of the corpus.", min=2)] = None,
-    batch_size: Annotated[int, typer.Option(help="Texts in a batch.", min=1)] = 8,
-    max_tokens: Annotated[int, typer.Option(help="Longer texts are cut at the end.", min=1)] = 2048,
+    batch_size: BatchSizeOption = 8,
+    max_tokens: MaxTokensOption = 2048,
     model_args: Annotated[str, typer.Option(help="More arguments of the harness's hf model, e.g. dtype=bfloat16.")] = "",
     model_name: Annotated[str | None, typer.Option(help="What to call the model; default: --model.")] = None,
-    device: Annotated[str | None, typer.Option(help="cuda, cuda:0, cpu, mps; default: the first accelerator.")] = None,
+    device: DeviceOption = None,
     projection: Annotated[str | None, typer.Option(help="Pattern of the down-projections' names.")] = None,
     seed: Annotated[int, typer.Option(help="Of method random.", min=0)] = 0,
     force: Force = False,

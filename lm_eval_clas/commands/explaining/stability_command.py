@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from lm_eval_clas.commands.application import Force, app, console, may_write, number_option
+from lm_eval_clas.commands.application import Force, app, console, may_write
 from lm_eval_clas.commands.explaining.shown_numbers import number_table, two_digits, write_analysis
+from lm_eval_clas.commands.shared_options import (
+    BridgeOption,
+    ExcludeLastOption,
+    JsonFileOption,
+    StatisticOption,
+    ThresholdOption,
+    TokensOption,
+)
 
 if TYPE_CHECKING:
     from lm_eval_clas.neurons.agreement import Agreement, Stability
@@ -22,12 +30,12 @@ def stability(
     ceiling: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Profiles of two halves of one corpus: clas profile --half first, second.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write all of it to FILE.json too.")] = None,
-    statistic: Annotated[str, typer.Option(help="signed-mean, mean-abs or share-positive.")] = "signed-mean",
-    tokens: Annotated[str, typer.Option(help="all, or last: the last token of each text only.")] = "all",
-    threshold: Annotated[float, number_option("A neuron is active where its statistic is above this.")] = 0.0,
-    bridge: Annotated[str, typer.Option(help="auto, or layers like 24-29.")] = "auto",
-    exclude_last: Annotated[int, typer.Option(help="Last layers that auto leaves out.", min=0)] = 2,
+    out: JsonFileOption = None,
+    statistic: StatisticOption = "signed-mean",
+    tokens: TokensOption = "all",
+    threshold: ThresholdOption = 0.0,
+    bridge: BridgeOption = "auto",
+    exclude_last: ExcludeLastOption = 2,
     force: Force = False,
 ) -> None:
     """Compare two profiles: do both corpora give the same bridge layers and masks, against chance and a ceiling?"""
