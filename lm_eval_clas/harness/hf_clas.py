@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.version import __version__
 from lm_eval_clas.decoder.projections import slices_error
+from lm_eval_clas.harness.answer_cache import AnswerCache, require_apart
 from lm_eval_clas.harness.fast_lm import FastLM, logger
 from lm_eval_clas.harness.gathering import lent
 from lm_eval_clas.harness.plugin import register
@@ -118,7 +118,9 @@ class CLASLM(FastLM):
             self._steerer = ActivationSteerer(self.model, self._masks, projection=projection, **fixed)
             self._router = LanguageRouter(self._masks.languages, self._forced(language))
         self._seen: Counter[tuple[str, str]] = Counter()
-        self._untuned: set[tuple[str, str]] = set()
+        self._cached: Counter[str] = Counter()  # requests answered from the cache, by language
+        self._alone: dict[tuple[str, str], str] = {}  # why no tuned strength steers, by family and language
+        self._answers = AnswerCache()
 
     @staticmethod
     def _refuse_without_masks(options: Mapping[str, Any]) -> None:
@@ -164,24 +166,42 @@ class CLASLM(FastLM):
         self, answer: Callable[[list[Instance], bool], list[Response]], requests: list[Instance], disable_tqdm: bool
     ) -> list[Response]:
         """Answers requests, each group steered for its language (and task), in the order of the requests."""
-        if self._masks is None or self._steerer is None or (self._tuned is None and self._steerer.steering.does_nothing):
+        if self._masks is None or not self._steers:
             return answer(requests, disable_tqdm)
         groups: dict[tuple[str, str], list[int]] = {}
-        for position, (request, found) in enumerate(zip(requests, self._router.recognize(requests), strict=True)):
+        found = self._router.recognize(requests)
+        for position, (request, one) in enumerate(zip(requests, found, strict=True)):
             if not lent(request.task_name):
-                self._note(found.language, found.source)
+                self._note(one.language, one.source)
             family = self._tuned.family(request.task_name) if self._tuned else ""
-            groups.setdefault((family, self._steered_as(found.language)), []).append(position)
+            groups.setdefault((family, self._steered_as(one.language)), []).append(position)
         answers: dict[int, Response] = {}
+        for (family, group), positions in groups.items():  # before any is answered, as requests that are alike do not share
+            with self._remembering(family, group):
+                known = self._answers.find(answer.__name__, [requests[i] for i in positions])
+            answers.update((positions[place], one) for place, one in known.items())
+        self._cached.update(found[i].language for i in answers if not lent(requests[i].task_name))
         with self._one_bar(answer.__name__, len(requests), disable_tqdm) as bar:
+            bar.update(len(answers))
             for (family, group), positions in groups.items():
                 steerer = self._steerer_of(family, group)
                 if self._differences:
                     self._differences.look(family, group, [requests[i] for i in positions], self.computes_in, self.scoring)
                 bar.set_postfix_str("not steered" if steerer.steering.does_nothing or group == self._masks.anchor else group)
-                with steerer.language(None if group == _UNSEEN else group):
-                    answers.update(zip(positions, answer([requests[i] for i in positions], True), strict=True))
+                missing = [position for position in positions if position not in answers]
+                with steerer.language(_NO_CODE.get(group, group)), self._remembering(family, group):
+                    given = answer([requests[i] for i in missing], True) if missing else []
+                answers.update(zip(missing, given, strict=True))
         return [answers[position] for position in range(len(requests))]
+
+    @property
+    def _steers(self) -> bool:
+        """Whether there is anything to steer with."""
+        return self._tuned is not None or (self._steerer is not None and not self._steerer.steering.does_nothing)
+
+    def _remembering(self, family: str, group: str) -> AbstractContextManager[None]:
+        """Inside it, the cache finds and keeps answers of one group's steering."""
+        return self._answers.steered(self._steerer_of(family, group).digest(_NO_CODE.get(group, group)), group, family)
 
     def _steerer_of(self, family: str, language: str) -> ActivationSteerer:
         assert self._masks is not None
@@ -189,15 +209,15 @@ class CLASLM(FastLM):
         if self._tuned is None or language == self._masks.anchor:
             return self._steerer
         tuned = self._tuned.steerer(family, language)
-        if tuned is None and (family, language) not in self._untuned:
+        if tuned is None and (family, language) not in self._alone:
             logger.warning(
                 "hf-clas: no strength is tuned for task %s in language '%s' (tuned are %s); its requests are not steered.",
                 family,
                 language,
                 "; ".join(f"{task}: {', '.join(languages)}" for task, languages in self._tuned.strengths.items()),
             )
-        if tuned is None:
-            self._untuned.add((family, language))
+        if why := "not tuned" if tuned is None else tuned.unchanged(language):
+            self._alone[family, language] = why.replace("alpha is 0", "tuned to 0")
         return tuned or self._steerer
 
     @contextmanager
@@ -239,37 +259,29 @@ class CLASLM(FastLM):
         self._seen[language, source] += 1
 
     def set_cache_hook(self, cache_hook: Any) -> None:
-        """Takes the database of `--use_cache`, whose keys are requests alone, only if the same steering filled it.
+        """Takes the database of `--use_cache`, and keeps answers in it by request and steering.
 
         Raises:
-            ClasError: its answers are another steering's.
+            ClasError: its steered answers cannot be told apart.
         """
+        if cache_hook.dbdict is not None:
+            require_apart(cache_hook.dbdict)
+            if self._steers:
+                cache_hook = self._answers = AnswerCache(cache_hook.dbdict)
         super().set_cache_hook(cache_hook)
-        database = cache_hook.dbdict
-        if database is None:
-            return
-        info = self.steering_info()
-        mine = "off" if info["method"] == "off" else json.dumps({k: v for k, v in info.items() if k not in _NOT_STEERING})
-        # A database without our mark, but with answers, was filled by a model that is not steered.
-        filled_by = database.get(_CACHE_KEY, "off" if len(database) else mine)
-        if filled_by != mine:
-            raise ClasError(
-                "--use_cache: this database holds answers of another steering (other masks or options); give every steering "
-                "a database of its own."
-            )
-        database[_CACHE_KEY] = mine
 
     def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:
         """Everybody's results, and on the way what everybody steered, which the main process tells of."""
         found = self._differences.state if self._differences else None
-        told = super().gather_object([self._seen, self._untuned, found], dst)
+        told = super().gather_object([self._seen, self._cached, self._alone, found], dst)
         if told is None:
             self._forget()
         else:
-            self._seen = sum((seen for seen, _, _ in told), Counter())
-            self._untuned = set().union(*(untuned for _, untuned, _ in told))
+            self._seen = sum((seen for seen, *_ in told), Counter())
+            self._cached = sum((cached for _, cached, *_ in told), Counter())
+            self._alone = {where: why for *_, alone, _ in told for where, why in alone.items()}
             if self._differences:
-                self._differences.gathered(found for _, _, found in told)
+                self._differences.gathered(found for *_, found in told)
         return super().gather_object(obj, dst)
 
     def get_model_info(self) -> dict[str, Any]:
@@ -281,7 +293,8 @@ class CLASLM(FastLM):
 
     def _forget(self) -> None:
         self._seen.clear()
-        self._untuned.clear()
+        self._cached.clear()
+        self._alone.clear()
         if self._differences:
             self._differences.clear()
 
@@ -294,6 +307,8 @@ class CLASLM(FastLM):
         left_alone: dict[str, str] = {}
         for (language, source), count in sorted(self._seen.items()):
             entry = languages.setdefault(language, {"requests": 0, "recognized": {}})
+            if self._cached[language]:
+                entry["from_cache"] = self._cached[language]
             entry["requests"] += count
             entry["recognized"][source] = count
             if language == self._masks.anchor:
@@ -302,13 +317,13 @@ class CLASLM(FastLM):
                 left_alone[language] = "not recognised"
             elif language not in self._masks.languages and self._unseen == "off":
                 left_alone[language] = "not in the masks"
-            elif self._tuned is None and language in self._masks.languages and steering.strength(language) == 0:
-                left_alone[language] = "alpha is 0"
-            elif self._tuned is None and language in self._masks.languages and not self._steerer.changes(language):
-                left_alone[language] = "no neurons to steer"
+            elif self._tuned is None and (
+                why := self._steerer.unchanged(language if language in self._masks.languages else None)
+            ):
+                left_alone[language] = why
         tuned: dict[str, Any] = {}
         if self._tuned is not None:
-            left_alone |= {f"{language} in {family}": "not tuned" for family, language in sorted(self._untuned)}
+            left_alone |= {f"{language} in {family}": why for (family, language), why in sorted(self._alone.items())}
             tuned["tuned"] = {
                 family: {language: setting.options() for language, setting in by_language.items()}
                 for family, by_language in self._tuned.strengths.items()
@@ -343,11 +358,9 @@ class CLASLM(FastLM):
         return info
 
 
-_CACHE_KEY = "lm-eval-clas steering"
-_WHENCE = ("masks", "masks_repository", "masks_revision", "site", "specific")  # the hash says what they are
-_NOT_STEERING = ("version", "scoring", *_WHENCE, "languages", "left_alone", "unlike_tuning")
 _NOT_INT_MU = ("beta", "gamma", "specific_scope", "partial_scope", "seed")
 _UNSEEN = "unseen"  # no BCP-47 code has six letters, so it is no language's name
+_NO_CODE = {_UNSEEN: None}  # what a steerer calls it
 
 
 def _range(layers: list[int]) -> str:
@@ -364,6 +377,8 @@ def _one_line(info: dict[str, Any]) -> str:
         if language not in info["left_alone"]
     )
     alone = ", ".join(f"{language} ({why})" for language, why in info["left_alone"].items())
+    cached, requests = (sum(one.get(name, 0) for one in info["languages"].values()) for name in ("from_cache", "requests"))
+    told = f"; answered from the cache, without the model: {cached} of {requests} requests" if cached else ""
     alpha = info["alpha"]
     if alpha == "tuned":
         alpha += f" ({'; '.join(f'{task}: {_alphas(by_language)}' for task, by_language in info['tuned'].items())})"
@@ -371,7 +386,7 @@ def _one_line(info: dict[str, Any]) -> str:
     return (
         f"method {info['method']}, alpha {alpha}, {sizes}layers {_range(info['layers'])}, masks {info['masks_hash']}; "
         f"steered requests: {languages or 'none'}; "
-        f"left alone: {alone or 'none'}"
+        f"left alone: {alone or 'none'}{told}"
     )
 
 

@@ -9,6 +9,7 @@ language's own specific neurons, mu their mean in that language.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -20,6 +21,7 @@ from torch import nn
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.projections import find_projections
 from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.steering.alphas import DEFAULT
 from lm_eval_clas.steering.effects import steering_factors, steering_shifts
 from lm_eval_clas.steering.options import SteeringOptions
 
@@ -52,6 +54,7 @@ class ActivationSteerer:
         projections = find_projections(model, masks.config.site, projection or masks.config.projection)
         masks.config.model.fingerprint.require(ModelFingerprint.of(model, projections), "This mask folder")
         self.masks = masks
+        self._names = [projection.name for projection in projections]
         self.steering = SteeringOptions.parse(masks, **options)
         self._factors: dict[str | None, torch.Tensor] = {}
         self._shifts: dict[str | None, torch.Tensor | None] = {}
@@ -84,6 +87,25 @@ class ActivationSteerer:
     def changes(self, language: str | None) -> bool:
         """Whether any neuron is steered in a language."""
         return bool((self.factors(language) != 1).any())
+
+    def unchanged(self, language: str | None) -> str:
+        """Why a language's passes are those of the model alone; empty if some neuron is steered."""
+        if self.changes(language):
+            return ""
+        if language == self.masks.anchor:
+            return "anchor"
+        if self.steering.method == "off" or self.steering.strength(language or DEFAULT) == 0:
+            return "alpha is 0"
+        # Of a language that was not profiled, partial-shared neurons alone are steered, and by beta.
+        return "beta is 0" if language is None and self.steering.beta == 0 else "no neurons to steer"
+
+    def digest(self, language: str | None) -> str:
+        """What identifies the function that a language's passes are: modules, factors, shifts; empty if nothing is changed."""
+        if not self.changes(language):
+            return ""
+        factors, shifts = self.factors(language).numpy(), self.shifts(language)
+        parts = ["\n".join(self._names).encode(), factors.tobytes(), b"" if shifts is None else shifts.numpy().tobytes()]
+        return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
     @contextmanager
     def language(self, language: str | None) -> Iterator[None]:
