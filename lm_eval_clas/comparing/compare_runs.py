@@ -191,7 +191,8 @@ def _about_left_alone(entries: Sequence[_Entry], languages: Sequence[str], famil
             for language, why in {**tuned_to_0, **run.steering.get("left_alone", {})}.items():
                 code, _, untuned = language.partition(" in ")  # `hi in clas_xquad`, where no strength was tuned
                 if code in languages and code != anchor and (untuned or family).startswith(family):
-                    rows.setdefault(f"{code} ({why})", []).append(f"'{entry.label}'")
+                    labels = rows.setdefault(f"{code} ({why})", [])
+                    labels += [f"'{entry.label}'"] if f"'{entry.label}'" not in labels else []
     by_rows: dict[str, list[str]] = {}
     for language, labels in rows.items():
         by_rows.setdefault(", ".join(labels), []).append(language)

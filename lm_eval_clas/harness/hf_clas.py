@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.version import __version__
 from lm_eval_clas.decoder.projections import slices_error
+from lm_eval_clas.harness.answer_cache import AnswerCache, require_apart
 from lm_eval_clas.harness.fast_lm import FastLM, logger
 from lm_eval_clas.harness.gathering import lent
 from lm_eval_clas.harness.plugin import register
@@ -30,8 +30,7 @@ from lm_eval_clas.steering.activation_steerer import ActivationSteerer
 from lm_eval_clas.steering.by_task import TunedSteering
 from lm_eval_clas.steering.effects import steering_factors
 from lm_eval_clas.steering.language_blocks import LanguageBlock
-from lm_eval_clas.steering.options import SteeringOptions
-from lm_eval_clas.steering.results_entry import deciding
+from lm_eval_clas.steering.options import SteeringOptions, refuse_without_masks, require_tuned
 
 Response = TypeVar("Response")
 
@@ -105,11 +104,9 @@ class CLASLM(FastLM):
             "seed": seed,
         }
         if self._masks is None:
-            self._refuse_without_masks(
-                {**options, "language": language, "unseen": unseen, "pair": pair, "projection": projection}
-            )
+            refuse_without_masks({**options, "language": language, "unseen": unseen, "pair": pair, "projection": projection})
         elif alpha == "tuned":
-            self._require_tuned(self._masks, unseen, method)
+            require_tuned(self._masks, unseen, method)
             SteeringOptions.parse(self._masks, **{**options, "alpha": 0.0})  # type: ignore[arg-type]
         else:
             checked = SteeringOptions.parse(self._masks, **options)  # type: ignore[arg-type]
@@ -132,25 +129,7 @@ class CLASLM(FastLM):
             self._steerer = ActivationSteerer(self.model, self._masks, projection=projection, **fixed)
             self._router = LanguageRouter(self._masks.languages, self._forced(language), pair)  # type: ignore[arg-type]
         self._tally = RunTally()
-
-    @staticmethod
-    def _refuse_without_masks(options: Mapping[str, Any]) -> None:
-        defaults = {"alpha": 1.0, "specific_scope": "all", "partial_scope": "all", "method": "clas", "seed": 0}
-        defaults |= {"unseen": "off", "pair": "target"}
-        given = [name for name, value in options.items() if value != defaults.get(name)]
-        # What turns steering off needs no masks: scripts pass it together with an empty masks argument.
-        given = [name for name in given if (name, options[name]) not in (("alpha", 0), ("method", "off"))]
-        if given:
-            raise ClasError(f"{', '.join(given)} without masks= has no effect; add masks=FOLDER, or use --model hf.")
-
-    @staticmethod
-    def _require_tuned(masks: MaskSet, unseen: str, method: str) -> None:
-        if method == "int-mu":
-            raise ClasError("alpha=tuned was chosen for CLAS; give method=int-mu a number, e.g. alpha=1.0, which overwrites.")
-        if not masks.config.tuned:
-            raise ClasError("alpha=tuned needs tuned strengths, which these masks do not have; run 'clas tune' on them first.")
-        if unseen == "shared":
-            raise ClasError("unseen=shared takes a strength that was not tuned; give alpha as a number, or drop unseen.")
+        self._answers = AnswerCache()
 
     def _forced(self, language: str | None) -> str | None:
         if language is None:
@@ -178,7 +157,7 @@ class CLASLM(FastLM):
         self, answer: Callable[[list[Instance], bool], list[Response]], requests: list[Instance], disable_tqdm: bool
     ) -> list[Response]:
         """Answers requests, each group steered for its language (and task), in the order of the requests."""
-        if self._masks is None or self._steerer is None or (self._tuned is None and self._steerer.steering.does_nothing):
+        if self._masks is None or self._steerer is None or not self._steers:
             return answer(requests, disable_tqdm)
         if self._tally.another_run():
             self._forget()
@@ -199,23 +178,32 @@ class CLASLM(FastLM):
     ) -> list[Response]:
         assert self._masks is not None
         groups: dict[tuple[str, str], list[int]] = {}
-        for position, (request, found) in enumerate(zip(requests, self._router.recognize(requests), strict=True)):
+        found = self._router.recognize(requests)
+        for position, (request, one) in enumerate(zip(requests, found, strict=True)):
             if not lent(request.task_name):
-                self._note(found.language, found.source)
+                self._note(one.language, one.source)
             family = self._tuned.family(request.task_name) if self._tuned else ""
-            groups.setdefault((family, self._steered_as(found.language)), []).append(position)
+            groups.setdefault((family, self._steered_as(one.language)), []).append(position)
         answers: dict[int, Response] = {}
+        for (family, group), positions in groups.items():  # before any is answered, as requests that are alike do not share
+            with self._remembering(family, group):
+                known = self._answers.find(answer.__name__, [requests[i] for i in positions])
+            answers.update((positions[place], one) for place, one in known.items())
+        self._tally.cached.update(found[i].language for i in answers if not lent(requests[i].task_name))
         with self._one_bar(answer.__name__, len(requests), disable_tqdm) as bar:
+            bar.update(len(answers))
             for (family, group), positions in groups.items():
                 steerer = self._steerer_of(family, group)
-                asked = [requests[i] for i in positions]
                 if self._differences:
-                    self._differences.look(family, group, asked, self.computes_in, self.scoring)
+                    self._differences.look(family, group, [requests[i] for i in positions], self.computes_in, self.scoring)
                 bar.set_postfix_str("not steered" if steerer.steering.does_nothing or group == self._masks.anchor else group)
-                self._in_force = partial(steerer.language, None if group == _UNSEEN else group)
-                with self._in_force() as block:
-                    answers.update(zip(positions, answer(asked, True), strict=True))
-                if block.layers:
+                missing = [position for position in positions if position not in answers]
+                asked = [requests[i] for i in missing]
+                self._in_force = partial(steerer.language, _NO_CODE.get(group, group))
+                with self._in_force() as block, self._remembering(family, group):
+                    given = answer(asked, True) if asked else []
+                answers.update(zip(missing, given, strict=True))
+                if block.layers and asked:
                     self._bear_witness(steerer, block, f"{group} in {family}" if self._tuned else group, asked)
         return [answers[position] for position in range(len(requests))]
 
@@ -230,21 +218,30 @@ class CLASLM(FastLM):
         with self._in_force():  # in a block of its own: what is tried out is steered, but answers no request
             return super()._detect_batch_size(requests, pos)
 
+    @property
+    def _steers(self) -> bool:
+        """Whether there is anything to steer with."""
+        return self._tuned is not None or (self._steerer is not None and not self._steerer.steering.does_nothing)
+
+    def _remembering(self, family: str, group: str) -> AbstractContextManager[None]:
+        """Inside it, the cache finds and keeps answers of one group's steering."""
+        return self._answers.steered(self._steerer_of(family, group).digest(_NO_CODE.get(group, group)), group, family)
+
     def _steerer_of(self, family: str, language: str) -> ActivationSteerer:
         assert self._masks is not None
         assert self._steerer is not None
         if self._tuned is None or language == self._masks.anchor:
             return self._steerer
         tuned = self._tuned.steerer(family, language)
-        if tuned is None and (family, language) not in self._tally.untuned:
+        if tuned is None and (family, language) not in self._tally.alone:
             logger.warning(
                 "hf-clas: no strength is tuned for task %s in language '%s' (tuned are %s); its requests are not steered.",
                 family,
                 language,
                 "; ".join(f"{task}: {', '.join(languages)}" for task, languages in self._tuned.strengths.items()),
             )
-        if tuned is None:
-            self._tally.untuned.add((family, language))
+        if why := "not tuned" if tuned is None else tuned.unchanged(language):
+            self._tally.alone[family, language] = why.replace("alpha is 0", "tuned to 0")
         return tuned or self._steerer
 
     @contextmanager
@@ -286,25 +283,16 @@ class CLASLM(FastLM):
         self._tally.recognized[language, source] += 1
 
     def set_cache_hook(self, cache_hook: Any) -> None:
-        """Takes the database of `--use_cache`, whose keys are requests alone, only if the same steering filled it.
+        """Takes the database of `--use_cache`, and keeps answers in it by request and steering.
 
         Raises:
-            ClasError: its answers are another steering's.
+            ClasError: its steered answers cannot be told apart.
         """
+        if cache_hook.dbdict is not None:
+            require_apart(cache_hook.dbdict)
+            if self._steers:
+                cache_hook = self._answers = AnswerCache(cache_hook.dbdict)
         super().set_cache_hook(cache_hook)
-        database = cache_hook.dbdict
-        if database is None:
-            return
-        info = self.steering_info()
-        mine = "off" if info["method"] == "off" else json.dumps(deciding(info))
-        # A database without our mark, but with answers, was filled by a model that is not steered.
-        filled_by = database.get(_CACHE_KEY, "off" if len(database) else mine)
-        if filled_by != mine:
-            raise ClasError(
-                "--use_cache: this database holds answers of another steering (other masks or options); give every steering "
-                "a database of its own."
-            )
-        database[_CACHE_KEY] = mine
 
     def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:
         """Everybody's results, and on the way what everybody steered, which the main process tells of."""
@@ -349,13 +337,11 @@ class CLASLM(FastLM):
                 left_alone[language] = "not recognised"
             elif known not in self._masks.languages and self._unseen == "off":
                 left_alone[language] = "not in the masks"
-            elif self._tuned is None and known in self._masks.languages and steering.strength(known) == 0:
-                left_alone[language] = "alpha is 0"
-            elif self._tuned is None and known in self._masks.languages and not self._steerer.changes(known):
-                left_alone[language] = "no neurons to steer"
+            elif self._tuned is None and (why := self._steerer.unchanged(known if known in self._masks.languages else None)):
+                left_alone[language] = why
         tuned: dict[str, Any] = {}
         if self._tuned is not None:
-            left_alone |= {f"{language} in {family}": "not tuned" for family, language in sorted(self._tally.untuned)}
+            left_alone |= {f"{language} in {family}": why for (family, language), why in sorted(self._tally.alone.items())}
             tuned["tuned"] = {
                 family: {language: setting.options() for language, setting in by_language.items()}
                 for family, by_language in self._tuned.strengths.items()
@@ -392,9 +378,9 @@ class CLASLM(FastLM):
         return info
 
 
-_CACHE_KEY = "lm-eval-clas steering"
 _NOT_INT_MU = ("beta", "gamma", "specific_scope", "partial_scope", "seed")
 _UNSEEN = "unseen"  # no BCP-47 code has six letters, so it is no language's name
+_NO_CODE = {_UNSEEN: None}  # what a steerer calls it
 
 
 # For programs that import this module where neither the hook nor an entry point is at work. Not the harness's decorator:

@@ -11,6 +11,7 @@ from lm_eval_clas.harness.prompting import note_prompting, times_built
 from lm_eval_clas.neurons.bridge import layers_text
 
 _Recognized = Counter[tuple[str, str]]
+_Alone = dict[tuple[str, str], str]
 
 
 @dataclass
@@ -46,13 +47,15 @@ class RunTally:
 
     Attributes:
         recognized: requests by language and how it was recognised.
-        untuned: task families and languages without a tuned strength.
+        cached: requests that were answered from the cache, by language.
+        alone: why no tuned strength steers, by task family and language.
         witnesses: what was seen, by language, or by what stands for it in the results file.
     """
 
     def __init__(self) -> None:
         self.recognized: _Recognized = Counter()
-        self.untuned: set[tuple[str, str]] = set()
+        self.cached: Counter[str] = Counter()
+        self.alone: _Alone = {}
         self.witnesses: dict[str, Witness] = {}
         note_prompting()
         self._built = times_built()
@@ -65,7 +68,8 @@ class RunTally:
     def clear(self) -> None:
         """Forgets all counts."""
         self.recognized.clear()
-        self.untuned.clear()
+        self.cached.clear()
+        self.alone.clear()
         self.witnesses.clear()
 
     def languages(self) -> dict[str, dict[str, Any]]:
@@ -73,26 +77,30 @@ class RunTally:
         found: dict[str, dict[str, Any]] = {}
         for (language, source), count in sorted(self.recognized.items()):
             entry = found.setdefault(language, {"requests": 0, "recognized": {}})
+            if self.cached[language]:
+                entry["from_cache"] = self.cached[language]
             entry["requests"] += count
             entry["recognized"][source] = count
         return found
 
     @property
-    def state(self) -> tuple[_Recognized, set[tuple[str, str]], dict[str, Witness]]:
+    def state(self) -> tuple[_Recognized, Counter[str], _Alone, dict[str, Witness]]:
         """What was counted by this process."""
-        return self.recognized, self.untuned, self.witnesses
+        return self.recognized, self.cached, self.alone, self.witnesses
 
-    def gathered(self, every: Iterable[tuple[_Recognized, set[tuple[str, str]], dict[str, Witness]]]) -> None:
+    def gathered(self, every: Iterable[tuple[_Recognized, Counter[str], _Alone, dict[str, Witness]]]) -> None:
         """Takes what all processes counted."""
         recognized: _Recognized = Counter()
-        untuned: set[tuple[str, str]] = set()
+        cached: Counter[str] = Counter()
+        alone: _Alone = {}
         witnesses: dict[str, Witness] = {}
-        for seen, without, found in every:
+        for seen, answered, left, found in every:
             recognized += seen
-            untuned |= without
+            cached += answered
+            alone |= left
             for key, one in found.items():
                 witnesses.setdefault(key, Witness(one.factors_hash, one.check)).add(one.requests, one.positions)
-        self.recognized, self.untuned, self.witnesses = recognized, untuned, witnesses
+        self.recognized, self.cached, self.alone, self.witnesses = recognized, cached, alone, witnesses
 
 
 def told_in_a_line(info: dict[str, Any]) -> str:
@@ -105,6 +113,8 @@ def told_in_a_line(info: dict[str, Any]) -> str:
         if language not in info["left_alone"]
     )
     alone = ", ".join(f"{language} ({why})" for language, why in info["left_alone"].items())
+    cached, requests = (sum(one.get(name, 0) for one in info["languages"].values()) for name in ("from_cache", "requests"))
+    told = f"; answered from the cache, without the model: {cached} of {requests} requests" if cached else ""
     alpha = info["alpha"]
     if alpha == "tuned":
         alpha += f" ({'; '.join(f'{task}: {_alphas(by_language)}' for task, by_language in info['tuned'].items())})"
@@ -112,7 +122,7 @@ def told_in_a_line(info: dict[str, Any]) -> str:
     return (
         f"method {info['method']}, alpha {alpha}, {sizes}layers {layers_text(info['layers'])}, masks {info['masks_hash']}; "
         f"steered requests: {languages or 'none'}; "
-        f"left alone: {alone or 'none'}"
+        f"left alone: {alone or 'none'}{told}"
     )
 
 

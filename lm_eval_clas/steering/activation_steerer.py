@@ -20,6 +20,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.projections import find_projections
 from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.steering.alphas import DEFAULT
 from lm_eval_clas.steering.attaching import AttachmentCheck, check_attachment
 from lm_eval_clas.steering.effects import factors_hash, steering_factors, steering_shifts
 from lm_eval_clas.steering.language_blocks import LanguageBlock, block_in_force
@@ -63,6 +64,7 @@ class ActivationSteerer:
         projections = find_projections(model, masks.config.site, projection or masks.config.projection)
         masks.config.model.fingerprint.require(ModelFingerprint.of(model, projections), "This mask folder")
         self.masks = masks
+        self._names = [projection.name for projection in projections]
         self.steering = SteeringOptions.parse(masks, **options)
         self.check: AttachmentCheck | None = None
         self._model = model
@@ -121,6 +123,21 @@ class ActivationSteerer:
         """16 hex digits over what is done to the neurons in a language."""
         shifts = self.shifts(language)
         return factors_hash(self.factors(language).numpy(), None if shifts is None else shifts.numpy())
+
+    def unchanged(self, language: str | None) -> str:
+        """Why a language's passes are those of the model alone; empty if some neuron is steered."""
+        if self.changes(language):
+            return ""
+        if language == self.masks.anchor:
+            return "anchor"
+        if self.steering.method == "off" or self.steering.strength(language or DEFAULT) == 0:
+            return "alpha is 0"
+        # Of a language that was not profiled, partial-shared neurons alone are steered, and by beta.
+        return "beta is 0" if language is None and self.steering.beta == 0 else "no neurons to steer"
+
+    def digest(self, language: str | None) -> str:
+        """What identifies the function that a language's passes are: modules and factors; empty if nothing is changed."""
+        return " ".join([*self._names, self.factors_hash(language)]) if self.changes(language) else ""
 
     def language(self, language: str | None) -> LanguageBlock:
         """Steers every pass of the model inside the block for `language`; the anchor is left alone.
