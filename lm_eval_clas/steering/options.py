@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.plain_numbers import plain_number
