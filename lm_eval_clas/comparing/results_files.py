@@ -21,7 +21,7 @@ from lm_eval_clas.disk.checked_json import first_fault, read_json
 # The moment of writing, at the end of the name of a results file and of its samples files.
 _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
 # Of `config.clas`, what happened in the run or is said twice: no part of how it was steered.
-_NOT_STEERING = ("version", "scoring", "masks", "languages", "left_alone", "unlike_tuning", "seed")
+_NOT_STEERING = ("version", "scoring", "masks", "languages", "left_alone", "witness", "unlike_tuning", "seed")
 _BY_LANGUAGE = ("languages", "left_alone", "unlike_tuning")
 # Of the model's arguments, ours: `config.clas` tells them, and tells `masks=` by content.
 _OUR_ARGUMENTS = {"masks", "alpha", "beta", "gamma", "layers", "specific_scope", "partial_scope", "method", "seed"}
