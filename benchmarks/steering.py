@@ -8,8 +8,8 @@ Gemma 3 270M answers real XNLI (log-likelihoods) and XQuAD (generation) in Hindi
 - bare hooks: `hf-clas`, off, with three hooks that multiply by the same factors as alpha 1 and do nothing else. What alpha 1
   takes more is the witness (whose language it is, counting positions) and routing by language.
 
-The witness's two parts are also timed by themselves, as a share of a run: the check when a steerer attaches, once, and what each
-call of a hook takes beyond the multiplication.
+The witness's parts are also timed by themselves: the check when a steerer attaches, once, and what each call of a hook takes
+beyond the multiplication, as a share of a run.
 
 Each has modules of its own over the same weights: where weights lie in memory would make a difference of its own. A run is
 `lm_eval.evaluator.evaluate` as a whole, from building the requests to the scores; what `lm_eval` does around it (reading the
@@ -84,6 +84,16 @@ def bare_places(model: PreTrainedModel) -> list[tuple[torch.nn.Module, torch.Ten
     factors = torch.from_numpy(steering_factors(masks, SteeringOptions.parse(masks, alpha=1), "hi"))
     projections = find_projections(model)
     return [(projections[layer].module, factors[layer].to(model.dtype)) for layer in masks.bridge_layers]
+
+
+def hook_calls(lm: LM, run: Callable[[], None]) -> int:
+    """How often the bridge projections are called in a run."""
+    calls: list[int] = []
+    handles = [module.register_forward_hook(lambda *_: calls.append(1)) for module, _ in bare_places(lm.model)]
+    run()
+    for handle in handles:
+        handle.remove()
+    return len(calls)
 
 
 def print_witness(model: PreTrainedModel, seconds: float, calls: int, title: str) -> None:
@@ -163,13 +173,8 @@ def main() -> None:
                 title = f"Steering Gemma 3 270M: {arguments.items} rows of {data} ({name})"
                 print_table(title, measured, [(on, other)])
                 if other == "bare hooks":
-                    calls: list[int] = []
-                    places = [module for module, _ in bare_places(models[on].model)]
-                    handles = [place.register_forward_hook(lambda *_: calls.append(1)) for place in places]
-                    run(models[on], name, task, arguments.items)
-                    for handle in handles:
-                        handle.remove()
-                    print_witness(modules_of(model), statistics.median(measured[on]), len(calls), title)
+                    calls = hook_calls(models[on], partial(run, models[on], name, task, arguments.items))
+                    print_witness(modules_of(model), statistics.median(measured[on]), calls, title)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from lm_eval_clas.commands.application import (
     Force,
     app,
     console,
-    evaluating,
+    harness_words,
     may_replace,
     messages,
     number_option,
@@ -111,4 +111,4 @@ def export(
     arguments = [f"pretrained={folder}"]
     if format is ExportFormat.ia3:
         arguments = [f"pretrained={model}", f"revision={revision}" if revision else "", f"peft={folder}"]
-    tell_next(*evaluating("hf", [*arguments, "trust_remote_code=True" if trust_remote_code else ""]))
+    tell_next(*harness_words("hf", [*arguments, "trust_remote_code=True" if trust_remote_code else ""]))

@@ -19,7 +19,7 @@ from lm_eval_clas.commands.application import (
     app,
     confirm,
     console,
-    evaluating,
+    harness_words,
     may_replace,
     may_write,
     messages,
@@ -265,7 +265,7 @@ def _finish(masks: MaskSet, out: Path, force: bool) -> None:
     masks.save(out, force=force)
     _show(masks)
     lead = f"Wrote {escape(str(out))}. Next"
-    tell_next(*evaluating("hf-clas", [f"pretrained={OTHER}", f"masks={out}"]), lead=lead)
+    tell_next(*harness_words("hf-clas", [f"pretrained={OTHER}", f"masks={out}"]), lead=lead)
 
 
 @app.command()
