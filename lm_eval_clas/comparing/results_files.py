@@ -23,7 +23,7 @@ from lm_eval_clas.steering.results_entry import deciding, joined
 _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
 # Of the model's arguments, ours: `config.clas` tells them, and tells `masks=` by content.
 _OUR_ARGUMENTS = {"masks", "alpha", "beta", "gamma", "layers", "specific_scope", "partial_scope", "method", "seed"}
-_OUR_ARGUMENTS |= {"language", "unseen", "projection", "scoring"}
+_OUR_ARGUMENTS |= {"language", "unseen", "pair", "projection", "scoring"}
 
 
 class _Recognised(TypedDict, total=False):

@@ -67,7 +67,7 @@ def test_a_compiled_model_is_steered(
     if before:
         torch.testing.assert_close(logits(run), answers["en"])
     steerer = ActivationSteerer(run if of_wrapper else model, masks, **OPTIONS)
-    run = run or compiled(model)
+    run = compiled(model) if run is None else run
     for language in ("hi", "de", "en"):
         with steerer.language(language) as block:
             torch.testing.assert_close(logits(run), answers[language])
