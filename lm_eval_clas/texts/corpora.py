@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,13 +16,14 @@ import jinja2
 import yaml
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.logs import own_logger
 from lm_eval_clas.base.processes import launched_as
 from lm_eval_clas.disk.checked_files import read_text, user_path
 from lm_eval_clas.disk.checked_json import parse_json, shown
 from lm_eval_clas.disk.files import PACKAGE, shipped
 from lm_eval_clas.languages.codes import normalize
 
-logger = logging.getLogger(__name__)
+logger = own_logger(__name__)
 
 XNLI_LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh")
 XQUAD_LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh")
