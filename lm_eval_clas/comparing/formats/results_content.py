@@ -22,6 +22,15 @@ _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
 _NO_METRICS = ("alias", "sample_len", "name")  # of a task's results: no metric
 
 
+class _Tuned(TypedDict, total=False):
+    """What is read of one tuned strength."""
+
+    alpha: float
+    beta: float
+    gamma: float
+    layers: list[int]
+
+
 class _Steering(TypedDict, total=False):
     """What is read of `config.clas`."""
 
@@ -33,7 +42,11 @@ class _Steering(TypedDict, total=False):
     languages: dict[str, dict[str, Any]]
     left_alone: dict[str, str]
     unlike_tuning: dict[str, str]
-    tuned: dict[str, dict[str, dict[str, Any]]]
+    alpha: float | str | dict[str, float] | None
+    beta: float
+    gamma: float
+    layers: list[int]
+    tuned: dict[str, dict[str, _Tuned]]
 
 
 class _Config(TypedDict, total=False):
@@ -70,6 +83,7 @@ _Content = TypedDict(
     total=False,
 )
 _CONTENT = TypeAdapter(_Content)
+_STEERING = TypeAdapter(_Steering)
 
 
 def results_content(path: Path) -> dict[str, Any] | None:
@@ -89,6 +103,21 @@ def results_content(path: Path) -> dict[str, Any] | None:
     if not any("," in key for one in data["results"].values() for key in one):
         return _as_with_filters(data)
     return data
+
+
+def checked_steering(told: dict[str, Any], where: str) -> dict[str, Any]:
+    """`config.clas` as it was kept elsewhere, such as in a table.
+
+    Raises:
+        ClasError: a field that is read is of another type than `hf-clas` writes; `where` begins the sentence.
+    """
+    try:
+        _STEERING.validate_python(told, strict=True)
+    except ValidationError as error:
+        raise ClasError(
+            f"{where} tells of its steering what no run does ({first_fault(error)}); make the table again."
+        ) from error
+    return told
 
 
 def metrics_of(scores: dict[str, Any]) -> dict[str, float]:
