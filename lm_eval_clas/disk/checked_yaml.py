@@ -18,7 +18,17 @@ _LONGEST_NUMBER = 64 + len("-0b")  # characters; those of more digits are not ev
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """Plain data alone, with no key twice."""
+    """Plain data alone, with no key twice, and not nested more deeply than anybody writes it, which would take long to read."""
+
+    _level = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        self._level += 1
+        if self._level > _DEEPEST:
+            raise ValueError("it is nested too deeply")
+        node = super().compose_node(parent, index)
+        self._level -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
