@@ -9,24 +9,28 @@ from rich.markup import escape
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.commands import (
-    analysis_commands,
     export_command,
     mask_commands,
     paper_command,
     push_command,
     report_command,
+    route_command,
     shipped_commands,
     table_command,
     tune_command,
 )
 from lm_eval_clas.commands.application import app, failures, messages
+from lm_eval_clas.commands.explaining import causes_command, geometry_command, stability_command
 
 # Each module adds its commands to the application when it is imported; help lists them in this order.
 COMMANDS = (
     mask_commands,
     tune_command,
+    route_command,
     table_command,
-    analysis_commands,
+    geometry_command,
+    stability_command,
+    causes_command,
     report_command,
     paper_command,
     export_command,

@@ -20,6 +20,7 @@ from lm_eval_clas.commands.application import (
     parse_words,
     progress_bars,
 )
+from lm_eval_clas.commands.shared_options import LayersOption, ModelOption, PartialScopeOption, SpecificScopeOption
 
 
 class ExportFormat(str, Enum):
@@ -32,7 +33,7 @@ class ExportFormat(str, Enum):
 @app.command()
 def export(
     masks: Annotated[str, typer.Argument(help="Mask folder, name of a shipped one, or Hub repository user/name[@revision].")],
-    model: Annotated[str, typer.Option(help="Hugging Face model: Hub id or local path.")],
+    model: ModelOption,
     language: Annotated[list[str], typer.Option(help="Language to steer for, repeatable or with commas; or all.")],
     format: Annotated[ExportFormat, typer.Option(help="ia3: a PEFT adapter, small; merged: a whole checkpoint.")],
     out: Annotated[Path, typer.Option(help="Folder to write; with several languages or all, one folder for each below it.")],
@@ -40,10 +41,10 @@ def export(
     task: Annotated[str | None, typer.Option(help="For --alpha tuned: the task or its family, e.g. clas_xquad.")] = None,
     beta: Annotated[float | None, number_option("As in hf-clas; default: the masks'.")] = None,
     gamma: Annotated[float | None, number_option("As in hf-clas; default: the masks'.")] = None,
-    layers: Annotated[str | None, typer.Option(help="Bridge layers, like 13-15; default: the masks'.")] = None,
+    layers: LayersOption = None,
     method: Annotated[str, typer.Option(help="clas, or the controls uniform and random.")] = "clas",
-    specific_scope: Annotated[str, typer.Option(help="all or own, as in hf-clas.")] = "all",
-    partial_scope: Annotated[str, typer.Option(help="all, own or anchor, as in hf-clas.")] = "all",
+    specific_scope: SpecificScopeOption = "all",
+    partial_scope: PartialScopeOption = "all",
     seed: Annotated[int, typer.Option(help="Of --method random.", min=0)] = 0,
     projection: Annotated[
         str | None, typer.Option(help="Pattern of the projections' names, where they are not found by structure.")

@@ -25,6 +25,17 @@ from lm_eval_clas.commands.application import (
     parse_words,
     progress_bars,
 )
+from lm_eval_clas.commands.shared_options import (
+    BatchSizeOption,
+    BridgeOption,
+    DeviceOption,
+    ExcludeLastOption,
+    MaxTokensOption,
+    ModelOption,
+    StatisticOption,
+    ThresholdOption,
+    TokensOption,
+)
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -56,7 +67,7 @@ class HalfOption(str, Enum):
 
 @app.command(name="profile")
 def profile_command(
-    model: Annotated[str, typer.Option(help="Hugging Face model: Hub id or local path.")],
+    model: ModelOption,
     corpus: Annotated[
         str, typer.Option(help="xquad, xnli, mini, a .jsonl file, or a folder of LANGUAGE.txt or LANGUAGE.jsonl files.")
     ],
@@ -66,8 +77,8 @@ def profile_command(
     half: Annotated[
         HalfOption | None, typer.Option(help="Every other item of the sample only, for the ceiling of clas stability.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Texts in a batch.", min=1)] = 8,
-    max_tokens: Annotated[int, typer.Option(help="Longer texts are cut at the end.", min=1)] = 2048,
+    batch_size: BatchSizeOption = 8,
+    max_tokens: MaxTokensOption = 2048,
     level: Annotated[
         Level, typer.Option(help="instance: also count categories input by input (Wang et al. 2024).")
     ] = Level.dataset,
@@ -75,7 +86,7 @@ def profile_command(
         str, typer.Option(help="More arguments of the harness's hf model, e.g. dtype=bfloat16,gguf_file=model.gguf.")
     ] = "",
     model_name: Annotated[str | None, typer.Option(help="What to call the model in the profile; default: --model.")] = None,
-    device: Annotated[str | None, typer.Option(help="cuda, cuda:0, cpu, mps; default: the first accelerator.")] = None,
+    device: DeviceOption = None,
     site: Annotated[
         SiteOption, typer.Option(help="mlp: inputs of the down-projections; attn: of attention's output projections.")
     ] = SiteOption.mlp,
@@ -134,15 +145,15 @@ def masks(
         Path, typer.Argument(help="Folder that clas profile wrote; with --add-language, a mask folder will also do.")
     ],
     out: Annotated[Path, typer.Option(help="Mask folder to write.")],
-    statistic: Annotated[str, typer.Option(help="signed-mean, mean-abs or share-positive.")] = "signed-mean",
-    tokens: Annotated[str, typer.Option(help="all, or last: the last token of each text only.")] = "all",
+    statistic: StatisticOption = "signed-mean",
+    tokens: TokensOption = "all",
     by: Annotated[
         str, typer.Option(help="channel, or head: a profile of attention by whole heads, by the mean over their channels.")
     ] = "channel",
-    threshold: Annotated[float, number_option("A neuron is active where its statistic is above this.")] = 0.0,
+    threshold: ThresholdOption = 0.0,
     anchor: Annotated[str, typer.Option(help="The language that is never steered.")] = "en",
-    bridge: Annotated[str, typer.Option(help="auto, or layers like 24-29.")] = "auto",
-    exclude_last: Annotated[int, typer.Option(help="Last layers that auto leaves out.", min=0)] = 2,
+    bridge: BridgeOption = "auto",
+    exclude_last: ExcludeLastOption = 2,
     level: Annotated[Level, typer.Option(help="instance: also report categories input by input.")] = Level.dataset,
     beta: Annotated[float, number_option("Amplification of partial-shared neurons, unless a run gives another.")] = 0.4,
     gamma: Annotated[float, number_option("Damping of language-specific neurons, unless a run gives another.")] = 0.2,

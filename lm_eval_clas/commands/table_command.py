@@ -15,6 +15,7 @@ from rich.text import Text
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.screen import print_out
 from lm_eval_clas.commands.application import Force, app, console, messages, parse_words, replacing
+from lm_eval_clas.commands.shared_options import MetricOption
 
 if TYPE_CHECKING:
     from lm_eval_clas.comparing.layouts import Orientation
@@ -51,7 +52,7 @@ def table_command(
         str | None, typer.Option(help="Label of the row to compare with; default: hf, or the one that steers nothing.")
     ] = None,
     tasks: Annotated[str, typer.Option(help="Families, e.g. clas_xnli,clas_xquad; default: all that the runs have.")] = "",
-    metric: Annotated[str | None, typer.Option(help="Which metric; default: f1_lang, f1, acc, or the task's first.")] = None,
+    metric: MetricOption = None,
     languages: Annotated[
         Languages | None, typer.Option(help="Languages as columns or rows; default: columns, where they fit.")
     ] = None,

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.commands.application import app, console, messages, parse_numbers, parse_words, progress_bars
+from lm_eval_clas.commands.shared_options import DeviceOption, MetricOption, ModelOption
 
 if TYPE_CHECKING:
     from lm_eval_clas.masks.strengths import Tuned
@@ -29,7 +30,7 @@ class Objective(str, Enum):
 
 @app.command()
 def tune(
-    model: Annotated[str, typer.Option(help="Hugging Face model: Hub id or local path.")],
+    model: ModelOption,
     masks: Annotated[str, typer.Option(help="Mask folder, which gets the result; or a shipped name or Hub repository.")],
     tasks: Annotated[str, typer.Option(help="Tasks of the harness, e.g. clas_xquad_tune,clas_xnli_tune; on tuning splits.")],
     out: Annotated[Path, typer.Option(help="Folder of the run. The same command goes on where a run was stopped.")],
@@ -40,7 +41,7 @@ def tune(
     objective: Annotated[
         Objective, typer.Option(help="metric: the task's; loglikelihood: of the gold answer, finer on small samples.")
     ] = Objective.metric,
-    metric: Annotated[str | None, typer.Option(help="Which metric; default: f1_lang, f1, acc, or the task's first.")] = None,
+    metric: MetricOption = None,
     shared: Annotated[bool, typer.Option("--shared", help="One strength for all languages and tasks.")] = False,
     guard: Annotated[
         bool, typer.Option("--guard", help="Keep alpha 0 where the gain cannot be told from 0 on the tuning items.")
@@ -53,7 +54,7 @@ def tune(
     model_args: Annotated[
         str, typer.Option(help="More arguments of the harness's hf model, e.g. dtype=bfloat16,revision=main.")
     ] = "",
-    device: Annotated[str | None, typer.Option(help="cuda, cuda:0, cpu, mps; default: the first accelerator.")] = None,
+    device: DeviceOption = None,
     seed: Annotated[int, typer.Option(help="Of the resampling behind intervals and the guard.", min=0)] = 0,
 ) -> None:
     """Find the best strength by task and language, in one load; lm_eval then uses it with alpha=tuned."""

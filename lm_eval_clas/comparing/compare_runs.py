@@ -21,11 +21,11 @@ from lm_eval_clas.comparing.rows import Comparison, Row, RowKind
 from lm_eval_clas.comparing.run_labels import seeds_label
 from lm_eval_clas.comparing.runs import Run
 from lm_eval_clas.comparing.task_families import families, language_of
+from lm_eval_clas.steering.results_entry import CONTROLS
 from lm_eval_clas.texts.metrics import PREFERRED_METRICS
 
 # Metrics that the harness gives in another unit than a share of 1, whatever their value in a run.
 _OTHER_UNITS = ("bleu", "chrf", "ter", "perplexity", "bits_per_byte", "brier_score", "likelihood")
-_CONTROLS = ("uniform", "random")
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def _entries(runs: Sequence[Run]) -> list[_Entry]:
         if len({one.seed for one in members}) < len(members):
             raise ClasError(f"Two runs of '{members[0].label}' have one seed; leave one of them out.")
         label = members[0].label if len(members) == 1 else seeds_label([one.label for one in members])
-        kind: RowKind = "control" if run.method in _CONTROLS or (run.steering and run.unsteered) else "method"
+        kind: RowKind = "control" if run.method in CONTROLS or (run.steering and run.unsteered) else "method"
         if (entry := _Entry(label, kind, tuple(members))) not in entries:
             entries.append(entry)
     for entry in entries:

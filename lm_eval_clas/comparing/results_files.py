@@ -13,9 +13,8 @@ from lm_eval_clas.comparing.formats.logged_samples import samples_beside
 from lm_eval_clas.comparing.formats.results_content import date_of, metrics_of, model_arguments, results_content
 from lm_eval_clas.comparing.runs import Run, TaskScores
 from lm_eval_clas.disk.checked_files import user_path
+from lm_eval_clas.steering.results_entry import deciding, joined
 
-# Of `config.clas`, what happened in the run or is said twice: no part of how it was steered.
-_NOT_STEERING = ("version", "scoring", "masks", "languages", "left_alone", "unlike_tuning", "seed")
 _OLD_NAME = "results.json"  # before 0.4.3
 # What decides the prompts of all tasks, and what messages call it.
 _PROMPTING = {
@@ -24,7 +23,6 @@ _PROMPTING = {
     "fewshot_as_multiturn": "way of showing examples",
 }
 _ADAPTERS = ("peft", "delta")
-_BY_LANGUAGE = ("languages", "left_alone", "unlike_tuning")
 # Of the model's arguments, ours: `config.clas` tells them, and tells `masks=` by content.
 _OUR_ARGUMENTS = {"masks", "alpha", "beta", "gamma", "layers", "specific_scope", "partial_scope", "method", "seed"}
 _OUR_ARGUMENTS |= {"language", "unseen", "projection", "scoring"}
@@ -32,13 +30,14 @@ _OUR_ARGUMENTS |= {"language", "unseen", "projection", "scoring"}
 
 @dataclass(frozen=True)
 class _File:
-    """One results file."""
+    """One results file; `answered` are its tasks, and `tasks` those of them that have scores."""
 
     path: Path
     label: str | None
     data: dict[str, Any]
     setup: str
     tasks: dict[str, TaskScores]
+    answered: frozenset[str]
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -77,16 +76,35 @@ def read_runs(paths: Iterable[str | Path]) -> list[Run]:
     """
     from lm_eval_clas.comparing.run_labels import with_labels
 
+    return with_labels(_grouped(_read(given) for given in paths))
+
+
+def runs_in(folder: Path, label: str) -> list[Run]:
+    """The runs of one label in a folder of ours, as `read_runs` finds them, the newest last; none if there are no results.
+
+    Raises:
+        ClasError: a results file is damaged or something else.
+    """
+    files = []
+    for path in _results_files(folder):
+        if (file := _parse(path, label)) is None:
+            raise ClasError(f"'{path}' holds no results of lm_eval; take it away, or run the stage again that wrote it.")
+        files.append(file)
+    return sorted(_grouped([files]), key=lambda run: run.files[0].name)
+
+
+def _grouped(given: Iterable[Iterable[_File]]) -> list[Run]:
+    """The runs that files make, those of one path after the other."""
     groups: dict[tuple[str, ...], list[_File]] = {}
     older: dict[tuple[str, ...], list[Path]] = {}
-    for given in paths:
-        for files in _folders(_read(given)):
+    for read in given:
+        for files in _folders(read):
             kept = [file for file in files if not (file.label and _replaced(file, files))]
             older.setdefault(kept[0].run, []).extend(file.path for file in files if file not in kept)
             for file in kept:
                 if file.path not in [known.path for known in groups.setdefault(file.run, [])]:
                     groups[file.run].append(file)
-    return with_labels([_join(group, older.get(key, [])) for key, group in groups.items()])
+    return [_join(group, older.get(key, [])) for key, group in groups.items()]
 
 
 def _folders(files: Iterable[_File]) -> list[list[_File]]:
@@ -99,14 +117,13 @@ def _folders(files: Iterable[_File]) -> list[list[_File]]:
 def _replaced(file: _File, others: Sequence[_File]) -> bool:
     """Whether a newer file of another setup has all the tasks of this one. Seeds do not replace each other."""
     newer = [one for one in others if one.date > file.date and one.setup != file.setup]
-    return bool(file.tasks) and any(file.tasks.keys() <= one.tasks.keys() for one in newer)
+    return bool(file.answered) and any(file.answered <= one.answered for one in newer)
 
 
 def _read(given: str | Path) -> Iterator[_File]:
     label, path = _split(given)
     if path.is_dir():
-        named = [*path.rglob("results_*.json"), *path.rglob(_OLD_NAME)]
-        found = sorted(one for one in named if not _hidden(one.relative_to(path)))
+        found = _results_files(path)
     elif path.is_file():
         found = [path]
     else:
@@ -129,8 +146,12 @@ def _split(given: str | Path) -> tuple[str | None, Path]:
     return label.strip(), user_path(rest)
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _results_files(folder: Path) -> list[Path]:
+    def hidden(path: Path) -> bool:
+        return any(part.startswith(".") for part in path.parts)
+
+    named = [*folder.rglob("results_*.json"), *folder.rglob(_OLD_NAME)]
+    return sorted(one for one in named if not hidden(one.relative_to(folder)))
 
 
 def _parse(path: Path, label: str | None) -> _File | None:
@@ -139,7 +160,8 @@ def _parse(path: Path, label: str | None) -> _File | None:
     if data is None:
         return None
     tasks = {task: _scores(path, data, task) for task in data["results"] if not _of(data, "group_subtasks", task)}
-    return _File(path, label, data, _setup(data), {name: task for name, task in tasks.items() if task.metrics})
+    scored = {name: task for name, task in tasks.items() if task.metrics}
+    return _File(path, label, data, _setup(data), scored, frozenset(tasks))
 
 
 def _of(data: dict[str, Any], field: str, task: str) -> Any:
@@ -163,7 +185,7 @@ def _scores(path: Path, data: dict[str, Any], task: str) -> TaskScores:
 
 def _setup(data: dict[str, Any]) -> str:
     config = data["config"]
-    steering = {key: value for key, value in (config.get("clas") or {}).items() if key not in _NOT_STEERING}
+    steering = {key: value for key, value in deciding(config.get("clas") or {}).items() if key != "seed"}
     arguments = model_arguments(data)
     if steering:
         arguments = {key: value for key, value in arguments.items() if key not in _OUR_ARGUMENTS}
@@ -171,19 +193,17 @@ def _setup(data: dict[str, Any]) -> str:
     return json.dumps([said, arguments, config.get("gen_kwargs"), steering], sort_keys=True, default=str)
 
 
-def _together(newest_first: Sequence[_File], key: str) -> dict[str, Any]:
-    """What files that may be of a language each say by language."""
-    return {language: told for file in reversed(newest_first) for language, told in file.steering.get(key, {}).items()}
-
-
 def _join(files: Sequence[_File], older: Sequence[Path]) -> Run:
     """One run of all its files."""
     newest_first = sorted(files, key=lambda file: file.date, reverse=True)
     tasks: dict[str, TaskScores] = {}
-    used: list[Path] = []
+    used: list[_File] = []
     superseded = list(older)
     for file in newest_first:
-        (used if not used or file.tasks.keys() - tasks.keys() else superseded).append(file.path)
+        if not used or file.answered - {task for one in used for task in one.answered}:
+            used.append(file)
+        else:
+            superseded.append(file.path)
         tasks = {**file.tasks, **tasks}
     newest = newest_first[0]
     arguments, model = newest.arguments, newest.data["config"].get("model")
@@ -196,14 +216,14 @@ def _join(files: Sequence[_File], older: Sequence[Path]) -> Run:
         named=newest.label is not None,
         model=next(str(name) for name in names if name),
         source=newest.data.get("model_source") or model or "model",
-        steering=newest.steering | {key: told for key in _BY_LANGUAGE if (told := _together(newest_first, key))},
+        steering=joined([file.steering for file in reversed(used)]),
         setup=newest.setup,
         tasks=dict(sorted(tasks.items())),
-        files=tuple(used),
+        files=tuple(file.path for file in used),
         superseded=tuple(superseded),
         adapter=adapter,
         prompting={called: newest.data.get(name) or None for name, called in _PROMPTING.items()},
-        conditions=_conditions([file for file in newest_first if file.path in used]),
+        conditions=_conditions(used),
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from lm_eval_clas.comparing.runs import Run
+from lm_eval_clas.neurons.bridge import layers_text
 
 # What may tell two runs of one method and strength apart, in this order, and what a label calls it.
 _DETAILS = {
@@ -106,7 +107,7 @@ def _folder(run: Run, alike: Sequence[Run]) -> str:
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
-        return f"{value[0]}-{value[-1]}" if len(value) > 1 else ", ".join(map(str, value))
+        return layers_text(value)
     if isinstance(value, float):
         return f"{value:g}"
     return str(value)[:8]

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from lm_eval_clas.comparing.runs import Run
 from lm_eval_clas.languages.task_names import from_task_name, task_family, without_language
-
-# Languages of the usual multilingual suites, for tasks that have theirs in the middle of their names or spell it out.
-# A code that is an English word or a common part of names (id, is, it, no, or, pro) is left out.
-_USUAL = {"ar", "bg", "bn", "de", "el", "en", "es", "fa", "fr", "he", "hi", "ja", "ko", "nl", "pl", "pt", "ro", "ru", "sw"}
-_USUAL |= {"ta", "te", "th", "tr", "uk", "ur", "vi", "yo", "zh"}
 
 
 def families(runs: Sequence[Run]) -> dict[str, dict[str, str]]:
@@ -22,11 +17,10 @@ def families(runs: Sequence[Run]) -> dict[str, dict[str, str]]:
 
     Several tasks of one language in a family have a column each, which says what tells them apart: `hi-Deva` and `hi-Latn`.
     """
-    known = _known(runs)
     by_prefix: dict[str, dict[str, list[str]]] = {}
     for task in sorted({task for run in runs for task in run.tasks}):
-        if language := from_task_name(task, known):
-            by_prefix.setdefault(without_language(task, known), {}).setdefault(language, []).append(task)
+        if language := from_task_name(task):
+            by_prefix.setdefault(without_language(task), {}).setdefault(language, []).append(task)
     family = {prefix: task_family(prefix, ()) for prefix in by_prefix}
     splits = list(family.values())
     return {
@@ -48,8 +42,3 @@ def _columns(language: str, tasks: Sequence[str]) -> dict[str, str]:
     common = set(words[0]).intersection(*words) if len(tasks) > 1 else set(words[0])
     own = ["-".join([language, *(word for word in of_one if word not in common)]) for of_one in words]
     return dict(zip(own if len(set(own)) == len(own) else [f"{language}-{task}" for task in tasks], tasks, strict=True))
-
-
-def _known(runs: Iterable[Run]) -> frozenset[str]:
-    steered = {language for run in runs for language in run.steering.get("languages", {})}
-    return frozenset(_USUAL | steered - {"und"})

@@ -1,4 +1,4 @@
 """A Hugging Face decoder seen from outside: where its neurons are, what is below its head, its checkpoint, its log-likelihoods.
 
-May import `base`; it knows no languages and no masks. Begin with `projections.py`.
+Imports `disk` and `base`; it knows neither languages nor masks. Begin with `projections.py`.
 """

@@ -1,4 +1,4 @@
 """The main job from end to end on a small real model.
 
-May import `harness` and what is below. Begin with `demo_run.py`.
+May import `comparing` and what is below. Begin with `demo_run.py`.
 """

@@ -1,4 +1,4 @@
 """Files written whole or not at all, and read with care: checked JSON and YAML, tensors, records of what is ours.
 
-Imports `base` alone. Begin with `files.py`, then `written.py` and `checked_json.py`.
+May import `base`. Begin with `files.py`, then `written.py` and `checked_json.py`.
 """

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.escaping import visible
 from lm_eval_clas.disk.checked_files import decoded, read_bytes
+from lm_eval_clas.disk.files import write_text
 
 T = TypeVar("T")
 
@@ -101,6 +102,11 @@ def read_as(kind: type[T] | Any, path: Path, remedy: str) -> T:
         raise ClasError(f"There is no file '{path}'; {remedy}") from error
     except ValueError as error:
         raise ClasError(f"'{path}' cannot be read ({error}); {remedy}") from error
+
+
+def write_as(found: BaseModel, path: Path) -> None:
+    """Writes what `read_as` reads, whole or not at all."""
+    write_text(path, json.dumps(found.model_dump(), indent=1, ensure_ascii=False) + "\n")
 
 
 def first_fault(error: ValidationError) -> str:

@@ -11,11 +11,13 @@ from lm_eval_clas.disk.files import writing
 
 # Okabe and Ito's palette, told apart with any colour vision, without its yellow, which is lost on white.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+PALE = "#8fcbe8"  # a second blue, for areas beside the first
 # What has more to tell apart than there are colours goes through them again with the next of these.
 DASHES = ("-", "--", ":")
 MARKS = ("o", "s", "^", "D", "v", "P")
-# What is no data: words beside a picture, lines at 0 and of controls, the grid, and areas that are pointed out.
-INK, SOFT, LINE, GRID, GREY = "#333333", "#555555", "#666666", "#e4e4e4", "#9a9a9a"
+# What is no data: words beside a picture, lines at 0 and of controls, the grid, areas that are pointed out, and frames.
+INK, SOFT, LINE, GRID, GREY, FRAME = "#333333", "#555555", "#666666", "#e4e4e4", "#9a9a9a", "#bbbbbb"
+BLACK = "#000000"  # what stands out among all colours
 LARGE, MIDDLE, SMALL = 10, 9, 8  # sizes of letters, in points
 
 
@@ -33,6 +35,15 @@ def new_figure(width: float, height: float) -> Any:
     figure = Figure(figsize=(width, height), dpi=200, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def open_axes(axes: Any, grid: bool = True) -> None:
+    """Takes the frame off the axes' top and right; small letters and a faint grid behind the data, unless without."""
+    axes.spines[["top", "right"]].set_visible(False)
+    if grid:
+        axes.tick_params(labelsize=SMALL)
+        axes.grid(color=GRID, linewidth=0.6)
+        axes.set_axisbelow(True)
 
 
 def save(figure: Any, path: str | Path) -> Path:

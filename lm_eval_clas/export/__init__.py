@@ -1,4 +1,4 @@
 """Out of the harness: adapters, merged checkpoints, model cards, and masks on the Hub.
 
-May import `steering` and what is below. Begin with `outline.py`.
+May import `comparing` and what is below. Begin with `outline.py`: what every export says of itself.
 """

@@ -16,12 +16,13 @@ from lm_eval_clas.export.licences import half_of, terms
 from lm_eval_clas.languages.codes import english_name
 from lm_eval_clas.masks.hub import hub_id
 from lm_eval_clas.masks.inspection import summary
+from lm_eval_clas.masks.mask_place import CARD
 
 if TYPE_CHECKING:
     from lm_eval_clas.export.outline import Outline, Scaling
     from lm_eval_clas.masks.mask_set import MaskSet
 
-CARD, PICTURE = "README.md", "categories.png"
+
 _PAPER = Ready("[CLAS](https://arxiv.org/abs/2601.16390)")
 _TAGS = ["clas", "activation-steering", "multilingual"]
 

@@ -12,10 +12,11 @@ from typing import Any
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.disk.files import sha256, write_bytes
 from lm_eval_clas.export.card_blocks import find_block
-from lm_eval_clas.export.cards import CARD, PICTURE, masks_card
+from lm_eval_clas.export.cards import masks_card
 from lm_eval_clas.masks.category_picture import plot_categories
 from lm_eval_clas.masks.hub import HubOrigin, hub_id
 from lm_eval_clas.masks.mask_config import MASKS_CONFIG_FILE, read_config
+from lm_eval_clas.masks.mask_place import CARD, PICTURE
 from lm_eval_clas.masks.mask_set import MaskSet
 
 

@@ -24,8 +24,9 @@ from lm_eval_clas.decoder.checkpoint import Checkpoint
 from lm_eval_clas.disk.checked_json import read_json
 from lm_eval_clas.disk.files import cannot_write, put_text, sha256, writing
 from lm_eval_clas.export.card_blocks import find_block
-from lm_eval_clas.export.cards import CARD, export_card
+from lm_eval_clas.export.cards import export_card
 from lm_eval_clas.export.outline import EXPORT_FILE, Outline, Scaling, provenance
+from lm_eval_clas.masks.mask_place import CARD
 from lm_eval_clas.masks.mask_set import MaskSet
 
 _FILES, _SEAL = "files", "record_sha256"

@@ -13,12 +13,12 @@ from lm_eval_clas.comparing.rows import Comparison
 from lm_eval_clas.comparing.task_families import language_of
 from lm_eval_clas.disk.checked_json import Strict
 from lm_eval_clas.evidence.correlation import Correlation, correlate_all
+from lm_eval_clas.evidence.overlap_by_chance import jaccard
 from lm_eval_clas.geometry.distances import moved_by_steering
 from lm_eval_clas.geometry.measurements import Geometry
 from lm_eval_clas.geometry.run_steering import RunSteering
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.neurons.categories import SPECIFIC
-from lm_eval_clas.neurons.stability import jaccard
 from lm_eval_clas.texts.corpora import ParallelTexts
 
 GAIN = "gain"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.geometry.measurements import Geometry, Measure, Measurement, Pooling
+from lm_eval_clas.geometry.measurements import MEASURE_WORDS, POOLING_WORDS, Geometry, Measure, Measurement
 from lm_eval_clas.geometry.representations import POOLINGS, Points
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
 from lm_eval_clas.texts.corpora import ParallelTexts
@@ -21,14 +21,6 @@ Vectors = NDArray[np.float64]
 
 # Representations are float32: what differs by less than this part of its size is rounding.
 _ROUNDING = 1e-6
-
-_WORDS: dict[Measure, str] = {
-    "cosine": "cosine to the anchor",
-    "retrieval": "retrieval of the translation",
-    "centroid_distance": "distance to the anchor",
-    "silhouette": "silhouette",
-}
-_POOLED: dict[Pooling, str] = {"mean": "mean of tokens", "last": "last token"}
 
 
 def measure_geometry(before: Points, after: Points, texts: ParallelTexts, steerer: ActivationSteerer, model: str) -> Geometry:
@@ -153,7 +145,7 @@ def moved_by_steering(geometry: Geometry) -> dict[str, dict[str, float]]:
     for layer, place in places.items():
         for one in geometry.measurements:
             if one.layer == layer and one.language is not None:
-                name = f"change of {_WORDS[one.measure]} {place} ({_POOLED[one.pooling]})"
+                name = f"change of {MEASURE_WORDS[one.measure]} {place} ({POOLING_WORDS[one.pooling]})"
                 by_language = found.setdefault(name, {})
                 by_language[one.language] = by_language.get(one.language, 0.0) + (one.value if one.steered else -one.value)
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,14 @@ from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.fingerprint import model_name
+from lm_eval_clas.disk.checked_json import write_as
 from lm_eval_clas.disk.files import write_text
-from lm_eval_clas.drawing.point_picture import plot_geometry
 from lm_eval_clas.geometry.distances import measure_geometry
 from lm_eval_clas.geometry.measurements import Geometry
+from lm_eval_clas.geometry.point_picture import plot_geometry
 from lm_eval_clas.geometry.representations import represent
 from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.neurons.bridge import layers_text
 from lm_eval_clas.neurons.profiling import OnProgress
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
 from lm_eval_clas.texts.corpora import ParallelTexts
@@ -49,7 +50,7 @@ def run_geometry(
         name: what to call the model; default: the name it was loaded by.
         projection, batch_size, max_tokens: as in `profile`.
         report: called with language, texts done and texts in all; each language runs twice.
-        **options: of steering, as `Steering.parse` takes them.
+        **options: of steering, as `SteeringOptions.parse` takes them.
 
     Raises:
         ClasError: the masks do not fit the model or the languages, or a file cannot be written.
@@ -77,7 +78,7 @@ def run_geometry(
     )
     rows = [one.model_dump() for one in geometry.measurements]
     write_text(out / FILES[1], pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
-    write_text(out / FILES[0], json.dumps(geometry.model_dump(), indent=1, ensure_ascii=False) + "\n")
+    write_as(geometry, out / FILES[0])
     return geometry
 
 
@@ -100,5 +101,5 @@ def describe(geometry: Geometry) -> str:
     """How it was steered, in a few words."""
     steering = geometry.steering
     alpha = "by language" if isinstance(steering["alpha"], dict) else f"{steering['alpha']:g}"
-    layers = ", ".join(map(str, geometry.bridge_layers))
+    layers = layers_text(geometry.bridge_layers)
     return f"{steering['method']}, alpha {alpha}, beta {steering['beta']:g}, gamma {steering['gamma']:g}, layers {layers}"

@@ -9,6 +9,15 @@ from lm_eval_clas.disk.checked_json import Strict
 Pooling = Literal["mean", "last"]
 Measure = Literal["cosine", "retrieval", "centroid_distance", "silhouette"]
 
+# What a reader sees of them, in tables, pictures and names of causes.
+MEASURE_WORDS: dict[Measure, str] = {
+    "cosine": "cosine to the anchor",
+    "retrieval": "retrieval of the translation",
+    "centroid_distance": "distance to the anchor",
+    "silhouette": "silhouette by language",
+}
+POOLING_WORDS: dict[Pooling, str] = {"mean": "mean of tokens", "last": "last token"}
+
 
 class Measurement(Strict):
     """One number about sentence representations.

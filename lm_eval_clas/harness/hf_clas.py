@@ -19,13 +19,18 @@ from lm_eval_clas.harness.fast_lm import FastLM, logger
 from lm_eval_clas.harness.gathering import lent
 from lm_eval_clas.harness.plugin import register
 from lm_eval_clas.harness.tuning_differences import TuningDifferences
-from lm_eval_clas.languages.codes import UNDETERMINED, normalize
+from lm_eval_clas.languages.codes import UNDETERMINED
+from lm_eval_clas.languages.language_names import parse_language
+from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.routing import LanguageRouter
+from lm_eval_clas.languages.task_names import PAIRS
 from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.neurons.bridge import layers_text
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
 from lm_eval_clas.steering.by_task import TunedSteering
 from lm_eval_clas.steering.effects import steering_factors
 from lm_eval_clas.steering.options import SteeringOptions
+from lm_eval_clas.steering.results_entry import deciding
 
 Response = TypeVar("Response")
 
@@ -51,6 +56,8 @@ class CLASLM(FastLM):
             at neither beta, gamma nor scopes; or `off`.
         seed: of `method=random`.
         language: one language for every request, instead of recognising it.
+        pair: which language counts where a task's name has two (`wmt16-de-en`): the `target`, the second, which is what the
+            model writes or is asked in; the `source`; or `off` for neither, so that such requests are left alone.
         unseen: what to do with a language that the masks do not know: `off` leaves it alone, `shared` steers it with the
             neurons of scope `all`.
         projection: a pattern of module names, for models whose projections at the masks' site are not found by structure.
@@ -74,12 +81,15 @@ class CLASLM(FastLM):
         seed: int = 0,
         language: str | None = None,
         unseen: str = "off",
+        pair: str = "target",
         projection: str | None = None,
         scoring: str = "fast",
         **kwargs: Any,
     ) -> None:
         if unseen not in ("off", "shared"):
             raise ClasError(f"unseen must be off or shared, not '{unseen}'.")
+        if pair not in PAIRS:
+            raise ClasError(f"pair must be {', '.join(PAIRS[:-1])} or {PAIRS[-1]}, not '{pair}'.")
         self._unseen = unseen
         # Masks and options are checked before the model is loaded: loading takes minutes, a slip should not.
         self._masks = masks if isinstance(masks, MaskSet) else MaskSet.load(masks) if masks else None
@@ -94,7 +104,9 @@ class CLASLM(FastLM):
             "seed": seed,
         }
         if self._masks is None:
-            self._refuse_without_masks({**options, "language": language, "unseen": unseen, "projection": projection})
+            self._refuse_without_masks(
+                {**options, "language": language, "unseen": unseen, "pair": pair, "projection": projection}
+            )
         elif alpha == "tuned":
             self._require_tuned(self._masks, unseen, method)
             SteeringOptions.parse(self._masks, **{**options, "alpha": 0.0})  # type: ignore[arg-type]
@@ -116,13 +128,14 @@ class CLASLM(FastLM):
             # With tuned strengths, this one is for whatever was not tuned.
             fixed = {**options, "alpha": 0.0} if self._tuned else options
             self._steerer = ActivationSteerer(self.model, self._masks, projection=projection, **fixed)
-            self._router = LanguageRouter(self._masks.languages, self._forced(language))
+            self._router = LanguageRouter(self._masks.languages, self._forced(language), pair)  # type: ignore[arg-type]
         self._seen: Counter[tuple[str, str]] = Counter()
         self._untuned: set[tuple[str, str]] = set()
 
     @staticmethod
     def _refuse_without_masks(options: Mapping[str, Any]) -> None:
-        defaults = {"alpha": 1.0, "specific_scope": "all", "partial_scope": "all", "method": "clas", "seed": 0, "unseen": "off"}
+        defaults = {"alpha": 1.0, "specific_scope": "all", "partial_scope": "all", "method": "clas", "seed": 0}
+        defaults |= {"unseen": "off", "pair": "target"}
         given = [name for name, value in options.items() if value != defaults.get(name)]
         # What turns steering off needs no masks: scripts pass it together with an empty masks argument.
         given = [name for name in given if (name, options[name]) not in (("alpha", 0), ("method", "off"))]
@@ -142,11 +155,11 @@ class CLASLM(FastLM):
         if language is None:
             return None
         assert self._masks is not None
-        code = normalize(str(language))
+        code = parse_language(str(language))
         if code is None:
-            raise ClasError(f"language={language} is not a language code (use BCP-47, e.g. hi).")
+            raise ClasError(f"language={language} is not a language; give a code or a name, e.g. hi or Hindi.")
         if self._unseen == "off":
-            self._masks.index(code)
+            self._masks.index(as_known(code, self._masks.languages))
         return code
 
     # The three methods where the language of a request is still known: below, only strings and tokens go on.
@@ -222,13 +235,13 @@ class CLASLM(FastLM):
     def _steered_as(self, language: str) -> str:
         """The language whose factors a request gets; the anchor's are all ones."""
         assert self._masks is not None
-        if language in self._masks.languages:
-            return language
+        if (known := as_known(language, self._masks.languages)) in self._masks.languages:
+            return known
         return _UNSEEN if self._unseen == "shared" and language != UNDETERMINED else self._masks.anchor
 
     def _note(self, language: str, source: str) -> None:
         assert self._masks is not None
-        known = language in (*self._masks.languages, UNDETERMINED)
+        known = as_known(language, self._masks.languages) in (*self._masks.languages, UNDETERMINED)
         if not known and self._unseen == "off" and not any(seen == language for seen, _ in self._seen):
             logger.warning(
                 "hf-clas: the masks do not know language '%s' (they have %s); its requests are not steered. "
@@ -249,7 +262,7 @@ class CLASLM(FastLM):
         if database is None:
             return
         info = self.steering_info()
-        mine = "off" if info["method"] == "off" else json.dumps({k: v for k, v in info.items() if k not in _NOT_STEERING})
+        mine = "off" if info["method"] == "off" else json.dumps(deciding(info))
         # A database without our mark, but with answers, was filled by a model that is not steered.
         filled_by = database.get(_CACHE_KEY, "off" if len(database) else mine)
         if filled_by != mine:
@@ -293,18 +306,21 @@ class CLASLM(FastLM):
         languages: dict[str, Any] = {}
         left_alone: dict[str, str] = {}
         for (language, source), count in sorted(self._seen.items()):
+            known = as_known(language, self._masks.languages)
             entry = languages.setdefault(language, {"requests": 0, "recognized": {}})
+            if known != language:
+                entry["steered_as"] = known  # its macrolanguage, or a member of it
             entry["requests"] += count
             entry["recognized"][source] = count
-            if language == self._masks.anchor:
+            if known == self._masks.anchor:
                 left_alone[language] = "anchor"
             elif language == UNDETERMINED:
                 left_alone[language] = "not recognised"
-            elif language not in self._masks.languages and self._unseen == "off":
+            elif known not in self._masks.languages and self._unseen == "off":
                 left_alone[language] = "not in the masks"
-            elif self._tuned is None and language in self._masks.languages and steering.strength(language) == 0:
+            elif self._tuned is None and known in self._masks.languages and steering.strength(known) == 0:
                 left_alone[language] = "alpha is 0"
-            elif self._tuned is None and language in self._masks.languages and not self._steerer.changes(language):
+            elif self._tuned is None and known in self._masks.languages and not self._steerer.changes(known):
                 left_alone[language] = "no neurons to steer"
         tuned: dict[str, Any] = {}
         if self._tuned is not None:
@@ -334,6 +350,7 @@ class CLASLM(FastLM):
             "seed": steering.seed,
             "unseen": self._unseen,
             "forced_language": self._router.forced,
+            "pair": self._router.pair,
             "languages": languages,
             "left_alone": left_alone,
         }
@@ -344,15 +361,8 @@ class CLASLM(FastLM):
 
 
 _CACHE_KEY = "lm-eval-clas steering"
-_WHENCE = ("masks", "masks_repository", "masks_revision", "site", "specific")  # the hash says what they are
-_NOT_STEERING = ("version", "scoring", *_WHENCE, "languages", "left_alone", "unlike_tuning")
 _NOT_INT_MU = ("beta", "gamma", "specific_scope", "partial_scope", "seed")
 _UNSEEN = "unseen"  # no BCP-47 code has six letters, so it is no language's name
-
-
-def _range(layers: list[int]) -> str:
-    first, last = layers[0], layers[-1]
-    return f"{first}-{last}" if layers == list(range(first, last + 1)) and last > first else ", ".join(map(str, layers))
 
 
 def _one_line(info: dict[str, Any]) -> str:
@@ -369,7 +379,7 @@ def _one_line(info: dict[str, Any]) -> str:
         alpha += f" ({'; '.join(f'{task}: {_alphas(by_language)}' for task, by_language in info['tuned'].items())})"
     sizes = "".join(f"{name} {info[name]}, " for name in ("beta", "gamma") if name in info)
     return (
-        f"method {info['method']}, alpha {alpha}, {sizes}layers {_range(info['layers'])}, masks {info['masks_hash']}; "
+        f"method {info['method']}, alpha {alpha}, {sizes}layers {layers_text(info['layers'])}, masks {info['masks_hash']}; "
         f"steered requests: {languages or 'none'}; "
         f"left alone: {alone or 'none'}"
     )

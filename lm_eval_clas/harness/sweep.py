@@ -23,6 +23,7 @@ from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.decoder.resuming import Tape
 from lm_eval_clas.disk.journal import Journal
 from lm_eval_clas.harness.fast_lm import FastLM, logger
+from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.routing import LanguageRouter
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Setting
@@ -143,8 +144,8 @@ class Sweep(LM):
         self._report(len(found), len(requests))
         languages: list[str | None] = []
         for request, recognized in zip(requests, self._router.recognize(requests), strict=True):
-            tuned = recognized.language in self._masks.languages and recognized.language != self._masks.anchor
-            languages.append(recognized.language if tuned else None)
+            language = as_known(recognized.language, self._masks.languages)
+            languages.append(language if language in self._masks.languages and language != self._masks.anchor else None)
             self.language_of[int(request.doc_id or 0)] = languages[-1]
         left = [one for one in self._batches(requests, languages) if not all(position in found for position in one)]
         before = len(found)

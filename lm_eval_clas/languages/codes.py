@@ -1,19 +1,22 @@
-"""Language codes and their English names."""
+"""Language codes: one short form for each, whichever way they are written."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Annotated
 
 import langcodes
+from langcodes import data_dicts
 from langcodes.tag_parser import LanguageTagError
 from pydantic import AfterValidator
 
+from lm_eval_clas.languages.name_words import COUNTRIES, IN_USE, LIBRARY, SOMETHING_ELSE, TERMS, WITHDRAWN
+
+_NEW = {"cls": "sa", "vsn": "sa"}  # codes younger than the data of langcodes: Classical and Vedic Sanskrit
 UNDETERMINED = "und"  # BCP-47 for a language that nobody can tell
-_OTHER_NAMES = {"farsi": "fa", "mandarin": "zh"}
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=32768)
 def normalize(code: str) -> str | None:
     """The language subtag of a BCP-47 or ISO 639 code, as short as it can be; None if it is not a language.
 
@@ -22,6 +25,8 @@ def normalize(code: str) -> str | None:
     """
     try:
         language = langcodes.Language.get(code.strip())
+        if language.language in _NEW:
+            return _NEW[language.language]
         if not language.is_valid() or not language.language:
             return None
         return language.prefer_macrolanguage().language
@@ -51,14 +56,60 @@ def english_name(code: str) -> str:
         return code
 
 
-@lru_cache(maxsize=4096)
-def code_of_name(word: str) -> str | None:
-    """The code of a language given by its English name, such as `Hindi`; exactly, as `hindsight` is not Hindi."""
-    word = word.casefold()
-    if word in _OTHER_NAMES:
-        return _OTHER_NAMES[word]
-    try:
-        found = langcodes.find(word)
-    except LookupError:
+@lru_cache(maxsize=32768)
+def bare_code(word: str) -> str | None:
+    """The language that two or three lower-case letters in a name can stand for, with nothing beside them."""
+    if word in COUNTRIES:
+        return COUNTRIES[word]
+    if len(word) not in (2, 3) or not (word.isascii() and word.islower() and word.isalpha()):
         return None
-    return found.prefer_macrolanguage().language if found.display_name("en").casefold() == word else None
+    if word in LIBRARY | SOMETHING_ELSE | TERMS | WITHDRAWN:
+        return None
+    return normalize(word)
+
+
+@cache
+def _two_letters() -> frozenset[str]:
+    """Three-letter codes (ISO 639-2/T) of languages that have a two-letter one."""
+    return frozenset(data_dicts.LANGUAGE_ALPHA3.values())
+
+
+def in_use(code: str) -> bool:
+    """Whether a code is one that data of many languages use, rather than one of the thousands that hardly any does."""
+    return len(code) == 2 or code in IN_USE or code in _two_letters() or code in COUNTRIES
+
+
+def languages_in_use() -> list[str]:
+    """All codes for which `in_use` holds, as short as they can be."""
+    return sorted({code for code in map(normalize, {*data_dicts.LANGUAGE_ALPHA3, *IN_USE}) if code})
+
+
+@cache
+def _likely(language: str) -> str:
+    """`hi-Deva-IN` for `hi`: where and in which script a language is mostly written."""
+    try:
+        return langcodes.Language.get(language).maximize().to_tag()
+    except (LanguageTagError, ValueError):
+        return ""
+
+
+def mostly_in(language: str, region: str) -> bool:
+    """Whether a language is mostly used in a region: Hindi in IN, Portuguese in BR."""
+    return region.upper() in _likely(language).split("-")[1:]
+
+
+@cache
+def is_region(code: str) -> bool:
+    """Whether two letters or three digits are a region's code, in capitals or not; XA to XZ are free for everybody's use."""
+    return (len(code) == 2 and code[0] in "xX") or langcodes.Language.make(territory=code.upper()).is_valid()
+
+
+@cache
+def is_script(code: str) -> bool:
+    """Whether four letters are the code of a script, such as `Deva`."""
+    return code in data_dicts.ALL_SCRIPTS
+
+
+def likely_script(language: str) -> str:
+    """The script that a language is mostly written in, such as `Deva`; empty if nobody has told."""
+    return next((part for part in _likely(language).split("-")[1:] if len(part) == 4), "")

@@ -1,27 +1,43 @@
-"""The language of a request: the first that answers of forced, document, task name, detection."""
+"""The language of each request: forced, the document's, the task's by name and texts, or the text's own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from lm_eval_clas.languages.codes import code_of_name, normalize
+from lm_eval_clas.base.logs import own_logger
+from lm_eval_clas.languages.codes import UNDETERMINED
 from lm_eval_clas.languages.detection import Detector
-from lm_eval_clas.languages.task_names import from_task_name
+from lm_eval_clas.languages.language_names import parse_language
+from lm_eval_clas.languages.sibling_names import Siblings, installed_siblings
+from lm_eval_clas.languages.task_names import Pair, is_code_task, of_pair, read_task_name
+from lm_eval_clas.languages.text_witness import DOCUMENTS, TextWitness, document_text
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
 Source = Literal["forced", "doc", "task name", "detected"]
 
+logger = own_logger("lm_eval.models.hf_clas")
 
-def from_doc(doc: object) -> str | None:
-    """The language in a document's `language` field, a code or an English name, or None."""
+# Languages of computers that have a natural language's code or name.
+_PROGRAMMING = frozenset(("ada", "basic", "cs", "lua", "nim"))
+
+
+def from_doc(doc: object, task: str = "") -> str | None:
+    """The language in a document's `language` field, a code or a name in any common form, or None.
+
+    In a task about code, `cs` and `lua` are C# and Lua.
+    """
     value = doc.get("language") if isinstance(doc, dict) else None
     if not isinstance(value, str) or not value.strip():
         return None
-    return normalize(value) or code_of_name(value)
+    word = value.strip().casefold()
+    if word in _PROGRAMMING and (word != "cs" or is_code_task(task)):
+        return None
+    return parse_language(value)
 
 
 @dataclass(frozen=True)
@@ -33,53 +49,79 @@ class Recognized:
 
 
 class LanguageRouter:
-    """Tells the language of each request: the first that answers of forced, doc, task name, detection on the text.
+    """Tells the language of each request: the first that answers of forced, doc, the task, detection on the text.
+
+    A task's name and its texts are weighed: texts that are plainly in another language win, with one warning for the task;
+    a name that may mean something else counts only if the texts agree. Where neither is sure, each request's own text tells,
+    and a request whose text does not is in the language `und`.
 
     Args:
-        known: the languages of the masks. Detection chooses among them; the other sources may give any language.
+        known: the languages of the masks. Detection is best among them; every source may give any language.
         forced: one language for every request.
+        pair: which language counts where a name has two.
     """
 
-    def __init__(self, known: Sequence[str], forced: str | None = None) -> None:
+    def __init__(self, known: Sequence[str], forced: str | None = None, pair: Pair = "target") -> None:
         self.known = tuple(known)
         self.forced = forced
-        self._detector: Detector | None = None
-        self._by_task: dict[str, str | None] = {}
+        self.pair = pair
+        self._by_task: dict[str, Recognized | None] = {}
 
     def recognize(self, requests: Sequence[Instance]) -> list[Recognized]:
         """The language of each request. All choices of one document get one language."""
-        texts: dict[tuple[str | None, object], str] = {}
-        found: dict[tuple[str | None, object], Recognized] = {}
-        for position, request in enumerate(requests):
-            key = self._item(request, position)
+        if self.forced is not None:
+            return [Recognized(self.forced, "forced")] * len(requests)
+        texts: dict[tuple[str, object], str] = {}
+        told: dict[tuple[str, object], Recognized] = {}
+        sample: dict[str, dict[object, str]] = {}
+        keys = [
+            (request.task_name or "", i if request.doc_id is None else request.doc_id) for i, request in enumerate(requests)
+        ]
+        for key, request in zip(keys, requests, strict=True):
+            if language := from_doc(request.doc, key[0]):
+                told[key] = Recognized(language, "doc")
+                continue
             # The choices of an item share its context; where that is empty, they are the only text there is.
             context = str(request.args[0])
             texts[key] = context if context.strip() else f"{texts.get(key, '')}\n{' '.join(map(str, request.args))}"
-        recognized = []
-        for position, request in enumerate(requests):
-            key = self._item(request, position)
-            if key not in found:
-                found[key] = self._told(request) or Recognized(self._detect(texts[key]), "detected")
-            recognized.append(found[key])
-        return recognized
+            of_task = sample.setdefault(key[0], {})
+            if key[1] in of_task or len(of_task) < DOCUMENTS:
+                of_task[key[1]] = document_text(request.doc, texts[key])
+        self._decide(sample)
+        for key, text in texts.items():
+            told[key] = self._by_task[key[0]] or Recognized(self._detector.detect(text), "detected")
+        return [told[key] for key in keys]
 
-    @staticmethod
-    def _item(request: Instance, position: int) -> tuple[str | None, object]:
-        return request.task_name, position if request.doc_id is None else request.doc_id
+    def _decide(self, sample: dict[str, dict[object, str]]) -> None:
+        """Finds the language of each new task, if it is one for all its requests."""
+        siblings = Siblings(sample, installed_siblings)
+        for task, of_task in sample.items():
+            if task not in self._by_task:
+                self._by_task[task] = self._of_task(task, list(of_task.values()), siblings)
 
-    def _told(self, request: Instance) -> Recognized | None:
-        if self.forced is not None:
-            return Recognized(self.forced, "forced")
-        if language := from_doc(request.doc):
-            return Recognized(language, "doc")
-        name = request.task_name or ""
-        if name not in self._by_task:
-            self._by_task[name] = from_task_name(name, self.known)
-        if language := self._by_task[name]:
-            return Recognized(language, "task name")
-        return None
+    def _of_task(self, task: str, texts: Sequence[str], siblings: Siblings) -> Recognized | None:
+        named = read_task_name(task, siblings)
+        if named is not None and named.pair is not None:
+            return Recognized(of_pair(named, self.pair) or UNDETERMINED, "task name")  # its texts are in both
+        heard = self._witness.hear(texts, named.language if named else None)
+        if named is None:
+            return Recognized(heard.plainly, "detected") if heard.plainly else None
+        if heard.plainly:
+            logger.warning(
+                "hf-clas: the name of task %s says '%s', but its texts are plainly in '%s', and its requests are taken for "
+                "that; give language=%s if the name is right.",
+                task,
+                named.language,
+                heard.plainly,
+                named.language,
+            )
+            return Recognized(heard.plainly, "detected")
+        return Recognized(named.language, "task name") if named.certain or heard.agrees else None
 
-    def _detect(self, text: str) -> str:
-        if self._detector is None:
-            self._detector = Detector(self.known)
-        return self._detector.detect(text)
+    @cached_property
+    def _witness(self) -> TextWitness:
+        return TextWitness(self.known)
+
+    @cached_property
+    def _detector(self) -> Detector:
+        return Detector(self.known)

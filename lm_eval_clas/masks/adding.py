@@ -21,7 +21,7 @@ from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.projections import find_projections
 from lm_eval_clas.disk.checked_files import user_path
 from lm_eval_clas.disk.files import sha256
-from lm_eval_clas.languages.codes import normalize
+from lm_eval_clas.languages.language_names import parse_language
 from lm_eval_clas.masks.mask_config import AddedLanguage
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.neurons.categories import NeuronCategorizer
@@ -54,7 +54,7 @@ class MonolingualText:
             ClasError: it is not of that form, or the file has no text.
         """
         code, separator, name = text.partition("=")
-        language = normalize(code)
+        language = parse_language(code)
         if not separator or not name or language is None:
             raise ClasError(f"--add-language must be a language code and a file, like quy=FILE.txt, not '{text}'.")
         path = user_path(name)

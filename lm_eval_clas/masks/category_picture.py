@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lm_eval_clas.drawing.figures import COLORS, GREY, LARGE, MIDDLE, new_figure, save
+from lm_eval_clas.drawing.figures import BLACK, COLORS, GREY, LARGE, MIDDLE, PALE, new_figure, open_axes, save
 from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.neurons.bridge import layers_text
 from lm_eval_clas.neurons.categories import category_shares
 
 # Categories of neurons run from unshared to shared; dead ones are grey.
 _LABELS = ("dead (0 languages)", "language-specific (1)", "partial-shared", "all-shared")
-_CATEGORY_COLORS = (GREY, COLORS[5], COLORS[0], "#8fcbe8")
+_CATEGORY_COLORS = (GREY, COLORS[5], COLORS[0], PALE)
 
 
 def plot_categories(masks: MaskSet, path: str | Path, width: float | None = None) -> Path:
@@ -39,14 +40,14 @@ def plot_categories(masks: MaskSet, path: str | Path, width: float | None = None
         )
         bottom += share[:, category]
     first, last = masks.bridge_layers[0], masks.bridge_layers[-1]
-    axes.plot([first - 0.45, last + 0.45], [1.03, 1.03], color="black", linewidth=2.5, clip_on=False, solid_capstyle="butt")
-    span = f"{first}–{last}" if last > first else str(first)
+    axes.plot([first - 0.45, last + 0.45], [1.03, 1.03], color=BLACK, linewidth=2.5, clip_on=False, solid_capstyle="butt")
+    span = layers_text(masks.bridge_layers).replace("-", "\u2013")
     axes.text((first + last) / 2, 1.05, f"bridge {span}", ha="center", va="bottom", fontsize=MIDDLE)
     axes.set(xlim=(-0.6, len(layers) - 0.4), ylim=(0, 1), xlabel="layer", ylabel="share of neurons")
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.spines[["top", "right"]].set_visible(False)
-    name = masks.config.model.name.rstrip("/").rpartition("/")[2]
+    open_axes(axes, grid=False)
+    name = masks.config.model.short_name
     if width is None:
         axes.set_title(f"{name}, {len(masks.counted)} languages", loc="left", fontsize=LARGE, pad=20)
     handles, labels = axes.get_legend_handles_labels()

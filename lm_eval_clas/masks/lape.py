@@ -22,7 +22,7 @@ from lm_eval_clas.decoder.heads import spread
 from lm_eval_clas.disk.checked_files import user_path
 from lm_eval_clas.disk.checked_json import shown
 from lm_eval_clas.disk.files import sha256
-from lm_eval_clas.languages.codes import normalize
+from lm_eval_clas.languages.language_names import parse_language
 from lm_eval_clas.masks.mask_config import SpecificSource
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def with_neuron_file(masks: MaskSet, path: str | Path, languages: Sequence[str])
         )
     if not path.is_file():
         raise ClasError(f"There is no file '{path}'; --specific takes counts, lape, or a file of neurons by language.")
-    codes = [normalize(language) for language in languages]
+    codes = [parse_language(language) for language in languages]
     if not codes or None in codes or len(set(codes)) < len(codes):
         given = ",".join(languages)
         raise ClasError(f"--specific-languages must name the language of each list, like en,zh,fr, each once; not '{given}'.")

@@ -32,6 +32,11 @@ class ModelSource(StrictFinite):
     revision: str | None = None
     fingerprint: ModelFingerprint
 
+    @property
+    def short_name(self) -> str:
+        """The name without its owner or folder."""
+        return self.name.rstrip("/").rpartition("/")[2]
+
 
 class CorpusSource(StrictFinite):
     """The texts it was profiled on. Samples and tokens are counted by language; `max_tokens` is where texts were cut."""

@@ -16,7 +16,7 @@ PROFILE_FILE = "profile.safetensors"
 # By file, the tensors that it may have: what shows that it is ours where a killed process left it without its configuration.
 TENSORS = {MASKS_FILE: {"active", "specific"}, PROFILE_FILE: {"means", "counts"}}
 # What belongs to a folder of masks on the Hub; it is never written here.
-_BESIDE = ("README.md", "categories.png")
+CARD, PICTURE = "README.md", "categories.png"
 
 
 def strange_masks(folder: Path) -> list[Path]:
@@ -26,7 +26,7 @@ def strange_masks(folder: Path) -> list[Path]:
 
 def strange_files(folder: Path) -> list[Path]:
     """Everything in a folder that is no part of masks, but for hidden files."""
-    parts = (MASKS_CONFIG_FILE, *TENSORS, *_BESIDE)
+    parts = (MASKS_CONFIG_FILE, *TENSORS, CARD, PICTURE)
     there = sorted(folder.iterdir()) if folder.is_dir() else []
     return [path for path in there if not path.name.startswith(".") and path.name not in parts] + strange_masks(folder)
 

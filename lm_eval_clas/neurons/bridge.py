@@ -47,6 +47,12 @@ def parse_layers(layers: str | int | Sequence[int], total: int) -> tuple[int, ..
     return tuple(sorted(set(chosen)))
 
 
+def layers_text(layers: Sequence[int]) -> str:
+    """Layers as a reader gets them, and as `parse_layers` takes a run of them: `13-15` for a run, else every one."""
+    run = len(layers) > 1 and list(layers) == list(range(layers[0], layers[-1] + 1))
+    return f"{layers[0]}-{layers[-1]}" if run else ", ".join(map(str, layers))
+
+
 @dataclass(frozen=True)
 class BridgeLayerSelector:
     """The rule that stands in for the paper's eye (it gives 24-29 for Llama 3.1 8B, 24-25 for Qwen 2.5 7B, and no rule).

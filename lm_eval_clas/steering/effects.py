@@ -72,7 +72,7 @@ def steering_shifts(masks: MaskSet, steering: SteeringOptions, language: str | N
     """
     if steering.method != "int-mu":
         return None
-    assert masks.means is not None  # Steering.parse asked for them
+    assert masks.means is not None  # SteeringOptions.parse asked for them
     shifts = np.zeros(masks.means.shape[1:], dtype=np.float32)
     if language is not None and language != masks.anchor:
         layers = list(steering.layers)

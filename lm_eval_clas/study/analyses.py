@@ -12,9 +12,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
-
-from lm_eval_clas.disk.checked_json import read_as
+from lm_eval_clas.disk.checked_json import read_as, write_as
 from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.geometry.measurements import Geometry
 from lm_eval_clas.languages.task_names import task_family
@@ -93,7 +91,7 @@ def _stability(place: Workplace) -> list[str]:
         bridge=step.bridge,
         exclude_last=step.exclude_last,
     )
-    _write(found, place.folder / "analysis" / "stability.json")
+    write_as(found, place.folder / "analysis" / "stability.json")
     folders = [place.profile_folder(name) for name in (*parts, *place.halves)]
     return [
         command(
@@ -152,14 +150,10 @@ def _causes(place: Workplace, part: str, masks: MaskSet, comparison: Any, folder
     tokenizer = AutoTokenizer.from_pretrained(place.model)
     run = place.recipe.analyse.run
     found = find_causes(comparison, run, masks, tokens_per_character(tokenizer, place.texts(part)), geometry)
-    _write(found, folder / "causes.json")
+    write_as(found, folder / "causes.json")
     return command(
         *("clas", "causes", place.folder / "tables" / f"{comparison.family}.json", "--masks", _run_masks(place, part)),
         *("--model", place.shown_model, "--run", run, "--corpus", place.recipe.parts[part].corpus),
         *(("--geometry", path) if geometry else ()),
         *("--out", folder / "causes.json"),
     )
-
-
-def _write(found: BaseModel, path: Path) -> None:
-    write_text(path, json.dumps(found.model_dump(), indent=1, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
 """Parallel corpora, the splits of the data sets, and the scores of answers.
 
-May import `base` and `languages`. Begin with `corpora.py`.
+May import `languages`, `disk` and `base`. Begin with `corpora.py`.
 """

@@ -22,6 +22,7 @@ from lm_eval_clas.disk.checked_files import read_text, user_path
 from lm_eval_clas.disk.checked_json import parse_json, shown
 from lm_eval_clas.disk.files import PACKAGE, shipped
 from lm_eval_clas.languages.codes import normalize
+from lm_eval_clas.languages.language_names import parse_language
 
 logger = own_logger(__name__)
 
@@ -119,7 +120,7 @@ class ParallelInputBuilder:
             return known
         if isinstance(self.languages, str):
             raise ClasError(f"languages must be a list of codes, not the string '{self.languages}'.")
-        chosen = tuple(dict.fromkeys(normalize(language) or language for language in self.languages))
+        chosen = tuple(dict.fromkeys(parse_language(language) or language for language in self.languages))
         if unknown := [language for language in chosen if language not in known]:
             raise ClasError(
                 f"Corpus '{self.corpus}' has no {', '.join(unknown)}; it has {', '.join(known)}. Choose among these with "
@@ -240,7 +241,7 @@ def _read_path(path: Path) -> dict[str, Rows]:
     elif path.suffix == ".jsonl" and path.exists():
         for number, row in _json_lines(path):
             where = f"'{path}', line {number}"
-            code = normalize(row["language"]) if isinstance(row.get("language"), str) else None
+            code = parse_language(row["language"]) if isinstance(row.get("language"), str) else None
             if code is None:
                 given = shown(repr(row.get("language")))
                 raise ClasError(f"{where}: its 'language' must be a language code (BCP-47, e.g. hi), not {given}.")

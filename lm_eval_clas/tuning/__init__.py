@@ -1,4 +1,4 @@
 """Which strength: every setting measured on the same items, one chosen by task and language, and the curves of all.
 
-May import `harness` and what is below. Begin with `tuning_run.py`.
+May import `comparing` and what is below. Begin with `tuning_run.py`.
 """

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from lm_eval_clas.evidence.best_of_many import Gains, gains_of, item_shares
+from lm_eval_clas.evidence.paired_tests import SIGNIFICANT
 from lm_eval_clas.masks.strengths import Conditions, Dropped, Setting, TriedSetting, Tuned, TunedStrength, short_hashes
-
-# A gain is told from none at the usual level, adjusted for the choice among settings.
-_LEVEL = 0.05
+from lm_eval_clas.neurons.bridge import layers_text
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def choose(
         own = {s: gains.gains[rows[s]] for s in order if s in rows}
         best = max(mean if shared else own, key=(mean if shared else own).__getitem__)
         p_value = gains.p_value(rows[best])
-        kept = guard and p_value >= _LEVEL
+        kept = guard and p_value >= SIGNIFICANT
         sign = 1 if unit.higher_is_better else -1
         measured = {
             s: TriedSetting(
@@ -151,7 +150,7 @@ def _called(setting: int, settings: Sequence[Setting]) -> str:
     one = settings[setting]
     if sum(other.alpha == one.alpha for other in settings) == 1:
         return f"alpha {one.alpha:g}"
-    return f"alpha {one.alpha:g}, beta {one.beta:g}, gamma {one.gamma:g}, layers {'-'.join(map(str, one.layers))}"
+    return f"alpha {one.alpha:g}, beta {one.beta:g}, gamma {one.gamma:g}, layers {layers_text(one.layers)}"
 
 
 def table_rows(tuned: Mapping[str, Mapping[str, TunedStrength]]) -> list[dict[str, Any]]:

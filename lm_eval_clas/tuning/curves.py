@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.drawing.figures import COLORS, DASHES, GRID, INK, LARGE, LINE, MIDDLE, SMALL, SOFT, new_figure, save
+from lm_eval_clas.drawing.figures import COLORS, DASHES, INK, LARGE, LINE, MIDDLE, SMALL, SOFT, new_figure, open_axes, save
 from lm_eval_clas.languages.codes import english_name
 from lm_eval_clas.masks.strengths import Tuned
 
@@ -208,10 +208,7 @@ def _draw_panel(axes: Any, curves: Sequence[Curve], tasks: list[str], scale: flo
     axes.set_title(english_name(code), loc="left", fontsize=LARGE, pad=14)
     below = {"xytext": (0, 3), "textcoords": "offset points", "xycoords": "axes fraction", "fontsize": SMALL, "color": SOFT}
     axes.annotate(f"{code}, {items} {'item' if items == '1' else 'items'}", (0, 1), **below)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=SMALL)
-    axes.grid(color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
+    open_axes(axes)
 
 
 def _broken(curve: Curve, *numbers: Any) -> list[Any]:

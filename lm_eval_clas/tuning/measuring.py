@@ -29,6 +29,7 @@ from lm_eval_clas.disk.checked_json import read_json
 from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.harness.sweep import Sweep
 from lm_eval_clas.harness.task_loading import FEWSHOT_SEED
+from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.task_names import from_task_name, task_family
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Conditions, Setting
@@ -104,10 +105,11 @@ def tunable(names: Iterable[str], masks: MaskSet) -> tuple[list[str], dict[str, 
     """The tasks that there is something to tune in, and of the others, why not, as far as their names tell."""
     kept, skipped = [], {}
     for name in names:
-        language = from_task_name(name, masks.languages)
-        if language == masks.anchor:
+        language = from_task_name(name)
+        known = None if language is None else as_known(language, masks.languages)
+        if known == masks.anchor:
             skipped[name] = "its language is the anchor, which is never steered"
-        elif language is not None and language not in masks.languages:
+        elif known is not None and known not in masks.languages:
             skipped[name] = f"the masks do not have its language '{language}'"
         else:
             kept.append(name)

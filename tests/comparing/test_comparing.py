@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import shutil
@@ -21,6 +22,7 @@ from small_models import make_model
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet
+from lm_eval_clas.comparing import results_files
 from lm_eval_clas.comparing.compare_runs import compare
 from lm_eval_clas.comparing.layouts import legend
 from lm_eval_clas.comparing.results_files import read_runs
@@ -288,6 +290,31 @@ def test_the_newest_results_of_a_run_count_and_steerings_are_kept_apart(tmp_path
     assert set(runs) == {"hf", "clas alpha 1", "clas alpha 2"}
     assert {task: scores.metrics["acc,none"] for task, scores in runs["hf"].tasks.items()} == {"xnli_hi": 1, "xnli_sw": 1}
     assert [path.name for path in runs["hf"].superseded] == ["results_2026-01-01T00-00-00.000001.json"]
+
+
+def test_what_is_told_of_requests_is_of_all_files_that_count(tmp_path: Path) -> None:
+    """Requests in one language add up over tasks, and those of a task that was run again count once."""
+    told = {"requests": 5, "recognized": {"doc": 3, "task name": 2}}
+    for day, task in ((1, "xnli_hi"), (2, "xnli_hi"), (3, "xquad_hi")):
+        entry = {**STEERED, "languages": {"hi": told}, "unlike_tuning": {f"hi in {task}": f"day {day}"}}
+        write_run(tmp_path, {task: [1.0] * 5}, entry, date=f"2026-01-0{day}T00-00-00.000001")
+    (run,) = read_runs([tmp_path])
+    assert run.steering["languages"] == {"hi": {"requests": 10, "recognized": {"doc": 6, "task name": 4}}}
+    assert run.steering["unlike_tuning"] == {"hi in xnli_hi": "day 2", "hi in xquad_hi": "day 3"}
+
+
+def test_where_masks_came_from_makes_no_other_run(tmp_path: Path) -> None:
+    """Their hash is what counts, for tables as for the database of `--use_cache`."""
+    write_run(tmp_path, {"xnli_hi": [1.0] * 5}, {**STEERED, "masks": "a"}, date="2026-01-01T00-00-00.000001")
+    from_hub = {"masks": "b", "masks_repository": "somebody/b", "masks_revision": "0" * 40}
+    write_run(tmp_path, {"xnli_sw": [1.0] * 5}, {**STEERED, **from_hub}, date="2026-01-02T00-00-00.000001")
+    (run,) = read_runs([tmp_path])
+    assert set(run.tasks) == {"xnli_hi", "xnli_sw"}
+
+
+def test_the_arguments_that_tables_take_for_ours_are_those_of_the_model() -> None:
+    own = set(inspect.signature(CLASLM.__init__).parameters) - {"self", "pretrained", "kwargs"}
+    assert own == results_files._OUR_ARGUMENTS
 
 
 def test_what_was_tuned_anew_replaces_the_older_run_of_a_label(tmp_path: Path) -> None:

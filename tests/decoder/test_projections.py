@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
+from family_modules import modules
 from small_models import FAMILIES, HIDDEN, LAYERS, columns, make_model
 from transformers import MambaConfig, MambaForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from lm_eval_clas import ClasError
 from lm_eval_clas.decoder.projections import find_projections
 
-NAMES = {
-    "opt": "fc2",
-    "xglm": "fc2",
-    "gpt_neox": "dense_4h_to_h",
-    "bloom": "dense_4h_to_h",
-    "falcon": "dense_4h_to_h",
-    "gpt2": "c_proj",
-}
-
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_finds_the_down_projection_of_every_layer(family: str) -> None:
     model = make_model(family)
     found = find_projections(model)
-    assert len(found) == LAYERS
+    assert [projection.module for projection in found] == modules(model, family, "mlp")
     for layer, projection in enumerate(found):
-        assert projection.name.endswith(NAMES.get(family, "down_proj"))
         assert f".{layer}." in projection.name
         assert model.get_submodule(projection.name) is projection.module
         assert columns(projection.module).shape == (HIDDEN, projection.neurons)

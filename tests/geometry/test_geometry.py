@@ -17,7 +17,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, profile
 from lm_eval_clas.decoder.below_head import decoder_of
 from lm_eval_clas.decoder.projections import decoder_layers
-from lm_eval_clas.drawing.point_picture import layers_to_draw, plot_geometry
 from lm_eval_clas.geometry.distances import (
     centroid_distance,
     cosine,
@@ -28,6 +27,7 @@ from lm_eval_clas.geometry.distances import (
 )
 from lm_eval_clas.geometry.geometry_run import run_geometry, shared_languages
 from lm_eval_clas.geometry.measurements import Geometry
+from lm_eval_clas.geometry.point_picture import layers_to_draw, plot_geometry
 from lm_eval_clas.geometry.representations import POOLINGS, represent
 from lm_eval_clas.texts.corpora import ParallelTexts
 

@@ -36,7 +36,7 @@ def test_codes_are_normalised(code: str, expected: str | None) -> None:
         ("global_mmlu_sw", "sw"), ("global_mmlu_full_sw_virology", "sw"), ("mgsm_direct_th", "th"), ("mgsm_en_cot_th", "th"),
         ("mgsm_native_cot_en", "en"), ("xcopa_et", "et"), ("xstorycloze_ar", "ar"), ("xwinograd_zh", "zh"),
         ("lambada_openai_mt_de", "de"), ("m_mmlu_vi", "vi"), ("arc_hi", "hi"), ("hellaswag_ru", "ru"), ("paws_es", "es"),
-        ("include_base_44_hindi", "hi"), ("include_base_44_greek_few_shot_en_stem", "en"), ("french_bench_arc_challenge", "fr"),
+        ("include_base_44_hindi", "hi"), ("include_base_44_greek_few_shot_en_stem", "el"), ("french_bench_arc_challenge", "fr"),
         ("flores_eng_Latn-swh_Latn", "sw"), ("afrimmlu_direct_swa_prompt_1", "sw"),
         ("global_piqa_completions_urd_arab", "ur"), ("global_piqa_completions_hin_deva", "hi"),
         # ours

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lm_eval_clas import ClasError, NeuronCategorizer, Profile, categorize, select_bridge_layers
-from lm_eval_clas.neurons.bridge import parse_layers
+from lm_eval_clas.neurons.bridge import layers_text, parse_layers
 from lm_eval_clas.neurons.categories import category_shares
 
 
@@ -102,3 +102,12 @@ def test_bad_layers_are_refused(layers: object) -> None:
 def test_layers_are_read_in_every_form() -> None:
     assert parse_layers("3-5", 20) == parse_layers([5, 4, 3, 3], 20) == (3, 4, 5)
     assert parse_layers(7, 20) == parse_layers("7", 20) == (7,)
+
+
+@pytest.mark.parametrize(
+    ("layers", "text"), [((), ""), ((7,), "7"), ((7, 8), "7-8"), ((3, 4, 5), "3-5"), ((3, 5), "3, 5"), ((3, 4, 6), "3, 4, 6")]
+)
+def test_layers_are_told_as_they_are_given(layers: tuple[int, ...], text: str) -> None:
+    assert layers_text(layers) == layers_text(list(layers)) == text
+    if layers and "," not in text:
+        assert parse_layers(text, 20) == layers

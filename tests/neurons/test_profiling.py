@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,14 @@ def activations(tokenizer: PreTrainedTokenizerFast, text: str, max_tokens: int =
     return torch.stack(layers).numpy()
 
 
+# What each statistic takes the mean of.
+SLOW: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "signed-mean": lambda h: h,
+    "mean-abs": np.abs,
+    "share-positive": lambda h: h > 0,
+}
+
+
 def test_every_statistic_equals_a_slow_reference(
     profiled: Profile, tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts
 ) -> None:
@@ -40,8 +49,8 @@ def test_every_statistic_equals_a_slow_reference(
         index = profiled.languages.index(language)
         together, last = np.concatenate(each, axis=1), np.stack([one[:, -1] for one in each], axis=1)
         for tokens, h in (("all", together), ("last", last)):
-            for statistic, value in (("signed-mean", h), ("mean-abs", np.abs(h)), ("share-positive", h > 0)):
-                expected = value.mean(axis=1)
+            for statistic in STATISTICS:
+                expected = SLOW[statistic](h).mean(axis=1)
                 np.testing.assert_allclose(profiled.mean(statistic, tokens)[index], expected, rtol=1e-4, atol=1e-6)
         assert profiled.by_language[language].counts == {"all": together.shape[1], "last": len(each)}
 

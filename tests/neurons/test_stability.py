@@ -13,8 +13,9 @@ from small_models import Run, make_model
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import ClasError, NeuronCategorizer, ParallelInputBuilder, Profile, profile
+from lm_eval_clas.evidence.overlap_by_chance import jaccard, jaccard_by_chance, kappa
 from lm_eval_clas.neurons.agreement import Stability
-from lm_eval_clas.neurons.stability import agreements, compare_profiles, jaccard, jaccard_by_chance, kappa
+from lm_eval_clas.neurons.stability import agreements, compare_profiles
 
 
 def test_a_profile_agrees_with_itself(profiled: Profile) -> None:

@@ -15,9 +15,9 @@ from synthetic_study import CODES, make_comparison, make_masks, make_steering, r
 from lm_eval_clas import ClasError
 from lm_eval_clas.comparing.rows import Comparison, LanguageCell, Row
 from lm_eval_clas.disk.files import write_text
+from lm_eval_clas.drawing.web_page import embedded
 from lm_eval_clas.study.report.rendering import write_report
 from lm_eval_clas.study.report.sources import read_study
-from lm_eval_clas.study.report.svg import embedded
 from lm_eval_clas.study.report.verdicts import against_controls, beaten, headline, primary_of, told_by_language, verdict
 from lm_eval_clas.study.report.wording import drawable, interval, listed, named, number_text, signed
 

@@ -166,7 +166,8 @@ def other_tensors(path: Path, chance: random.Random) -> None:
     if change == 0:
         tensors[name] = np.zeros(chance.choice([(0,), (1,), (1, 1, 1), tensor.shape[::-1], (*tensor.shape, 1)]), tensor.dtype)
     if change == 1:
-        tensors[name] = tensor.astype(chance.choice([np.float16, np.int8, np.float64, np.bool_]))
+        with np.errstate(over="ignore", invalid="ignore"):  # an earlier edit may have left numbers that do not fit
+            tensors[name] = tensor.astype(chance.choice([np.float16, np.int8, np.float64, np.bool_]))
     if change == 2 and tensor.dtype.kind == "f":
         tensor.reshape(-1)[chance.randrange(tensor.size)] = chance.choice([np.nan, np.inf, -np.inf, 3e38])
     if change == 3:

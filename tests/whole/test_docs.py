@@ -9,6 +9,7 @@ import ast
 import inspect
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -248,6 +249,53 @@ def test_the_options_page_has_every_argument_of_the_model() -> None:
     for name in inspect.signature(CLASLM.__init__).parameters:
         if name not in ("self", "kwargs"):
             assert f"\n| `{name}` |" in page, name
+
+
+ARCHITECTURE = DOCS / "architecture.md"
+# What files and folders are named from, on the page about the code.
+_FROM = (ROOT, ROOT / "lm_eval_clas")
+_ENDINGS = re.compile(r"\.(py|pth|md|svg|toml|j2|css|yaml|json)$")
+
+
+def _named_on_the_page() -> list[str]:
+    return list(dict.fromkeys(_SPAN.findall(_prose(ARCHITECTURE))))
+
+
+def test_files_that_the_page_about_the_code_names_exist() -> None:
+    named = [span for span in _named_on_the_page() if " " not in span and ("/" in span or _ENDINGS.search(span))]
+    assert len(named) > 60
+    for one in named:
+        assert any((base / one).exists() for base in _FROM) or one == "__init__.py", one
+
+
+def test_functions_and_tests_that_the_page_about_the_code_names_exist() -> None:
+    """`code_in_a_row` with a file: a table's `file.py` (`name`), a test `in` its file, and every other name somewhere."""
+    page = ARCHITECTURE.read_text(encoding="utf-8")
+    for file, names in re.findall(r"`([\w/]+\.py)` \(((?:`\w+`(?:, )?)+)\)", page):
+        text = next((base / file).read_text(encoding="utf-8") for base in _FROM if (base / file).is_file())
+        for name in re.findall(r"`(\w+)`", names):
+            assert re.search(rf"^\s*(?:def |class )?{name}\b", text, re.MULTILINE), f"{name} in {file}"
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    for name in re.findall(r"`(test_\w+)`", page):
+        assert f"def {name}(" in tests, name
+    code = tests + "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "lm_eval_clas").rglob("*.py"))
+    for name in re.findall(r"`(_?[A-Z][A-Za-z_]+)`", page):
+        assert re.search(rf"\b{name}\b", code), name
+
+
+def test_every_folder_is_on_the_page_about_the_code() -> None:
+    """In the picture, and with a file of its own: in a walk, in the table, or in how to add something."""
+    picture, named = (DOCS / "folders.svg").read_text(encoding="utf-8"), _named_on_the_page()
+    for path in (ROOT / "lm_eval_clas").iterdir():
+        if (path / "__init__.py").is_file():
+            assert f">{path.name}/<" in picture, path.name
+            assert any(span.startswith(f"{path.name}/") for span in named), path.name
+
+
+def test_the_picture_of_the_folders_is_current() -> None:
+    command = [sys.executable, str(DOCS / "mkdocs" / "folders.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_messages_in_troubleshooting_are_those_of_the_code() -> None:

@@ -21,7 +21,7 @@ from small_models import Run
 
 from lm_eval_clas import ClasError, MaskSet, ParallelInputBuilder, Profile
 from lm_eval_clas.base.plain_numbers import plain_number
-from lm_eval_clas.commands import analysis_commands as study_commands
+from lm_eval_clas.commands.explaining import causes_command
 from lm_eval_clas.comparing.results_files import read_runs
 from lm_eval_clas.comparing.rows import Comparison
 from lm_eval_clas.decoder.checkpoint import Checkpoint
@@ -134,8 +134,8 @@ def _readers(masks: MaskSet) -> dict[str, Reader]:
         "profile": ("profile/clas_profile.json", lambda root: Profile.load(root / "profile")),
         "results": ("runs/results_2026-01-01T00-00-00.000001.json", lambda root: read_runs([root / "runs"])),
         "samples": ("runs/samples_clas_xnli_hi_2026-01-01T00-00-00.000001.jsonl", lambda root: _samples(root / "runs")),
-        "table": ("table.json", lambda root: study_commands._read(root / "table.json", Comparison, "clas table")),
-        "geometry": ("geometry.json", lambda root: study_commands._read(root / "geometry.json", Geometry, "clas geometry")),
+        "table": ("table.json", lambda root: causes_command._read(root / "table.json", Comparison, "clas table")),
+        "geometry": ("geometry.json", lambda root: causes_command._read(root / "geometry.json", Geometry, "clas geometry")),
         "report": ("study/tune/a/tuned.json", lambda root: read_study(root / "study")),
         "report's stages": ("study/stages/masks.json", lambda root: read_study(root / "study")),
         "tuning run": ("run/run.json", lambda root: recipe.claim(root / "run")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,13 @@ def test_no_module_has_more_than_400_lines() -> None:
 def test_a_folder_says_what_it_is_for_and_imports_nothing(folder: Path) -> None:
     tree = ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))
     assert len(tree.body) == 1
-    assert "Begin with" in (ast.get_docstring(tree) or "")
+    told = ast.get_docstring(tree) or ""
+    assert "Begin with" in told
+    assert "mport" in told
+    for name in re.findall(r"`(\w+\.py)`", told):
+        assert (folder / name).is_file(), name
+    for name in re.findall(r"`([a-z]+)`", told.partition("\n\n")[2]):
+        assert (PACKAGE / name).is_dir(), name
 
 
 def test_names_can_be_told_apart() -> None:

@@ -52,6 +52,7 @@ COMMANDS: dict[str, Callable[[Path], tuple[object, ...]]] = {
 # Commands that write nothing at a place that the user names, and why they are not here.
 OTHERS = {
     "tasks": "prints",
+    "route": "prints",
     "demo-model": "writes to the cache folder",
     "eval": "is the harness's, whose files have the date in their names",
     "push": "writes to the Hub (test_hub.py)",

@@ -73,6 +73,7 @@ BASES: dict[str, dict[str, Any]] = {
         **_MODEL, "masks": "{tmp}/masks", "tasks": "clas_mini_nli_hi", "alphas": "3", "limit": 3, "out": "{tmp}/out",
         "objective": "loglikelihood",
     },
+    "route": {"tasks": "xnli_hi,wmt16-de-en", "json": True},
     "table": {"results": "{runs}", "tasks": "xnli", "resamples": 100, "format": "json"},
     "geometry": {
         **_MODEL, "masks": "{masks}", "corpus": "mini", "languages": "en,hi", "samples": 3, "max_tokens": 20, "alpha": "2.0",
@@ -163,6 +164,15 @@ CASES: dict[str, dict[str, Case]] = {
         "model_args": Case("dtype=bfloat16", "dtypes"),
         "device": Case("cpu:0", "loads"),
         "seed": Case(5, _CHOSEN),
+    },
+    "route": {
+        "tasks": Case("xnli_de", "stdout"),
+        "masks": Case("{masks}", "stdout"),
+        "languages": Case("hi,de", "stdout"),
+        "pair": Case("source", "stdout"),
+        "texts": Case(2, "stdout", {"tasks": "clas_mini_qa"}),
+        "include_path": Case("{tasks}", "code", {"tasks": "own_task_hi"}),
+        "json": Case(None, "stdout"),
     },
     "table": {
         "results": Case("{graded}", "stdout", {"tasks": None}),
@@ -575,6 +585,7 @@ ARGUMENTS: dict[str, tuple[Any, dict[str, Any]]] = {  # what it is given, beside
     "seed": (1, {**_STRONG, "method": "random"}),
     "language": ("de", _STRONG),
     "unseen": ("shared", _STRONG),
+    "pair": ("source", _STRONG),
     "projection": ("*.self_attn.o_proj", _STRONG),
     "scoring": ("stock", _STRONG),
 }
@@ -597,6 +608,7 @@ def answers(tokenizer: PreTrainedTokenizerFast, things: dict[str, str], options:
         return "refused"
     texts = {"hi": "चाय गीली", "de": "Tee wächst", "fr": "Le thé pousse"}
     asked = [Instance("loglikelihood", {}, (text, " yes"), 0, (f"test_{code}", 0, 1)) for code, text in texts.items()]
+    asked.append(Instance("loglikelihood", {}, (texts["hi"], " yes"), 0, ("test_hi-en", 0, 1)))
     return [round(answer[0], 4) for answer in lm.loglikelihood(asked)], cut
 
 

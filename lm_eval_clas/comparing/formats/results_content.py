@@ -31,6 +31,13 @@ class _Tuned(TypedDict, total=False):
     layers: list[int]
 
 
+class _Recognised(TypedDict, total=False):
+    """What is read of a language's requests."""
+
+    requests: int
+    recognized: dict[str, int]
+
+
 class _Steering(TypedDict, total=False):
     """What is read of `config.clas`."""
 
@@ -39,7 +46,7 @@ class _Steering(TypedDict, total=False):
     seed: int
     anchor: str | None
     masks_hash: str
-    languages: dict[str, dict[str, Any]]
+    languages: dict[str, _Recognised]
     left_alone: dict[str, str]
     unlike_tuning: dict[str, str]
     alpha: float | str | dict[str, float] | None

@@ -6,20 +6,13 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from lm_eval_clas.drawing.web_page import embedded, picture
 from lm_eval_clas.geometry.causes import Causes
-from lm_eval_clas.geometry.measurements import Geometry, Measure, Pooling
+from lm_eval_clas.geometry.measurements import MEASURE_WORDS, POOLING_WORDS, Geometry, Measure, Pooling
 from lm_eval_clas.neurons.agreement import Agreement, Stability
-from lm_eval_clas.study.report.svg import embedded, picture, plot_layers
+from lm_eval_clas.study.report.plots import plot_layers
 from lm_eval_clas.study.report.view import Block, Bullets, Gallery, Heading, Picture, Section, Table, TableCell, Text
 from lm_eval_clas.study.report.wording import NONE, counted, interval, language_text, layers, number_text, probability, signed
-
-_MEASURES: dict[Measure, str] = {
-    "cosine": "cosine to the anchor\u2019s translation",
-    "retrieval": "retrieval accuracy of the anchor\u2019s translation",
-    "centroid_distance": "distance between centroids",
-    "silhouette": "silhouette by language",
-}
-_POOLINGS: dict[Pooling, str] = {"mean": "mean of tokens", "last": "last token"}
 
 
 def geometry_section(all_found: Mapping[str, Geometry], pictures: Mapping[str, Sequence[Path]], headed: bool) -> Section:
@@ -48,8 +41,8 @@ def _geometry(found: Geometry | None, pictures: Sequence[Path], name: str, minor
                 f"Tables show representation {at}, which the last bridge layer puts out; representation 0 is the embeddings."
             )
         )
-        for pooling, words in _POOLINGS.items():
-            measures = [one for one in _MEASURES if _values(found, one, pooling, None)]
+        for pooling, words in POOLING_WORDS.items():
+            measures = [one for one in MEASURE_WORDS if _values(found, one, pooling, None)]
             if not measures:
                 continue
             blocks.append(Heading(words[0].upper() + words[1:], minor))
@@ -67,8 +60,7 @@ def _geometry(found: Geometry | None, pictures: Sequence[Path], name: str, minor
                 for code in found.languages
                 if code != found.anchor
             ]
-            head_of = [one.replace("_", " ") for one in tabled]
-            head = ["language", *(f"{one}{extra}" for one in head_of for extra in ("", ", steered"))]
+            head = ["language", *(f"{MEASURE_WORDS[one]}{extra}" for one in tabled for extra in ("", ", steered"))]
             if tabled and rows:
                 blocks.append(Table(f"Representation {at}, {words}.", head, rows))
     for path in pictures:
@@ -98,7 +90,7 @@ def _value(found: Geometry, measure: Measure, pooling: Pooling, layer: int, code
 
 
 def _layers(found: Geometry, measure: Measure, pooling: Pooling, at: int, name: str) -> Picture:
-    what = f"{_MEASURES[measure]}, {_POOLINGS[pooling]}"
+    what = f"{MEASURE_WORDS[measure]}, {POOLING_WORDS[pooling]}"
     told = []
     for steered, words in ((False, "not steered"), (True, "steered")):
         values = sorted((value, code) for code, on, value in _values(found, measure, pooling, at) if on == steered and code)
@@ -125,7 +117,7 @@ def _described(path: Path, found: Geometry | None) -> tuple[str, str]:
         return f"The picture {path.name} of the analyses; no numbers came with it.", caption
     at = _after_bridge(found)
     told = []
-    for pooling, words in _POOLINGS.items():
+    for pooling, words in POOLING_WORDS.items():
         pair = [_value(found, "silhouette", pooling, at, None, steered) for steered in (False, True)]
         if None not in pair:
             told.append(f"{words}: {number_text(pair[0], 3)} not steered, {number_text(pair[1], 3)} steered")

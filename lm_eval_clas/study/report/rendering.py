@@ -23,7 +23,7 @@ def write_report(folder: Path, out: Path | None = None) -> tuple[Path, list[str]
 
     Args:
         folder: of the study, as `clas paper` writes it.
-        out: the HTML file; default: `report_of.html` in the folder.
+        out: the HTML file; default: `report.html` in the folder.
 
     Returns:
         The file, and one line for each section that was left out because the study does not have it.
@@ -72,7 +72,7 @@ def report_of(sources: Sources) -> Report:
             left_out.append(otherwise)
         else:
             made.append(section)
-    models = dict.fromkeys(one.config.model.name.rstrip("/").rpartition("/")[2] for one in sources.masks.values())
+    models = dict.fromkeys(one.config.model.short_name for one in sources.masks.values())
     model = listed(list(models)) or sources.folder.resolve().name
     dates = [one.started[:10] for one in sources.stages]
     when = f"{dates[0]} to {dates[-1]}" if dates and dates[0] != dates[-1] else "".join(dates[:1])

@@ -7,8 +7,9 @@ from functools import partial
 
 from lm_eval_clas.comparing.rows import Comparison, Row
 from lm_eval_clas.comparing.rows import LanguageCell as Score
+from lm_eval_clas.drawing.web_page import picture
+from lm_eval_clas.study.report.plots import plot_averages, plot_gains
 from lm_eval_clas.study.report.sources import Sources
-from lm_eval_clas.study.report.svg import picture, plot_averages, plot_gains
 from lm_eval_clas.study.report.verdicts import (
     advantage,
     against_controls,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.comparing.results_files import runs_in
 from lm_eval_clas.comparing.rows import Comparison
 from lm_eval_clas.disk.checked_json import read_as
 from lm_eval_clas.disk.checked_yaml import parse_yaml
@@ -17,12 +18,11 @@ from lm_eval_clas.masks.mask_config import MASKS_CONFIG_FILE
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Tuned
 from lm_eval_clas.neurons.agreement import Stability
+from lm_eval_clas.steering.results_entry import joined
 from lm_eval_clas.study.record import StageRecord
 from lm_eval_clas.study.report.verdicts import controls_of
 
 Content = TypeVar("Content")
-# Of `config.clas`, what each results file tells of its own tasks, besides `languages`.
-_TOGETHER = ("left_alone", "tuned", "unlike_tuning")
 
 
 @dataclass(frozen=True)
@@ -161,38 +161,14 @@ def _recipe(path: Path) -> str | None:
 
 
 def _runs(folder: Path) -> dict[str, dict[str, Any]]:
-    """`config.clas` of each run: of its newest results file, but what is told by language is of all of its files."""
+    """`config.clas` of each run, for all of its tasks together."""
     runs = {}
-    for run in sorted(path for path in folder.glob("*") if path.is_dir()):
-        newest: dict[tuple[str, ...], dict[str, Any]] = {}  # by tasks: those that were run again count once
-        for path in sorted(run.rglob("results_*.json"), key=lambda path: path.name):
-            content: dict[str, Any] = _read(path, dict[str, Any])
-            # The harness puts what a model tells of itself into `config`; other models tell of no steering.
-            steering = _mapping(_mapping(content.get("config")).get("clas"))
-            tasks = tuple(sorted(_mapping(content.get("results")))) or (str(path.parent),)
-            newest.pop(tasks, None)
-            newest[tasks] = steering
-        if newest:
-            runs[run.name] = _merged(list(newest.values()))
+    for place in sorted(path for path in folder.glob("*") if path.is_dir()):
+        if parts := runs_in(place, place.name):
+            runs[place.name] = joined([part.steering for part in parts])
+            if len({str(part.steering.get("layers")) for part in parts if not part.unsteered}) > 1:
+                runs[place.name]["layers"] = "as each part\u2019s masks have them"
     return runs
-
-
-def _merged(files: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What the files of one run say of its steering, the newest last."""
-    merged = dict(files[-1])
-    languages: dict[str, Any] = {}
-    for told in files:
-        for code, entry in _mapping(told.get("languages")).items():
-            known = languages.setdefault(code, {"requests": 0, "recognized": {}})
-            for source, count in _mapping(_mapping(entry).get("recognized")).items():
-                if isinstance(count, int):
-                    known["recognized"][source] = known["recognized"].get(source, 0) + count
-                    known["requests"] += count
-    together = {key: {name: one for told in files for name, one in _mapping(told.get(key)).items()} for key in _TOGETHER}
-    merged |= {key: value for key, value in {**together, "languages": languages}.items() if value}
-    if len({str(told.get("layers")) for told in files if told.get("method") != "off"}) > 1:
-        merged["layers"] = "as each part\u2019s masks have them"
-    return merged
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.drawing.figures import COLORS, DASHES
+from lm_eval_clas.drawing.web_page import WIDTH, in_the_page, inline, picture, web_style
 from lm_eval_clas.masks.category_picture import plot_categories
 from lm_eval_clas.masks.inspection import summary
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Tuned
-from lm_eval_clas.study.report.svg import WIDTH, in_the_page, inline, picture, web_style
 from lm_eval_clas.study.report.view import Block, Gallery, Heading, Legend, Picture, Section, Table, TableCell, Text
 from lm_eval_clas.study.report.wording import (
     NONE,
@@ -140,7 +140,7 @@ def _neurons(masks: MaskSet, picture_name: str) -> list[Block]:
         picture_name,
         f"Share of neurons by category and layer, bridge layers {layers(masks.bridge_layers)}; {'; '.join(told)}.",
     )
-    name = masks.config.model.name.rstrip("/").rpartition("/")[2]
+    name = masks.config.model.short_name
     caption = f"Neurons of {name} by the number of languages, of {len(masks.counted)}, in which they are active."
     return [
         Text(f"Bridge layers: {layers(masks.bridge_layers)} of {len(rows)} (counted from 0). Why: {masks.config.bridge_rule}."),

@@ -9,10 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from lm_eval_clas.comparing.rows import Comparison, LanguageCell, Row
 from lm_eval_clas.evidence.paired_tests import SIGNIFICANT
+from lm_eval_clas.steering.results_entry import CONTROLS
 from lm_eval_clas.study.report.wording import counted, interval, listed, named, number_text, signed
-
-# The controls that a study should have, by the name of their method.
-EXPECTED = {"uniform": "uniform gain", "random": "random masks"}
 
 
 def method_of(row: Row) -> str:
@@ -154,7 +152,7 @@ def against_controls(comparison: Comparison, against: Iterable[Comparison] = ())
         ahead.append(side > 0)
         sentences.append(sentence + words)
     present = {method_of(control) for control in controls}
-    if missing := [name for method, name in EXPECTED.items() if method not in present]:
+    if missing := [name for method, name in CONTROLS.items() if method not in present]:
         sentences.append(f"No control with {listed(missing)} was compared, so what {method} owes to its masks stays open.")
     elif ahead and not all(ahead):
         sentences.append(

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lm_eval_clas.languages.codes import english_name
+from lm_eval_clas.neurons.bridge import layers_text
 
 MINUS = "\u2212"
 NONE = "\u2013"  # where there is no number
@@ -67,12 +68,7 @@ def counted(count: int, one: str, several: str | None = None) -> str:
 
 def layers(numbers: Sequence[int]) -> str:
     """`13-15` for a run of layers, else all of them."""
-    if not numbers:
-        return "none"
-    first, last = numbers[0], numbers[-1]
-    if last > first and list(numbers) == list(range(first, last + 1)):
-        return f"{first}\u2013{last}"
-    return ", ".join(map(str, numbers))
+    return layers_text(numbers).replace("-", "\u2013") or "none"
 
 
 def language_text(code: str) -> str:

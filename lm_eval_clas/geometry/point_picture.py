@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_clas.drawing.figures import COLORS, LARGE, MARKS, MIDDLE, SMALL, new_figure, save
+from lm_eval_clas.drawing.figures import BLACK, COLORS, FRAME, GREY, LARGE, MARKS, MIDDLE, SMALL, new_figure, save
 
-_COLORS = (*COLORS, "#7f7f7f")  # more languages than colours get other marks
+_COLORS = (*COLORS, GREY)  # more languages than colours get other marks
 _IN_A_COLUMN = 20  # of the legend
 
 
@@ -92,13 +92,13 @@ def _draw(axes: Any, plane: NDArray[np.float64], languages: Sequence[str], ancho
         axes.scatter(*mean, s=130 if language == anchor else 42, color=color, marker=shape, edgecolors="white", linewidths=0.8,
                      zorder=4 if language == anchor else 3)  # fmt: skip
     axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_color("#bbbbbb")
+    axes.spines[:].set_color(FRAME)
 
 
 def _look(language: str, languages: Sequence[str], anchor: str) -> tuple[str, str]:
     """A language's colour and shape: a black star for the anchor, and no two others alike."""
     if language == anchor:
-        return "black", "*"
+        return BLACK, "*"
     order = [one for one in languages if one != anchor].index(language)
     return _COLORS[order % len(_COLORS)], MARKS[order // len(_COLORS) % len(MARKS)]
 

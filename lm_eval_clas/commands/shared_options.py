@@ -1,0 +1,32 @@
+"""Options that several commands have, so that they are told in the same words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lm_eval_clas.commands.application import number_option
+
+# The model, and how it is run.
+ModelOption = Annotated[str, typer.Option(help="Hugging Face model: Hub id or local path.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cuda, cuda:0, cpu, mps; default: the first accelerator.")]
+BatchSizeOption = Annotated[int, typer.Option(help="Texts in a batch.", min=1)]
+MaxTokensOption = Annotated[int, typer.Option(help="Longer texts are cut at the end.", min=1)]
+
+# From a profile to masks.
+StatisticOption = Annotated[str, typer.Option(help="signed-mean, mean-abs or share-positive.")]
+TokensOption = Annotated[str, typer.Option(help="all, or last: the last token of each text only.")]
+ThresholdOption = Annotated[float, number_option("A neuron is active where its statistic is above this.")]
+BridgeOption = Annotated[str, typer.Option(help="auto, or layers like 24-29.")]
+ExcludeLastOption = Annotated[int, typer.Option(help="Last layers that auto leaves out.", min=0)]
+
+# Steering.
+LayersOption = Annotated[str | None, typer.Option(help="Bridge layers, like 13-15; default: the masks'.")]
+SpecificScopeOption = Annotated[str, typer.Option(help="all or own, as in hf-clas.")]
+PartialScopeOption = Annotated[str, typer.Option(help="all, own or anchor, as in hf-clas.")]
+
+# What comes out.
+MetricOption = Annotated[str | None, typer.Option(help="Which metric; default: f1_lang, f1, acc, or the task's first.")]
+JsonFileOption = Annotated[Path | None, typer.Option(help="Write all of it to FILE.json too.")]

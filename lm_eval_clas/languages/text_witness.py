@@ -1,0 +1,109 @@
+"""What a sample of a task's texts says of its language: plainly one, mostly the named one, or nothing that is sure.
+
+The thresholds, and what they were measured on, are in docs/language-detection.md.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from lm_eval_clas.languages.codes import UNDETERMINED
+from lm_eval_clas.languages.detection import Detector, can_be_detected, probabilities
+from lm_eval_clas.languages.macrolanguages import as_known
+
+DOCUMENTS = 20  # of a task, that are looked at
+_CHARACTERS = 600  # of a document
+# Pieces of a few words: a sentence that changes its language falls into pieces of both, and is in neither plainly.
+_LONGEST, _SHORTEST = 40, 15
+_PIECES = 10  # fewer say nothing
+_PLAIN = 0.85  # share of the pieces that are in one language, where texts are plainly in it
+_MOSTLY = 0.5  # share that is in the named language, where texts agree with a name that may mean something else
+_IMPOSSIBLE, _FEW = 0.01, 0.05  # a piece can hardly be in a language; few pieces can be
+
+
+@dataclass(frozen=True)
+class Testimony:
+    """What texts say.
+
+    Attributes:
+        plainly: the language that they are all in, or None. Never one that is the named one under another code.
+        agrees: whether they are mostly in the named language.
+    """
+
+    plainly: str | None = None
+    agrees: bool = False
+
+
+class TextWitness:
+    """Looks at texts of a task.
+
+    Args:
+        known: the languages of the masks, among which detection is best.
+    """
+
+    def __init__(self, known: Sequence[str]) -> None:
+        self._known = tuple(known)
+        self._detector = lru_cache(maxsize=None)(Detector)
+
+    def hear(self, texts: Iterable[str], named: str | None) -> Testimony:
+        """What texts of one task say, where its name says `named`."""
+        pieces = [piece for text in texts for piece in _pieces(text)]
+        if len(pieces) < _PIECES:
+            return Testimony()
+        if named is not None and not can_be_detected(as_known(named, _labels())):
+            return Testimony()  # they would be called by the most similar language's name
+        detector = self._detector(tuple(dict.fromkeys((*self._known, "en", *([named] if named else [])))))
+        found = Counter(detector.detect(piece) for piece in pieces)
+        if named is None:
+            language, count = found.most_common(1)[0]
+            plain = count >= _PLAIN * len(pieces) and language != UNDETERMINED
+            return Testimony(plainly=language if plain else None)
+        if sum(count for language, count in found.items() if _same(language, named)) >= _MOSTLY * len(pieces):
+            return Testimony(agrees=True)
+        language, count = found.most_common(1)[0]
+        possible = sum(1 for piece in pieces if probabilities(piece).get(as_known(named, _labels()), 0.0) >= _IMPOSSIBLE)
+        plain = count >= _PLAIN * len(pieces) and possible <= _FEW * len(pieces) and language != UNDETERMINED
+        return Testimony(plainly=language if plain else None)
+
+
+def _labels() -> tuple[str, ...]:
+    return tuple(probabilities(""))
+
+
+def _same(language: str, named: str) -> bool:
+    return as_known(language, (named,)) == named
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Pieces of a text that are long enough to tell anything, cut between words where there are any."""
+    rest = " ".join(text.split())[:_CHARACTERS]
+    while rest:
+        cut = len(rest) if len(rest) <= _LONGEST else rest.rfind(" ", _LONGEST // 2, _LONGEST + 1)
+        piece, rest = (rest[:cut], rest[cut:].strip()) if cut > 0 else (rest[:_LONGEST], rest[_LONGEST:])
+        if len(piece) >= _SHORTEST:
+            yield piece
+
+
+def document_text(document: Any, otherwise: str) -> str:
+    """The texts of a document: its strings, without prompts around them; `otherwise` where it has none.
+
+    Strings of one word in ASCII (names of subjects, identifiers, addresses, answers' letters) are no text.
+    """
+    found = " ".join(_strings(document)) if isinstance(document, Mapping) else ""
+    return found if len(found) >= _SHORTEST else otherwise
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        if " " in value.strip() or not value.isascii():
+            yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _strings(one)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _strings(one)

@@ -1,0 +1,221 @@
+"""Texts as the second witness of a task's language: when they win, when they are silent, and never a false alarm."""
+
+from __future__ import annotations
+
+import json
+import logging
+from importlib import resources
+from typing import Any
+
+import datasets
+import pytest
+from hub_data import XNLI, XQUAD
+from lm_eval.api.instance import Instance
+
+from lm_eval_clas.languages.language_names import parse_language
+from lm_eval_clas.languages.macrolanguages import as_known
+from lm_eval_clas.languages.routing import LanguageRouter, Recognized, from_doc
+from lm_eval_clas.languages.text_witness import TextWitness, document_text
+from lm_eval_clas.texts.corpora import MINI_LANGUAGES, XNLI_LANGUAGES, XQUAD_LANGUAGES
+
+KNOWN = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ro", "ru", "sw", "th", "tr", "ur", "vi", "zh")
+# Written for this test: Hindi in Latin letters, Hindi and English in one sentence in Latin letters, and in both scripts.
+ROMANISED = """
+Mujhe kal subah jaldi uthna hai kyunki meri train chhe baje hai.
+Aaj mausam bahut accha hai, chalo bahar ghoomne chalte hain.
+Usne mujhse kaha ki woh shaam ko ghar wapas aa jayega.
+Bharat ki rajdhani Nayi Dilli hai aur yahan bahut log rehte hain.
+Kya aapne kabhi samundar ke kinare suraj ko doobte dekha hai?
+Mere bhai ne pichle saal ek nayi gaadi kharidi thi.
+Bachche maidan mein khel rahe the jab baarish shuru ho gayi.
+Humein apne bade buzurgon ka aadar karna chahiye.
+Doctor ne kaha ki roz subah paidal chalna sehat ke liye accha hota hai.
+Is kitaab mein likha hai ki purane zamane mein log chitthi likhte the.
+Meri maa roz subah chai banati hai aur akhbaar padhti hai.
+Sarkar ne naye niyam banaye hain jo agle mahine se lagu honge.
+""".strip().splitlines()
+MIXED = """
+Yaar kal ka movie dekha kya, the climax was totally unexpected and mujhe rona aa gaya.
+Meeting postpone ho gayi hai, please sabko email kar do before lunch.
+Mujhe lagta hai this phone ki battery life is really bad but camera accha hai.
+Boss ne bola ki we need to finish the report by Friday warna problem ho jayegi.
+Weekend pe hum log trekking ke liye jaa rahe hain, are you coming with us?
+Ye restaurant ka food amazing hai but service thodi slow hai honestly.
+Traffic itna zyada tha ki I reached office one hour late aaj.
+Exam ke results kal aayenge and I am so nervous about maths.
+Online order kiya tha last week but abhi tak delivery nahi hui.
+Team ne last over mein match jeet liya, what an incredible finish tha yaar.
+""".strip().splitlines()
+TWO_SCRIPTS = """
+मैंने कल नया laptop खरीदा and the battery life is really good.
+Office में meeting थी so I could not call you back.
+यह movie बहुत boring थी but songs अच्छे थे.
+Please मुझे report भेज दो before the meeting starts today.
+मेरा phone charge नहीं है so I will text you later tonight.
+Train late थी इसलिए we missed the first half of the show.
+""".strip().splitlines()
+
+
+def mini(language: str) -> list[dict[str, Any]]:
+    text = resources.files("lm_eval_clas").joinpath(f"data/mini/{language}.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def requests(task: str, documents: list[Any], prompt: str = "") -> list[Instance]:
+    return [
+        Instance("loglikelihood", one, (prompt or str(one), " x"), 0, metadata=(task, number, 1))
+        for number, one in enumerate(documents)
+    ]
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "lm_eval.models.hf_clas"]
+
+
+def route(task: str, documents: list[Any], **options: Any) -> set[tuple[str, str]]:
+    router = LanguageRouter(options.pop("known", KNOWN), **options)
+    return {(one.language, one.source) for one in router.recognize(requests(task, documents))}
+
+
+@pytest.mark.parametrize("language", MINI_LANGUAGES)
+def test_no_false_alarm_on_the_mini_tasks(language: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert route(f"clas_mini_qa_{language}", mini(language)) == {(language, "task name")}
+    assert not warnings(caplog)
+
+
+@pytest.mark.hub_data(XNLI)
+@pytest.mark.parametrize("known", [KNOWN, ("en", "hi")], ids=["16 known", "2 known"])
+@pytest.mark.parametrize("language", XNLI_LANGUAGES)
+def test_no_false_alarm_on_xnli(language: str, known: tuple[str, ...], caplog: pytest.LogCaptureFixture) -> None:
+    data = list(datasets.load_dataset(XNLI, language)["validation"])[::6]
+    for start in range(0, len(data) - 20, 20):
+        assert route(f"clas_xnli_{language}", data[start : start + 20], known=known) == {(language, "task name")}
+    assert not warnings(caplog)
+
+
+@pytest.mark.hub_data(XQUAD)
+@pytest.mark.parametrize("language", XQUAD_LANGUAGES)
+def test_no_false_alarm_on_xquad(language: str, caplog: pytest.LogCaptureFixture) -> None:
+    data = list(datasets.load_dataset(XQUAD, f"xquad.{language}")["validation"])
+    questions = [{"question": one["question"]} for one in data]
+    for documents in (data[::6], questions[::3]):
+        for start in range(0, len(documents) - 20, 20):
+            assert route(f"clas_xquad_{language}", documents[start : start + 20]) == {(language, "task name")}
+    assert not warnings(caplog)
+
+
+@pytest.mark.parametrize("texts", [ROMANISED, MIXED, TWO_SCRIPTS], ids=["romanised", "mixed", "two scripts"])
+@pytest.mark.parametrize("known", [KNOWN, ("en", "hi"), ("en", "de", "hi", "id", "ms", "so", "sw", "tl")], ids=["16", "2", "8"])
+def test_no_false_alarm_on_romanised_and_mixed_texts(
+    texts: list[str], known: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    for task in ("newsuite_hi", "newsuite_hin_Latn", "newsuite_hindi"):
+        assert route(task, [{"text": text} for text in texts], known=known) == {("hi", "task name")}
+    assert not warnings(caplog)
+
+
+def test_texts_that_are_plainly_in_another_language_win_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    router = LanguageRouter(KNOWN)
+    for _ in range(2):
+        found = router.recognize([*requests("newsuite_hi", mini("de")), *requests("other_de", mini("de"))])
+        assert set(found) == {Recognized("de", "detected"), Recognized("de", "task name")}
+    assert warnings(caplog) == [
+        "hf-clas: the name of task newsuite_hi says 'hi', but its texts are plainly in 'de', and its requests are taken for "
+        "that; give language=hi if the name is right."
+    ]
+
+
+@pytest.mark.parametrize("texts", ["en", "es", "ru", "zh"])
+@pytest.mark.parametrize("named", ["hi", "ar", "de", "vi"])
+def test_wrong_names_are_found_out(named: str, texts: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert route(f"newsuite_{named}_XX", mini(texts)) == {(texts, "detected")}
+    assert len(warnings(caplog)) == 1
+
+
+def test_instructions_in_english_around_foreign_texts_are_no_texts(caplog: pytest.LogCaptureFixture) -> None:
+    prompt = "Read the passage below and answer the question with a short phrase taken from the passage. " * 4
+    found = LanguageRouter(KNOWN).recognize(requests("newsuite_hi", mini("hi"), prompt))
+    assert set(found) == {Recognized("hi", "task name")}
+    subjects = [
+        {**one, "subject": "us_foreign_policy", "url": "https://example.org/a_long_path/of_the_page"} for one in mini("hi")
+    ]
+    assert route("newsuite_hi", subjects) == {("hi", "task name")}
+    assert (
+        document_text({"a": "one_word", "b": ["x", {"c": "मेरा फोन आज ठीक नहीं है"}], "d": 3}, "prompt") == "मेरा फोन आज ठीक नहीं है"
+    )
+    assert document_text({"a": "1"}, "prompt") == document_text(None, "prompt") == "prompt"
+    assert not warnings(caplog)
+
+
+def test_a_doubtful_name_needs_texts_that_agree(caplog: pytest.LogCaptureFixture) -> None:
+    italian = "La mattina il fornaio apre il negozio prima dell'alba e prepara il pane per tutto il paese con molta pazienza."
+    assert route("newsuite_it", [{"text": italian}] * 5) == {("it", "task name")}
+    assert route("newsuite_it", mini("en")) == {("en", "detected")}
+    assert route("newsuite_it", [{"x": "42"}]) == {("und", "detected")}
+    assert route("newsuite_italian", [{"x": "42"}]) == {("it", "task name")}
+
+
+def test_a_task_without_a_language_in_its_name_is_in_that_of_its_texts() -> None:
+    short = [*mini("vi"), {"text": "Internet2?"}]
+    assert route("newsuite", short) == {("vi", "detected")}
+    both = LanguageRouter(KNOWN).recognize(requests("newsuite", [*mini("vi"), *mini("ru")]))
+    assert [one.language for one in both] == ["vi"] * len(mini("vi")) + ["ru"] * len(mini("ru"))
+
+
+def test_texts_say_nothing_of_languages_that_detection_does_not_know(caplog: pytest.LogCaptureFixture) -> None:
+    assert route("newsuite_mos_Latn", mini("fr")) == {("mos", "task name")}
+    assert not warnings(caplog)
+
+
+def test_pairs_are_told_by_their_name_alone() -> None:
+    documents = [
+        {"source": one["passage"], "target": other["passage"]} for one, other in zip(mini("en"), mini("hi"), strict=True)
+    ]
+    for pair, language in {"target": "hi", "source": "en", "off": "und"}.items():
+        assert route("mt_en-hi", documents, pair=pair) == {(language, "task name")}
+
+
+def test_few_texts_are_no_witness() -> None:
+    assert TextWitness(KNOWN).hear(["Der Storch baut im Frühling ein Nest."], "hi").plainly is None
+
+
+def test_a_documents_language_may_be_a_code_or_a_name_and_not_a_language_of_computers() -> None:
+    for value, language in {"hin": "hi", "Chinese (Simplified)": "zh", "Brazilian Portuguese": "pt", "Kiswahili": "sw"}.items():
+        assert from_doc({"language": value}) == language
+    for value in ("Lua", "lua", "C#", "Java", "python3", "Ada", "en,de", "English / Hindi"):
+        assert from_doc({"language": value}) is None
+    assert from_doc({"language": "cs"}, "qa") == "cs"
+    assert from_doc({"language": "cs"}, "humaneval_x") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("zh-Hant", "zh"), ("zh-CN", "zh"), ("hin", "hi"), ("HI", "hi"), ("pt-BR", "pt"), ("iw", "he"), ("farsi", "fa"),
+        ("Chinese (Simplified)", "zh"), ("Simplified Chinese", "zh"), ("Brazilian Portuguese", "pt"), ("Kiswahili", "sw"),
+        ("हिन्दी", "hi"), ("Deutsch", "de"), ("Egyptian Arabic", "arz"), ("Português do Brasil", "pt"),
+        ("Norwegian Bokmål", "nb"),
+        ("Scottish Gaelic", "gd"), ("Java", None), ("English, Hindi", None), ("", None), ("C#", None), ("nonsense", None),
+        ("hindsight", None),
+    ],
+)  # fmt: skip
+def test_languages_are_understood_in_any_common_form(text: str, code: str | None) -> None:
+    assert parse_language(text) == code
+
+
+@pytest.mark.parametrize(
+    ("language", "known", "meets"),
+    [
+        ("qu", ("quy", "en"), "quy"), ("quy", ("qu",), "qu"), ("arz", ("ar", "en"), "ar"), ("ar", ("arz",), "arz"),
+        ("qu", ("quy", "quz"), "qu"), ("arz", ("ary",), "arz"), ("arz", ("ar", "arz"), "arz"), ("nb", ("no",), "no"),
+        ("hr", ("sr",), "hr"), ("de", ("en",), "de"),
+    ],
+)  # fmt: skip
+def test_a_member_meets_its_macrolanguage_if_only_one_fits(language: str, known: tuple[str, ...], meets: str) -> None:
+    assert as_known(language, known) == meets
+
+
+def test_detection_does_not_load_for_forced_languages() -> None:
+    logging.getLogger("lm_eval.models.hf_clas")
+    router = LanguageRouter(KNOWN, "ur")
+    assert set(router.recognize(requests("newsuite_hi", mini("de")))) == {Recognized("ur", "forced")}
