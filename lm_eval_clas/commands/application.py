@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.escaping import visible
 from lm_eval_clas.base.plain_numbers import plain_number
 from lm_eval_clas.base.processes import launched_as
+from lm_eval_clas.base.screen import Screen
 
 # Those that share their work among processes; any other would do the same in each, and write the same files.
 SEVERAL_PROCESSES = ("profile", "tune", "eval")
@@ -34,9 +35,9 @@ app = typer.Typer(
 )
 # Of several processes, only the main one talks; but all of them may fail.
 _quiet = launched_as()[0] > 0
-console = Console(quiet=_quiet)
-messages = Console(stderr=True, quiet=_quiet)
-failures = Console(stderr=True)
+console = Screen(quiet=_quiet)
+messages = Screen(stderr=True, quiet=_quiet)
+failures = Screen(stderr=True)
 
 
 @app.callback()
@@ -118,7 +119,7 @@ def confirm(sentence: str, force: bool) -> None:
         return
     if not _somebody_can_answer():
         raise ClasError(f"{sentence}; give another place, or --force to replace.")
-    if not typer.confirm(f"{sentence}. Replace?", err=True):
+    if not typer.confirm(visible(f"{sentence}. Replace?"), err=True):
         raise typer.Exit(1)
 
 
@@ -157,7 +158,7 @@ def may_write(path: Path | None, force: bool) -> None:
 def progress_bars() -> Progress:
     """Bars on the standard error stream."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.screen import print_out
 from lm_eval_clas.commands.application import (
     OTHER,
     Force,
@@ -287,7 +287,7 @@ def inspect(
         plot_categories(loaded, plot)
         messages.print(f"Wrote {escape(str(plot))}", highlight=False, soft_wrap=True)
     if as_json:
-        sys.stdout.write(json.dumps(summary(loaded), indent=2, ensure_ascii=False) + "\n")
+        print_out(json.dumps(summary(loaded), indent=2, ensure_ascii=False))
     else:
         _show(loaded)
 

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.screen import print_out
 from lm_eval_clas.commands.application import app, console, messages, parse_words
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def route(
     else:
         routes = route_by_name(found, index, steerable, pair.value)
     if json:
-        print(jsons.dumps([asdict(one) for one in routes], indent=1))
+        print_out(jsons.dumps([asdict(one) for one in routes], indent=1))
     else:
         _show(routes)
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from lm_eval_clas.base.screen import print_out
 from lm_eval_clas.commands.application import app, console, messages, number_option
 
 
@@ -46,7 +47,7 @@ def tasks() -> None:
     """Print the folder of the tasks, for lm_eval's --include_path."""
     from lm_eval_clas.disk.files import shipped
 
-    print(shipped("tasks"))
+    print_out(shipped("tasks"))
 
 
 @app.command(name="demo-model")
@@ -58,7 +59,7 @@ def demo_model() -> None:
     quiet_libraries()
     with messages.status("Converting Gemma 3 270M to safetensors (once, about a minute) ..."):
         path = gemma()
-    print(path)
+    print_out(path)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.screen import print_out
 from lm_eval_clas.commands.application import Force, app, console, messages, parse_words, replacing
 from lm_eval_clas.commands.shared_options import MetricOption
 
@@ -87,12 +88,12 @@ def table_command(
         for family in chosen
     ]  # fmt: skip
     if format is TableFormat.csv:
-        print(tables.csv(comparisons), end="")
+        print_out(tables.csv(comparisons), end="")
     elif format is TableFormat.json:
-        print(tables.json(comparisons), end="")
+        print_out(tables.json(comparisons), end="")
     elif format is not None:
         draw = tables.markdown_table if format is TableFormat.md else tables.latex
-        print("\n".join(draw(one, orientation) for one in comparisons), end="")
+        print_out("\n".join(draw(one, orientation) for one in comparisons), end="")
     else:
         for one in comparisons:
             _show(one, orientation)

@@ -9,11 +9,18 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.comparing.cited import cited_rows
 from lm_eval_clas.comparing.gains import LanguageScores, RowRules, average_of_seeds, baseline_row, compared_row
 from lm_eval_clas.comparing.pairing import require_same_items
+from lm_eval_clas.comparing.row_notes import (
+    about_averages,
+    about_conditions,
+    about_lacking,
+    about_left_alone,
+    about_tuning,
+    about_untested,
+)
 from lm_eval_clas.comparing.rows import Comparison, Row, RowKind
 from lm_eval_clas.comparing.run_labels import seeds_label
 from lm_eval_clas.comparing.runs import Run
-from lm_eval_clas.comparing.task_families import families
-from lm_eval_clas.languages.task_names import task_family
+from lm_eval_clas.comparing.task_families import families, language_of
 from lm_eval_clas.steering.results_entry import CONTROLS
 from lm_eval_clas.texts.metrics import PREFERRED_METRICS
 
@@ -41,7 +48,7 @@ def compare(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Comparison:
-    """Compares runs on the tasks of one family, over the languages that all of them have.
+    """Compares runs on the tasks of one family. Averages are over the languages that all of them have; other cells are empty.
 
     Seeds of one random control are one row: each item counts with its mean score over the seeds.
 
@@ -69,21 +76,29 @@ def compare(
     entries = [base, *(one for kind in ("control", "method") for one in others if one.kind == kind)]
 
     anchor = next((str(run.steering["anchor"]) for run in runs if not run.unsteered and run.steering.get("anchor")), None)
-    shared, notes = _languages(runs, tasks)
-    languages = sorted(shared, key=lambda language: (language != anchor, language))
-    averaged = [language for language in languages if not (without_anchor and language == anchor)]
+    languages = sorted(tasks, key=lambda one: (language_of(one) != anchor, one))
+    shared = [one for one in languages if all(tasks[one] in run.tasks for run in runs)]
+    if not shared:
+        raise ClasError(
+            f"No language is in all of {', '.join(repr(run.label) for run in runs)}; compare runs of the same tasks."
+        )
+    averaged = [one for one in shared if not (without_anchor and language_of(one) == anchor)]
     if not averaged:
         raise ClasError(f"Only the anchor '{anchor}' is in all runs of {family}; drop --without-anchor.")
-    key = _metric([run.tasks[tasks[one]].metrics for run in runs for one in languages], metric, family)
+    key = _metric([run.tasks[task].metrics for run in runs for task in tasks.values() if task in run.tasks], metric, family)
     name, _, filter_name = key.partition(",")
-    higher = base.members[0].tasks[tasks[languages[0]]].higher_is_better.get(name, True)
+    higher = base.members[0].tasks[tasks[shared[0]]].higher_is_better.get(name, True)
 
+    notes: list[str] = []
     for run in runs:
-        for language in languages:
-            notes += require_same_items(run, base.members[0], tasks[language], filter_name)
+        for task in map(tasks.__getitem__, languages):
+            if task in run.tasks and task in base.members[0].tasks:
+                notes += require_same_items(run, base.members[0], task, filter_name)
     measured = {
         one.label: {
-            language: average_of_seeds([member.tasks[tasks[language]] for member in one.members], key) for language in languages
+            language: average_of_seeds([member.tasks[tasks[language]] for member in one.members], key)
+            for language in languages
+            if all(tasks[language] in member.tasks for member in one.members)
         }
         for one in entries
     }
@@ -97,14 +112,17 @@ def compare(
         rows.append(row if one is base else compared_row(row, measured[one.label], measured[base.label], settings))
     test = _test(entries, measured, rows)
 
-    notes += _about_averages(languages, averaged, anchor)
+    notes += about_lacking(runs, tasks, shared)
+    notes += about_averages(shared, averaged, anchor)
     if len({run.model for run in runs}) > 1:
         notes.append(f"The rows are of {len({run.model for run in runs})} models; a gain is also one of the model.")
+    notes += about_conditions([run for one in entries for run in one.members])
     if not higher:
         notes.append(f"Lower {name} is better: a gain below 0 is an improvement.")
-    notes += _about_left_alone(entries, languages, family, anchor)
-    notes += _about_tuning(entries, languages, family)
-    notes += _about_missing(entries, measured, tasks, name)
+    first = {one.label: one.members[0] for one in entries}
+    notes += about_left_alone(first, languages, family, anchor)
+    notes += about_tuning(first, languages, family)
+    notes += about_untested(*_untested(entries, measured, tasks), name)
     for one in entries:
         if len(one.members) > 1:
             seeds = ", ".join(str(member.seed) for member in one.members)
@@ -127,20 +145,6 @@ def compare(
         rows=rows,
         notes=list(dict.fromkeys(notes)),
     )
-
-
-def _languages(runs: Sequence[Run], tasks: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """The languages that every run has, and what to say about the others."""
-    shared = [language for language, task in tasks.items() if all(task in run.tasks for run in runs)]
-    if not shared:
-        raise ClasError(
-            f"No language is in all of {', '.join(repr(run.label) for run in runs)}; compare runs of the same tasks."
-        )
-    notes = []
-    if left_out := sorted(set(tasks) - set(shared)):
-        lacking = [f"'{run.label}'" for run in runs if any(tasks[language] not in run.tasks for language in left_out)]
-        notes.append(f"Left out: {', '.join(left_out)}, which {', '.join(lacking)} lack{'s' if len(lacking) == 1 else ''}.")
-    return shared, notes
 
 
 def _metric(measured: Sequence[Mapping[str, float]], wanted: str | None, family: str) -> str:
@@ -173,70 +177,18 @@ def _test(entries: Sequence[_Entry], measured: Mapping[str, Mapping[str, Languag
     return "exact McNemar" if tested and all(one.binary for one in tested) else "permutation"
 
 
-def _about_averages(languages: Sequence[str], averaged: Sequence[str], anchor: str | None) -> list[str]:
-    if anchor not in languages:
-        return []
-    if anchor in averaged:
-        return [f"Averages are over {_count(averaged)}, the anchor {anchor}, which is never steered, among them."]
-    return [f"Averages are over {_count(averaged)}, without the anchor {anchor}, which is never steered."]
-
-
-def _about_left_alone(entries: Sequence[_Entry], languages: Sequence[str], family: str, anchor: str | None) -> list[str]:
-    """Languages that a method met and did not steer, other than the anchor: they pull its average gain towards 0."""
-    rows: dict[str, list[str]] = {}
-    for entry in entries:
-        for run in entry.members[:1] if not entry.members[0].unsteered else ():
-            strengths = run.steering.get("tuned", {}).get(task_family(family, ()), {})
-            tuned_to_0 = {language: "tuned to 0" for language, one in strengths.items() if one.get("alpha") == 0}
-            for language, why in {**tuned_to_0, **run.steering.get("left_alone", {})}.items():
-                code, _, untuned = language.partition(" in ")  # `hi in clas_xquad`, where no strength was tuned
-                if code in languages and code != anchor and (untuned or family).startswith(family):
-                    labels = rows.setdefault(f"{code} ({why})", [])
-                    labels += [f"'{entry.label}'"] if f"'{entry.label}'" not in labels else []
-    by_rows: dict[str, list[str]] = {}
-    for language, labels in rows.items():
-        by_rows.setdefault(", ".join(labels), []).append(language)
-    return [f"Left alone by {labels}: {', '.join(found)}." for labels, found in by_rows.items()]
-
-
-def _about_tuning(entries: Sequence[_Entry], languages: Sequence[str], family: str) -> list[str]:
-    """Where a run with tuned strengths is unlike the run that tuned them, or has the same items."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for entry in entries:
-        for where, why in entry.members[0].steering.get("unlike_tuning", {}).items():
-            code, _, of = where.partition(" in ")
-            if code in languages and of == task_family(family, ()):
-                found.setdefault((entry.label, why), []).append(code)
-    return [f"Strengths of '{label}' in {', '.join(codes)}: {why}." for (label, why), codes in found.items()]
-
-
-def _count(languages: Sequence[str]) -> str:
-    return f"{len(languages)} language{'s' if len(languages) != 1 else ''}"
-
-
-def _about_missing(
-    entries: Sequence[_Entry], measured: Mapping[str, Mapping[str, LanguageScores]], tasks: Mapping[str, str], metric: str
-) -> list[str]:
-    """Which rows have no tests, and why."""
+def _untested(
+    entries: Sequence[_Entry], measured: Mapping[str, Mapping[str, LanguageScores]], tasks: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
+    """The labels of rows that have no tests because samples were not logged, and because the metric is no mean of theirs."""
     unlogged: list[str] = []
     no_mean: list[str] = []
     for entry in entries:
         for language, one in measured[entry.label].items():
             if one.values is None:
                 logged = all(member.tasks[tasks[language]].samples for member in entry.members)
-                (no_mean if logged else unlogged).append(f"'{entry.label}'")
-    notes = []
-    if unlogged:
-        notes.append(
-            f"No tests of {_each(unlogged)}: samples were not logged (--log_samples); gains are those of the reported scores."
-        )
-    if no_mean:
-        notes.append(f"No tests of {_each(no_mean)}: {metric} is no mean over items, so scores are as reported.")
-    return notes
-
-
-def _each(labels: Sequence[str]) -> str:
-    return ", ".join(dict.fromkeys(labels))
+                (no_mean if logged else unlogged).append(entry.label)
+    return unlogged, no_mean
 
 
 def _entries(runs: Sequence[Run]) -> list[_Entry]:

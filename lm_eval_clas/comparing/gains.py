@@ -80,11 +80,12 @@ def compared_row(
     Args:
         row: as `baseline_row` makes it, with its own kind.
         measured: of the row, by language.
-        baseline: of the baseline, by language, on the same items.
+        baseline: of the baseline, by language, on the same items. Each may lack languages outside `settings.averaged`.
         settings: how rows are made.
     """
     tests: dict[str, float] = {}
-    for language, one in measured.items():
+    both = {language: one for language, one in measured.items() if language in baseline}
+    for language, one in both.items():
         other = baseline[language]
         if one.values is None or other.values is None:
             continue
@@ -94,7 +95,7 @@ def compared_row(
         else:
             tests[language] = sign_flips(ours, theirs, resamples=settings.resamples - 1, seed=settings.seed)
     adjusted = dict(zip(tests, holm(list(tests.values())), strict=True))
-    gains = {language: settings.scale * (one.score - baseline[language].score) for language, one in measured.items()}
+    gains = {language: settings.scale * (one.score - baseline[language].score) for language, one in both.items()}
     worse = -1.0 if settings.higher_is_better else 1.0
     losses = [language for language, gain in gains.items() if worse * gain > _EQUAL * settings.scale]
     found = [language for language, p in adjusted.items() if p < SIGNIFICANT]
@@ -105,7 +106,7 @@ def compared_row(
         update={
             "cells": {
                 language: cell.model_copy(
-                    update={"gain": gains[language], "p_value": tests.get(language), "p_holm": adjusted.get(language)}
+                    update={"gain": gains.get(language), "p_value": tests.get(language), "p_holm": adjusted.get(language)}
                 )
                 for language, cell in row.cells.items()
             },

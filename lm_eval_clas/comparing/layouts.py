@@ -136,9 +136,9 @@ def legend(comparison: Comparison) -> str:
     parts = []
     if comparison.test != "none":
         test = {"exact McNemar": "exact McNemar test"}.get(comparison.test, f"paired {comparison.test} test")
-        parts.append(
-            f"p < {SIGNIFICANT:g}, two-sided {test} on the same items, Holm-adjusted over {len(comparison.languages)} languages"
-        )
+        tested = max(sum(cell.p_value is not None for cell in row.cells.values()) for row in comparison.rows)
+        adjusted = f", Holm-adjusted over {tested} languages" if tested > 1 else ""
+        parts.append(f"p < {SIGNIFICANT:g}, two-sided {test} on the same items{adjusted}")
     if any(row.low is not None for row in comparison.rows):
         parts.append("interval: 95 % bootstrap over items, of the average gain")
     if any(row.percent is not None for row in comparison.rows):

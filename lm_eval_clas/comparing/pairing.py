@@ -10,7 +10,8 @@ def require_same_items(run: Run, baseline: Run, task: str, filter_name: str) -> 
     """Refuses two runs whose items of a task differ.
 
     With samples on both sides, items are the same if their numbers and the hashes of their contents are; else, as far as
-    results files tell: if their count, the task's version, and the harness's hash of items and prompts are.
+    results files tell: if their count, the task's version, and the harness's hash of items and prompts are. That hash tells
+    nothing where prompts are known to differ, as with chat templates.
 
     Returns:
         What else differs and a reader must know, such as the prompts.
@@ -45,6 +46,16 @@ def require_same_items(run: Run, baseline: Run, task: str, filter_name: str) -> 
             f"{who} ran versions {ours.version} and {theirs.version} of {task}, and no samples show that items are the same; "
             "run both again with --log_samples."
         )
+    asked = [name for name in run.prompting if run.prompting[name] != baseline.prompting.get(name)]
+    if None not in (ours.shots, theirs.shots) and ours.shots != theirs.shots:
+        asked.append("number of examples")
+    if asked:  # which is in the hashes too
+        known = "their number" if None not in (ours.items, theirs.items) else "the task's name"
+        return [
+            *notes,
+            f"{who} were asked with another {' and another '.join(asked)}, so that a gain is also one of the prompt; without "
+            f"samples (--log_samples), only {known} shows that the items are the same.",
+        ]
     if ours.digest and theirs.digest and ours.digest != theirs.digest:
         raise ClasError(
             f"{who} had other items or prompts in {task} (their hashes differ), and no samples that tell which; run both again "

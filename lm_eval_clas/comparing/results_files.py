@@ -3,71 +3,29 @@
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-from typing_extensions import TypedDict
-
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.comparing.formats.logged_samples import samples_beside
+from lm_eval_clas.comparing.formats.results_content import date_of, metrics_of, model_arguments, results_content
 from lm_eval_clas.comparing.runs import Run, TaskScores
 from lm_eval_clas.disk.checked_files import user_path
-from lm_eval_clas.disk.checked_json import first_fault, read_json
 from lm_eval_clas.steering.results_entry import deciding, joined
 
-# The moment of writing, at the end of the name of a results file and of its samples files.
-_DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
+_OLD_NAME = "results.json"  # before 0.4.3
+# What decides the prompts of all tasks, and what messages call it.
+_PROMPTING = {
+    "chat_template_sha": "chat template",
+    "system_instruction_sha": "system prompt",
+    "fewshot_as_multiturn": "way of showing examples",
+}
+_ADAPTERS = ("peft", "delta")
 # Of the model's arguments, ours: `config.clas` tells them, and tells `masks=` by content.
 _OUR_ARGUMENTS = {"masks", "alpha", "beta", "gamma", "layers", "specific_scope", "partial_scope", "method", "seed"}
 _OUR_ARGUMENTS |= {"language", "unseen", "pair", "projection", "scoring"}
-
-
-class _Recognised(TypedDict, total=False):
-    """What is read of a language's requests."""
-
-    requests: int
-    recognized: dict[str, int]
-
-
-class _Steering(TypedDict, total=False):
-    """What is read of `config.clas`."""
-
-    method: str
-    seed: int
-    anchor: str | None
-    languages: dict[str, _Recognised]
-    left_alone: dict[str, Any]
-    tuned: dict[str, dict[str, Any]]
-    unlike_tuning: dict[str, Any]
-
-
-class _Config(TypedDict, total=False):
-    """What is read of `config`."""
-
-    clas: _Steering | None
-    model_args: dict[str, Any] | str | None
-
-
-# What is read of a results file; the harness writes more.
-_Content = TypedDict(
-    "_Content",
-    {
-        "results": dict[str, dict[str, Any]],
-        "config": _Config,
-        "group_subtasks": dict[str, Any] | None,
-        "n-samples": dict[str, dict[str, Any]] | None,
-        "versions": dict[str, Any] | None,
-        "task_hashes": dict[str, str | None] | None,
-        "n-shot": dict[str, int | None] | None,
-        "higher_is_better": dict[str, dict[str, Any] | None] | None,
-    },
-    total=False,
-)
-_CONTENT = TypeAdapter(_Content)
 
 
 @dataclass(frozen=True)
@@ -82,6 +40,10 @@ class _File:
     answered: frozenset[str]
 
     @property
+    def arguments(self) -> dict[str, Any]:
+        return model_arguments(self.data)
+
+    @property
     def steering(self) -> dict[str, Any]:
         return self.data["config"].get("clas") or {}
 
@@ -94,8 +56,7 @@ class _File:
 
     @property
     def date(self) -> str:
-        found = _DATE.search(self.path.stem)
-        return found[1] if found else ""
+        return date_of(self.path)
 
 
 def read_runs(paths: Iterable[str | Path]) -> list[Run]:
@@ -169,7 +130,10 @@ def _read(given: str | Path) -> Iterator[_File]:
         raise ClasError(f"'{path}' does not exist; give a results file or an output folder of lm_eval, or LABEL=PATH.")
     files = [file for one in found if (file := _parse(one, label))]
     if not files:
-        raise ClasError(f"'{path}' holds no results of lm_eval (results_*.json); run lm_eval with --output_path.")
+        which = f" in files named as it names them (results_*.json, {_OLD_NAME})" if path.is_dir() else ""
+        raise ClasError(
+            f"'{path}' holds no results of lm_eval{which}; name the file itself, or run lm_eval with --output_path."
+        )
     yield from files
 
 
@@ -186,19 +150,15 @@ def _results_files(folder: Path) -> list[Path]:
     def hidden(path: Path) -> bool:
         return any(part.startswith(".") for part in path.parts)
 
-    return sorted(one for one in folder.rglob("results_*.json") if not hidden(one.relative_to(folder)))
+    named = [*folder.rglob("results_*.json"), *folder.rglob(_OLD_NAME)]
+    return sorted(one for one in named if not hidden(one.relative_to(folder)))
 
 
 def _parse(path: Path, label: str | None) -> _File | None:
     """One results file; None if it is JSON of another kind."""
-    try:
-        data = read_json(path)
-        if not isinstance(data, dict) or not isinstance(data.get("results"), dict) or not isinstance(data.get("config"), dict):
-            return None
-        _CONTENT.validate_python(data, strict=True)
-    except (OSError, ValueError) as error:
-        why = first_fault(error) if isinstance(error, ValidationError) else error
-        raise ClasError(f"'{path}' is damaged or cannot be read ({why}); leave it out, or run lm_eval again.") from error
+    data = results_content(path)
+    if data is None:
+        return None
     tasks = {task: _scores(path, data, task) for task in data["results"] if not _of(data, "group_subtasks", task)}
     scored = {name: task for name, task in tasks.items() if task.metrics}
     return _File(path, label, data, _setup(data), scored, frozenset(tasks))
@@ -210,34 +170,26 @@ def _of(data: dict[str, Any], field: str, task: str) -> Any:
 
 
 def _scores(path: Path, data: dict[str, Any], task: str) -> TaskScores:
-    date = _DATE.search(path.stem)
-    samples = path.with_name(f"samples_{task}_{date[1]}.jsonl") if date else None
+    given = data["config"].get("model_args")
     return TaskScores(
         task=task,
-        # `acc,none`, but not `acc_stderr,none`, whose value may also be text
-        metrics={
-            key: float(value)
-            for key, value in data["results"][task].items()
-            if "," in key and "_stderr," not in key and isinstance(value, (int, float)) and math.isfinite(value)
-        },
+        metrics=metrics_of(data["results"][task]),
         items=(_of(data, "n-samples", task) or {}).get("effective"),
         version=str(_of(data, "versions", task)),
         digest=_of(data, "task_hashes", task) or "",
         shots=_of(data, "n-shot", task),
-        higher_is_better=_of(data, "higher_is_better", task) or {},
-        samples=samples if samples and samples.is_file() else None,
+        higher_is_better={name: one for name, one in (_of(data, "higher_is_better", task) or {}).items() if one is not None},
+        samples=samples_beside(path, task, data["results"], date_of(path), given if isinstance(given, str) else ""),
     )
 
 
 def _setup(data: dict[str, Any]) -> str:
     config = data["config"]
     steering = {key: value for key, value in deciding(config.get("clas") or {}).items() if key != "seed"}
-    arguments = config.get("model_args") or {}
-    if isinstance(arguments, str):
-        arguments = dict(one.partition("=")[::2] for one in arguments.split(","))
+    arguments = model_arguments(data)
     if steering:
         arguments = {key: value for key, value in arguments.items() if key not in _OUR_ARGUMENTS}
-    said = [data.get(key) for key in ("model_source", "chat_template_sha", "system_instruction_sha", "fewshot_as_multiturn")]
+    said = [data.get(key) for key in ("model_source", *_PROMPTING)]
     return json.dumps([said, arguments, config.get("gen_kwargs"), steering], sort_keys=True, default=str)
 
 
@@ -254,14 +206,42 @@ def _join(files: Sequence[_File], older: Sequence[Path]) -> Run:
             superseded.append(file.path)
         tasks = {**file.tasks, **tasks}
     newest = newest_first[0]
+    arguments, model = newest.arguments, newest.data["config"].get("model")
+    adapter = {name: str(arguments[name]) for name in _ADAPTERS if arguments.get(name)}
+    # The harness calls a model with an adapter after the adapter.
+    base, name = arguments.get("pretrained"), newest.data.get("model_name")
+    names = (base if adapter else None, name, base, model, "model")
     return Run(
         label=newest.label or "",
         named=newest.label is not None,
-        model=str(newest.data.get("model_name") or newest.data["config"].get("model") or "model"),
-        source=str(newest.data.get("model_source") or newest.data["config"].get("model") or "model"),
+        model=next(str(name) for name in names if name),
+        source=newest.data.get("model_source") or model or "model",
         steering=joined([file.steering for file in reversed(used)]),
         setup=newest.setup,
         tasks=dict(sorted(tasks.items())),
         files=tuple(file.path for file in used),
         superseded=tuple(superseded),
+        adapter=adapter,
+        prompting={called: newest.data.get(name) or None for name, called in _PROMPTING.items()},
+        conditions=_conditions(used),
     )
+
+
+def _conditions(files: Sequence[_File]) -> dict[str, tuple[str, ...]]:
+    """How a run was computed, as far as its files say so: what should change no score, and does a little."""
+    found: dict[str, dict[str, None]] = {}
+    for file in files:
+        config = file.data["config"]
+        source = file.data.get("model_source") or config.get("model") or ""
+        told = {
+            # The harness's own model class has one path, which ours calls so.
+            "scoring path": file.steering.get("scoring") or ("stock" if source == "hf" else None),
+            "dtype": (config.get("model_dtype") or "").removeprefix("torch.") or None,
+            "batch size": config.get("batch_size"),
+            "version of lm_eval": file.data.get("lm_eval_version"),
+            "version of transformers": file.data.get("transformers_version"),
+        }
+        for name, value in told.items():
+            if value is not None:
+                found.setdefault(name, {})[str(value)] = None
+    return {name: tuple(values) for name, values in found.items()}

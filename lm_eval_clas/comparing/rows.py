@@ -35,7 +35,7 @@ class Row(Strict):
     Attributes:
         label: as shown: the name that was given, or one made of the model and its steering.
         kind: `baseline`, `method`, `control`, or `cited` from a publication.
-        cells: by language code.
+        cells: by language; those that the run lacks are not there.
         average: mean over the comparison's languages, each counting once, in points.
         gain: average minus the baseline's, in points; `low` and `high`: its 95 % bootstrap interval over items.
         percent: the same gain relative to the baseline's average, in per cent.
@@ -70,9 +70,10 @@ class Comparison(Strict):
         higher_is_better: if not, a language with a higher score than the baseline's is one that loses.
         test: the paired test behind the p-values: `exact McNemar`, `permutation`, or `none` where no samples were logged.
         baseline: the label of the baseline's row.
-        languages: those that every run has, in the order of columns. The anchor comes first, if it is there.
+        languages: those that any run has, in the order of columns. The anchor comes first, if it is there. Where a language has
+            several tasks, each is a column of its own, such as `hi-Latn`.
         anchor: it is left out of no average unless `average_languages` says so.
-        average_languages: over which averages are taken.
+        average_languages: over which averages are taken: every run has them.
         rows: the baseline first.
         notes: what a reader must know: languages left out, rows without samples, items dropped.
     """

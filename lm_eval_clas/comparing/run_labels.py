@@ -33,7 +33,7 @@ def with_labels(runs: Sequence[Run]) -> list[Run]:
     """The runs, those without a name with one that no other run has."""
     several = len({run.model for run in runs}) > 1
     labels = [run.label if run.named else _plain(run, several) for run in runs]
-    steps: list[Callable[[Run, Sequence[Run]], str]] = [_steering_details, _shots, _folder]
+    steps: list[Callable[[Run, Sequence[Run]], str]] = [_adapter, _steering_details, _shots, _folder]
     for step in steps:
         count = Counter(labels)
         alike = {label: [run for run, other in zip(runs, labels, strict=True) if other == label] for label in count}
@@ -81,6 +81,11 @@ def _steering_details(run: Run, alike: Sequence[Run]) -> str:
     """Of the details in which runs of one label differ, this one's."""
     differ = [key for key in _DETAILS if len({str(other.steering.get(key)) for other in alike}) > 1]
     return "".join(f", {_DETAILS[key]} {_short(run.steering.get(key))}" for key in differ)
+
+
+def _adapter(run: Run, alike: Sequence[Run]) -> str:
+    differ = [name for name in run.adapter if len({other.adapter.get(name) for other in alike}) > 1]
+    return "".join(f", {name} {os.path.basename(run.adapter[name].rstrip('/'))}" for name in differ)
 
 
 def _shots(run: Run, alike: Sequence[Run]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.disk.checked_json import parse_json
+from lm_eval_clas.comparing.formats.logged_samples import read_samples
 
 
 @dataclass(frozen=True)
@@ -40,21 +40,9 @@ class TaskScores:
         Raises:
             ClasError: there are none, or the file is damaged.
         """
-        import pandas as pd
-
         if self.samples is None:
             raise ClasError(f"The run of {self.task} has no samples; run it with --log_samples.")
-        names = {key.split(",")[0] for key in self.metrics} | {"filter", "doc_id", "doc_hash", "prompt_hash"}
-        rows = []
-        try:
-            with self.samples.open("rb") as lines:
-                for number, line in enumerate(lines, start=1):
-                    rows.append(_sample(line, number, names))
-        except (OSError, ValueError) as error:
-            raise ClasError(
-                f"'{self.samples}' is damaged or cannot be read ({error}); leave it out, or run the task again."
-            ) from error
-        return pd.DataFrame(rows, columns=sorted(names))
+        return read_samples(self.samples, list(self.metrics))
 
     def of_filter(self, name: str) -> Any:
         """The samples of one filter, by ascending `doc_id`, which is their index. Empty if there are none."""
@@ -67,29 +55,14 @@ class TaskScores:
         Args:
             key: metric and filter, such as `acc,none`.
         """
-        import pandas as pd
-
         metric, _, name = key.partition(",")
         if self.samples is None or key not in self.metrics:
             return None
-        values = pd.to_numeric(self.of_filter(name)[metric], errors="coerce").astype(float)
+        values = self.of_filter(name)[metric].astype(float)
         reported = self.metrics[key]
         if not len(values) or values.isna().any() or abs(values.mean() - reported) > 1e-6 * max(1.0, abs(reported)):
             return None
         return values
-
-
-def _sample(line: bytes, number: int, names: set[str]) -> dict[str, Any]:
-    """Some fields of one logged sample."""
-    try:
-        sample = parse_json(line)
-        if not isinstance(sample, dict):
-            raise ValueError("it is no JSON object")
-        if type(sample.get("doc_id")) is not int or not isinstance(sample.get("filter"), str | None):
-            raise ValueError("it has no number of a document, or no name of a filter")
-    except ValueError as error:
-        raise ValueError(f"line {number}: {error}") from error
-    return {name: sample.get(name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -98,13 +71,16 @@ class Run:
 
     Attributes:
         label: what tables call it; `named` if the user gave it.
-        model: name or path; `source`: the harness's name of the model class, such as `hf`.
+        model: name or path, of an adapter that of its base; `source`: the harness's name of the model class, such as `hf`.
+        adapter: what is loaded on top of the model, such as `peft` and `delta`, by the name of the argument.
         steering: `config.clas` of the results files, the newest one's but for what is told by language; empty for other models.
         setup: what decides its scores, but for tasks, shots and seed, as a string: random controls that share it are
             seeds of one.
         tasks: by name; groups are left out.
         files: the results files.
         superseded: older files, all of whose tasks were run again in the same setup.
+        prompting: what else decides the prompts of all tasks (`chat template`, for example), as far as the file says so.
+        conditions: what should change no score, and does a little (`dtype`, for example): the values that the files name.
     """
 
     label: str
@@ -116,6 +92,9 @@ class Run:
     named: bool = False
     files: tuple[Path, ...] = ()
     superseded: tuple[Path, ...] = ()
+    adapter: dict[str, str] = field(default_factory=dict)
+    prompting: dict[str, Any] = field(default_factory=dict)
+    conditions: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def method(self) -> str:
@@ -124,8 +103,8 @@ class Run:
 
     @property
     def unsteered(self) -> bool:
-        """Whether the model is as it was loaded. A strength of 0 is reported as `off`."""
-        return self.method == "off"
+        """Whether the model is as it is: neither steered (a strength of 0 is reported as `off`) nor with an adapter."""
+        return self.method == "off" and not self.adapter
 
     @property
     def seed(self) -> int | None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.escaping import visible
 from lm_eval_clas.disk.checked_files import decoded, read_bytes
 from lm_eval_clas.disk.files import write_text
 
@@ -65,28 +66,36 @@ def read_json(path: Path, *, printable: bool = False) -> Any:
 
     Args:
         path: the file.
-        printable: refuses texts that cannot be printed on one line. They would break error messages and tables, or move the
-            cursor of the terminal that shows them.
+        printable: refuses texts that cannot be printed on one line as they are.
 
     Raises:
         FileNotFoundError: there is none.
         ValueError: it is no such file, or cannot be read; the message says why.
     """
     value = parse_json(read_bytes(path, _LARGEST))
-    if printable and not all(map(str.isprintable, _texts(value))):
+    if printable and any(visible(text) != text for text in _texts(value)):
         raise ValueError("it has a text that cannot be printed")
     return value
 
 
+def visible_texts(value: Any) -> Any:
+    """What JSON gave, with nothing in its texts and keys but what can be seen (`escaping.visible`)."""
+    if isinstance(value, dict):
+        return {visible(key): visible_texts(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [visible_texts(one) for one in value]
+    return visible(value) if isinstance(value, str) else value
+
+
 def read_as(kind: type[T] | Any, path: Path, remedy: str) -> T:
-    """The content of a JSON file as a type that pydantic knows.
+    """The content of a JSON file as a type that pydantic knows, with texts that can be shown.
 
     Raises:
         ClasError: there is none, it cannot be read, or it is something else; the sentence ends in the remedy.
     """
     adapter: TypeAdapter[T] = TypeAdapter(kind)
     try:
-        return adapter.validate_python(read_json(path))
+        return adapter.validate_python(visible_texts(read_json(path)))
     except ValidationError as error:
         raise ClasError(f"'{path}' is damaged or something else: {first_fault(error)}; {remedy}") from error
     except FileNotFoundError as error:
@@ -110,7 +119,7 @@ def first_fault(error: ValidationError) -> str:
 
 def shown(value: object, longest: int = _LONGEST) -> str:
     """What a file holds, such as a name or an id, as a message can show it: on one line, and not too long."""
-    text = "".join(char if char.isprintable() else "\ufffd" for char in str(value))
+    text = visible(str(value))
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 

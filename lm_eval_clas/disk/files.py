@@ -17,6 +17,7 @@ import psutil
 from safetensors import SafetensorError
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.escaping import visible
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # The folder that `writing` works in: the name of what it writes, the process, and something random.
@@ -129,8 +130,14 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` as UTF-8, whole or not at all."""
-    write_bytes(path, text.encode())
+    """Writes `text` as UTF-8, whole or not at all, and so that all of it is seen (`visible`); JSON means the same."""
+    with writing(path) as temporary:
+        put_text(temporary, text)
+
+
+def put_text(temporary: Path, text: str) -> None:
+    """The same under the name that `writing` gave."""
+    put(temporary, visible(text, keep="\n\t").encode())
 
 
 def sha256(path: Path) -> str:

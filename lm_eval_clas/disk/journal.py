@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lm_eval_clas.base.escaping import visible
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.disk.checked_json import parse_json
 from lm_eval_clas.disk.files import cannot_write
@@ -62,7 +63,7 @@ class Journal:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as file:
                 # The newline comes first too: it ends what a kill may have cut short.
-                file.write(b"\n" + json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+                file.write(b"\n" + visible(json.dumps(entry, ensure_ascii=False)).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.escaping import visible
 from lm_eval_clas.disk.files import writing
 
 # Okabe and Ito's palette, told apart with any colour vision, without its yellow, which is lost on white.
@@ -52,8 +53,11 @@ def save(figure: Any, path: str | Path) -> Path:
         ClasError: another ending, or the file cannot be written.
     """
     from matplotlib import rc_context
+    from matplotlib.text import Text
 
     path = Path(path)
+    for text in figure.findobj(Text):  # titles and labels come from files: they do nothing, and are no formulas
+        text.set(text=visible(text.get_text(), keep="\n"), parse_math=False)
     # Identifiers in an SVG are random without a salt, and the same picture must be the same file.
     with writing(path) as temporary, rc_context({"svg.hashsalt": "lm-eval-clas"}):
         try:

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.masks.mask_config import CorpusSource
-from lm_eval_clas.texts.corpora import MINI_LANGUAGES, XNLI_LANGUAGES, XQUAD_LANGUAGES, Half, ParallelInputBuilder
-
-_HALVES: dict[str, Half] = {", first half": "first", ", second half": "second"}
+from lm_eval_clas.texts.corpora import MINI_LANGUAGES, XNLI_LANGUAGES, XQUAD_LANGUAGES, Half, ParallelInputBuilder, split_half
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ _KNOWN = {
 
 def terms(corpus: CorpusSource) -> Terms | None:
     """The corpus that masks were computed from; None where it is, or may be, somebody's own."""
-    name, half = _split(corpus.name)
+    name, half = split_half(corpus.name)
     known = _KNOWN.get(name)
     # Profiles that were merged have two hashes, and the name of the first.
     if known is None or not re.fullmatch("[0-9a-f]{64}", corpus.sha256):
@@ -61,14 +59,7 @@ def terms(corpus: CorpusSource) -> Terms | None:
 
 def half_of(corpus: CorpusSource) -> Half | None:
     """Which half of the corpus was taken, if one was."""
-    return _split(corpus.name)[1]
-
-
-def _split(name: str) -> tuple[str, Half | None]:
-    for ending, half in _HALVES.items():
-        if name.endswith(ending):
-            return name.removesuffix(ending), half
-    return name, None
+    return split_half(corpus.name)[1]
 
 
 def _hash_of_mini(corpus: CorpusSource, half: Half | None) -> str | None:

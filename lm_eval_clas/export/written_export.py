@@ -22,7 +22,7 @@ from typing import Any
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.checkpoint import Checkpoint
 from lm_eval_clas.disk.checked_json import read_json
-from lm_eval_clas.disk.files import cannot_write, sha256, writing
+from lm_eval_clas.disk.files import cannot_write, put_text, sha256, writing
 from lm_eval_clas.export.card_blocks import find_block
 from lm_eval_clas.export.cards import export_card
 from lm_eval_clas.export.outline import EXPORT_FILE, Outline, Scaling, provenance
@@ -162,7 +162,7 @@ class Export:
                 (temporary / CARD).write_bytes(self.card(found.card).encode())
                 files = {name: sha256(temporary / name) for name in sorted(_entries(temporary) - {EXPORT_FILE})}
                 record = _sealed({**self.record(), _FILES: files})
-                (temporary / EXPORT_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+                put_text(temporary / EXPORT_FILE, json.dumps(record, indent=2) + "\n")
                 if (_entries(target) if target.is_dir() else frozenset()) != found.entries:
                     raise ClasError(f"'{self.folder}' was changed while the export was made; look at it, and start again.")
                 if found.entries:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.comparing.rows import Comparison
+from lm_eval_clas.comparing.task_families import language_of
 from lm_eval_clas.disk.checked_json import Strict
 from lm_eval_clas.evidence.correlation import Correlation, correlate_all
+from lm_eval_clas.evidence.overlap_by_chance import jaccard
 from lm_eval_clas.geometry.distances import moved_by_steering
 from lm_eval_clas.geometry.measurements import Geometry
-from lm_eval_clas.masks.inspection import overlap
+from lm_eval_clas.geometry.run_steering import RunSteering
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.neurons.categories import SPECIFIC
 from lm_eval_clas.texts.corpora import ParallelTexts
@@ -38,8 +41,9 @@ def find_causes(
     """Puts candidate causes beside the gains of one run, and correlates each with them over languages.
 
     The causes: the baseline's score in points; tokens per character; the share of the language's active neurons in the
-    bridge that are specific to it; the Jaccard overlap of its active neurons there with the anchor's. The anchor, which is
-    not steered, is left out, and so are languages that the masks do not have.
+    run's layers that are specific to it; the Jaccard overlap of its active neurons there with the anchor's. Only languages
+    count that the run steered: the gain of another is 0, whatever its causes. So the anchor is left out, and so are languages
+    that were tuned to 0, left alone, or that the masks do not have.
 
     Args:
         comparison: a table of runs.
@@ -50,30 +54,30 @@ def find_causes(
         seed: of the resampling.
 
     Raises:
-        ClasError: no such row, a row without gains, or a geometry of other masks.
+        ClasError: no such row, a row without gains or of other masks, or a geometry of other masks or another steering.
     """
     by_label = {row.label: row for row in comparison.rows}
     if run not in by_label:
         raise ClasError(f"The table has no row '{run}', only {', '.join(by_label)}; name one of these with --run.")
-    gains = {language: cell.gain for language, cell in by_label[run].cells.items() if cell.gain is not None}
-    gains = {language: gain for language, gain in gains.items() if language in masks.languages and language != masks.anchor}
-    if not gains:
-        raise ClasError(
-            f"Row '{run}' has no gains over the baseline in languages of the masks ({', '.join(masks.languages)}); name a run "
-            "that was steered with them."
-        )
-    if geometry is not None and geometry.masks_hash != masks.hash:
-        raise ClasError(f"The geometry is of masks {geometry.masks_hash}, these are {masks.hash}; measure it with these.")
-    baseline = by_label[comparison.baseline].cells
-    specific, near = specific_shares(masks), overlap(masks)[masks.index(masks.anchor)]
+    steering = RunSteering.of(by_label[run], comparison.family, masks)
+    gains = {column: gain for column in steering.by_column if (gain := by_label[run].cells[column].gain) is not None}
+    if not any(cell.gain is not None for cell in by_label[run].cells.values()):
+        raise ClasError(f"Row '{run}' has no gains over a baseline; name another row, or make the table with another baseline.")
+    if geometry is not None:
+        if geometry.masks_hash != masks.hash:
+            raise ClasError(f"The geometry is of masks {geometry.masks_hash}, these are {masks.hash}; measure it with these.")
+        steering.require(geometry)
+    baseline = by_label[comparison.baseline].cells if comparison.baseline in by_label else {}
     rows = {}
-    for language, gain in gains.items():
-        rows[language] = {
+    for column, gain in gains.items():
+        language, layers = language_of(column), steering.by_column[column].get("layers", list(masks.bridge_layers))
+        near = jaccard(masks.active_in(language)[layers], masks.active_in(masks.anchor)[layers])
+        rows[column] = {
             GAIN: gain,
-            **({BASELINE: baseline[language].score} if language in baseline else {}),
+            **({BASELINE: baseline[column].score} if column in baseline else {}),
             **({FERTILITY: fertility[language]} if language in fertility else {}),
-            SPECIFIC_SHARE: specific[language],
-            OVERLAP: float(near[masks.index(language)]),
+            SPECIFIC_SHARE: specific_share(masks, language, layers),
+            OVERLAP: 1.0 if near is None else near,
         }
     causes = {
         cause: {language: row[cause] for language, row in rows.items() if cause in row}
@@ -83,7 +87,13 @@ def find_causes(
     correlations[0].warning = " ".join(filter(None, (_COUPLED, correlations[0].warning)))
     if geometry is not None:
         correlations += divergence(geometry, gains, GAIN, seed)
-    return Causes(family=comparison.family, run=run, rows=rows, correlations=correlations)
+    return Causes(
+        family=comparison.family,
+        run=run,
+        rows=rows,
+        correlations=correlations,
+        left_out=dict(sorted(steering.left_out.items())),
+    )
 
 
 def tokens_per_character(tokenizer: Any, texts: ParallelTexts) -> dict[str, float]:
@@ -95,15 +105,11 @@ def tokens_per_character(tokenizer: Any, texts: ParallelTexts) -> dict[str, floa
     return found
 
 
-def specific_shares(masks: MaskSet) -> dict[str, float]:
-    """Of the neurons active in a language in the bridge layers, the share that is active in no other; 0 if none is active."""
-    layers = list(masks.bridge_layers)
-    specific = masks.categories[layers] == SPECIFIC
-    found: dict[str, float] = {}
-    for language in masks.languages:
-        active = masks.active_in(language)[layers]
-        found[language] = float(np.count_nonzero(active & specific) / max(1, int(np.count_nonzero(active))))
-    return found
+def specific_share(masks: MaskSet, language: str, layers: Sequence[int]) -> float:
+    """Of the neurons active in a language in these layers, the share that is active in no other; 0 if none is active."""
+    active = masks.active_in(language)[list(layers)]
+    specific = masks.categories[list(layers)] == SPECIFIC
+    return float(np.count_nonzero(active & specific) / max(1, int(np.count_nonzero(active))))
 
 
 def divergence(geometry: Geometry, gains: Mapping[str, float], effect: str = "gain", seed: int = 0) -> list[Correlation]:
@@ -125,10 +131,12 @@ class Causes(Strict):
     """`causes.json`: candidate causes of each language's gain.
 
     Attributes:
-        rows: by language: gain, and each cause.
+        rows: by language that was steered: gain, and each cause.
+        left_out: why the others are not there, by language.
     """
 
     family: str
     run: str
     rows: dict[str, dict[str, float]]
     correlations: list[Correlation]
+    left_out: dict[str, str] = Field(default_factory=dict)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.logs import own_logger
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.decoder.logits import HeadError
 from lm_eval_clas.decoder.prefixes import Continuation
@@ -19,7 +19,7 @@ from lm_eval_clas.decoder.scoring import Scorer, group_batches
 from lm_eval_clas.harness.gathering import in_order, own_results, prepare_harness
 
 # Below the harness's own logger, so that its format and level hold and INFO is shown.
-logger = logging.getLogger("lm_eval.models.hf_clas")
+logger = own_logger("lm_eval.models.hf_clas")
 
 # A request as HFLM tokenises it: the strings (its key in caches), the context's tokens, the continuation's.
 Tokenized = tuple[tuple[str, str], list[int], list[int]]

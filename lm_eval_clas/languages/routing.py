@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from lm_eval_clas.base.logs import own_logger
 from lm_eval_clas.languages.codes import UNDETERMINED
 from lm_eval_clas.languages.detection import Detector
 from lm_eval_clas.languages.language_names import parse_language
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Source = Literal["forced", "doc", "task name", "detected"]
 
-logger = logging.getLogger("lm_eval.models.hf_clas")
+logger = own_logger("lm_eval.models.hf_clas")
 
 # Languages of computers that have a natural language's code or name.
 _PROGRAMMING = frozenset(("ada", "basic", "cs", "lua", "nim"))

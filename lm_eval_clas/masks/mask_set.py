@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.disk.files import put, sha256, shipped, writing
+from lm_eval_clas.disk.files import put, put_text, sha256, shipped, writing
 from lm_eval_clas.disk.tensors import Shapes, read_tensors
 from lm_eval_clas.masks.hub import HubOrigin, fetch, hub_id
 from lm_eval_clas.masks.mask_config import (
@@ -254,7 +254,7 @@ class MaskSet:
                 files[name] = sha256(temporary)
             config = self.config.model_copy(update={"files": files})
             text = json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n"
-            put(config_file, text.encode())
+            put_text(config_file, text)
         if self.means is None and folder / PROFILE_FILE not in strange:
             (folder / PROFILE_FILE).unlink(missing_ok=True)
         return folder

@@ -13,6 +13,7 @@ from lm_eval_clas.neurons.agreement import Agreement, Stability
 from lm_eval_clas.neurons.bridge import select_bridge_layers
 from lm_eval_clas.neurons.categories import CATEGORIES, NeuronCategorizer, categorize
 from lm_eval_clas.neurons.profile_folder import Profile
+from lm_eval_clas.texts.corpora import split_half
 
 Categories = NDArray[np.uint8]  # [layers, neurons]
 
@@ -37,7 +38,8 @@ def compare_profiles(
         bridge, exclude_last: as in `MaskSet.from_profile`.
 
     Raises:
-        ClasError: the profiles are of different models, or have fewer than two languages in common.
+        ClasError: the profiles are of different models, have fewer than two languages in common, or the ceiling is none: not
+            the two halves of one corpus, or the compared pair itself.
     """
     categorizer = categorizer or NeuronCategorizer()
     languages = [one for one in a.languages if one in b.languages]
@@ -55,6 +57,8 @@ def compare_profiles(
                 f"The profile of '{other.config.corpus}' lacks {', '.join(missing)}, which the others have; profile the "
                 "halves in the same languages."
             )
+    if ceiling is not None:
+        _require_halves(ceiling, (a, b))
     categories = [_categories(profile, languages, categorizer) for profile in (a, b)]
     bridges = [select_bridge_layers(one, bridge, exclude_last).layers for one in categories]
     either = sorted({layer for layers in bridges for layer in layers})
@@ -90,6 +94,26 @@ def agreements(a: Categories, b: Categories, bridge: Sequence[int]) -> list[Agre
             )
         found.append(Agreement(layer=layer, category="any", kappa=kappa(one, other)))
     return found
+
+
+def _require_halves(ceiling: tuple[Profile, Profile], compared: tuple[Profile, Profile]) -> None:
+    """Refuses what is no ceiling: its halves have no text in common, and differ in nothing else."""
+    first, second = (one.config for one in ceiling)
+    (corpus, half), (other, other_half) = split_half(first.corpus), split_half(second.corpus)
+    who = f"'{_name(ceiling[0])}' and '{_name(ceiling[1])}'"
+    if {half, other_half} != {"first", "second"} or corpus != other or abs(first.samples - second.samples) > 1:
+        raise ClasError(
+            f"A ceiling is of the two halves of one corpus, and these are {who}; profile them with 'clas profile --half first' "
+            "and '--half second', and all else alike."
+        )
+    for name in ("model", "revision", "projection", "max_tokens"):
+        if getattr(first, name) != getattr(second, name):
+            raise ClasError(
+                f"The halves {who} differ in {name} ({getattr(first, name)} and {getattr(second, name)}), so that they are no "
+                "ceiling; profile both alike."
+            )
+    if {first.corpus_sha256, second.corpus_sha256} == {one.config.corpus_sha256 for one in compared}:
+        raise ClasError(f"The ceiling {who} is the compared pair itself; give the halves of one corpus, and compare others.")
 
 
 def _categories(profile: Profile, languages: Sequence[str], categorizer: NeuronCategorizer) -> Categories:

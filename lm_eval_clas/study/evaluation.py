@@ -15,7 +15,7 @@ from typing import Any
 from lm_eval_clas.base.clock import fixed, now
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.disk.checked_json import read_json
-from lm_eval_clas.disk.files import writing
+from lm_eval_clas.disk.files import put_text, writing
 from lm_eval_clas.disk.written import delete_ours
 from lm_eval_clas.harness.task_loading import FEWSHOT_SEED
 from lm_eval_clas.study.record import hash_of
@@ -80,7 +80,7 @@ def evaluate_run(
                     raise ClasError(f"The results of {task} could not be written under '{folder}'; free it or choose another.")
                 if moment := fixed():
                     _date_to(moment, temporary)
-                (temporary / _INPUTS).write_text(json.dumps({"inputs": inputs[task]}) + "\n")
+                put_text(temporary / _INPUTS, json.dumps({"inputs": inputs[task]}) + "\n")
             report(task)
     finally:
         del lm
@@ -93,7 +93,7 @@ def _date_to(moment: datetime, folder: Path) -> None:
         path.rename(path.with_name(re.sub(r"_[^_]+(\.jsonl?)$", moment.strftime(r"_%Y-%m-%dT%H-%M-%S.%f\1"), path.name)))
     (path,) = folder.rglob("results_*.json")
     no_time = {"start_time": 0.0, "end_time": 0.0, "total_evaluation_time_seconds": "0.0"}
-    path.write_text(json.dumps({**read_json(path), **no_time}, indent=2, ensure_ascii=False), encoding="utf-8")
+    put_text(path, json.dumps({**read_json(path), **no_time}, indent=2, ensure_ascii=False))
 
 
 def _finished(folder: Path, inputs: str) -> bool:

@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.escaping import visible
 from lm_eval_clas.decoder.shapes import ModelShape
 from lm_eval_clas.disk.checked_files import read_text, user_path
 from lm_eval_clas.disk.checked_json import StrictFinite, first_fault
@@ -17,6 +18,7 @@ from lm_eval_clas.disk.checked_yaml import parse_yaml
 from lm_eval_clas.disk.files import PACKAGE
 from lm_eval_clas.neurons.activity import Statistic, Tokens
 
+_LONGEST_NAME = 100  # characters of names of folders, which file systems take with what comes around them
 DEMO_MODEL = "demo-model"
 FOLDER = PACKAGE / "study" / "recipes"
 
@@ -200,7 +202,7 @@ class StudyRecipe(StrictFinite):
 
 def _folder_names(kind: str, names: Iterable[str]) -> None:
     for name in names:
-        if not name or name != Path(name).name or name.startswith("."):
+        if not name or name != Path(name).name or name.startswith(".") or name != visible(name) or len(name) > _LONGEST_NAME:
             raise ValueError(f"the {kind} '{name}' must do as the name of a folder")
 
 

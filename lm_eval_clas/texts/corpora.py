@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ import jinja2
 import yaml
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.logs import own_logger
 from lm_eval_clas.base.processes import launched_as
 from lm_eval_clas.disk.checked_files import read_text, user_path
 from lm_eval_clas.disk.checked_json import parse_json, shown
@@ -24,15 +24,24 @@ from lm_eval_clas.disk.files import PACKAGE, shipped
 from lm_eval_clas.languages.codes import normalize
 from lm_eval_clas.languages.language_names import parse_language
 
-logger = logging.getLogger(__name__)
+logger = own_logger(__name__)
 
 XNLI_LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh")
 XQUAD_LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh")
 MINI_LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ro", "ru", "sw", "th", "tr", "ur", "vi", "zh")
 
 Half = Literal["first", "second"]
+_HALVES: dict[Half, str] = {"first": ", first half", "second": ", second half"}  # what the name of a corpus ends in
 
 Rows = dict[str, str]  # text by id, of one language, in the corpus's order
+
+
+def split_half(name: str) -> tuple[str, Half | None]:
+    """The name of a corpus without its half, and which half it is, if it is one."""
+    for half, ending in _HALVES.items():
+        if name.endswith(ending):
+            return name.removesuffix(ending), half
+    return name, None
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,7 @@ class ParallelInputBuilder:
         if self.half is not None:
             if self.half not in get_args(Half) or len(ids) < 2:
                 raise ClasError(f"--half is first or second, of two items at least; not '{self.half}' of {len(ids)}.")
-            name, ids = f"{name}, {self.half} half", ids[self.half == "second" :: 2]
+            name, ids = f"{name}{_HALVES[self.half]}", ids[self.half == "second" :: 2]
         return ParallelTexts(name, tuple(ids), {language: tuple(rows[language][i] for i in ids) for language in rows})
 
     def _choose(self, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from transformers import PreTrainedTokenizerFast
 from lm_eval_clas import CLASLM, ClasError, MaskSet
 from lm_eval_clas.comparing import results_files
 from lm_eval_clas.comparing.compare_runs import compare
+from lm_eval_clas.comparing.layouts import legend
 from lm_eval_clas.comparing.results_files import read_runs
 from lm_eval_clas.comparing.rows import Comparison
 from lm_eval_clas.comparing.tables import latex, markdown_table
@@ -247,7 +248,7 @@ def test_a_metric_that_is_no_mean_is_taken_as_reported(made: Callable[..., Compa
     found = made(draw(1), draw(2), measured="mcc", reported=0.25)
     assert found.rows[1].cells["hi"].score == 25
     assert (found.test, found.rows[1].low) == ("none", None)
-    assert any("mcc is no mean" in note for note in found.notes)
+    assert any("mcc is not the mean" in note for note in found.notes)
 
 
 def test_lower_is_better_turns_losses_round(made: Callable[..., Comparison]) -> None:
@@ -259,12 +260,20 @@ def test_lower_is_better_turns_losses_round(made: Callable[..., Comparison]) -> 
     assert (found.rows[1].significant_losses, found.rows[1].cells["hi"].gain) == (1, 2)
 
 
-def test_languages_that_not_all_have_are_left_out_and_told(tmp_path: Path) -> None:
+def test_languages_that_not_all_have_are_empty_cells_and_told(tmp_path: Path) -> None:
     write_run(tmp_path / "hf", draw(1, tasks=("en", "hi", "sw")))
     write_run(tmp_path / "clas", draw(2, tasks=("en", "hi")), STEERED)
     found = compare(read_runs([tmp_path]), "xnli")
-    assert found.languages == ["en", "hi"]
-    assert "Left out: sw, which 'clas alpha 1' lacks." in found.notes
+    assert (found.languages, found.average_languages) == (["en", "hi", "sw"], ["en", "hi"])
+    assert "'clas alpha 1' lacks sw: averages are over what all rows have (en, hi)." in found.notes
+    base, row = found.rows
+    assert (set(base.cells), set(row.cells)) == ({"en", "hi", "sw"}, {"en", "hi"})
+    assert base.average == pytest.approx(np.mean([base.cells[one].score for one in ("en", "hi")]))
+    assert row.gain == pytest.approx(np.mean([row.cells[one].gain for one in ("en", "hi")]))
+    assert row.cells["hi"].p_holm is not None
+    other = compare(read_runs([tmp_path]), "xnli", baseline="clas alpha 1").rows[1]
+    assert (other.cells["sw"].gain, other.cells["sw"].p_value) == (None, None)  # where the baseline lacks it
+    assert "Holm-adjusted over 2 languages" in legend(found)
     write_run(tmp_path / "more", draw(2, tasks=("sw",)), {**STEERED, "alpha": 2.0})
     with pytest.raises(ClasError, match="No language is in all of"):
         compare(read_runs([tmp_path]), "xnli")

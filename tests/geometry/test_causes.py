@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_models import Run, make_model
@@ -10,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import ClasError, MaskSet
 from lm_eval_clas.comparing.rows import Comparison, LanguageCell, Row
-from lm_eval_clas.geometry.causes import Causes, find_causes, specific_shares, tokens_per_character
+from lm_eval_clas.geometry.causes import Causes, find_causes, specific_share, tokens_per_character
 from lm_eval_clas.geometry.geometry_run import run_geometry
 from lm_eval_clas.texts.corpora import ParallelTexts
 
@@ -18,7 +20,8 @@ SCORES = {"en": (50.0, 0.0), "hi": (20.0, 3.0), "de": (40.0, 1.0), "zh": (30.0, 
 
 
 @pytest.fixture
-def table() -> Comparison:
+def table(masks: MaskSet) -> Comparison:
+    steering = {"method": "clas", "alpha": 1.0, "masks_hash": masks.hash, "anchor": "en", "layers": list(masks.bridge_layers)}
     return Comparison(
         family="clas_mini_qa",
         tasks={language: f"clas_mini_qa_{language}" for language in SCORES},
@@ -34,6 +37,7 @@ def table() -> Comparison:
             Row(
                 label="clas",
                 kind="method",
+                steering={**steering, "beta": 0.4, "gamma": 0.2, "languages": {one: {} for one in SCORES}},
                 cells={one: LanguageCell(score=score + gain, gain=gain) for one, (score, gain) in SCORES.items()},
             ),
         ],
@@ -55,8 +59,9 @@ def test_causes_equal_loops_over_the_masks(table: Comparison, masks: MaskSet) ->
                 specific += own and masks.active[:, layer, neuron].sum() == 1
                 both += own and anchor
                 either += own or anchor
-        assert row["specific share"] == pytest.approx(specific / active) == specific_shares(masks)[language]
+        assert row["specific share"] == pytest.approx(specific / active) == specific_share(masks, language, masks.bridge_layers)
         assert row["overlap with anchor"] == pytest.approx(both / either)
+    assert found.left_out == {"sw": "not in the masks"}
     assert found.rows["hi"]["tokens per character"] == 1.5
     assert "tokens per character" not in found.rows["zh"]
     by_cause = {one.cause: one for one in found.correlations}
@@ -75,8 +80,45 @@ def test_tokens_per_character(tokenizer: PreTrainedTokenizerFast) -> None:
 def test_wrong_rows_are_refused(table: Comparison, masks: MaskSet) -> None:
     with pytest.raises(ClasError, match="no row 'other', only hf, clas"):
         find_causes(table, "other", masks, {})
-    with pytest.raises(ClasError, match="has no gains"):
+    with pytest.raises(ClasError, match="Row 'hf' was steered with no masks, so that they cannot be why it gains"):
         find_causes(table, "hf", masks, {})
+    steering = table.rows[1].steering
+    table.rows.append(table.rows[0].model_copy(update={"label": "alone", "steering": steering}))
+    with pytest.raises(ClasError, match="Row 'alone' has no gains"):
+        find_causes(table, "alone", masks, {})
+    for wrong, message in (
+        ({"masks_hash": "0123456789abcdef"}, "was steered with masks 0123456789abcdef, and these are"),
+        ({"method": "off"}, "was steered with no masks"),
+        ({"layers": [2, 99]}, r"was steered in layers \[2, 99\], which the masks do not have"),
+        ({"tuned": {"clas_mini_qa": [1]}}, "tells of its steering what no run does"),
+        ({"alpha": [1]}, "tells of its steering what no run does"),
+    ):
+        table.rows[1].steering = {**steering, **wrong}
+        with pytest.raises(ClasError, match=message):
+            find_causes(table, "clas", masks, {})
+
+
+def test_languages_that_were_not_steered_are_left_out_and_told(table: Comparison, masks: MaskSet) -> None:
+    tuned = {language: {"alpha": alpha, "layers": [2, 3]} for language, alpha in {"hi": -2.0, "de": 0.0, "zh": 1.0}.items()}
+    steering = table.rows[1].steering
+    cases: list[tuple[dict[str, Any], dict[str, str]]] = [
+        ({"alpha": "tuned", "tuned": {"clas_mini_qa": tuned}}, {"de": "tuned to 0"}),
+        ({"alpha": "tuned", "tuned": {"other": tuned}}, dict.fromkeys(("de", "hi", "zh"), "no strength is told")),
+        ({"alpha": {"hi": 1.0, "default": 0.0}}, {"de": "alpha is 0", "zh": "alpha is 0"}),
+        ({"left_alone": {"hi": "no neurons to steer", "zh in clas_mini_qa": "not tuned", "de in clas_mini_nli": "not tuned"}},
+         {"hi": "no neurons to steer", "zh": "not tuned"}),
+        ({"languages": {"en": {}, "hi": {}, "de": {}}}, {"zh": "not recognised"}),
+    ]  # fmt: skip
+    for told, left_out in cases:
+        table.rows[1].steering = {**steering, **told}
+        found = find_causes(table, "clas", masks, {})
+        assert found.left_out == {**left_out, "sw": "not in the masks"}
+        assert set(found.rows) == {"hi", "de", "zh"} - set(left_out)
+        assert {one.n for one in found.correlations if one.cause != "tokens per character"} == {len(found.rows)}
+    table.rows[1].steering = {**steering, **cases[0][0]}  # in the layers of the run, and not those of the masks
+    found = find_causes(table, "clas", masks, {})
+    assert found.rows["hi"]["specific share"] == specific_share(masks, "hi", [2, 3])
+    assert specific_share(masks, "hi", [2, 3]) != specific_share(masks, "hi", masks.bridge_layers)
 
 
 def test_causes_on_the_command_line(
@@ -113,3 +155,12 @@ def test_geometry_of_other_masks_is_refused(
     geometry = run_geometry(make_model(), tokenizer, texts, masks, tmp_path, max_tokens=20)
     with pytest.raises(ClasError, match="The geometry is of masks other"):
         find_causes(table, "clas", masks, {}, geometry.model_copy(update={"masks_hash": "other"}))
+    assert find_causes(table, "clas", masks, {}, geometry).correlations[-1].n == 3
+    for name, value in {"alpha": 2.0, "method": "uniform", "beta": 0.5, "gamma": 0.0, "layers": [2]}.items():
+        other = geometry.model_copy(update={"steering": {**geometry.steering, name: value}})
+        with pytest.raises(
+            ClasError, match=rf"In 'hi' the run has {name} .*, and the geometry {re.escape(str(value))}; measure"
+        ):
+            find_causes(table, "clas", masks, {}, other)
+    by_language = geometry.model_copy(update={"steering": {**geometry.steering, "alpha": {"default": 1.0}}})
+    assert find_causes(table, "clas", masks, {}, by_language).rows

@@ -19,11 +19,9 @@ from lm_eval_clas.neurons.stability import agreements, compare_profiles
 
 
 def test_a_profile_agrees_with_itself(profiled: Profile) -> None:
-    found = compare_profiles(
-        profiled, profiled, (profiled, profiled), categorizer=NeuronCategorizer(threshold=0.005), bridge="2-4"
-    )
+    found = compare_profiles(profiled, profiled, categorizer=NeuronCategorizer(threshold=0.005), bridge="2-4")
     assert found.bridge_a == found.bridge_b == [2, 3, 4]
-    assert found.agreements == found.ceiling
+    assert found.ceiling == []
     assert len(found.agreements) == (1 + 6) * 5
     for one in found.agreements:
         assert one.jaccard in (1, None)
@@ -88,6 +86,33 @@ def test_only_common_languages_count(profiled: Profile, tokenizer: PreTrainedTok
         compare_profiles(profiled, fewer)
     with pytest.raises(ClasError, match="lacks hi, de"):
         compare_profiles(profiled, other, (fewer, fewer))
+
+
+def test_what_is_no_ceiling_is_refused(profiled: Profile) -> None:
+    def called(corpus: str, **more: object) -> Profile:
+        return dataclasses.replace(
+            profiled, config=profiled.config.model_copy(update={"corpus": corpus, "corpus_sha256": corpus, **more})
+        )
+
+    first, second = called("mini, first half", samples=3), called("mini, second half", samples=3)
+    options = {"categorizer": NeuronCategorizer(threshold=0.005), "bridge": "2-4"}
+    found = compare_profiles(profiled, called("other"), (first, second), **options)
+    assert found.ceiling == found.agreements  # these are all the same numbers
+    assert compare_profiles(profiled, first, (second, called("mini, first half", samples=4)), **options).ceiling
+    for pair in (
+        (first, first),
+        (first, called("xquad, second half", samples=3)),
+        (first, called("mini, second half", samples=50)),
+        (profiled, called("other")),
+        (called("mini"), second),
+    ):
+        with pytest.raises(ClasError, match="A ceiling is of the two halves of one corpus, and these are '"):
+            compare_profiles(profiled, called("other"), pair, **options)
+    for name, value in {"model": "another", "max_tokens": 7}.items():
+        with pytest.raises(ClasError, match=f"differ in {name} .*so that they are no ceiling"):
+            compare_profiles(profiled, first, (first, called(second.config.corpus, samples=3, **{name: value})), **options)
+    with pytest.raises(ClasError, match="is the compared pair itself"):
+        compare_profiles(second, first, (first, second), **options)
 
 
 def test_profiles_of_other_models_are_refused(profiled: Profile, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -75,6 +75,9 @@ def _show_causes(found: Causes) -> None:
     for language, row in found.rows.items():
         table.add_row(language, *(f"{row[name]:.3g}" if name in row else "-" for name in names))
     console.print(table)
+    if found.left_out:
+        told = ", ".join(f"{language} ({why})" for language, why in found.left_out.items())
+        console.print(f"Left out, as they were not steered: {escape(told)}.", highlight=False)
     table = number_table("Correlation with the gain, over languages, with 95 % intervals",
                    "cause", "n", "Pearson", "interval", "p", "Spearman", "interval", "p")  # fmt: skip
     for one in found.correlations:

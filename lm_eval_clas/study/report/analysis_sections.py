@@ -186,6 +186,9 @@ def causes_section(found: Mapping[str, Causes]) -> Section:
     for one in found.values():
         blocks.append(Heading(f"{one.family}: {one.run}"))
         warnings = list(dict.fromkeys(other.warning for other in one.correlations if other.warning))
+        if one.left_out:
+            told = ", ".join(f"{code} ({why})" for code, why in one.left_out.items())
+            warnings.append(f"Left out, as they were not steered: {told}.")
         if warnings:
             blocks.append(Bullets(warnings))
         rows = [

@@ -1,0 +1,101 @@
+"""What a reader of a comparison must know: languages that a row lacks or left alone, and what else a gain may come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lm_eval_clas.comparing.runs import Run
+from lm_eval_clas.comparing.task_families import language_of
+from lm_eval_clas.languages.task_names import task_family
+
+
+def about_lacking(runs: Sequence[Run], tasks: Mapping[str, str], shared: Sequence[str]) -> list[str]:
+    """Languages that not every run has: their cells are empty, and they are in no average."""
+    by_run = {run.label: [language for language in sorted(tasks) if tasks[language] not in run.tasks] for run in runs}
+    lacking = [f"'{label}' lacks {', '.join(missing)}" for label, missing in by_run.items() if missing]
+    if not lacking:
+        return []
+    return [f"{'; '.join(lacking)}: averages are over what all rows have ({', '.join(sorted(shared))})."]
+
+
+def about_averages(languages: Sequence[str], averaged: Sequence[str], anchor: str | None) -> list[str]:
+    if anchor not in languages:
+        return []
+    if anchor in averaged:
+        return [f"Averages are over {_count(averaged)}, the anchor {anchor}, which is never steered, among them."]
+    return [f"Averages are over {_count(averaged)}, without the anchor {anchor}, which is never steered."]
+
+
+def about_conditions(runs: Sequence[Run]) -> list[str]:
+    """What should change no score, and does a little, where rows differ in it. What a file does not say is not compared."""
+    notes = []
+    for name in dict.fromkeys(name for run in runs for name in run.conditions):
+        labels: dict[str, list[str]] = {}
+        for run in runs:
+            if name in run.conditions:
+                labels.setdefault(" and ".join(run.conditions[name]), []).append(run.label)
+        if len(labels) > 1:
+            told = "; ".join(f"{value}: {_quoted(found)}" for value, found in labels.items())
+            notes.append(f"Rows differ in {name} ({told}), which moves scores a little by itself.")
+    return notes
+
+
+def about_left_alone(runs: Mapping[str, Run], languages: Sequence[str], family: str, anchor: str | None) -> list[str]:
+    """Languages that a method met and did not steer, other than the anchor: they pull its average gain towards 0.
+
+    Args:
+        runs: the first run of each row, by the row's label.
+        languages: the columns.
+        family: of the tasks.
+        anchor: the language that is never steered.
+    """
+    columns = set(map(language_of, languages))
+    rows: dict[str, list[str]] = {}
+    for label, run in runs.items():
+        if run.unsteered:
+            continue
+        strengths = run.steering.get("tuned", {}).get(task_family(family, ()), {})
+        tuned_to_0 = {language: "tuned to 0" for language, one in strengths.items() if one.get("alpha") == 0}
+        for language, why in {**tuned_to_0, **run.steering.get("left_alone", {})}.items():
+            code, _, untuned = language.partition(" in ")  # `hi in clas_xquad`, where no strength was tuned
+            if code in columns and code != anchor and (untuned or family).startswith(family):
+                labels = rows.setdefault(f"{code} ({why})", [])
+                labels += [label] if label not in labels else []
+    by_rows: dict[str, list[str]] = {}
+    for language, labels in rows.items():
+        by_rows.setdefault(_quoted(labels), []).append(language)
+    return [f"Left alone by {labels}: {', '.join(found)}." for labels, found in by_rows.items()]
+
+
+def about_tuning(runs: Mapping[str, Run], languages: Sequence[str], family: str) -> list[str]:
+    """Where a run with tuned strengths is unlike the run that tuned them, or has the same items; arguments as above."""
+    columns = set(map(language_of, languages))
+    found: dict[tuple[str, str], list[str]] = {}
+    for label, run in runs.items():
+        for where, why in run.steering.get("unlike_tuning", {}).items():
+            code, _, of = where.partition(" in ")
+            if code in columns and of == task_family(family, ()):
+                found.setdefault((label, why), []).append(code)
+    return [f"Strengths of '{label}' in {', '.join(codes)}: {why}." for (label, why), codes in found.items()]
+
+
+def about_untested(unlogged: Sequence[str], no_mean: Sequence[str], metric: str) -> list[str]:
+    """Which rows have no tests, and why: samples were not logged, or the metric is no mean of theirs."""
+    notes = []
+    if unlogged:
+        notes.append(
+            f"No tests of {_quoted(unlogged)}: samples were not logged (--log_samples); gains are those of the reported scores."
+        )
+    if no_mean:
+        notes.append(
+            f"No tests of {_quoted(no_mean)}: {metric} is not the mean of the logged items, so scores are as reported."
+        )
+    return notes
+
+
+def _quoted(labels: Sequence[str]) -> str:
+    return ", ".join(f"'{label}'" for label in dict.fromkeys(labels))
+
+
+def _count(languages: Sequence[str]) -> str:
+    return f"{len(languages)} language{'s' if len(languages) != 1 else ''}"
