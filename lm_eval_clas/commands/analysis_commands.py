@@ -16,12 +16,12 @@ from lm_eval_clas.commands.application import (
     Force,
     app,
     console,
-    may_write,
     messages,
     number_option,
     parse_words,
     progress_bars,
     replacing,
+    replacing_file,
 )
 
 if TYPE_CHECKING:
@@ -117,18 +117,18 @@ def stability(
     from lm_eval_clas.neurons.profile_folder import Profile
     from lm_eval_clas.neurons.stability import compare_profiles
 
-    may_write(out, force)
-    halves = tuple(Profile.load_finished(half) for half in ceiling or ())
-    found = compare_profiles(
-        Profile.load_finished(a),
-        Profile.load_finished(b),
-        (halves[0], halves[1]) if halves else None,
-        categorizer=NeuronCategorizer(statistic, tokens, threshold),  # type: ignore[arg-type]
-        bridge=bridge,
-        exclude_last=exclude_last,
-    )
-    _show_stability(found)
-    _write(found, out)
+    with replacing_file(out, force):
+        halves = tuple(Profile.load_finished(half) for half in ceiling or ())
+        found = compare_profiles(
+            Profile.load_finished(a),
+            Profile.load_finished(b),
+            (halves[0], halves[1]) if halves else None,
+            categorizer=NeuronCategorizer(statistic, tokens, threshold),  # type: ignore[arg-type]
+            bridge=bridge,
+            exclude_last=exclude_last,
+        )
+        _show_stability(found)
+        _write(found, out)
 
 
 @app.command()
@@ -157,20 +157,20 @@ def causes(
     from lm_eval_clas.masks.mask_set import MaskSet
     from lm_eval_clas.texts.corpora import ParallelInputBuilder
 
-    may_write(out, force)
-    quiet_libraries()
-    comparison = _read(table, Comparison, "clas table ... --format json")
-    moved = _read(geometry, Geometry, "clas geometry") if geometry else None
-    loaded = MaskSet.load(masks)
-    texts = ParallelInputBuilder(corpus or loaded.config.corpus.name).build()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-    except Exception as error:  # transformers and the Hub raise every kind for a wrong name
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ClasError(f"Cannot load the tokenizer of '{model}': {reason}") from error
-    found = find_causes(comparison, run, loaded, tokens_per_character(tokenizer, texts), moved, seed)
-    _show_causes(found)
-    _write(found, out)
+    with replacing_file(out, force):
+        quiet_libraries()
+        comparison = _read(table, Comparison, "clas table ... --format json")
+        moved = _read(geometry, Geometry, "clas geometry") if geometry else None
+        loaded = MaskSet.load(masks)
+        texts = ParallelInputBuilder(corpus or loaded.config.corpus.name).build()
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(model)
+        except Exception as error:  # transformers and the Hub raise every kind for a wrong name
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ClasError(f"Cannot load the tokenizer of '{model}': {reason}") from error
+        found = find_causes(comparison, run, loaded, tokens_per_character(tokenizer, texts), moved, seed)
+        _show_causes(found)
+        _write(found, out)
 
 
 def _read(path: Path, kind: Any, maker: str) -> Any:

@@ -100,7 +100,7 @@ def may_replace(what: Sequence[str], force: bool) -> bool:
     """
     if what:
         verb = "is" if len(what) == 1 else "are"
-        confirm(f"{', '.join(what)} {verb} already there and not written by this program (or changed since)", force)
+        confirm(f"{', '.join(what)} {verb} already there and not known to be what this program wrote", force)
     return bool(what)
 
 
@@ -137,18 +137,20 @@ def replacing(folder: Path, names: Sequence[str], force: bool) -> Iterator[None]
         yield
 
 
-def may_write(path: Path | None, force: bool) -> None:
-    """Returns if one file may be written; asks where it is there and is not known to be ours.
+@contextmanager
+def replacing_file(path: Path | None, force: bool) -> Iterator[None]:
+    """Takes one file to write, if any; asks where it is there and is not known to be ours.
 
     Raises:
         ClasError: it is there, and nobody can be asked; or it is a folder.
     """
-    from lm_eval_clas.disk.written import foreign
+    from lm_eval_clas.disk.written import foreign, kept_noted
 
     if path is not None and path.is_dir():
         raise ClasError(f"'{path}' is a folder; give the name of a file.")
-    if path is not None and foreign(path):
-        may_replace([str(path)], force)
+    strange = may_replace([str(path)], force) if path is not None and foreign(path) else False
+    with kept_noted(path, strange):
+        yield
 
 
 def progress_bars() -> Progress:

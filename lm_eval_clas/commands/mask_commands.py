@@ -19,11 +19,11 @@ from lm_eval_clas.commands.application import (
     confirm,
     console,
     may_replace,
-    may_write,
     messages,
     number_option,
     parse_words,
     progress_bars,
+    replacing_file,
 )
 
 if TYPE_CHECKING:
@@ -267,11 +267,11 @@ def inspect(
     from lm_eval_clas.masks.mask_set import MaskSet
 
     loaded = MaskSet.load(masks)
-    may_write(plot, force)
     if plot is not None:
         from lm_eval_clas.masks.category_picture import plot_categories
 
-        plot_categories(loaded, plot)
+        with replacing_file(plot, force):
+            plot_categories(loaded, plot)
         messages.print(f"Wrote {escape(str(plot))}", highlight=False, soft_wrap=True)
     if as_json:
         sys.stdout.write(json.dumps(summary(loaded), indent=2, ensure_ascii=False) + "\n")

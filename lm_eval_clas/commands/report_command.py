@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from lm_eval_clas.commands.application import Force, app, console, may_write, replacing
+from lm_eval_clas.commands.application import Force, app, console, replacing, replacing_file
 
 
 @app.command()
@@ -21,8 +20,7 @@ def report(
     """Show a study as one HTML file that needs no network: did it help, how much, and against which controls."""
     from lm_eval_clas.study.report.rendering import write_report
 
-    may_write(out, force)
-    with replacing(folder, ["report.html"], force) if out is None else nullcontext():
+    with replacing(folder, ["report.html"], force) if out is None else replacing_file(out, force):
         path, left_out = write_report(folder, out)
     for line in left_out:
         console.print(f"Left out: {escape(line)}", highlight=False, soft_wrap=True)

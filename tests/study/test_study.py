@@ -93,7 +93,7 @@ def test_a_stage_whose_outputs_hold_anothers_file_is_refused_when_its_inputs_cha
     log.study.run(log.stage())
     (tmp_path / "out" / "notes").write_text("mine")
     log.value = 2
-    with pytest.raises(ClasError, match=r"notes' was not written by this program"):
+    with pytest.raises(ClasError, match=r"notes' is in no record of what this program wrote"):
         log.study.run(log.stage())
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["notes", "part-1", "whole"]
 

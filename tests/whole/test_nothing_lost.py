@@ -232,7 +232,7 @@ def test_a_study_in_the_current_folder_spares_its_results_and_recipe(given: Path
     for _ in range(2):
         code, _, error = clas("paper", given / "recipe.yaml", "--out", ".")
         assert is_one_sentence(code, error), error
-        assert "masks/x/clas_config.json' was not written by this program" in error.replace("\n", " ")
+        assert "masks/x/clas_config.json' is in no record of what this program wrote" in error.replace("\n", " ")
         assert contents(place) == before
 
 
@@ -280,6 +280,48 @@ def test_new_masks_spare_strengths_and_means_of_old_ones(given: Path, place: Pat
     assert MaskSet.load(place / "masks").means is not None
 
 
+def test_what_commands_write_into_each_others_folders_stays_ours(given: Path, place: Path, clas: Run) -> None:
+    """The masks of a run in its folder; a study's report and masks that are made anew by hand."""
+    assert clas("masks", given / "profile", "--bridge", "2-4", "--out", "run/masks")[0] == 0
+    for options in ((), ("--guard",)):
+        code, _, error = clas("tune", "--model", given / "model", "--masks", "run/masks", *TASKS, "--out", "run", *options)
+        assert code == 0, error
+    shutil.copytree(given / "study", place / "study")
+    again = ("masks", "study/profile/qa", "--bridge", "3-4", "--keep-means", "--out", "study/masks/qa")
+    (place / "study" / "stages" / "profile.json").unlink()
+    for command in (
+        ("report", "study", "--out", "study/report.html"),
+        again,
+        ("paper", given / "recipe.yaml", "--out", "study"),
+    ):
+        code, _, error = clas(*command)
+        assert code == 0, error
+
+
+def test_masks_that_a_person_edited_are_asked_about(given: Path, place: Path, clas: Run) -> None:
+    command = ("masks", given / "profile", "--bridge", "2-4", "--out", "masks")
+    assert clas(*command)[0] == 0
+    config = place / "masks" / "clas_config.json"
+    config.write_text(config.read_text().replace('"gamma": 0.2', '"gamma": 0.3'))
+    before = contents(place)
+    code, _, error = clas(*command)
+    assert is_one_sentence(code, error), error
+    assert contents(place) == before
+    assert clas("tune", "--model", given / "model", "--masks", "masks", *TASKS, "--out", "run")[0] == 0
+    assert MaskSet.load("masks").config.gamma == 0.3
+
+
+def test_names_with_line_breaks_in_a_recipe(given: Path, place: Path, clas: Run) -> None:
+    recipe = yaml.safe_load((given / "recipe.yaml").read_text())
+    recipe |= {"parts": {"a\nb": {**recipe["parts"]["qa"], "tune": []}}}
+    recipe["evaluate"]["runs"] = {"hf": {}, "clas": {"alpha": 1}, "c\\d": {"alpha": 2}}
+    for samples in (3, 2):
+        recipe["profile"]["samples"] = samples
+        (place / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+        code, _, error = clas("paper", "recipe.yaml", "--out", "out")
+        assert code == 0, error
+
+
 @pytest.mark.parametrize("kind", ["profile", "model"])
 def test_masks_are_not_written_into_profiles_and_models(kind: str, given: Path, place: Path, clas: Run) -> None:
     shutil.copytree(given / kind, place / "out")
@@ -298,7 +340,7 @@ def test_a_person_at_a_terminal_is_asked(given: Path, place: Path, clas: Run, mo
         assert (place / "out.png").read_bytes() == MINE
         assert clas(*COMMANDS["inspect"](given))[0] == code
     assert (place / "out.png").read_bytes() != MINE
-    assert asked == ["out.png is already there and not written by this program (or changed since). Replace?"] * 2
+    assert asked == ["out.png is already there and not known to be what this program wrote. Replace?"] * 2
 
 
 def test_a_claim_refuses_before_anything_is_written(tmp_path: Path) -> None:
@@ -307,5 +349,5 @@ def test_a_claim_refuses_before_anything_is_written(tmp_path: Path) -> None:
         pass
     assert not contents(tmp_path)
     (tmp_path / "notes").write_bytes(MINE)
-    with pytest.raises(Exception, match="notes' was not written"), claimed(tmp_path):
+    with pytest.raises(Exception, match="notes' is in no record"), claimed(tmp_path):
         raise AssertionError
