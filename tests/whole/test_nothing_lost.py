@@ -6,6 +6,7 @@ somebody else wrote, and in places that cannot be written to as they are.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -100,6 +101,10 @@ def study(request: pytest.FixtureRequest, given: Path, clas: Run) -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _undated(name: str) -> str:
+    return re.sub(r"_\d{4}-[^/]*\.json", "_DATE.json", name)
 
 
 def is_one_sentence(code: int, error: str) -> bool:
@@ -260,6 +265,28 @@ def test_a_study_clears_what_it_wrote_and_only_that(given: Path, place: Path, cl
     assert "mine.json" in error.replace("\n", "")
     assert contents(place) == before
     assert (place / "out" / "notes.txt").read_bytes() == (place / "out" / ".git").read_bytes() == MINE
+
+
+def test_a_study_makes_again_what_somebody_deleted(given: Path, place: Path, clas: Run) -> None:
+    """A file of each kind at a time; what is there is kept."""
+    shutil.copytree(given / "study", place / "out")
+    before = contents(place)
+    gone = [
+        "profile/qa/hi.safetensors",
+        "masks/qa/masks.safetensors",
+        "tune/qa/masks/clas_config.json",
+        "tables/clas_mini_qa.csv",
+    ]
+    gone += [
+        next(name for name in before if f"/{kind}_clas" in name or f"/{kind}_2" in name)[4:] for kind in ("samples", "results")
+    ]
+    for one in gone:
+        (place / "out" / one).unlink()
+        code, _, error = clas("paper", given / "recipe.yaml", "--out", "out")
+        assert code == 0, (one, error)
+        there = contents(place)
+        assert sorted(map(_undated, there)) == sorted(map(_undated, before)), one
+        assert not [name for name in before if name.endswith(".safetensors") and there[name] != before[name]], one
 
 
 def test_new_masks_spare_strengths_and_means_of_old_ones(given: Path, place: Path, clas: Run) -> None:
