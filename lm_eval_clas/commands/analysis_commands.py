@@ -19,6 +19,8 @@ from lm_eval_clas.commands.application import (
     messages,
     number_option,
     parse_words,
+    path_argument,
+    path_option,
     progress_bars,
     replacing,
     replacing_file,
@@ -37,7 +39,7 @@ def geometry(
     model: Annotated[str, typer.Option(help="Hugging Face model: Hub id or local path.")],
     masks: Annotated[str, typer.Option(help="Mask folder, name of a shipped one, or Hub repository.")],
     corpus: Annotated[str, typer.Option(help="As for clas profile: xquad, xnli, mini, or a path.")],
-    out: Annotated[Path, typer.Option(help="Folder for geometry.json, geometry.csv and geometry.png.")],
+    out: Annotated[Path, path_option("Folder for geometry.json, geometry.csv and geometry.png.")],
     alpha: Annotated[str, typer.Option(help="Strength: a number, or a .json file with one by language.")] = "1.0",
     beta: Annotated[str | None, typer.Option(help="Amplification; default: the masks'.")] = None,
     gamma: Annotated[str | None, typer.Option(help="Damping; default: the masks'.")] = None,
@@ -99,12 +101,12 @@ def geometry(
 
 @app.command()
 def stability(
-    a: Annotated[Path, typer.Argument(metavar="PROFILE_A", help="Folder that clas profile wrote.")],
-    b: Annotated[Path, typer.Argument(metavar="PROFILE_B", help="Another one, of the same model.")],
+    a: Annotated[Path, path_argument("Folder that clas profile wrote.", "PROFILE_A")],
+    b: Annotated[Path, path_argument("Another one, of the same model.", "PROFILE_B")],
     ceiling: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Profiles of two halves of one corpus: clas profile --half first, second.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write all of it to FILE.json too.")] = None,
+    out: Annotated[Path | None, path_option("Write all of it to FILE.json too.")] = None,
     statistic: Annotated[str, typer.Option(help="signed-mean, mean-abs or share-positive.")] = "signed-mean",
     tokens: Annotated[str, typer.Option(help="all, or last: the last token of each text only.")] = "all",
     threshold: Annotated[float, number_option("A neuron is active where its statistic is above this.")] = 0.0,
@@ -133,7 +135,7 @@ def stability(
 
 @app.command()
 def causes(
-    table: Annotated[Path, typer.Argument(metavar="TABLE.json", help="A table of runs that clas table wrote as JSON.")],
+    table: Annotated[Path, path_argument("A table of runs that clas table wrote as JSON.", "TABLE.json")],
     masks: Annotated[str, typer.Option(help="The masks that the run was steered with.")],
     model: Annotated[str, typer.Option(help="The model, for its tokenizer.")],
     run: Annotated[str, typer.Option(help="The label of the run in the table.")],
@@ -141,9 +143,9 @@ def causes(
         str | None, typer.Option(help="Texts to count tokens on, as for clas profile; default: the masks' corpus.")
     ] = None,
     geometry: Annotated[
-        Path | None, typer.Option(help="geometry.json of the same steering: do scores change where representations do?")
+        Path | None, path_option("geometry.json of the same steering: do scores change where representations do?")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write all of it to FILE.json too.")] = None,
+    out: Annotated[Path | None, path_option("Write all of it to FILE.json too.")] = None,
     seed: Annotated[int, typer.Option(help="Of the resampling behind intervals and p-values.", min=0)] = 0,
     force: Force = False,
 ) -> None:

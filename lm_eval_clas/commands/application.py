@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.plain_numbers import plain_number
 from lm_eval_clas.base.processes import launched_as
+from lm_eval_clas.disk.checked_files import user_path
 
 # Those that share their work among processes; any other would do the same in each, and write the same files.
 SEVERAL_PROCESSES = ("profile", "tune", "eval")
@@ -72,6 +73,23 @@ def number_option(about: str) -> Any:
             raise typer.BadParameter(f"'{value}' is no finite number in plain digits, like -2 or 0.4.") from error
 
     return typer.Option(help=about, parser=parse, metavar="FLOAT")
+
+
+def path_option(about: str) -> Any:
+    """An option that takes a path, with `~` for the home folder also where the shell leaves it (`--out=~/x`)."""
+    return typer.Option(help=about, parser=_path, metavar="PATH")
+
+
+def path_argument(about: str, metavar: str | None = None) -> Any:
+    """An argument that takes a path, as `path_option`."""
+    return typer.Argument(help=about, parser=_path, metavar=metavar)
+
+
+def _path(text: Any) -> Path:
+    try:
+        return user_path(text)
+    except ClasError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 Force = Annotated[

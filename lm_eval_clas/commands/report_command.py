@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.markup import escape
 
-from lm_eval_clas.commands.application import Force, app, console, replacing, replacing_file
+from lm_eval_clas.commands.application import Force, app, console, path_argument, path_option, replacing, replacing_file
 
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of a study, as clas paper writes it; finished or not.", metavar="DIR")],
-    out: Annotated[Path | None, typer.Option(help="The HTML file; default: DIR/report.html.")] = None,
+    folder: Annotated[Path, path_argument("Folder of a study, as clas paper writes it; finished or not.", "DIR")],
+    out: Annotated[Path | None, path_option("The HTML file; default: DIR/report.html.")] = None,
     force: Force = False,
 ) -> None:
     """Show a study as one HTML file that needs no network: did it help, how much, and against which controls."""
