@@ -21,6 +21,7 @@ from lm_eval_clas.base.escaping import visible
 from lm_eval_clas.base.plain_numbers import plain_number
 from lm_eval_clas.base.processes import launched_as
 from lm_eval_clas.base.screen import Screen
+from lm_eval_clas.disk.checked_files import user_path
 
 # Those that share their work among processes; any other would do the same in each, and write the same files.
 SEVERAL_PROCESSES = ("profile", "tune", "eval")
@@ -78,6 +79,23 @@ def number_option(about: str) -> Any:
     return typer.Option(help=about, parser=parse, metavar="FLOAT")
 
 
+def path_option(about: str) -> Any:
+    """An option that takes a path, with `~` for the home folder also where the shell leaves it (`--out=~/x`)."""
+    return typer.Option(help=about, parser=_path, metavar="PATH")
+
+
+def path_argument(about: str, metavar: str | None = None) -> Any:
+    """An argument that takes a path, as `path_option`."""
+    return typer.Argument(help=about, parser=_path, metavar=metavar)
+
+
+def _path(text: Any) -> Path:
+    try:
+        return user_path(text)
+    except ClasError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 Force = Annotated[
     bool,
     typer.Option(
@@ -104,7 +122,7 @@ def may_replace(what: Sequence[str], force: bool) -> bool:
     """
     if what:
         verb = "is" if len(what) == 1 else "are"
-        confirm(f"{', '.join(what)} {verb} already there and not written by this program (or changed since)", force)
+        confirm(f"{', '.join(what)} {verb} already there and not known to be what this program wrote", force)
     return bool(what)
 
 
@@ -141,18 +159,20 @@ def replacing(folder: Path, names: Sequence[str], force: bool) -> Iterator[None]
         yield
 
 
-def may_write(path: Path | None, force: bool) -> None:
-    """Returns if one file may be written; asks where it is there and is not known to be ours.
+@contextmanager
+def replacing_file(path: Path | None, force: bool) -> Iterator[None]:
+    """Takes one file to write, if any; asks where it is there and is not known to be ours.
 
     Raises:
         ClasError: it is there, and nobody can be asked; or it is a folder.
     """
-    from lm_eval_clas.disk.written import foreign
+    from lm_eval_clas.disk.written import foreign, kept_noted
 
     if path is not None and path.is_dir():
         raise ClasError(f"'{path}' is a folder; give the name of a file.")
-    if path is not None and foreign(path):
-        may_replace([str(path)], force)
+    strange = may_replace([str(path)], force) if path is not None and foreign(path) else False
+    with kept_noted(path, strange):
+        yield
 
 
 def progress_bars() -> Progress:

@@ -19,6 +19,7 @@ from lm_eval_clas.commands.application import (
     messages,
     number_option,
     parse_words,
+    path_option,
     progress_bars,
     tell_next,
 )
@@ -38,7 +39,7 @@ def export(
     model: ModelOption,
     language: Annotated[list[str], typer.Option(help="Language to steer for, repeatable or with commas; or all.")],
     format: Annotated[ExportFormat, typer.Option(help="ia3: a PEFT adapter, small; merged: a whole checkpoint.")],
-    out: Annotated[Path, typer.Option(help="Folder to write; with several languages or all, one folder for each below it.")],
+    out: Annotated[Path, path_option("Folder to write; with several languages or all, one folder for each below it.")],
     alpha: Annotated[str, typer.Option(help="As in hf-clas: a number, a .json file by language, or tuned.")] = "1.0",
     task: Annotated[str | None, typer.Option(help="For --alpha tuned: the task or its family, e.g. clas_xquad.")] = None,
     beta: Annotated[float | None, number_option("As in hf-clas; default: the masks'.")] = None,

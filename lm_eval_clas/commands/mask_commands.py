@@ -21,11 +21,13 @@ from lm_eval_clas.commands.application import (
     console,
     harness_words,
     may_replace,
-    may_write,
     messages,
     number_option,
     parse_words,
+    path_argument,
+    path_option,
     progress_bars,
+    replacing_file,
     tell_next,
 )
 from lm_eval_clas.commands.shared_options import (
@@ -74,7 +76,7 @@ def profile_command(
     corpus: Annotated[
         str, typer.Option(help="xquad, xnli, mini, a .jsonl file, or a folder of LANGUAGE.txt or LANGUAGE.jsonl files.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the profile; finished languages in it are kept.")],
+    out: Annotated[Path, path_option("Folder for the profile; finished languages in it are kept.")],
     languages: Annotated[str | None, typer.Option(help="BCP-47 codes, e.g. en,ar,hi; default: all of the corpus.")] = None,
     samples: Annotated[int | None, typer.Option(help="Items to profile on; default: all of the corpus.", min=1)] = None,
     half: Annotated[
@@ -144,10 +146,8 @@ def profile_command(
 @app.command()
 def masks(
     context: typer.Context,
-    profile: Annotated[
-        Path, typer.Argument(help="Folder that clas profile wrote; with --add-language, a mask folder will also do.")
-    ],
-    out: Annotated[Path, typer.Option(help="Mask folder to write.")],
+    profile: Annotated[Path, path_argument("Folder that clas profile wrote; with --add-language, a mask folder will also do.")],
+    out: Annotated[Path, path_option("Mask folder to write.")],
     statistic: StatisticOption = "signed-mean",
     tokens: TokensOption = "all",
     by: Annotated[
@@ -272,7 +272,7 @@ def _finish(masks: MaskSet, out: Path, force: bool) -> None:
 def inspect(
     masks: Annotated[str, typer.Argument(help="Mask folder, name of a shipped one, or Hub repository.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw categories by layer to FILE.png (or .pdf, .svg).")] = None,
+    plot: Annotated[Path | None, path_option("Draw categories by layer to FILE.png (or .pdf, .svg).")] = None,
     force: Force = False,
 ) -> None:
     """Show what is in a mask folder: model, corpus, languages, categories by layer, bridge layers and why."""
@@ -280,11 +280,11 @@ def inspect(
     from lm_eval_clas.masks.mask_set import MaskSet
 
     loaded = MaskSet.load(masks)
-    may_write(plot, force)
     if plot is not None:
         from lm_eval_clas.masks.category_picture import plot_categories
 
-        plot_categories(loaded, plot)
+        with replacing_file(plot, force):
+            plot_categories(loaded, plot)
         messages.print(f"Wrote {escape(str(plot))}", highlight=False, soft_wrap=True)
     if as_json:
         print_out(json.dumps(summary(loaded), indent=2, ensure_ascii=False))

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.commands.application import app, console, messages, progress_bars
+from lm_eval_clas.commands.application import app, console, messages, path_option, progress_bars
 
 if TYPE_CHECKING:
     from lm_eval_clas.study.costs import Speed, Work
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @app.command()
 def paper(
     recipe: Annotated[str, typer.Argument(help="A YAML file, or a shipped recipe: gemma-3-270m, llama-3.1-8b, qwen-2.5-7b.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the study; default: studies/NAME.")] = None,
+    out: Annotated[Path | None, path_option("Folder of the study; default: studies/NAME.")] = None,
     only: Annotated[
         str | None, typer.Option(help="One stage: profile, masks, tune, evaluate, analyse, tables or report.")
     ] = None,

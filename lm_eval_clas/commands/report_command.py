@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.markup import escape
 
-from lm_eval_clas.commands.application import Force, app, console, may_write, replacing
+from lm_eval_clas.commands.application import Force, app, console, path_argument, path_option, replacing, replacing_file
 
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of a study, as clas paper writes it; finished or not.", metavar="DIR")],
-    out: Annotated[Path | None, typer.Option(help="The HTML file; default: DIR/report.html.")] = None,
+    folder: Annotated[Path, path_argument("Folder of a study, as clas paper writes it; finished or not.", "DIR")],
+    out: Annotated[Path | None, path_option("The HTML file; default: DIR/report.html.")] = None,
     force: Force = False,
 ) -> None:
     """Show a study as one HTML file that needs no network: did it help, how much, and against which controls."""
     from lm_eval_clas.study.report.rendering import write_report
 
-    may_write(out, force)
-    with replacing(folder, ["report.html"], force) if out is None else nullcontext():
+    with replacing(folder, ["report.html"], force) if out is None else replacing_file(out, force):
         path, left_out = write_report(folder, out)
     for line in left_out:
         console.print(f"Left out: {escape(line)}", highlight=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_clas.commands.application import number_option
+from lm_eval_clas.commands.application import number_option, path_option
 
 # The model, and how it is run.
 ModelOption = Annotated[str, typer.Option(help="Hugging Face model: Hub id or local path.")]
@@ -29,4 +29,4 @@ PartialScopeOption = Annotated[str, typer.Option(help="all, own or anchor, as in
 
 # What comes out.
 MetricOption = Annotated[str | None, typer.Option(help="Which metric; default: f1_lang, f1, acc, or the task's first.")]
-JsonFileOption = Annotated[Path | None, typer.Option(help="Write all of it to FILE.json too.")]
+JsonFileOption = Annotated[Path | None, path_option("Write all of it to FILE.json too.")]

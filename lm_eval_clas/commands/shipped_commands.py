@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from lm_eval_clas.base.screen import print_out
-from lm_eval_clas.commands.application import app, console, messages, number_option
+from lm_eval_clas.commands.application import app, console, messages, number_option, path_option
 
 
 class Data(str, Enum):
@@ -65,7 +65,7 @@ def demo_model() -> None:
 @app.command()
 def demo(
     data: Annotated[Data, typer.Option(help="mini: texts that ship with the package; hub: XQuAD from the Hub.")] = Data.mini,
-    out: Annotated[Path, typer.Option(help="Folder for masks, results and the picture.")] = Path("clas-demo"),
+    out: Annotated[Path, path_option("Folder for masks, results and the picture.")] = Path("clas-demo"),
     alpha: Annotated[float, number_option("Strength of the steering.")] = 1.0,
     limit: Annotated[int | None, typer.Option(help="Fewer items per task than 16 and 48 (mini), 20 (hub).", min=1)] = None,
 ) -> None:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.screen import print_out
-from lm_eval_clas.commands.application import Force, app, console, messages, parse_words, replacing
+from lm_eval_clas.commands.application import Force, app, console, messages, parse_words, path_option, replacing
 from lm_eval_clas.commands.shared_options import MetricOption
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def table_command(
         Languages | None, typer.Option(help="Languages as columns or rows; default: columns, where they fit.")
     ] = None,
     format: Annotated[TableFormat | None, typer.Option(help="Print this; default: a table for the terminal.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write FAMILY.md, .tex, .csv and .json into this folder.")] = None,
+    out: Annotated[Path | None, path_option("Write FAMILY.md, .tex, .csv and .json into this folder.")] = None,
     cited: Annotated[bool, typer.Option("--cited", help="Add the CLAS paper's averages, marked as cited.")] = False,
     without_anchor: Annotated[
         bool, typer.Option("--without-anchor", help="Leave the anchor (English), which is not steered, out of averages.")

@@ -21,6 +21,7 @@ from lm_eval_clas.commands.application import (
     messages,
     parse_numbers,
     parse_words,
+    path_option,
     progress_bars,
     tell_next,
 )
@@ -42,7 +43,7 @@ def tune(
     model: ModelOption,
     masks: Annotated[str, typer.Option(help="Mask folder, which gets the result; or a shipped name or Hub repository.")],
     tasks: Annotated[str, typer.Option(help="Tasks of the harness, e.g. clas_xquad_tune,clas_xnli_tune; on tuning splits.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run. The same command goes on where a run was stopped.")],
+    out: Annotated[Path, path_option("Folder of the run. The same command goes on where a run was stopped.")],
     alphas: Annotated[str, typer.Option(help="Strengths to try; 0 is always among them.")] = "-8,-5,-4,-2,-1,0,1,2,4",
     betas: Annotated[str, typer.Option(help="Amplifications to try, e.g. 0.2,0.4; default: the masks'.")] = "",
     gammas: Annotated[str, typer.Option(help="Dampings to try; default: the masks'.")] = "",

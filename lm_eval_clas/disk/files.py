@@ -7,8 +7,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Protocol
@@ -29,7 +29,7 @@ class Guard(Protocol):
 
     def covers(self, path: Path) -> bool: ...
     def check(self, path: Path) -> None: ...
-    def add(self, path: Path, sha: str) -> None: ...
+    def adding(self, files: Mapping[Path, str]) -> AbstractContextManager[None]: ...
 
 
 guard: ContextVar[Guard | None] = ContextVar("guard", default=None)
@@ -80,11 +80,10 @@ def writing(path: Path) -> Iterator[Path]:
         _delete_abandoned(path.parent.iterdir())
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.{os.getpid()}-", suffix=".partial", dir=path.parent))
         yield scratch / path.name
-        if keeper is not None:
-            written = scratch / path.name
-            for one in [written] if written.is_file() else (each for each in sorted(written.rglob("*")) if each.is_file()):
-                keeper.add(path / one.relative_to(written), sha256(one))
-        os.replace(scratch / path.name, path)
+        written = scratch / path.name
+        files = [written] if written.is_file() else [one for one in sorted(written.rglob("*")) if one.is_file()]
+        with keeper.adding({path / one.relative_to(written): sha256(one) for one in files}) if keeper else nullcontext():
+            os.replace(written, path)
         made.clear()
     except (OSError, SafetensorError) as error:  # safetensors tells of a full disk by an exception of its own
         raise cannot_write(path, error) from error
@@ -138,6 +137,22 @@ def write_text(path: Path, text: str) -> None:
 def put_text(temporary: Path, text: str) -> None:
     """The same under the name that `writing` gave."""
     put(temporary, visible(text, keep="\n\t").encode())
+
+
+def alone(path: Path) -> None:
+    """Gives a file that has other names (hard links) bytes of its own, before something is added to it in place.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ClasError: it cannot be copied.
+    """
+    if path.stat().st_nlink > 1:
+        token = guard.set(None)  # it is whose it was
+        try:
+            with writing(path) as temporary:
+                shutil.copy2(path, temporary)
+        finally:
+            guard.reset(token)
 
 
 def sha256(path: Path) -> str:

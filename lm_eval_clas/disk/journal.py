@@ -15,7 +15,7 @@ from typing import Any
 from lm_eval_clas.base.escaping import visible
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.disk.checked_json import parse_json
-from lm_eval_clas.disk.files import cannot_write
+from lm_eval_clas.disk.files import alone, cannot_write
 from lm_eval_clas.disk.written import grows
 
 
@@ -60,6 +60,8 @@ class Journal:
         entry = {"kind": kind, "asked": asked, "positions": list(positions), "answers": list(answers)}
         size = self._path.stat().st_size if self._path.is_file() else 0
         try:
+            if size:
+                alone(self._path)
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as file:
                 # The newline comes first too: it ends what a kill may have cut short.

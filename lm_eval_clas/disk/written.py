@@ -1,24 +1,20 @@
-"""What this program wrote: a record beside the files, so that nothing else is ever deleted or replaced.
+"""What this program wrote: a record beside the files (`hash_lines.py`), so that nothing else is ever deleted or replaced.
 
-clas_files.sha256   one line a file below its folder, `SHA-256  NAME`, as `sha256sum` writes and checks them
-
-A line is added before its file gets its name, so that a process may be killed at any moment and still knows its own. Files that
-grow (`journal.py`) have dashes for a hash. Hidden files are never ours and never in the way.
+A line is added before its file gets its name, so that a process may be killed at any moment and still knows its own. Hidden
+files are never ours and never in the way.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.disk.files import cannot_write, delete_abandoned, guard, sha256, write_bytes
-
-RECORD = "clas_files.sha256"
-_GROWING = "-" * 64
+from lm_eval_clas.disk.files import cannot_write, delete_abandoned, guard, sha256
+from lm_eval_clas.disk.hash_lines import GROWING, RECORD, Names, add_line, locked, read_names, write_lines
 
 
 class Claim:
@@ -46,49 +42,40 @@ class Claim:
         if not self.force and not path.is_dir() and (why := foreign(path)):
             raise _refusal(path, why)
 
-    def add(self, path: Path, sha: str) -> None:
-        """Notes a file that is about to get its name, or one that grows.
+    @contextmanager
+    def adding(self, files: Mapping[Path, str]) -> Iterator[None]:
+        """Notes files that get their names in the block, or that grow, with their hashes.
 
         Raises:
             ClasError: the record cannot be written.
         """
-        name, record = _absolute(path).relative_to(self.folder).as_posix(), self.folder / RECORD
-        if record.is_file() and sha in _read(record).get(name, ()):
-            return
-        size = record.stat().st_size if record.is_file() else 0
-        try:
-            with record.open("ab") as file:
-                file.write(f"{sha}  {name}\n".encode(errors="surrogateescape"))
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            with suppress(OSError):
-                os.truncate(record, size)
-            raise cannot_write(record, error) from error
+        with locked(self.folder):
+            for path, sha in files.items():
+                name = _absolute(path).relative_to(self.folder).as_posix()
+                if sha not in _names(self.folder).get(name, ()):
+                    add_line(self.folder, name, sha)
+            yield
 
     def tidy(self) -> None:
         """Leaves one line for each file that is there, in the order of names; without any, no record."""
-        record = self.folder / RECORD
-        if not record.is_file():
-            return
-        kept = []
-        for name, hashes in sorted(_read(record).items()):
-            path = self.folder / name
-            if path.is_file() or (_GROWING in hashes and any(path.parent.glob(f"{escape(path.name)}.*"))):
-                sha = _GROWING if _GROWING in hashes else sha256(path)
-                kept += [f"{one}  {name}\n" for one in ([sha] if sha in hashes else sorted(hashes))]
-        content = "".join(kept).encode(errors="surrogateescape")
-        if not kept:
-            record.unlink()
-        elif content != record.read_bytes():
-            write_bytes(record, content)
+        with locked(self.folder):
+            kept: list[tuple[str, str]] = []
+            for name, hashes in sorted(_names(self.folder).items()):
+                path = self.folder / name
+                if path.is_file() or (GROWING in hashes and any(path.parent.glob(f"{escape(path.name)}.*"))):
+                    if len(hashes) > 1:  # one of them it has, unless somebody changed it
+                        sha = GROWING if GROWING in hashes else sha256(path)
+                        hashes = {sha} & hashes or hashes
+                    kept += [(name, one) for one in sorted(hashes)]
+            if recorded(self.folder):
+                write_lines(self.folder, kept)
 
 
 @contextmanager
 def claimed(folder: str | Path, places: Sequence[str] | None = None, force: bool = False) -> Iterator[None]:
     """Takes a folder to write to: what is written in it by `files.writing` is noted in its record.
 
-    Within a claimed folder, a folder of it needs no record of its own.
+    Within a claimed folder, a folder of it needs no record of its own; nor does one that the record of a folder above knows.
 
     Args:
         folder: is made when something is written to it.
@@ -100,13 +87,15 @@ def claimed(folder: str | Path, places: Sequence[str] | None = None, force: bool
         ClasError: something in the way is not ours; nothing has been written yet.
     """
     folder = Path(folder)
-    require_ours([folder] if places is None else [folder / one for one in places], folder, force)
+    paths = [folder] if places is None else [folder / one for one in places]
+    require_ours(paths, folder, force)
     if (outer := guard.get()) is not None and outer.covers(folder):
         yield
         return
-    if recorded(folder):
-        delete_abandoned(folder)
-    claim = Claim(folder, force)
+    home = _home(paths) or _absolute(folder)
+    for path in paths if recorded(home) else ():
+        delete_abandoned(path)
+    claim = Claim(home, force)
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     token = guard.set(claim)
     try:
@@ -120,16 +109,36 @@ def claimed(folder: str | Path, places: Sequence[str] | None = None, force: bool
                 one.rmdir()
 
 
+@contextmanager
+def kept_noted(path: Path | None, force: bool = False) -> Iterator[None]:
+    """Takes one file to write, wherever it is. It is noted only where a record knows a file of its name there already.
+
+    Raises:
+        ClasError: something in the way is not ours; nothing has been written yet.
+    """
+    if path is None or _home([path]) is None:
+        yield
+        return
+    with claimed(path.parent, [path.name], force):
+        yield
+
+
 def grows(path: Path) -> None:
     """Notes a file that is not written whole but grows, in the record of the claimed folder that it is in."""
     claim = guard.get()
     if claim is not None and claim.covers(path) and not path.exists():
-        claim.add(path, _GROWING)
+        with claim.adding({path: GROWING}):
+            pass
 
 
 def recorded(folder: Path) -> bool:
     """Whether a folder has a record."""
     return (folder / RECORD).is_file()
+
+
+def noted(path: Path) -> bool:
+    """Whether a record knows a file's name, whatever the file is by now."""
+    return bool(_known(path))
 
 
 def require_ours(places: Iterable[Path], folder: Path, force: bool = False) -> None:
@@ -143,6 +152,7 @@ def require_ours(places: Iterable[Path], folder: Path, force: bool = False) -> N
             raise ClasError(f"'{place}' is a link to a place that is not there; make that folder, or give another one.")
         if place.exists() and not place.is_dir():
             raise ClasError(f"'{place}' is a file, and a folder is needed there; move it away, or give another place.")
+    _require_record(folder)
     for place in places:
         if place.is_symlink() and not place.exists():
             raise ClasError(f"'{place}' is a link to a place that is not there; make that folder, or remove the link.")
@@ -161,9 +171,9 @@ def foreign(path: Path) -> str | None:
         return "is no ordinary file"
     known = _known(path)
     if not known:
-        return "was not written by this program"
+        return "is in no record of what this program wrote"
     try:
-        if _GROWING not in known and sha256(path) not in known:
+        if GROWING not in known and sha256(path) not in known:
             return "was changed since this program wrote it"
     except OSError:
         return "cannot be read"
@@ -171,7 +181,7 @@ def foreign(path: Path) -> str | None:
 
 
 def delete_ours(place: Path) -> None:
-    """Deletes the files of a place that are ours and the folders that are empty then; links to folders stay.
+    """Deletes the files of a place that are ours and the folders that are empty without them; links to folders stay.
 
     Raises:
         ClasError: one cannot be deleted.
@@ -180,7 +190,10 @@ def delete_ours(place: Path) -> None:
         for path in files_in(place):
             if foreign(path) is None:
                 path.unlink()
-        _prune(place)
+                for folder in path.parents:
+                    if place not in (folder, *folder.parents) or folder.is_symlink() or any(folder.iterdir()):
+                        break
+                    folder.rmdir()
     except OSError as error:
         raise cannot_write(place, error) from error
 
@@ -199,14 +212,23 @@ def files_in(place: Path, seen: frozenset[str] = frozenset()) -> Iterator[Path]:
             yield from files_in(place / name, seen | {real})
 
 
-def _prune(place: Path) -> None:
-    if not place.is_dir():
-        return
-    for one in place.iterdir():
-        if one.is_dir() and not one.is_symlink():
-            _prune(one)
-    if not place.is_symlink() and not any(place.iterdir()):
-        place.rmdir()
+def _require_record(folder: Path) -> None:
+    """Refuses a file in the place of a folder's record that is none: it is somebody's, and would be written to."""
+    try:
+        read_names(folder)
+    except ValueError as error:
+        raise ClasError(
+            f"'{folder / RECORD}' is no record of what this program wrote ({error}); move it away, or give another place for "
+            "the output."
+        ) from error
+
+
+def _names(folder: Path) -> Names:
+    """What the record of a folder says; nothing where it is no record of ours."""
+    try:
+        return read_names(folder)
+    except ValueError:
+        return {}
 
 
 def _known(path: Path) -> set[str]:
@@ -214,37 +236,32 @@ def _known(path: Path) -> set[str]:
     path = _absolute(path)
     found: set[str] = set()
     for folder in path.parents:
-        record = folder / RECORD
-        if record.is_file():
-            names = _read(record)
+        if names := _names(folder):
             name = path.relative_to(folder).as_posix()
             found |= names.get(name, set())
             # Other processes' journals have a number behind the main one's name.
             stem, _, number = name.rpartition(".")
-            if number.isdigit() and _GROWING in names.get(stem, set()):
-                found.add(_GROWING)
+            if number.isdigit() and GROWING in names.get(stem, set()):
+                found.add(GROWING)
     return found
 
 
-_cache: dict[Path, tuple[tuple[int, int, int], dict[str, set[str]]]] = {}
-
-
-def _read(record: Path) -> dict[str, set[str]]:
-    status = record.stat()
-    stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
-    if (before := _cache.get(record)) is not None and before[0] == stamp:
-        return before[1]
-    names: dict[str, set[str]] = {}
-    with suppress(OSError):
-        for line in record.read_bytes().decode(errors="surrogateescape").split("\n"):
-            sha, separator, name = line.partition("  ")
-            if separator and len(sha) == 64 and name:  # else it was cut short, and its file was never named
-                names.setdefault(name, set()).add(sha)
-    _cache[record] = (stamp, names)
-    return names
+def _home(places: Sequence[Path]) -> Path | None:
+    """The nearest folder whose record knows a file that is, or is in, one of several places; None if none does."""
+    absolute = [_absolute(place) for place in places]
+    for folder in (absolute[0], *absolute[0].parents) if absolute else ():
+        known = [folder / name for name in _names(folder)]
+        if any(place == one or place in one.parents for one in known for place in absolute):
+            return folder
+    return None
 
 
 def _absolute(path: Path) -> Path:
+    """An absolute path without `..`, and with links as they are, but for those that a `..` goes back from."""
+    parts = path.parts
+    if ".." in parts:
+        last = len(parts) - parts[::-1].index("..")
+        path = Path(os.path.realpath(Path(*parts[:last])), *parts[last:])
     return Path(os.path.abspath(path))
 
 

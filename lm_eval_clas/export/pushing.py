@@ -11,6 +11,7 @@ from typing import Any
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.disk.files import sha256, write_bytes
+from lm_eval_clas.disk.hash_lines import RECORD
 from lm_eval_clas.export.card_blocks import find_block
 from lm_eval_clas.export.cards import masks_card
 from lm_eval_clas.masks.category_picture import plot_categories
@@ -51,7 +52,7 @@ def write_folder(masks: MaskSet, repository: str, folder: Path, before: str = ""
     plot_categories(masks, folder / PICTURE)
     files = {PICTURE: sha256(folder / PICTURE)}
     write_bytes(folder / CARD, masks_card(masks, repository, files, before, f"{CARD} in {repository}").encode())
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != RECORD)
 
 
 def push_masks(

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.disk.files import sha256
+from lm_eval_clas.disk.hash_lines import RECORD
 from lm_eval_clas.disk.tensors import tensor_names
-from lm_eval_clas.disk.written import foreign
+from lm_eval_clas.disk.written import foreign, noted
 from lm_eval_clas.masks.mask_config import MASKS_CONFIG_FILE, MaskConfig, read_config
 from lm_eval_clas.masks.strengths import Tuned
 
@@ -17,18 +18,34 @@ PROFILE_FILE = "profile.safetensors"
 TENSORS = {MASKS_FILE: {"active", "specific"}, PROFILE_FILE: {"means", "counts"}}
 # What belongs to a folder of masks on the Hub; it is never written here.
 CARD, PICTURE = "README.md", "categories.png"
+MASKS_FILES = (MASKS_CONFIG_FILE, *TENSORS)
+# What else may lie in a folder of masks.
+_BESIDE = (CARD, PICTURE, RECORD)
 
 
 def strange_masks(folder: Path) -> list[Path]:
     """The files with names of a mask folder that are none: they may not be replaced."""
-    return [path for path in (folder / MASKS_CONFIG_FILE, *(folder / name for name in TENSORS)) if not _ours(path)]
+    return [path for path in (folder / name for name in MASKS_FILES) if not _ours(path)]
+
+
+def require_masks_place(folder: Path, force: bool = False) -> list[Path]:
+    """Refuses a folder where files would be replaced that are no masks; with force, returns them.
+
+    Raises:
+        ClasError: there is such a file; the message names it.
+    """
+    if (strange := strange_masks(folder)) and not force:
+        raise ClasError(f"'{strange[0]}' is not of masks that this program wrote; give another folder, or move it away.")
+    return strange
 
 
 def strange_files(folder: Path) -> list[Path]:
-    """Everything in a folder that is no part of masks, but for hidden files."""
-    parts = (MASKS_CONFIG_FILE, *TENSORS, CARD, PICTURE)
+    """Everything in a folder that is no part of masks, or was changed since they were written, but for hidden files."""
+    parts = (*MASKS_FILES, *_BESIDE)
     there = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [path for path in there if not path.name.startswith(".") and path.name not in parts] + strange_masks(folder)
+    strange = [path for path in there if not path.name.startswith(".") and path.name not in parts] + strange_masks(folder)
+    config = folder / MASKS_CONFIG_FILE
+    return strange + [one for one in [config] if one not in strange and noted(one) and foreign(one)]
 
 
 def lost(folder: Path, tuned: Tuned, means: bool) -> list[str]:

@@ -24,6 +24,7 @@ from safetensors.numpy import save
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.disk.files import put, put_text, sha256, shipped, writing
 from lm_eval_clas.disk.tensors import Shapes, read_tensors
+from lm_eval_clas.disk.written import claimed
 from lm_eval_clas.masks.hub import HubOrigin, fetch, hub_id
 from lm_eval_clas.masks.mask_config import (
     MASKS_CONFIG_FILE,
@@ -34,7 +35,7 @@ from lm_eval_clas.masks.mask_config import (
     SpecificSource,
     read_config,
 )
-from lm_eval_clas.masks.mask_place import MASKS_FILE, PROFILE_FILE, strange_masks
+from lm_eval_clas.masks.mask_place import MASKS_FILE, MASKS_FILES, PROFILE_FILE, require_masks_place
 from lm_eval_clas.neurons.bridge import select_bridge_layers
 from lm_eval_clas.neurons.categories import DEAD, PARTIAL, SPECIFIC, NeuronCategorizer, categorize
 
@@ -235,8 +236,7 @@ class MaskSet:
             ClasError: such a file is there and is not ours, or the folder cannot be written.
         """
         folder = Path(folder)
-        if (strange := strange_masks(folder)) and not force:
-            raise ClasError(f"'{strange[0]}' is not of masks that this program wrote; give another folder, or move it away.")
+        strange = require_masks_place(folder, force)
         tensors: dict[str, dict[str, NDArray[Any]]] = {MASKS_FILE: {"active": np.packbits(self.active, axis=-1)}}
         if self.owned is not None:
             tensors[MASKS_FILE]["specific"] = np.packbits(self.owned, axis=-1)
@@ -244,19 +244,21 @@ class MaskSet:
             tokens = self.config.corpus.tokens | {one: text.tokens for one, text in self.config.added.items()}
             counts = [tokens.get(language, 0) for language in self.languages]
             tensors[PROFILE_FILE] = {"means": self.means, "counts": np.array(counts, dtype=np.int64)}
-        with ExitStack() as every:
-            # Each gets its name when all are written, in reverse order: a full disk leaves the masks that were there.
-            config_file = every.enter_context(writing(folder / MASKS_CONFIG_FILE))
-            files = {}
-            for name, content in tensors.items():
-                temporary = every.enter_context(writing(folder / name))
-                put(temporary, save(content))
-                files[name] = sha256(temporary)
-            config = self.config.model_copy(update={"files": files})
-            text = json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n"
-            put_text(config_file, text)
-        if self.means is None and folder / PROFILE_FILE not in strange:
-            (folder / PROFILE_FILE).unlink(missing_ok=True)
+        # Files that no record knows were looked at above.
+        with claimed(folder, MASKS_FILES, force=True):
+            with ExitStack() as every:
+                # Each gets its name when all are written, in reverse order: a full disk leaves the masks that were there.
+                config_file = every.enter_context(writing(folder / MASKS_CONFIG_FILE))
+                files = {}
+                for name, content in tensors.items():
+                    temporary = every.enter_context(writing(folder / name))
+                    put(temporary, save(content))
+                    files[name] = sha256(temporary)
+                config = self.config.model_copy(update={"files": files})
+                text = json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n"
+                put_text(config_file, text)
+            if self.means is None and folder / PROFILE_FILE not in strange:
+                (folder / PROFILE_FILE).unlink(missing_ok=True)
         return folder
 
     @classmethod

@@ -23,6 +23,7 @@ from lm_eval_clas.decoder.projections import Site
 from lm_eval_clas.disk.checked_json import Strict, first_fault, read_json
 from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.disk.tensors import Shapes, read_tensors, write_tensors
+from lm_eval_clas.disk.written import claimed
 from lm_eval_clas.languages.codes import LanguageCode
 from lm_eval_clas.neurons.activity import STATISTICS, TOKENS, By, Statistic, Tokens
 
@@ -123,10 +124,15 @@ class Profile:
         return Profile(config, {one: self.by_language[one] + other.by_language[one] for one in self.languages})
 
     def save(self, folder: str | Path) -> None:
-        """Writes `clas_profile.json` and one file per language, each whole or not at all."""
-        save_config(self.config, Path(folder))
-        for language, sums in self.by_language.items():
-            save_language(sums, Path(folder), language)
+        """Writes `clas_profile.json` and one file per language, each whole or not at all.
+
+        Raises:
+            ClasError: a file of such a name is there and is not ours, or the folder cannot be written.
+        """
+        with claimed(folder, [PROFILE_CONFIG_FILE, *(f"{language}.safetensors" for language in self.by_language)]):
+            save_config(self.config, Path(folder))
+            for language, sums in self.by_language.items():
+                save_language(sums, Path(folder), language)
 
     @classmethod
     def load(cls, folder: str | Path) -> Profile:

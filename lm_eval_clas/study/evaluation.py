@@ -16,7 +16,7 @@ from lm_eval_clas.base.clock import fixed, now
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.disk.checked_json import read_json
 from lm_eval_clas.disk.files import put_text, writing
-from lm_eval_clas.disk.written import delete_ours
+from lm_eval_clas.disk.written import delete_ours, files_in
 from lm_eval_clas.harness.task_loading import FEWSHOT_SEED
 from lm_eval_clas.study.record import hash_of
 
@@ -80,7 +80,8 @@ def evaluate_run(
                     raise ClasError(f"The results of {task} could not be written under '{folder}'; free it or choose another.")
                 if moment := fixed():
                     _date_to(moment, temporary)
-                put_text(temporary / _INPUTS, json.dumps({"inputs": inputs[task]}) + "\n")
+                files = [path.relative_to(temporary).as_posix() for path in files_in(temporary)]
+                put_text(temporary / _INPUTS, json.dumps({"inputs": inputs[task], "files": files}) + "\n")
             report(task)
     finally:
         del lm
@@ -98,7 +99,8 @@ def _date_to(moment: datetime, folder: Path) -> None:
 
 def _finished(folder: Path, inputs: str) -> bool:
     with suppress(OSError, ValueError, KeyError, TypeError):
-        return bool(read_json(folder / _INPUTS)["inputs"] == inputs)
+        there = read_json(folder / _INPUTS)
+        return bool(there["inputs"] == inputs) and all((folder / name).is_file() for name in there["files"])
     return False
 
 

@@ -36,6 +36,7 @@ class StageRecord(Strict):
         inputs: a hash of all that decides what the stage gives.
         seconds: over all the runs it took.
         commands: that do the same by hand.
+        files: what it left among its outputs, relative to the study.
     """
 
     stage: str
@@ -44,6 +45,7 @@ class StageRecord(Strict):
     started: str
     seconds: float = 0.0
     commands: list[str] = Field(default_factory=list)
+    files: list[str] = Field(default_factory=list)
     versions: dict[str, str] = Field(default_factory=dict)
 
 
@@ -55,12 +57,14 @@ class Stage:
         inputs: whatever decides what the stage gives, as JSON; None if something before it is missing.
         run: does it, going on where an earlier run stopped, and returns the commands that do the same by hand.
         outputs: files and folders of the study that it writes; what this program wrote there is deleted when the inputs change.
+        keeps: whether its outputs know their own inputs, one by one, so that nothing of them is deleted as a whole.
     """
 
     name: str
     inputs: Callable[[], Any]
     run: Callable[[], list[str]]
     outputs: Sequence[str]
+    keeps: bool = False
 
 
 class Study:
@@ -77,7 +81,7 @@ class Study:
             return None
 
     def finished(self, stage: Stage) -> bool:
-        """Whether a stage is done, with the inputs of now and with its outputs in place."""
+        """Whether a stage is done, with the inputs of now and with every file that it left in its place."""
         record = self.record(stage.name)
         inputs = stage.inputs()
         return (
@@ -85,7 +89,8 @@ class Study:
             and record.finished
             and inputs is not None
             and record.inputs == hash_of(inputs)
-            and all((self.folder / output).exists() for output in stage.outputs)
+            and bool(record.files)
+            and all((self.folder / one).is_file() for one in record.files)
         )
 
     def run(self, stage: Stage) -> None:
@@ -98,7 +103,7 @@ class Study:
         before = self.record(stage.name)
         if before is None or before.inputs != inputs:
             require_ours([self.folder / output for output in stage.outputs], self.folder)
-            for output in stage.outputs:
+            for output in () if stage.keeps else stage.outputs:
                 delete_ours(self.folder / output)
             before = None
         record = StageRecord(
@@ -117,7 +122,9 @@ class Study:
         finally:
             record = record.model_copy(update={"seconds": round(record.seconds + elapsed(), 1)})
             self._write(record)
-        self._write(record.model_copy(update={"finished": True, "commands": commands}))
+        every = [path for output in stage.outputs for path in files_in(self.folder / output)]
+        files = [path.relative_to(self.folder).as_posix() for path in every]
+        self._write(record.model_copy(update={"finished": True, "commands": commands, "files": files}))
 
     def _write(self, record: StageRecord) -> None:
         write_text(self.folder / "stages" / f"{record.stage}.json", record.model_dump_json(indent=2) + "\n")

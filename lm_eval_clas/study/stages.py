@@ -29,8 +29,8 @@ class StudyStages(Workplace):
             Stage("profile", self._profile_inputs, self._profile, ["profile"]),
             Stage("masks", self._masks_inputs, self._make_masks, ["masks"]),
             Stage("tune", self._tune_inputs, self._tune, ["tune"]),
-            # Its results know their own inputs, one by one: a new run in the recipe does not lose the others.
-            Stage("evaluate", self._evaluate_inputs, self._evaluate, []),
+            # A new run in the recipe does not lose the others.
+            Stage("evaluate", self._evaluate_inputs, self._evaluate, ["results"], keeps=True),
             Stage("analyse", self._analyse_inputs, self._analyse, ["analysis"]),
             Stage("tables", self._tables_inputs, self._tables, ["tables"]),
             Stage("report", self._report_inputs, self._report, ["report.html"]),

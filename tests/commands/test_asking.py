@@ -21,7 +21,7 @@ def at_terminal(monkeypatch: pytest.MonkeyPatch, stdin: bool = True, stderr: boo
 def test_nobody_can_be_asked(monkeypatch: pytest.MonkeyPatch, stdin: bool, stderr: bool) -> None:
     at_terminal(monkeypatch, stdin, stderr)
     monkeypatch.setattr(typer, "confirm", lambda *_, **__: pytest.fail("asked"))
-    with pytest.raises(ClasError, match=r"^a\.txt, b\.txt are already there and not written by this program .*--force to"):
+    with pytest.raises(ClasError, match=r"^a\.txt, b\.txt are already there and not known to be what .*--force to"):
         may_replace(["a.txt", "b.txt"], force=False)
     may_replace([], force=False)
     may_replace(["a.txt"], force=True)
@@ -38,4 +38,4 @@ def test_a_person_is_asked_with_the_names(monkeypatch: pytest.MonkeyPatch) -> No
             with pytest.raises(typer.Exit) as end:
                 may_replace(["a.txt"], force=False)
             assert end.value.exit_code == 1
-    assert asked == 2 * [("a.txt is already there and not written by this program (or changed since). Replace?",)]
+    assert asked == 2 * [("a.txt is already there and not known to be what this program wrote. Replace?",)]

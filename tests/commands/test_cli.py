@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
 from small_models import Run
 
 from lm_eval_clas import ClasError, MaskSet, Profile
+from lm_eval_clas.commands.application import app
 from lm_eval_clas.disk.files import shipped, write_text, writing
 
 
@@ -215,3 +217,23 @@ def test_a_slip_in_tune_is_one_sentence(
     assert code == 2
     assert message in " ".join(error.split())
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("path", ["x" * 256, "a\0b", "~nobody-of-this-name/x"])
+def test_what_can_be_no_path_is_told_to_be_none(clas: Run, profile_folder: Path, path: str) -> None:
+    code, _, error = clas("masks", profile_folder, "--bridge", "2-4", "--out", path)
+    assert code == 2
+    assert "There can be no file" in error
+    assert "give another path" in " ".join(error.replace("│", "").split())
+    assert "Traceback" not in error
+
+
+def test_every_path_may_begin_in_the_home_folder(clas: Run, profile_folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """`~`, also where the shell leaves it, as in `--out=~/x`."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert clas("masks", profile_folder, "--bridge", "2-4", "--out=~/m")[0] == 0
+    assert MaskSet.load(tmp_path / "home" / "m").bridge_layers == (2, 3, 4)
+    for command in app.registered_commands:
+        for name, kind in get_type_hints(command.callback, include_extras=True).items():
+            if get_origin(kind) is Annotated and get_args(kind)[0] in (Path, Path | None):
+                assert get_args(kind)[1].parser("~/x") == tmp_path / "home" / "x", (command.name, name)

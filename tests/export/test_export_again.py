@@ -175,7 +175,7 @@ def test_what_was_changed_is_replaced_with_force_alone(
     code, error = run("ia3", out)
     assert (code, contents(out)) == (2, changed)
     assert error == (
-        f"Error: {out / name} is already there and not written by this program (or changed since); give another place, or "
+        f"Error: {out / name} is already there and not known to be what this program wrote; give another place, or "
         "--force to replace."
     )
     assert run("ia3", out, "--force") == (0, "")

@@ -141,7 +141,7 @@ def test_what_somebody_else_wrote_is_not_replaced_unasked(hub: Hub, commands: Co
         for code, _, error in (next(answers), next(answers)):  # a new branch would begin with what main holds
             assert code == 2
             assert error == (
-                f"Error: {name} in someone/over-{name} is already there and not written by this program (or changed since); "
+                f"Error: {name} in someone/over-{name} is already there and not known to be what this program wrote; "
                 "give another place, or --force to replace."
             )
         for code, _, error in (next(answers), next(answers)):  # forced, and then everything is ours
@@ -187,7 +187,7 @@ def test_a_persons_part_of_a_card_stays_and_edits_within_ours_are_asked_about(
     repository.commit("main", {"categories.png": b"mine"}, "a picture")
     refused, forced = commands(["push", folder, "someone/edited"], ["push", folder, "someone/edited", "--force"])
     assert refused[0] == 2
-    assert "README.md in someone/edited, categories.png in someone/edited are already there and not written" in refused[2]
+    assert "README.md in someone/edited, categories.png in someone/edited are already there and not known" in refused[2]
     assert forced[0] == 0
     assert repository.commits[repository.branches["main"]] == files
 

@@ -6,6 +6,7 @@ somebody else wrote, and in places that cannot be written to as they are.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -101,6 +102,10 @@ def study(request: pytest.FixtureRequest, given: Path, clas: Run) -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _undated(name: str) -> str:
+    return re.sub(r"_\d{4}-[^/]*\.json", "_DATE.json", name)
 
 
 def is_one_sentence(code: int, error: str) -> bool:
@@ -233,7 +238,7 @@ def test_a_study_in_the_current_folder_spares_its_results_and_recipe(given: Path
     for _ in range(2):
         code, _, error = clas("paper", given / "recipe.yaml", "--out", ".")
         assert is_one_sentence(code, error), error
-        assert "masks/x/clas_config.json' was not written by this program" in error.replace("\n", " ")
+        assert "masks/x/clas_config.json' is in no record of what this program wrote" in error.replace("\n", " ")
         assert contents(place) == before
 
 
@@ -263,6 +268,28 @@ def test_a_study_clears_what_it_wrote_and_only_that(given: Path, place: Path, cl
     assert (place / "out" / "notes.txt").read_bytes() == (place / "out" / ".git").read_bytes() == MINE
 
 
+def test_a_study_makes_again_what_somebody_deleted(given: Path, place: Path, clas: Run) -> None:
+    """A file of each kind at a time; what is there is kept."""
+    shutil.copytree(given / "study", place / "out")
+    before = contents(place)
+    gone = [
+        "profile/qa/hi.safetensors",
+        "masks/qa/masks.safetensors",
+        "tune/qa/masks/clas_config.json",
+        "tables/clas_mini_qa.csv",
+    ]
+    gone += [
+        next(name for name in before if f"/{kind}_clas" in name or f"/{kind}_2" in name)[4:] for kind in ("samples", "results")
+    ]
+    for one in gone:
+        (place / "out" / one).unlink()
+        code, _, error = clas("paper", given / "recipe.yaml", "--out", "out")
+        assert code == 0, (one, error)
+        there = contents(place)
+        assert sorted(map(_undated, there)) == sorted(map(_undated, before)), one
+        assert not [name for name in before if name.endswith(".safetensors") and there[name] != before[name]], one
+
+
 def test_new_masks_spare_strengths_and_means_of_old_ones(given: Path, place: Path, clas: Run) -> None:
     shutil.copytree(given / "masks", place / "masks")
     assert clas("tune", "--model", given / "model", "--masks", "masks", *TASKS, "--out", "run")[0] == 0
@@ -279,6 +306,48 @@ def test_new_masks_spare_strengths_and_means_of_old_ones(given: Path, place: Pat
     assert is_one_sentence(code, error), error
     assert "profile.safetensors" in error
     assert MaskSet.load(place / "masks").means is not None
+
+
+def test_what_commands_write_into_each_others_folders_stays_ours(given: Path, place: Path, clas: Run) -> None:
+    """The masks of a run in its folder; a study's report and masks that are made anew by hand."""
+    assert clas("masks", given / "profile", "--bridge", "2-4", "--out", "run/masks")[0] == 0
+    for options in ((), ("--guard",)):
+        code, _, error = clas("tune", "--model", given / "model", "--masks", "run/masks", *TASKS, "--out", "run", *options)
+        assert code == 0, error
+    shutil.copytree(given / "study", place / "study")
+    again = ("masks", "study/profile/qa", "--bridge", "3-4", "--keep-means", "--out", "study/masks/qa")
+    (place / "study" / "stages" / "profile.json").unlink()
+    for command in (
+        ("report", "study", "--out", "study/report.html"),
+        again,
+        ("paper", given / "recipe.yaml", "--out", "study"),
+    ):
+        code, _, error = clas(*command)
+        assert code == 0, error
+
+
+def test_masks_that_a_person_edited_are_asked_about(given: Path, place: Path, clas: Run) -> None:
+    command = ("masks", given / "profile", "--bridge", "2-4", "--out", "masks")
+    assert clas(*command)[0] == 0
+    config = place / "masks" / "clas_config.json"
+    config.write_text(config.read_text().replace('"gamma": 0.2', '"gamma": 0.3'))
+    before = contents(place)
+    code, _, error = clas(*command)
+    assert is_one_sentence(code, error), error
+    assert contents(place) == before
+    assert clas("tune", "--model", given / "model", "--masks", "masks", *TASKS, "--out", "run")[0] == 0
+    assert MaskSet.load("masks").config.gamma == 0.3
+
+
+def test_names_with_line_breaks_in_a_recipe(given: Path, place: Path, clas: Run) -> None:
+    recipe = yaml.safe_load((given / "recipe.yaml").read_text())
+    recipe |= {"parts": {"a\nb": {**recipe["parts"]["qa"], "tune": []}}}
+    recipe["evaluate"]["runs"] = {"hf": {}, "clas": {"alpha": 1}, "c\\d": {"alpha": 2}}
+    for samples in (3, 2):
+        recipe["profile"]["samples"] = samples
+        (place / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+        code, _, error = clas("paper", "recipe.yaml", "--out", "out")
+        assert code == 0, error
 
 
 @pytest.mark.parametrize("kind", ["profile", "model"])
@@ -299,7 +368,7 @@ def test_a_person_at_a_terminal_is_asked(given: Path, place: Path, clas: Run, mo
         assert (place / "out.png").read_bytes() == MINE
         assert clas(*COMMANDS["inspect"](given))[0] == code
     assert (place / "out.png").read_bytes() != MINE
-    assert asked == ["out.png is already there and not written by this program (or changed since). Replace?"] * 2
+    assert asked == ["out.png is already there and not known to be what this program wrote. Replace?"] * 2
 
 
 def test_a_claim_refuses_before_anything_is_written(tmp_path: Path) -> None:
@@ -308,5 +377,5 @@ def test_a_claim_refuses_before_anything_is_written(tmp_path: Path) -> None:
         pass
     assert not contents(tmp_path)
     (tmp_path / "notes").write_bytes(MINE)
-    with pytest.raises(Exception, match="notes' was not written"), claimed(tmp_path):
+    with pytest.raises(Exception, match="notes' is in no record"), claimed(tmp_path):
         raise AssertionError

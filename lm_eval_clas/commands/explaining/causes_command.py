@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.commands.application import Force, app, console, may_write, messages
+from lm_eval_clas.commands.application import Force, app, console, messages, path_argument, path_option, replacing_file
 from lm_eval_clas.commands.explaining.shown_numbers import number_table, two_digits, write_analysis
 from lm_eval_clas.commands.shared_options import JsonFileOption
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def causes(
-    table: Annotated[Path, typer.Argument(metavar="TABLE.json", help="A table of runs that clas table wrote as JSON.")],
+    table: Annotated[Path, path_argument("A table of runs that clas table wrote as JSON.", "TABLE.json")],
     masks: Annotated[str, typer.Option(help="The masks that the run was steered with.")],
     model: Annotated[str, typer.Option(help="The model, for its tokenizer.")],
     run: Annotated[str, typer.Option(help="The label of the run in the table.")],
@@ -27,7 +27,7 @@ def causes(
         str | None, typer.Option(help="Texts to count tokens on, as for clas profile; default: the masks' corpus.")
     ] = None,
     geometry: Annotated[
-        Path | None, typer.Option(help="geometry.json of the same steering: do scores change where representations do?")
+        Path | None, path_option("geometry.json of the same steering: do scores change where representations do?")
     ] = None,
     out: JsonFileOption = None,
     seed: Annotated[int, typer.Option(help="Of the resampling behind intervals and p-values.", min=0)] = 0,
@@ -43,20 +43,20 @@ def causes(
     from lm_eval_clas.masks.mask_set import MaskSet
     from lm_eval_clas.texts.corpora import ParallelInputBuilder
 
-    may_write(out, force)
-    quiet_libraries()
-    comparison = _read(table, Comparison, "clas table ... --format json")
-    moved = _read(geometry, Geometry, "clas geometry") if geometry else None
-    loaded = MaskSet.load(masks)
-    texts = ParallelInputBuilder(corpus or loaded.config.corpus.name).build()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-    except Exception as error:  # transformers and the Hub raise every kind for a wrong name
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ClasError(f"Cannot load the tokenizer of '{model}': {reason}") from error
-    found = find_causes(comparison, run, loaded, tokens_per_character(tokenizer, texts), moved, seed)
-    _show_causes(found)
-    write_analysis(found, out)
+    with replacing_file(out, force):
+        quiet_libraries()
+        comparison = _read(table, Comparison, "clas table ... --format json")
+        moved = _read(geometry, Geometry, "clas geometry") if geometry else None
+        loaded = MaskSet.load(masks)
+        texts = ParallelInputBuilder(corpus or loaded.config.corpus.name).build()
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(model)
+        except Exception as error:  # transformers and the Hub raise every kind for a wrong name
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ClasError(f"Cannot load the tokenizer of '{model}': {reason}") from error
+        found = find_causes(comparison, run, loaded, tokens_per_character(tokenizer, texts), moved, seed)
+        _show_causes(found)
+        write_analysis(found, out)
 
 
 def _read(path: Path, kind: Any, maker: str) -> Any:

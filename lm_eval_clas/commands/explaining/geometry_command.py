@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from lm_eval_clas.commands.application import Force, app, console, messages, parse_words, progress_bars, replacing
+from lm_eval_clas.commands.application import Force, app, console, messages, parse_words, path_option, progress_bars, replacing
 from lm_eval_clas.commands.explaining.shown_numbers import number_table
 from lm_eval_clas.commands.shared_options import (
     BatchSizeOption,
@@ -29,7 +29,7 @@ def geometry(
     model: ModelOption,
     masks: Annotated[str, typer.Option(help="Mask folder, name of a shipped one, or Hub repository.")],
     corpus: Annotated[str, typer.Option(help="As for clas profile: xquad, xnli, mini, or a path.")],
-    out: Annotated[Path, typer.Option(help="Folder for geometry.json, geometry.csv and geometry.png.")],
+    out: Annotated[Path, path_option("Folder for geometry.json, geometry.csv and geometry.png.")],
     alpha: Annotated[str, typer.Option(help="Strength: a number, or a .json file with one by language.")] = "1.0",
     beta: Annotated[str | None, typer.Option(help="Amplification; default: the masks'.")] = None,
     gamma: Annotated[str | None, typer.Option(help="Damping; default: the masks'.")] = None,

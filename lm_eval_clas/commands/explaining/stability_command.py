@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from lm_eval_clas.commands.application import Force, app, console, may_write
+from lm_eval_clas.commands.application import Force, app, console, path_argument, replacing_file
 from lm_eval_clas.commands.explaining.shown_numbers import number_table, two_digits, write_analysis
 from lm_eval_clas.commands.shared_options import (
     BridgeOption,
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 @app.command()
 def stability(
-    a: Annotated[Path, typer.Argument(metavar="PROFILE_A", help="Folder that clas profile wrote.")],
-    b: Annotated[Path, typer.Argument(metavar="PROFILE_B", help="Another one, of the same model.")],
+    a: Annotated[Path, path_argument("Folder that clas profile wrote.", "PROFILE_A")],
+    b: Annotated[Path, path_argument("Another one, of the same model.", "PROFILE_B")],
     ceiling: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Profiles of two halves of one corpus: clas profile --half first, second.")
     ] = None,
@@ -43,18 +43,18 @@ def stability(
     from lm_eval_clas.neurons.profile_folder import Profile
     from lm_eval_clas.neurons.stability import compare_profiles
 
-    may_write(out, force)
-    halves = tuple(Profile.load_finished(half) for half in ceiling or ())
-    found = compare_profiles(
-        Profile.load_finished(a),
-        Profile.load_finished(b),
-        (halves[0], halves[1]) if halves else None,
-        categorizer=NeuronCategorizer(statistic, tokens, threshold),  # type: ignore[arg-type]
-        bridge=bridge,
-        exclude_last=exclude_last,
-    )
-    _show_stability(found)
-    write_analysis(found, out)
+    with replacing_file(out, force):
+        halves = tuple(Profile.load_finished(half) for half in ceiling or ())
+        found = compare_profiles(
+            Profile.load_finished(a),
+            Profile.load_finished(b),
+            (halves[0], halves[1]) if halves else None,
+            categorizer=NeuronCategorizer(statistic, tokens, threshold),  # type: ignore[arg-type]
+            bridge=bridge,
+            exclude_last=exclude_last,
+        )
+        _show_stability(found)
+        write_analysis(found, out)
 
 
 def _show_stability(found: Stability) -> None:
