@@ -5,6 +5,7 @@ Heavy libraries are imported by the command that needs them, so that `--help` is
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from lm_eval_clas.base.errors import ClasError
@@ -22,6 +24,7 @@ from lm_eval_clas.base.screen import Screen
 
 # Those that share their work among processes; any other would do the same in each, and write the same files.
 SEVERAL_PROCESSES = ("profile", "tune", "eval")
+OTHER = "..."  # in a command that comes next: what only the reader knows
 
 app = typer.Typer(
     help="Cross-Lingual Activation Steering for the LM evaluation harness: profile, masks, tune, evaluate, compare.",
@@ -162,3 +165,24 @@ def progress_bars() -> Progress:
         TimeRemainingColumn(),
         console=messages,
     )
+
+
+def tell_next(*words: str, lead: str = "Next") -> None:
+    """Prints the command that comes next, quoted where a shell needs it: with all that makes it the same model and prompts."""
+    console.print(f"{lead}: {escape(shlex.join(words))}", highlight=False, soft_wrap=True)
+
+
+def harness_words(
+    model: str, arguments: Sequence[str], *options: str, tasks: str = OTHER, command: str = "lm_eval"
+) -> list[str]:
+    """The words of an evaluation.
+
+    Args:
+        model: the harness's name of the model class.
+        arguments: for `--model_args`, such as `dtype=bfloat16`; empty ones are left out.
+        options: more words.
+        tasks: for `--tasks`.
+        command: `lm_eval`, or `clas eval`, which has our tasks on its path.
+    """
+    given = ",".join(one for one in arguments if one)
+    return [*command.split(), "--model", model, "--model_args", given, *options, "--tasks", tasks]

@@ -14,11 +14,13 @@ from lm_eval_clas.commands.application import (
     Force,
     app,
     console,
+    harness_words,
     may_replace,
     messages,
     number_option,
     parse_words,
     progress_bars,
+    tell_next,
 )
 from lm_eval_clas.commands.shared_options import LayersOption, ModelOption, PartialScopeOption, SpecificScopeOption
 
@@ -105,6 +107,8 @@ def export(
     for one in chosen:
         strength = f"alpha {one.steering.strength(one.language):g}"
         console.print(f"{one.language:6} {strength:12} {escape(str(folders[one.language]))}", highlight=False, soft_wrap=True)
-    shown = escape(str(folders[chosen[0].language]))
-    arguments = f"pretrained={escape(model)},peft={shown}" if format is ExportFormat.ia3 else f"pretrained={shown}"
-    console.print(f"Next: lm_eval --model hf --model_args {arguments}", highlight=False, soft_wrap=True)
+    folder = folders[chosen[0].language]
+    arguments = [f"pretrained={folder}"]
+    if format is ExportFormat.ia3:
+        arguments = [f"pretrained={model}", f"revision={revision}" if revision else "", f"peft={folder}"]
+    tell_next(*harness_words("hf", [*arguments, "trust_remote_code=True" if trust_remote_code else ""]))

@@ -14,16 +14,19 @@ from rich.table import Table
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.screen import print_out
 from lm_eval_clas.commands.application import (
+    OTHER,
     Force,
     app,
     confirm,
     console,
+    harness_words,
     may_replace,
     may_write,
     messages,
     number_option,
     parse_words,
     progress_bars,
+    tell_next,
 )
 from lm_eval_clas.commands.shared_options import (
     BatchSizeOption,
@@ -135,7 +138,7 @@ def profile_command(
     console.print(
         f"Profiled {len(texts.ids)} items in {len(result.languages)} languages, {tokens:,} tokens: {escape(str(out))}"
     )
-    console.print(f"Next: clas masks {escape(str(out))} --out masks/NAME", highlight=False, soft_wrap=True)
+    tell_next("clas", "masks", str(out), "--out", "masks/NAME")
 
 
 @app.command()
@@ -261,9 +264,8 @@ def _add(masks: MaskSet, texts: list[MonolingualText], model: str | None, model_
 def _finish(masks: MaskSet, out: Path, force: bool) -> None:
     masks.save(out, force=force)
     _show(masks)
-    shown = escape(str(out))
-    next_step = f"lm_eval --model hf-clas --model_args pretrained=...,masks={shown}"
-    console.print(f"Wrote {shown}. Next: {next_step}", highlight=False, soft_wrap=True)
+    lead = f"Wrote {escape(str(out))}. Next"
+    tell_next(*harness_words("hf-clas", [f"pretrained={OTHER}", f"masks={out}"]), lead=lead)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from lm_eval_clas.commands.application import Force, app, console, may_replace
+from lm_eval_clas.commands.application import OTHER, Force, app, console, harness_words, may_replace, tell_next
 
 
 @app.command()
@@ -30,8 +30,5 @@ def push(
         MaskSet.load(masks), repository, private, revision, message, may_replace=lambda what: may_replace(what, force)
     )
     console.print(f"Pushed {escape(masks)} to {escape(pushed.repository)}, commit {pushed.revision}", soft_wrap=True)
-    console.print(
-        f"Next: lm_eval --model hf-clas --model_args pretrained=...,masks={escape(pushed.repository)}@{pushed.revision}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    arguments = [f"pretrained={OTHER}", f"masks={pushed.repository}@{pushed.revision}"]
+    tell_next(*harness_words("hf-clas", arguments))

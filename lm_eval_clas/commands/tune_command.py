@@ -14,7 +14,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.commands.application import app, console, messages, parse_numbers, parse_words, progress_bars
+from lm_eval_clas.commands.application import (
+    app,
+    console,
+    harness_words,
+    messages,
+    parse_numbers,
+    parse_words,
+    progress_bars,
+    tell_next,
+)
 from lm_eval_clas.commands.shared_options import DeviceOption, MetricOption, ModelOption
 
 if TYPE_CHECKING:
@@ -65,7 +74,7 @@ def tune(
     from lm_eval_clas.disk.written import claimed
     from lm_eval_clas.drawing.figures import new_figure
     from lm_eval_clas.harness.model_loading import load_model
-    from lm_eval_clas.harness.task_loading import load_tasks
+    from lm_eval_clas.harness.task_loading import load_tasks, other_splits
     from lm_eval_clas.masks.mask_set import MaskSet
     from lm_eval_clas.neurons.bridge import parse_layers
     from lm_eval_clas.tuning.measuring import TuningPlan, grid, tunable
@@ -129,8 +138,17 @@ def tune(
     console.print(
         f"Wrote {escape(str(out))}: tuned.json, scores.csv, curves.png; and the strengths into {shown}", soft_wrap=True
     )
-    next_step = f"lm_eval --model hf-clas --model_args pretrained={escape(model)},masks={shown},alpha=tuned"
-    console.print(f"Next, on other splits: {next_step}", highlight=False, soft_wrap=True)
+    own = [str(path) for path in include_path]
+    options = ["--include_path", own[0] if own else str(shipped("tasks")), "--batch_size", batch_size]
+    options += ["--device", device] if device else []
+    options += ["--num_fewshot", str(num_fewshot)] if num_fewshot is not None else []
+    options += ["--apply_chat_template", "--fewshot_as_multiturn"] if apply_chat_template else []
+    arguments = [f"pretrained={model}", model_args, f"masks={target}", "alpha=tuned"]
+    others = ",".join(other_splits(parse_words(tasks), own))
+    command = harness_words("hf-clas", arguments, *options, tasks=others, command="clas eval" if own else "lm_eval")
+    tell_next(*command, lead="Next, on other splits")
+    if own[1:]:
+        messages.print(f"lm_eval takes one --include_path; left out are {', '.join(map(escape, own[1:]))}.", highlight=False)
 
 
 def _show_tuned(tuned: Tuned) -> None:

@@ -25,7 +25,7 @@ _PROMPTING = {
 _ADAPTERS = ("peft", "delta")
 # Of the model's arguments, ours: `config.clas` tells them, and tells `masks=` by content.
 _OUR_ARGUMENTS = {"masks", "alpha", "beta", "gamma", "layers", "specific_scope", "partial_scope", "method", "seed"}
-_OUR_ARGUMENTS |= {"language", "unseen", "projection", "scoring"}
+_OUR_ARGUMENTS |= {"language", "unseen", "pair", "projection", "scoring"}
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,13 @@ def find_projections(model: nn.Module, site: Site = "mlp", pattern: str | None =
 
     Raises:
         ClasError: no such module in some layer, or more than one (a mixture of experts); the message names the modules
-            that were seen. Or the model is in slices (tensor parallelism).
+            that were seen. Or the model is in slices (tensor parallelism), or is a wrapper without a configuration.
     """
+    if not hasattr(model, "config"):
+        raise ClasError(
+            f"{type(model).__name__} has no configuration of a decoder; give the Hugging Face model, without wrappers such as "
+            "DataParallel."
+        )
     if int(getattr(model, "tp_size", None) or 1) > 1:
         raise slices_error()
     found = _matching(model, pattern) if pattern is not None else _by_structure(model, site)
@@ -130,18 +135,35 @@ _WORDS: dict[Site, tuple[str, str]] = {
 
 
 @contextmanager
-def reading(projections: Sequence[Projection], read: Callable[[int, torch.Tensor], None]) -> Iterator[None]:
+def reading(projections: Sequence[Projection], read: Callable[[int, torch.Tensor], None]) -> Iterator[Callable[[], None]]:
     """Calls `read(layer, h)` with the input of every projection inside the block.
 
     `h` is [batch, tokens, neurons], but for the MLPs of OPT, which flattens the first two.
+
+    Yields:
+        a function to call after each pass, which raises a ClasError if a projection was not read once in it.
     """
+    times = [0] * len(projections)
 
     def hook(layer: int) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
-        return lambda module, args: read(layer, args[0])
+        def count(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+            times[layer] += 1
+            read(layer, args[0])
+
+        return count
+
+    def passed() -> None:
+        for projection, ran in zip(projections, times, strict=True):
+            if ran != 1:
+                raise ClasError(
+                    f"'{projection.name}' runs {ran} times and not once in a pass on text alone, so its neurons cannot be "
+                    "read; name other modules with projection=PATTERN."
+                )
+        times[:] = [0] * len(times)
 
     handles = [projection.module.register_forward_pre_hook(hook(i)) for i, projection in enumerate(projections)]
     try:
-        yield
+        yield passed
     finally:
         for handle in handles:
             handle.remove()

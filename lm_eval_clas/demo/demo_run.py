@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,7 @@ def run_demo(data: str, out: Path, alpha: float, limit: int | None, console: Con
     minutes = (time.monotonic() - started) / 60
     console.print(
         f"Done in {minutes:.1f} minutes. Written to {out}: masks/, hf.json, hf-clas.json, categories.png.\n"
-        f"Next: clas inspect {out}/masks; another strength: clas demo --alpha -2; "
+        f"Next: clas inspect {shlex.quote(str(out / 'masks'))}; another strength: clas demo --alpha -2; "
         f"{'real data: clas demo --data hub; ' if data == 'mini' else ''}your own model: clas profile --help.",
         highlight=False,
     )

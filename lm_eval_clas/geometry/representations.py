@@ -69,8 +69,10 @@ def represent(
             tokenizer, [lines[item] for item in order], batch_size, max_tokens, device_of(model), sort=False
         ):
             items = order[done : done + len(batch.real)]
-            with steerer.language(language) if steerer else nullcontext():
+            with steerer.language(language) if steerer else nullcontext() as block:
                 pooled = _run(model, layers, batch)
+            if block is not None:
+                block.require_steered(f"{len(items)} texts")
             for pooling in POOLINGS:
                 points[pooling][number][:, items] = pooled[pooling]
             done += len(items)

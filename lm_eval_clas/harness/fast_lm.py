@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 
@@ -98,9 +99,28 @@ class FastLM(HFLM):
         gathered = super().gather_object(own_results(obj), dst)
         return None if gathered is None else in_order(gathered)
 
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        for context, continuation, *_ in (request.args for request in requests):
+            # The harness reads the first token of a continuation without a context.
+            if context == "" and not continuation.strip() and not self.tok_encode(continuation, add_special_tokens=False):
+                raise self._unscorable(0, 0)
+        return list(super().loglikelihood(requests, disable_tqdm))
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        for context in {request.args[0] for request in requests if not request.args[0].strip()}:
+            if not self.tok_encode(context):
+                raise ClasError(
+                    "A text cannot be generated after an empty prompt, as this tokenizer puts no token of its own in front; "
+                    "give the task a prompt."
+                )
+        return list(super().generate_until(requests, disable_tqdm))
+
     def _loglikelihood_tokens(
         self, requests: list[Tokenized], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
+        for _, context, continuation in requests:
+            if not context or not 0 < len(continuation) <= self.max_length:
+                raise self._unscorable(len(context), len(continuation))
         if self._scorer is not None:
             try:
                 return self._score(self._scorer, requests, disable_tqdm, override_bs)
@@ -137,13 +157,14 @@ class FastLM(HFLM):
                     bar.update()
         return [answers[position] for position in range(len(requests))]
 
+    def _unscorable(self, context: int, continuation: int) -> ClasError:
+        return ClasError(
+            f"A continuation of {continuation} tokens after {context} cannot be scored: it takes a context, and at least one "
+            f"token and at most the model's {self.max_length} of a continuation."
+        )
+
     def _cut(self, context: list[int], continuation: list[int]) -> Continuation:
         """What HFLM feeds to the model: all but the last token, cut from the left to the model's length."""
-        if not context or not 0 < len(continuation) <= self.max_length:
-            raise ClasError(
-                f"A continuation of {len(continuation)} tokens after {len(context)} cannot be scored: it takes a context, and "
-                f"at least one token and at most the model's {self.max_length} of a continuation."
-            )
         tokens = (context + continuation)[-(self.max_length + 1) :][:-1]
         if (total := len(context) + len(continuation)) > self.max_length + 1:
             logger.warning(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,9 +14,11 @@ from tqdm import tqdm
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.version import __version__
 from lm_eval_clas.decoder.projections import slices_error
+from lm_eval_clas.harness.answer_cache import AnswerCache, require_apart
 from lm_eval_clas.harness.fast_lm import FastLM, logger
 from lm_eval_clas.harness.gathering import lent
 from lm_eval_clas.harness.plugin import register
+from lm_eval_clas.harness.tally import RunTally, Witness, told_in_a_line
 from lm_eval_clas.harness.tuning_differences import TuningDifferences
 from lm_eval_clas.languages.codes import UNDETERMINED
 from lm_eval_clas.languages.language_names import parse_language
@@ -25,12 +26,11 @@ from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.routing import LanguageRouter
 from lm_eval_clas.languages.task_names import PAIRS
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.neurons.bridge import layers_text
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
 from lm_eval_clas.steering.by_task import TunedSteering
 from lm_eval_clas.steering.effects import steering_factors
-from lm_eval_clas.steering.options import SteeringOptions
-from lm_eval_clas.steering.results_entry import deciding
+from lm_eval_clas.steering.language_blocks import LanguageBlock
+from lm_eval_clas.steering.options import SteeringOptions, refuse_without_masks, require_tuned
 
 Response = TypeVar("Response")
 
@@ -104,11 +104,9 @@ class CLASLM(FastLM):
             "seed": seed,
         }
         if self._masks is None:
-            self._refuse_without_masks(
-                {**options, "language": language, "unseen": unseen, "pair": pair, "projection": projection}
-            )
+            refuse_without_masks({**options, "language": language, "unseen": unseen, "pair": pair, "projection": projection})
         elif alpha == "tuned":
-            self._require_tuned(self._masks, unseen, method)
+            require_tuned(self._masks, unseen, method)
             SteeringOptions.parse(self._masks, **{**options, "alpha": 0.0})  # type: ignore[arg-type]
         else:
             checked = SteeringOptions.parse(self._masks, **options)  # type: ignore[arg-type]
@@ -116,6 +114,7 @@ class CLASLM(FastLM):
                 steering_factors(self._masks, checked, None)  # refuses what does not go together
         if self._masks is not None and kwargs.get("tp_plan") is not None:
             raise slices_error()
+        self._in_force: Callable[[], AbstractContextManager[Any]] = nullcontext
         super().__init__(pretrained, scoring=scoring, **kwargs)
         self._steerer: ActivationSteerer | None = None
         self._tuned: TunedSteering | None = None
@@ -129,27 +128,8 @@ class CLASLM(FastLM):
             fixed = {**options, "alpha": 0.0} if self._tuned else options
             self._steerer = ActivationSteerer(self.model, self._masks, projection=projection, **fixed)
             self._router = LanguageRouter(self._masks.languages, self._forced(language), pair)  # type: ignore[arg-type]
-        self._seen: Counter[tuple[str, str]] = Counter()
-        self._untuned: set[tuple[str, str]] = set()
-
-    @staticmethod
-    def _refuse_without_masks(options: Mapping[str, Any]) -> None:
-        defaults = {"alpha": 1.0, "specific_scope": "all", "partial_scope": "all", "method": "clas", "seed": 0}
-        defaults |= {"unseen": "off", "pair": "target"}
-        given = [name for name, value in options.items() if value != defaults.get(name)]
-        # What turns steering off needs no masks: scripts pass it together with an empty masks argument.
-        given = [name for name in given if (name, options[name]) not in (("alpha", 0), ("method", "off"))]
-        if given:
-            raise ClasError(f"{', '.join(given)} without masks= has no effect; add masks=FOLDER, or use --model hf.")
-
-    @staticmethod
-    def _require_tuned(masks: MaskSet, unseen: str, method: str) -> None:
-        if method == "int-mu":
-            raise ClasError("alpha=tuned was chosen for CLAS; give method=int-mu a number, e.g. alpha=1.0, which overwrites.")
-        if not masks.config.tuned:
-            raise ClasError("alpha=tuned needs tuned strengths, which these masks do not have; run 'clas tune' on them first.")
-        if unseen == "shared":
-            raise ClasError("unseen=shared takes a strength that was not tuned; give alpha as a number, or drop unseen.")
+        self._tally = RunTally()
+        self._answers = AnswerCache()
 
     def _forced(self, language: str | None) -> str | None:
         if language is None:
@@ -177,24 +157,75 @@ class CLASLM(FastLM):
         self, answer: Callable[[list[Instance], bool], list[Response]], requests: list[Instance], disable_tqdm: bool
     ) -> list[Response]:
         """Answers requests, each group steered for its language (and task), in the order of the requests."""
-        if self._masks is None or self._steerer is None or (self._tuned is None and self._steerer.steering.does_nothing):
+        if self._masks is None or self._steerer is None or not self._steers:
             return answer(requests, disable_tqdm)
+        if self._tally.another_run():
+            self._forget()
+        try:
+            return self._answered(self._steerer, answer, requests, disable_tqdm)
+        except BaseException:
+            self._forget()  # whatever comes next is no part of this run
+            raise
+        finally:
+            self._in_force = nullcontext
+
+    def _answered(
+        self,
+        steerer: ActivationSteerer,
+        answer: Callable[[list[Instance], bool], list[Response]],
+        requests: list[Instance],
+        disable_tqdm: bool,
+    ) -> list[Response]:
+        assert self._masks is not None
         groups: dict[tuple[str, str], list[int]] = {}
-        for position, (request, found) in enumerate(zip(requests, self._router.recognize(requests), strict=True)):
+        found = self._router.recognize(requests)
+        for position, (request, one) in enumerate(zip(requests, found, strict=True)):
             if not lent(request.task_name):
-                self._note(found.language, found.source)
+                self._note(one.language, one.source)
             family = self._tuned.family(request.task_name) if self._tuned else ""
-            groups.setdefault((family, self._steered_as(found.language)), []).append(position)
+            groups.setdefault((family, self._steered_as(one.language)), []).append(position)
         answers: dict[int, Response] = {}
+        for (family, group), positions in groups.items():  # before any is answered, as requests that are alike do not share
+            with self._remembering(family, group):
+                known = self._answers.find(answer.__name__, [requests[i] for i in positions])
+            answers.update((positions[place], one) for place, one in known.items())
+        self._tally.cached.update(found[i].language for i in answers if not lent(requests[i].task_name))
         with self._one_bar(answer.__name__, len(requests), disable_tqdm) as bar:
+            bar.update(len(answers))
             for (family, group), positions in groups.items():
                 steerer = self._steerer_of(family, group)
                 if self._differences:
                     self._differences.look(family, group, [requests[i] for i in positions], self.computes_in, self.scoring)
                 bar.set_postfix_str("not steered" if steerer.steering.does_nothing or group == self._masks.anchor else group)
-                with steerer.language(None if group == _UNSEEN else group):
-                    answers.update(zip(positions, answer([requests[i] for i in positions], True), strict=True))
+                missing = [position for position in positions if position not in answers]
+                asked = [requests[i] for i in missing]
+                self._in_force = partial(steerer.language, _NO_CODE.get(group, group))
+                with self._in_force() as block, self._remembering(family, group):
+                    given = answer(asked, True) if asked else []
+                answers.update(zip(missing, given, strict=True))
+                if block.layers and asked:
+                    self._bear_witness(steerer, block, f"{group} in {family}" if self._tuned else group, asked)
         return [answers[position] for position in range(len(requests))]
+
+    def _bear_witness(self, steerer: ActivationSteerer, block: LanguageBlock, key: str, asked: Sequence[Instance]) -> None:
+        """Notes what was steered for requests, all of which were to be."""
+        block.require_steered(f"{len(asked)} requests")
+        check = steerer.check.info() if steerer.check else {}
+        witness = self._tally.witnesses.setdefault(key, Witness(steerer.factors_hash(block.language), check))
+        witness.add(sum(not lent(request.task_name) for request in asked), block.positions)
+
+    def _detect_batch_size(self, requests: Sequence[Any] | None = None, pos: int = 0) -> int:
+        with self._in_force():  # in a block of its own: what is tried out is steered, but answers no request
+            return super()._detect_batch_size(requests, pos)
+
+    @property
+    def _steers(self) -> bool:
+        """Whether there is anything to steer with."""
+        return self._tuned is not None or (self._steerer is not None and not self._steerer.steering.does_nothing)
+
+    def _remembering(self, family: str, group: str) -> AbstractContextManager[None]:
+        """Inside it, the cache finds and keeps answers of one group's steering."""
+        return self._answers.steered(self._steerer_of(family, group).digest(_NO_CODE.get(group, group)), group, family)
 
     def _steerer_of(self, family: str, language: str) -> ActivationSteerer:
         assert self._masks is not None
@@ -202,15 +233,15 @@ class CLASLM(FastLM):
         if self._tuned is None or language == self._masks.anchor:
             return self._steerer
         tuned = self._tuned.steerer(family, language)
-        if tuned is None and (family, language) not in self._untuned:
+        if tuned is None and (family, language) not in self._tally.alone:
             logger.warning(
                 "hf-clas: no strength is tuned for task %s in language '%s' (tuned are %s); its requests are not steered.",
                 family,
                 language,
                 "; ".join(f"{task}: {', '.join(languages)}" for task, languages in self._tuned.strengths.items()),
             )
-        if tuned is None:
-            self._untuned.add((family, language))
+        if why := "not tuned" if tuned is None else tuned.unchanged(language):
+            self._tally.alone[family, language] = why.replace("alpha is 0", "tuned to 0")
         return tuned or self._steerer
 
     @contextmanager
@@ -242,59 +273,50 @@ class CLASLM(FastLM):
     def _note(self, language: str, source: str) -> None:
         assert self._masks is not None
         known = as_known(language, self._masks.languages) in (*self._masks.languages, UNDETERMINED)
-        if not known and self._unseen == "off" and not any(seen == language for seen, _ in self._seen):
+        if not known and self._unseen == "off" and not any(seen == language for seen, _ in self._tally.recognized):
             logger.warning(
                 "hf-clas: the masks do not know language '%s' (they have %s); its requests are not steered. "
                 "Use unseen=shared to steer them with the neurons that languages share.",
                 language,
                 ", ".join(self._masks.languages),
             )
-        self._seen[language, source] += 1
+        self._tally.recognized[language, source] += 1
 
     def set_cache_hook(self, cache_hook: Any) -> None:
-        """Takes the database of `--use_cache`, whose keys are requests alone, only if the same steering filled it.
+        """Takes the database of `--use_cache`, and keeps answers in it by request and steering.
 
         Raises:
-            ClasError: its answers are another steering's.
+            ClasError: its steered answers cannot be told apart.
         """
+        if cache_hook.dbdict is not None:
+            require_apart(cache_hook.dbdict)
+            if self._steers:
+                cache_hook = self._answers = AnswerCache(cache_hook.dbdict)
         super().set_cache_hook(cache_hook)
-        database = cache_hook.dbdict
-        if database is None:
-            return
-        info = self.steering_info()
-        mine = "off" if info["method"] == "off" else json.dumps(deciding(info))
-        # A database without our mark, but with answers, was filled by a model that is not steered.
-        filled_by = database.get(_CACHE_KEY, "off" if len(database) else mine)
-        if filled_by != mine:
-            raise ClasError(
-                "--use_cache: this database holds answers of another steering (other masks or options); give every steering "
-                "a database of its own."
-            )
-        database[_CACHE_KEY] = mine
 
     def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:
         """Everybody's results, and on the way what everybody steered, which the main process tells of."""
         found = self._differences.state if self._differences else None
-        told = super().gather_object([self._seen, self._untuned, found], dst)
+        told = super().gather_object([self._tally.state, found], dst)
         if told is None:
             self._forget()
         else:
-            self._seen = sum((seen for seen, _, _ in told), Counter())
-            self._untuned = set().union(*(untuned for _, untuned, _ in told))
+            self._tally.gathered(state for state, _ in told)
             if self._differences:
-                self._differences.gathered(found for _, _, found in told)
+                self._differences.gathered(found for _, found in told)
         return super().gather_object(obj, dst)
 
     def get_model_info(self) -> dict[str, Any]:
         """What HFLM tells of the model, and under `clas` what was steered and how; both go into the results file."""
+        if self._tally.another_run():
+            self._forget()  # nothing was asked in this one
         info = self.steering_info()
-        logger.info("hf-clas: %s", _one_line(info))
+        logger.info("hf-clas: %s", told_in_a_line(info))
         self._forget()  # a model may be used for another run, which tells of its own requests
         return {**super().get_model_info(), "clas": info}
 
     def _forget(self) -> None:
-        self._seen.clear()
-        self._untuned.clear()
+        self._tally.clear()
         if self._differences:
             self._differences.clear()
 
@@ -303,28 +325,23 @@ class CLASLM(FastLM):
         if self._masks is None or self._steerer is None:
             return {"version": __version__, "scoring": self.scoring, "method": "off", "why": "no masks were given"}
         steering = self._steerer.steering
-        languages: dict[str, Any] = {}
+        languages = self._tally.languages()
         left_alone: dict[str, str] = {}
-        for (language, source), count in sorted(self._seen.items()):
+        for language, entry in languages.items():
             known = as_known(language, self._masks.languages)
-            entry = languages.setdefault(language, {"requests": 0, "recognized": {}})
             if known != language:
                 entry["steered_as"] = known  # its macrolanguage, or a member of it
-            entry["requests"] += count
-            entry["recognized"][source] = count
             if known == self._masks.anchor:
                 left_alone[language] = "anchor"
             elif language == UNDETERMINED:
                 left_alone[language] = "not recognised"
             elif known not in self._masks.languages and self._unseen == "off":
                 left_alone[language] = "not in the masks"
-            elif self._tuned is None and known in self._masks.languages and steering.strength(known) == 0:
-                left_alone[language] = "alpha is 0"
-            elif self._tuned is None and known in self._masks.languages and not self._steerer.changes(known):
-                left_alone[language] = "no neurons to steer"
+            elif self._tuned is None and (why := self._steerer.unchanged(known if known in self._masks.languages else None)):
+                left_alone[language] = why
         tuned: dict[str, Any] = {}
         if self._tuned is not None:
-            left_alone |= {f"{language} in {family}": "not tuned" for family, language in sorted(self._untuned)}
+            left_alone |= {f"{language} in {family}": why for (family, language), why in sorted(self._tally.alone.items())}
             tuned["tuned"] = {
                 family: {language: setting.options() for language, setting in by_language.items()}
                 for family, by_language in self._tuned.strengths.items()
@@ -353,6 +370,7 @@ class CLASLM(FastLM):
             "pair": self._router.pair,
             "languages": languages,
             "left_alone": left_alone,
+            "witness": {key: witness.info() for key, witness in sorted(self._tally.witnesses.items())},
         }
         if steering.method == "int-mu":
             info = {name: value for name, value in info.items() if name not in _NOT_INT_MU}
@@ -360,33 +378,9 @@ class CLASLM(FastLM):
         return info
 
 
-_CACHE_KEY = "lm-eval-clas steering"
 _NOT_INT_MU = ("beta", "gamma", "specific_scope", "partial_scope", "seed")
 _UNSEEN = "unseen"  # no BCP-47 code has six letters, so it is no language's name
-
-
-def _one_line(info: dict[str, Any]) -> str:
-    if info["method"] == "off":
-        return f"nothing was steered ({info.get('why', 'alpha is 0 or method is off')})"
-    languages = ", ".join(
-        f"{language} {entry['requests']} ({'/'.join(entry['recognized'])})"
-        for language, entry in info["languages"].items()
-        if language not in info["left_alone"]
-    )
-    alone = ", ".join(f"{language} ({why})" for language, why in info["left_alone"].items())
-    alpha = info["alpha"]
-    if alpha == "tuned":
-        alpha += f" ({'; '.join(f'{task}: {_alphas(by_language)}' for task, by_language in info['tuned'].items())})"
-    sizes = "".join(f"{name} {info[name]}, " for name in ("beta", "gamma") if name in info)
-    return (
-        f"method {info['method']}, alpha {alpha}, {sizes}layers {layers_text(info['layers'])}, masks {info['masks_hash']}; "
-        f"steered requests: {languages or 'none'}; "
-        f"left alone: {alone or 'none'}"
-    )
-
-
-def _alphas(settings: Mapping[str, Mapping[str, Any]]) -> str:
-    return ", ".join(f"{language} {setting['alpha']:g}" for language, setting in settings.items())
+_NO_CODE = {_UNSEEN: None}  # what a steerer calls it
 
 
 # For programs that import this module where neither the hook nor an entry point is at work. Not the harness's decorator:

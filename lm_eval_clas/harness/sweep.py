@@ -189,8 +189,9 @@ class Sweep(LM):
         passes = 1 if kind == "generate_until" else None
         answers = []
         for steerer in self._steerers:
-            with steerer.language(language), self._tape.running(passes) if self._tape else nullcontext():
+            with steerer.language(language) as block, self._tape.running(passes) if self._tape else nullcontext():
                 answers.append(answer(batch, disable_tqdm=True))
+            block.require_steered(f"{len(batch)} requests at alpha {steerer.steering.strength(language):g}")
         if self._tape:
             self._tape.clear()
             self._check(answer, batch, language, answers)

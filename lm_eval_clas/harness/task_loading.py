@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.disk.files import shipped
 
 FEWSHOT_SEED = 1234  # the harness's default
 
@@ -29,6 +31,18 @@ def load_tasks(names: Sequence[str], include_path: Sequence[str], num_fewshot: i
             task.set_config(key="num_fewshot", value=num_fewshot or 0)
         task.set_fewshot_seed(seed=FEWSHOT_SEED)
     return tasks
+
+
+def other_splits(names: Sequence[str], include_path: Sequence[str]) -> list[str]:
+    """What to evaluate after tuning: the test splits of tasks whose names end in `tune`, where there are any.
+
+    Args:
+        names: of tasks and groups.
+        include_path: more folders of tasks than ours.
+    """
+    known = _manager((str(shipped("tasks")), *include_path)).all_tasks
+    others = {name: re.sub("[_-]tune(?=[_-]|$)", "", name) for name in names}
+    return [others[name] if others[name] in known else name for name in names]
 
 
 def tasks_of(manager: Any, names: Sequence[str]) -> dict[str, Any]:

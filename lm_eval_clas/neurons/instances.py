@@ -118,6 +118,7 @@ def _active(model: nn.Module, projections: list[Projection], batch: Batch) -> di
         layers["all"].append((torch.where(real[..., None] > 0, h.float(), 0.0).sum(1) > 0).cpu())
         layers["last"].append((h[torch.arange(len(h), device=h.device), last] > 0).cpu())
 
-    with reading(projections, read), torch.inference_mode():
+    with reading(projections, read) as passed, torch.inference_mode():
         decoder_of(model)(**batch.inputs, use_cache=False)
+        passed()
     return {tokens: torch.stack(parts, dim=1).numpy() for tokens, parts in layers.items()}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,8 @@ def profile(
             batches and gets the whole profile; the main one writes it. Default: this process alone.
 
     Raises:
-        ClasError: the model has nothing recognisable at the site, or `out` holds a profile of something else, or
-            a file that is not ours.
+        ClasError: the model has nothing recognisable at the site, a pass does not run each of its projections once, or `out`
+            holds a profile of something else, or a file that is not ours.
     """
     processes = processes or Processes()
     projections = find_projections(model, site, projection)
@@ -108,10 +108,13 @@ class ActivationStatistics:
         self._totals: list[torch.Tensor | None] = [None] * len(projections)  # [tokens, statistics, neurons] per layer
         self._counts: dict[Tokens, int] = {"all": 0, "last": 0}
         self._batch: Batch | None = None
+        self._passed: Callable[[], None] = lambda: None
 
-    def reading(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def reading(self) -> Iterator[None]:
         """Hooks the projections for the length of the block."""
-        return reading(self._projections, self._read)
+        with reading(self._projections, self._read) as self._passed:
+            yield
 
     @property
     def texts(self) -> int:
@@ -119,10 +122,15 @@ class ActivationStatistics:
         return self._counts["last"]
 
     def add(self, model: nn.Module, batch: Batch) -> None:
-        """Runs one batch through the decoder, without its LM head."""
+        """Runs one batch through the decoder, without its LM head.
+
+        Raises:
+            ClasError: a projection did not run once.
+        """
         self._batch = batch
         with torch.inference_mode():
             decoder_of(model)(**batch.inputs, use_cache=False)
+        self._passed()
         self._counts["all"] += int(batch.real.sum().item())
         self._counts["last"] += len(batch.real)
 

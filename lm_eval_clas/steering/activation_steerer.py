@@ -9,18 +9,21 @@ language's own specific neurons, mu their mean in that language.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
+from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.projections import find_projections
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.steering.effects import steering_factors, steering_shifts
+from lm_eval_clas.steering.alphas import DEFAULT
+from lm_eval_clas.steering.attaching import AttachmentCheck, check_attachment
+from lm_eval_clas.steering.effects import factors_hash, steering_factors, steering_shifts
+from lm_eval_clas.steering.language_blocks import LanguageBlock, block_in_force
 from lm_eval_clas.steering.options import SteeringOptions
 
 _Placed = tuple[torch.Tensor | None, torch.Tensor | None]  # one layer's factors and shifts; None where there are none
@@ -30,12 +33,16 @@ class ActivationSteerer:
     """Steers a model's neurons for one language at a time, at the site that the masks were made for.
 
     One forward pre-hook per bridge layer is registered when the steerer is made and stays until `close`. A language only
-    swaps the factors that the hooks read; with none, or with the anchor, the hooks hand the activation on untouched.
+    swaps the factors that the hooks read; with none, or with the anchor, the hooks hand the activation on untouched. When the
+    hooks are in place, one pass of a few tokens shows that they do what they should (`check`). They run outside of compiled
+    code, so that a model may be compiled before or after.
 
     Example:
         >>> steerer = ActivationSteerer(model, MaskSet.load("gemma-3-270m"), alpha=1.0)
-        >>> with steerer.language("hi"):
+        >>> with steerer.language("hi") as block:
         ...     model.generate(**inputs)
+        >>> block.positions  # how many each layer scaled
+        {13: 214, 14: 214, 15: 214}
         >>> steerer.close()
 
     Args:
@@ -44,23 +51,43 @@ class ActivationSteerer:
         projection: a pattern of module names, where the site's projections are not found by structure.
         **options: those of `SteeringOptions.parse`: alpha, beta, gamma, layers, specific_scope, partial_scope, method, seed.
 
+    Attributes:
+        masks, steering: the masks, and the checked options.
+        check: what the check found; None where no language is steered.
+
     Raises:
-        ClasError: the masks do not fit the model, or an option is wrong.
+        ClasError: the masks do not fit the model, an option is wrong, or a pass does not run each bridge projection once, on
+            its scaled input.
     """
 
     def __init__(self, model: nn.Module, masks: MaskSet, *, projection: str | None = None, **options: Any) -> None:
         projections = find_projections(model, masks.config.site, projection or masks.config.projection)
         masks.config.model.fingerprint.require(ModelFingerprint.of(model, projections), "This mask folder")
         self.masks = masks
+        self._names = [projection.name for projection in projections]
         self.steering = SteeringOptions.parse(masks, **options)
+        self.check: AttachmentCheck | None = None
+        self._model = model
         self._factors: dict[str | None, torch.Tensor] = {}
         self._shifts: dict[str | None, torch.Tensor | None] = {}
         self._placed: dict[tuple[str | None, int, torch.device, torch.dtype], _Placed] = {}
-        self._steered: list[str | None] = []  # the language in force: empty or one entry; None means an unseen language
-        self._handles = []
-        if not self.steering.does_nothing:
-            for layer in self.steering.layers:
-                self._handles.append(projections[layer].module.register_forward_pre_hook(self._hook(layer)))
+        self._layers: dict[str | None, tuple[int, ...]] = {}
+        self._open_blocks: set[LanguageBlock] = set()
+        self._handles: list[RemovableHandle] = []
+        self._closed = False
+        hooked = () if self.steering.does_nothing else self.steering.layers
+        self._projections = {layer: projections[layer] for layer in hooked}
+        # All languages take the same way, so one of them shows whether it leads anywhere.
+        if (language := next(filter(self.changes, masks.languages), None)) is None or not hooked:
+            self._attach()
+            return
+        try:
+            self.check = check_attachment(
+                model, self._projections, self._attach, self._block(language), lambda *at: self._expected(language, *at)
+            )
+        except BaseException:
+            self.close()
+            raise
 
     def factors(self, language: str | None) -> torch.Tensor:
         """The factors of a language, float32 [layers, neurons] on the CPU; ones outside the bridge layers.
@@ -81,25 +108,55 @@ class ActivationSteerer:
             self._shifts[language] = None if shifts is None else torch.from_numpy(shifts)
         return self._shifts[language]
 
+    def steered_layers(self, language: str | None) -> tuple[int, ...]:
+        """The layers in which any neuron is steered in a language."""
+        if language not in self._layers:
+            changed = (self.factors(language) != 1).any(1).nonzero().squeeze(-1)
+            self._layers[language] = tuple(changed.tolist())
+        return self._layers[language]
+
     def changes(self, language: str | None) -> bool:
         """Whether any neuron is steered in a language."""
-        return bool((self.factors(language) != 1).any())
+        return bool(self.steered_layers(language))
 
-    @contextmanager
-    def language(self, language: str | None) -> Iterator[None]:
+    def factors_hash(self, language: str | None) -> str:
+        """16 hex digits over what is done to the neurons in a language."""
+        shifts = self.shifts(language)
+        return factors_hash(self.factors(language).numpy(), None if shifts is None else shifts.numpy())
+
+    def unchanged(self, language: str | None) -> str:
+        """Why a language's passes are those of the model alone; empty if some neuron is steered."""
+        if self.changes(language):
+            return ""
+        if language == self.masks.anchor:
+            return "anchor"
+        if self.steering.method == "off" or self.steering.strength(language or DEFAULT) == 0:
+            return "alpha is 0"
+        # Of a language that was not profiled, partial-shared neurons alone are steered, and by beta.
+        return "beta is 0" if language is None and self.steering.beta == 0 else "no neurons to steer"
+
+    def digest(self, language: str | None) -> str:
+        """What identifies the function that a language's passes are: modules and factors; empty if nothing is changed."""
+        return " ".join([*self._names, self.factors_hash(language)]) if self.changes(language) else ""
+
+    def language(self, language: str | None) -> LanguageBlock:
         """Steers every pass of the model inside the block for `language`; the anchor is left alone.
 
-        Blocks nest; the inner one wins. Nothing is hooked or unhooked.
+        Blocks nest; the inner one wins. Each thread and each asynchronous task has its own. Nothing is hooked or unhooked. The
+        block has the number of positions that it steered, by layer.
+
+        Raises:
+            ClasError: the masks do not have the language, the steerer is closed, or the model is no longer the one that it was
+                made for.
         """
-        self.factors(language)  # an unknown language fails here and not in the middle of a pass
-        before, self._steered = self._steered, ([] if language == self.masks.anchor else [language])
-        try:
-            yield
-        finally:
-            self._steered = before
+        if self._closed:
+            raise ClasError("This ActivationSteerer is closed and steers nothing any more; make a new one.")
+        self._require_unchanged()
+        return self._block(language)  # an unknown language fails here and not in the middle of a pass
 
     def close(self) -> None:
         """Takes the hooks off; the model is as it was."""
+        self._closed = True
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -111,28 +168,65 @@ class ActivationSteerer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _hook(self, layer: int) -> Any:
-        def steer(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
-            if not self._steered:
-                return None
-            factors, shifts = self._place(self._steered[0], layer, args[0])
-            if factors is None:
-                return None
-            steered = args[0] * factors if shifts is None else torch.addcmul(shifts, args[0], factors)
-            return (steered, *args[1:])
+    def _attach(self) -> None:
+        for layer, projection in self._projections.items():
+            self._handles.append(projection.module.register_forward_pre_hook(self._hook(layer, projection.module)))
 
-        return steer
+    def _block(self, language: str | None) -> LanguageBlock:
+        return LanguageBlock(self, self._open_blocks, language, self.steered_layers(language))
+
+    def _require_unchanged(self) -> None:
+        """The modules that were hooked are still the model's, and still hooked."""
+        for projection, handle in zip(self._projections.values(), self._handles, strict=True):
+            try:
+                same = self._model.get_submodule(projection.name) is projection.module
+            except AttributeError:
+                same = False
+            if not same or handle.id not in projection.module._forward_pre_hooks:
+                what = "has lost its hook" if same else "is another module now"
+                raise ClasError(
+                    f"The model was changed after this ActivationSteerer was made ('{projection.name}' {what}); make a new one "
+                    "for the model as it is."
+                )
+
+    def _hook(self, layer: int, own: nn.Module) -> Any:
+        def steer(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+            block = None if self._closed else block_in_force(self, self._open_blocks)
+            if block is None or layer not in block.positions:
+                return None
+            if module is not own:
+                raise ClasError(
+                    "This is a copy of the model that the ActivationSteerer was made for, which steers the original only; make "
+                    "one for the copy."
+                )
+            activation = args[0]
+            factors, shifts = self._place(block.language, layer, activation)
+            if factors is None:
+                block.rounded[layer] = str(activation.dtype).removeprefix("torch.")
+                return None
+            block.count(layer, activation.numel() // activation.shape[-1])
+            return (_steered(activation, factors, shifts), *args[1:])
+
+        # Compiled code would keep the language of the time when it was compiled.
+        return torch.compiler.disable(steer)  # type: ignore[no-untyped-call]
 
     def _place(self, language: str | None, layer: int, activation: torch.Tensor) -> _Placed:
-        """One layer's factors and shifts on the activation's device and in its dtype; None where they do nothing."""
+        """One layer's factors and shifts on the activation's device and in its dtype; None where they do nothing there."""
         key = (language, layer, activation.device, activation.dtype)
         if key not in self._placed:
-            factors, shifts = self.factors(language)[layer], self.shifts(language)
-            place = (activation.device, activation.dtype)
-            # Where nothing is multiplied, nothing is added: both come with an alpha other than 0.
-            self._placed[key] = (
-                (None, None)
-                if bool((factors == 1).all())
-                else (factors.to(*place), None if shifts is None else shifts[layer].to(*place))
-            )
+            factors, shifts = self._at(language, layer, activation)
+            nothing = bool((factors == 1).all()) and (shifts is None or not shifts.any())
+            self._placed[key] = (None, None) if nothing else (factors, shifts)
         return self._placed[key]
+
+    def _at(self, language: str | None, layer: int, activation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        place = (activation.device, activation.dtype)
+        shifts = self.shifts(language)
+        return self.factors(language)[layer].to(*place), None if shifts is None else shifts[layer].to(*place)
+
+    def _expected(self, language: str | None, layer: int, activation: torch.Tensor) -> torch.Tensor:
+        return _steered(activation, *self._at(language, layer, activation))
+
+
+def _steered(activation: torch.Tensor, factors: torch.Tensor, shifts: torch.Tensor | None) -> torch.Tensor:
+    return activation * factors if shifts is None else torch.addcmul(shifts, activation, factors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,3 +80,9 @@ def steering_shifts(masks: MaskSet, steering: SteeringOptions, language: str | N
         own = masks.specific_in(language)[layers]
         shifts[layers] = np.where(own, steering.strength(language) * masks.means[masks.index(language)][layers], 0)
     return shifts
+
+
+def factors_hash(factors: NDArray[np.float32], shifts: NDArray[np.float32] | None = None) -> str:
+    """The first 16 hex digits of the SHA-256 of factors, and of shifts if there are any: little-endian, in their order."""
+    parts = [factors] if shifts is None else [factors, shifts]
+    return hashlib.sha256(b"".join(np.ascontiguousarray(part, dtype="<f4").tobytes() for part in parts)).hexdigest()[:16]

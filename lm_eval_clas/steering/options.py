@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.plain_numbers import plain_number
@@ -140,3 +140,32 @@ def _number(name: str, value: object) -> float:
         return plain_number(value)
     except ValueError as error:
         raise ClasError(f"{name} must be a finite number in plain digits, not {shown(repr(value))}.") from error
+
+
+def refuse_without_masks(options: Mapping[str, Any]) -> None:
+    """Refuses options of `hf-clas` that mean something with masks only, where none were given.
+
+    Raises:
+        ClasError: one of them has another value than its default, and does not turn steering off.
+    """
+    defaults = {"alpha": 1.0, "specific_scope": "all", "partial_scope": "all", "method": "clas", "seed": 0}
+    defaults |= {"unseen": "off", "pair": "target"}
+    given = [name for name, value in options.items() if value != defaults.get(name)]
+    # What turns steering off needs no masks: scripts pass it together with an empty masks argument.
+    given = [name for name in given if (name, options[name]) not in (("alpha", 0), ("method", "off"))]
+    if given:
+        raise ClasError(f"{', '.join(given)} without masks= has no effect; add masks=FOLDER, or use --model hf.")
+
+
+def require_tuned(masks: MaskSet, unseen: str, method: str) -> None:
+    """Refuses `alpha=tuned` where it means nothing.
+
+    Raises:
+        ClasError: the masks have no tuned strengths, or another option asks for what was not tuned.
+    """
+    if method == "int-mu":
+        raise ClasError("alpha=tuned was chosen for CLAS; give method=int-mu a number, e.g. alpha=1.0, which overwrites.")
+    if not masks.config.tuned:
+        raise ClasError("alpha=tuned needs tuned strengths, which these masks do not have; run 'clas tune' on them first.")
+    if unseen == "shared":
+        raise ClasError("unseen=shared takes a strength that was not tuned; give alpha as a number, or drop unseen.")

@@ -14,7 +14,7 @@ CONTROLS = {"uniform": "uniform gain", "random": "random masks"}
 # Where the masks came from and how they were made: their hash says what they are.
 _WHENCE = ("masks", "masks_repository", "masks_revision", "site", "specific")
 # What happened in the run, by language or task.
-_HAPPENED = ("languages", "left_alone", "unlike_tuning")
+_HAPPENED = ("languages", "left_alone", "witness", "unlike_tuning")
 _NOT_DECIDING = frozenset(("version", "scoring", *_WHENCE, *_HAPPENED))
 # What the entries of one run's tasks tell of their own tasks each.
 _OF_TASKS = ("left_alone", "tuned", "unlike_tuning")

@@ -35,6 +35,7 @@ from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Conditions, Setting
 from lm_eval_clas.texts.metrics import PREFERRED_METRICS
 from lm_eval_clas.tuning.choosing import Unit
+from lm_eval_clas.tuning.gold_answers import GoldAnswers
 from lm_eval_clas.tuning.item_scores import ABSENT, Document, ItemScores, LanguageItems, holds, items_of
 
 
@@ -146,8 +147,9 @@ def measure_settings(
         return finished
     assert sweep is not None, f"{name} is not finished"
     metric = "log-likelihood of the gold answer" if recipe.objective == "loglikelihood" else _metric(name, task, recipe.metric)
-    generates = recipe.objective == "loglikelihood" and task.OUTPUT_TYPE == "generate_until"
-    sweep.start(journal, report, gold=(lambda doc: _gold_text(name, task, doc)) if generates else None)
+    gold = GoldAnswers(name, task, recipe.limit) if recipe.objective == "loglikelihood" else None
+    generates = gold is not None and gold.generated
+    sweep.start(journal, report, gold=gold.text if gold and generates else None)
     documents: dict[str, list[Document]] = {}
     values: dict[str, list[list[Any]]] = {}
     for setting in range(len(recipe.settings)):
@@ -161,8 +163,8 @@ def measure_settings(
                 documents.setdefault(language, []).append((name, number, sample["doc_hash"]))
             if generates:
                 value = sweep.gold[setting][number]
-            elif recipe.objective == "loglikelihood":
-                value = float(sample["resps"][_gold_choice(name, task, sample["doc"])][0][0])
+            elif gold is not None:
+                value = gold.log_likelihood(number, sample["resps"])
             elif holds(sample["resps"], math.isnan):  # the best of answers whose scores are no numbers is none
                 value = math.nan
             else:
@@ -270,21 +272,3 @@ def _metric(name: str, task: Any, wanted: str | None) -> str:
     if wanted is None and not known:
         raise ClasError(f"The task {name} has no metric; use --objective loglikelihood.")
     return wanted or next((metric for metric in PREFERRED_METRICS if metric in known), known[0])
-
-
-def _gold_choice(name: str, task: Any, doc: Any) -> int:
-    """The position of a document's gold answer among its requests."""
-    if task.OUTPUT_TYPE != "multiple_choice":
-        return 0  # a log-likelihood task asks for nothing else
-    gold = task.doc_to_target(doc)
-    gold = gold[0] if isinstance(gold, list) else gold
-    return int(gold) if isinstance(gold, int) or str(gold).isdigit() else list(task.doc_to_choice(doc)).index(gold)
-
-
-def _gold_text(name: str, task: Any, doc: Any) -> str:
-    """A document's first gold answer as the continuation of its prompt."""
-    gold = task.doc_to_target(doc)
-    gold = gold[0] if isinstance(gold, list) and gold else gold
-    if not isinstance(gold, str) or not gold.strip():
-        raise ClasError(f"The task {name} has a document without a gold answer to score; use --objective metric.")
-    return f"{task.config.target_delimiter}{gold}"

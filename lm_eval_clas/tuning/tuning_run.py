@@ -18,6 +18,7 @@ from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Tuned
 from lm_eval_clas.tuning.choosing import choose, table_rows
 from lm_eval_clas.tuning.curves import plot_curves, tuned_curves
+from lm_eval_clas.tuning.gold_answers import GoldAnswers
 from lm_eval_clas.tuning.measuring import TuningPlan, measure_settings, units
 
 if TYPE_CHECKING:
@@ -63,6 +64,9 @@ def run_tuning(
     missing = processes.from_main(unfinished)
     if skipped := [name for name in tasks if name not in missing]:
         progress.console.print(f"Already finished, skipped: {', '.join(skipped)}", highlight=False)
+    if recipe.objective == "loglikelihood":
+        for name in missing:
+            GoldAnswers(name, tasks[name], recipe.limit)  # refused now, and not after the model has run
     sweep = Sweep(load(), masks, recipe.settings, processes=processes) if missing else None
     scores = []
     for name, task in tasks.items():

@@ -12,11 +12,11 @@ import pytest
 import torch
 from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import CachingLM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from requests_made import KINDS, TEXTS, clas, requests
 from small_models import make_model
+from strengths_made import with_strengths
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet
@@ -125,6 +125,34 @@ def test_unseen_languages_are_left_alone_or_share(
     assert shared.loglikelihood(french) == partial_only.loglikelihood(french)
 
 
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"alpha": {"hi": 2, "default": 0}}, "alpha is 0"),
+        ({"beta": 0}, "beta is 0"),
+        ({"beta": 0, "alpha": {"hi": 0, "default": 2}}, "beta is 0"),
+        ({"method": "uniform", "beta": 0}, "beta is 0"),
+    ],
+)
+def test_unseen_languages_that_nothing_changes_are_told_as_left_alone(
+    tokenizer: PreTrainedTokenizerFast, masks: MaskSet, options: dict[str, Any], why: str, log: pytest.LogCaptureFixture
+) -> None:
+    french = [Instance("loglikelihood", {}, ("Le thé pousse.", " oui"), 0, ("test_fr", 0, 1))]
+    lm = clas(tokenizer, masks, unseen="shared", **options)
+    assert lm.loglikelihood(french) == clas(tokenizer, masks, alpha=0).loglikelihood(french)
+    assert lm.get_model_info()["clas"]["left_alone"] == {"fr": why}
+    assert "steered requests: none" in log.messages[-1]
+
+
+def test_languages_tuned_to_0_are_told_as_left_alone(
+    tokenizer: PreTrainedTokenizerFast, masks: MaskSet, log: pytest.LogCaptureFixture
+) -> None:
+    masks = with_strengths(masks, {"test": {"hi": 0.0, "de": 2.0}})
+    lm = clas(tokenizer, masks, alpha="tuned")
+    lm.loglikelihood(requests("loglikelihood", ("hi", "de")))
+    assert lm.get_model_info()["clas"]["left_alone"] == {"hi in test": "tuned to 0"}
+
+
 def test_the_results_file_says_what_was_steered(
     checkpoint: Path, masks: MaskSet, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
@@ -227,24 +255,3 @@ def test_devices_may_be_mapped(checkpoint: Path, masks: MaskSet) -> None:
         offload_folder=str(checkpoint / "offload"),
     )  # fmt: skip
     assert mapped.loglikelihood(hindi) == whole
-
-
-def test_a_cache_is_kept_to_the_steering_that_filled_it(
-    tokenizer: PreTrainedTokenizerFast, masks: MaskSet, tmp_path: Path
-) -> None:
-    database = str(tmp_path / "cache.db")
-    hindi = requests("loglikelihood", ("hi",))
-
-    def cached(lm: HFLM) -> list[tuple[float, bool]]:
-        return CachingLM(lm, database).loglikelihood(hindi)
-
-    steered = cached(clas(tokenizer, masks, alpha=4))
-    assert cached(clas(tokenizer, masks, alpha=4)) == steered
-    for other in ({"alpha": 3}, {"alpha": 0}, {"alpha": 4, "layers": "2-3"}, {"alpha": 4, "language": "de"}):
-        with pytest.raises(ClasError, match="answers of another steering"):
-            cached(clas(tokenizer, masks, **other))
-    database = str(tmp_path / "plain.db")
-    plain = cached(HFLM(make_model(), tokenizer=tokenizer, batch_size=3))
-    assert cached(clas(tokenizer, masks, alpha=0)) == plain
-    with pytest.raises(ClasError, match="answers of another steering"):
-        cached(clas(tokenizer, masks, alpha=4))

@@ -14,7 +14,7 @@ import pytest
 from hub_stand_in import TOKEN, Hub, Repository, running_hub
 from huggingface_hub import ModelCard
 
-from lm_eval_clas import ClasError, MaskSet, ParallelInputBuilder
+from lm_eval_clas import MaskSet, ParallelInputBuilder
 from lm_eval_clas.export.cards import masks_card
 from lm_eval_clas.export.pushing import write_folder
 from lm_eval_clas.harness.hf_clas import CLASLM
@@ -298,15 +298,18 @@ def test_the_card_has_what_a_stranger_needs(masks: MaskSet, tmp_path: Path) -> N
         assert words in card.text
 
 
-def test_where_masks_came_from_is_no_other_steering(masks: MaskSet, checkpoint: Path) -> None:
+def test_where_masks_came_from_is_no_other_steering(masks: MaskSet, checkpoint: Path, tmp_path: Path) -> None:
     """A --use_cache database serves the same masks from another place."""
     from dataclasses import replace
 
+    from lm_eval.api.instance import Instance
     from lm_eval.api.model import CachingLM
 
     fetched = replace(masks, origin=HubOrigin("someone/masks", "0" * 40))
-    database = str(checkpoint.parent / "cache.db")
-    for one in (masks, fetched):
-        CachingLM(CLASLM(str(checkpoint), masks=one, alpha=1, device="cpu"), database)
-    with pytest.raises(ClasError, match="another steering"):
-        CachingLM(CLASLM(str(checkpoint), masks=fetched, alpha=2, device="cpu"), database)
+    asked = [Instance("loglikelihood", {}, ("Tea", " grows"), 0, ("test_hi", 0, 1))]
+    found = []
+    for one, alpha in ((masks, 1), (fetched, 1), (fetched, 2)):
+        lm = CLASLM(str(checkpoint), masks=one, alpha=alpha, device="cpu")
+        CachingLM(lm, str(tmp_path / "cache.db")).loglikelihood(asked)
+        found.append(lm.steering_info()["languages"]["hi"].get("from_cache", 0))
+    assert found == [0, 1, 0]

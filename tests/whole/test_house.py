@@ -52,6 +52,20 @@ def test_names_can_be_told_apart() -> None:
     assert not alike(PACKAGE)
 
 
+# What stands in one folder alone: how pictures look and are saved; tests, intervals and resampling.
+HOMES = {
+    "drawing": r"[\"']#[0-9a-f]{6}[\"']|savefig|pyplot|figsize|fontsize=\d|labelsize=\d|rc_context",
+    "evidence": r"scipy\.stats|np\.(nan)?(quantile|percentile)\(|multinomial\(|cohen_kappa",
+}
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_one_home_for_drawing_and_one_for_is_it_real(home: str) -> None:
+    found = {path for path in PACKAGE.rglob("*.py") if re.search(HOMES[home], path.read_text(encoding="utf-8"))}
+    assert found
+    assert {path.relative_to(PACKAGE).parts[0] for path in found} == {home}, sorted(map(named, found))
+
+
 def test_no_module_imports_the_whole_package() -> None:
     """Its `__init__` names all the public ones: whoever imports that, imports in a circle."""
     for path in PACKAGE.rglob("*.py"):

@@ -1,0 +1,177 @@
+"""`--use_cache`: a request has the answer of its own steering, within a run, between runs and after one that was killed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lm_eval import simple_evaluate
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import CachingLM, hash_args
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from requests_made import KINDS, clas, requests
+from small_models import make_model
+from sqlitedict import SqliteDict
+from strengths_made import with_strengths
+from transformers import PreTrainedTokenizerFast
+
+from lm_eval_clas import CLASLM, ClasError, MaskSet
+
+CASES = Path(__file__).parent.parent / "cases" / "tasks"
+SAME_PROMPT = ["same_prompt_hi", "same_prompt_de", "same_prompt_en"]
+ALPHAS = {"hi": 4, "de": -6, "default": 1}
+
+
+def one_prompt(kind: str, places: list[tuple[str, dict[str, Any]]]) -> list[Instance]:
+    """The same request for tasks and documents."""
+    arguments: dict[str, tuple[Any, ...]] = {
+        "loglikelihood": ("Is it so? Answer:", " yes"),
+        "loglikelihood_rolling": ("Is it so? Answer: yes",),
+        "generate_until": ("Is it so? Answer:", {"until": ["\n"], "max_gen_toks": 12, "do_sample": False}),
+    }
+    return [Instance(kind, doc, arguments[kind], 0, (task, i, 1)) for i, (task, doc) in enumerate(places)]  # type: ignore[arg-type]
+
+
+def from_cache(lm: CLASLM) -> dict[str, int]:
+    told = {language: one.get("from_cache", 0) for language, one in lm.steering_info()["languages"].items()}
+    return {language: count for language, count in told.items() if count}
+
+
+def test_the_same_prompt_in_three_languages_has_three_answers(
+    checkpoint: Path, masks: MaskSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(CASES)
+    masks.save(tmp_path / "masks")
+    (tmp_path / "alpha.json").write_text(json.dumps(ALPHAS))
+
+    def run(tasks: list[str], **options: Any) -> dict[str, Any]:
+        arguments = f"pretrained={checkpoint},masks={tmp_path / 'masks'},alpha={tmp_path / 'alpha.json'}"
+        found: dict[str, Any] = simple_evaluate(
+            model="hf-clas", model_args=arguments, tasks=tasks, device="cpu", bootstrap_iters=0,
+            task_manager=TaskManager(include_path=str(CASES), include_defaults=False), **options,
+        )  # fmt: skip
+        return found
+
+    def answers(found: dict[str, Any]) -> dict[str, list[Any]]:
+        return {task: [one["resps"] for one in found["samples"][task]] for task in found["samples"]}
+
+    fresh = answers(run(SAME_PROMPT))
+    assert fresh["same_prompt_hi"] != fresh["same_prompt_de"] != fresh["same_prompt_en"] != fresh["same_prompt_hi"]
+    cache = str(tmp_path / "cache")
+    first, again = run(SAME_PROMPT, use_cache=cache), run(SAME_PROMPT, use_cache=cache)
+    assert answers(first) == fresh == answers(again)
+    counts = {one: [told.get("from_cache") for told in found["config"]["clas"]["languages"].values()] for one, found in
+              (("first", first), ("again", again))}  # fmt: skip
+    assert counts == {"first": [None, None, None], "again": [24, 24, 24]}
+    other = str(tmp_path / "other")
+    assert answers(run(["same_prompt_hi"], use_cache=other)) == {"same_prompt_hi": fresh["same_prompt_hi"]}
+    assert answers(run(["same_prompt_de", "same_prompt_en"], use_cache=other)) == {
+        task: fresh[task] for task in ("same_prompt_de", "same_prompt_en")
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("by", ["task", "document", "family", "forced"])
+def test_whatever_tells_two_requests_apart_keeps_their_answers_apart(
+    tokenizer: PreTrainedTokenizerFast, masks: MaskSet, tmp_path: Path, kind: str, by: str
+) -> None:
+    places: list[tuple[str, dict[str, Any]]] = [(f"test_{code}", {}) for code in ("en", "hi", "de", "zh")]
+    options: list[dict[str, Any]] = [{"alpha": ALPHAS}]
+    if by == "document":
+        places = [("mixed", {"language": code}) for code in ("en", "hi", "de", "zh")]
+    elif by == "family":
+        masks = with_strengths(masks, {"one": {"hi": 4.0, "de": -6.0}, "two": {"hi": -5.0, "de": 0.0}})
+        places = [(f"{family}_{code}", {}) for family in ("one", "two", "three") for code in ("hi", "de")]
+        options = [{"alpha": "tuned"}]
+    elif by == "forced":
+        options = [{"alpha": ALPHAS, "language": code} for code in ("hi", "de", "zh")]
+    asked = one_prompt(kind, places)
+    fresh = [getattr(clas(tokenizer, masks, **one), kind)(asked) for one in options]
+    assert len({str(answer) for answers in fresh for answer in answers}) > 1
+    for answered in (0, len(asked)):
+        for one, expected in zip(options, fresh, strict=True):
+            lm = clas(tokenizer, masks, **one)
+            assert getattr(CachingLM(lm, str(tmp_path / "cache.db")), kind)(asked) == expected
+            assert sum(from_cache(lm).values()) == answered
+
+
+def test_every_steering_has_its_own_answers_in_one_database(
+    tokenizer: PreTrainedTokenizerFast, masks: MaskSet, tmp_path: Path
+) -> None:
+    database = str(tmp_path / "cache.db")
+    asked = requests("loglikelihood", ("hi", "en"))
+    several: list[dict[str, Any]] = [
+        {"alpha": 4}, {"alpha": 3}, {"alpha": 0}, {"alpha": 4, "layers": "2-3"}, {"alpha": 4, "language": "de"},
+        {"alpha": 4, "method": "random"}, {"alpha": 4, "method": "random", "seed": 1}, {"alpha": 4, "beta": 0.1},
+    ]  # fmt: skip
+    fresh = [clas(tokenizer, masks, **options).loglikelihood(asked) for options in several]
+    for _ in range(2):
+        for options, expected in zip(several, fresh, strict=True):
+            assert CachingLM(clas(tokenizer, masks, **options), database).loglikelihood(asked) == expected
+
+
+def test_hf_and_hf_clas_share_what_is_not_steered_and_nothing_else(
+    tokenizer: PreTrainedTokenizerFast, masks: MaskSet, tmp_path: Path
+) -> None:
+    asked = requests("loglikelihood", ("hi", "en"))
+    plain, steered = HFLM(make_model(), tokenizer=tokenizer, batch_size=3), clas(tokenizer, masks, alpha=4)
+    unsteered, expected = plain.loglikelihood(asked), steered.loglikelihood(asked)
+    for name, order in (("one.db", (plain, steered)), ("two.db", (steered, plain))):
+        for lm in order:
+            lm = lm if lm is plain else clas(tokenizer, masks, alpha=4)
+            cached = CachingLM(lm, str(tmp_path / name)).loglikelihood(asked)
+            assert cached == (unsteered if lm is plain else expected)
+            assert lm is plain or from_cache(lm) == ({"en": 6} if name == "one.db" else {})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_ends_early_keeps_what_was_answered(
+    tokenizer: PreTrainedTokenizerFast, masks: MaskSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    database = str(tmp_path / "cache.db")
+    asked = requests(kind, ("en", "hi", "de", "zh"))
+    fresh = getattr(clas(tokenizer, masks, alpha=4), kind)(asked)
+    lm = clas(tokenizer, masks, alpha=4)
+    forward, calls = lm._model_call if kind != "generate_until" else lm._model_generate, []
+
+    def failing(*args: Any, **options: Any) -> Any:
+        calls.append(0)
+        if len(calls) > 3:
+            raise KeyboardInterrupt
+        return forward(*args, **options)
+
+    monkeypatch.setattr(lm, "_model_call" if kind != "generate_until" else "_model_generate", failing)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(CachingLM(lm, database), kind)(asked)
+    again = clas(tokenizer, masks, alpha=4)
+    assert getattr(CachingLM(again, database), kind)(asked) == fresh
+    assert 0 < sum(from_cache(again).values()) < len(asked)
+
+
+def test_sampled_answers_are_new_each_time(tokenizer: PreTrainedTokenizerFast, masks: MaskSet, tmp_path: Path) -> None:
+    asked = one_prompt("generate_until", [("test_hi", {})])
+    asked[0].arguments[1].update(do_sample=True, temperature=0.9)  # type: ignore[union-attr]
+    for _ in range(2):
+        lm = clas(tokenizer, masks, alpha=4)
+        CachingLM(lm, str(tmp_path / "cache.db")).generate_until(asked)
+        assert from_cache(lm) == {}
+
+
+def test_what_cannot_be_kept_apart_is_refused(tokenizer: PreTrainedTokenizerFast, masks: MaskSet, tmp_path: Path) -> None:
+    """Databases of older versions, which have steered answers under the harness's keys; and databases of another make."""
+    database = SqliteDict(str(tmp_path / "old.db"), autocommit=True)
+    database[hash_args("loglikelihood", ("a", "b"))] = (-1.0, False)
+    database["lm-eval-clas steering"] = '{"alpha": 4}'
+    database.close()
+    for alpha in (0, 4):
+        with pytest.raises(ClasError, match="filled by an older lm-eval-clas"):
+            CachingLM(clas(tokenizer, masks, alpha=alpha), str(tmp_path / "old.db"))
+
+    class Hook:
+        dbdict: dict[str, Any] = {}  # noqa: RUF012
+
+    with pytest.raises(ClasError, match="drop --use_cache"):
+        clas(tokenizer, masks, alpha=4).set_cache_hook(Hook())
