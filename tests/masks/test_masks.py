@@ -29,7 +29,7 @@ def test_what_is_written_reads_back(masks: MaskSet, folder: Path) -> None:
     assert (again.languages, again.anchor, again.bridge_layers) == (masks.languages, masks.anchor, masks.bridge_layers)
     assert again.hash == masks.hash
     assert again.means is None
-    assert sorted(path.name for path in folder.iterdir()) == ["clas_config.json", "masks.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == ["clas_config.json", "clas_files.sha256", "masks.safetensors"]
     assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
 
 
