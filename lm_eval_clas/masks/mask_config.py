@@ -142,9 +142,9 @@ class MaskConfig(StrictFinite):
     @property
     def activity(self) -> str:
         """What makes a neuron active, in words."""
-        tokens = "all tokens but the first" if (self.tokens, self.first_token) == ("all", "skip") else f"{self.tokens} tokens"
+        tokens = "all but first" if (self.tokens, self.first_token) == ("all", "skip") else self.tokens
         by = f", by head ({self.model.fingerprint.heads} heads)" if self.by == "head" else ""
-        return f"{self.statistic} over {tokens} above {self.threshold:g}{by}"
+        return f"{self.statistic} over {tokens} tokens above {self.threshold:g}{by}"
 
 
 def read_config(folder: Path) -> MaskConfig:

@@ -131,7 +131,7 @@ def test_folders_from_before_kept_it(profiled: Profile, masks: MaskSet, tmp_path
 def test_masks_say_what_was_done(
     clas: Run, bare_tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts, tmp_path: Path
 ) -> None:
-    for first, words in (("keep", "all tokens above 0"), ("skip", "all tokens but the first above 0")):
+    for first, words in (("keep", "all tokens above 0"), ("skip", "all but first tokens above 0")):
         found = profile(make_model(), bare_tokenizer, texts, max_tokens=60, first_token=first)
         made = MaskSet.from_profile(found, bridge="2-4")
         made.save(tmp_path / first)
