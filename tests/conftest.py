@@ -68,6 +68,16 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+@pytest.fixture(scope="session")
+def bare_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """The same without BOS, as Qwen 2.5 and SmolLM2 have it: the first position holds a token of the text."""
+    core = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    core.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", eos_token="</s>", model_input_names=["input_ids", "attention_mask"]
+    )
+
+
 @pytest.fixture
 def model() -> PreTrainedModel:
     """A fresh small Llama."""

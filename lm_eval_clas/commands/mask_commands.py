@@ -63,6 +63,13 @@ class SiteOption(str, Enum):
     attn = "attn"
 
 
+class FirstTokenOption(str, Enum):
+    """Whether the first position of every text counts."""
+
+    keep = "keep"
+    skip = "skip"
+
+
 class HalfOption(str, Enum):
     """Which items of the sample: every other one, from the first or from the second on."""
 
@@ -84,6 +91,10 @@ def profile_command(
     ] = None,
     batch_size: BatchSizeOption = 8,
     max_tokens: MaxTokensOption = 2048,
+    first_token: Annotated[
+        FirstTokenOption,
+        typer.Option(help="skip: the first position does not count, where models keep an attention sink; BOS never counts."),
+    ] = FirstTokenOption.skip,
     level: Annotated[
         Level, typer.Option(help="instance: also count categories input by input (Wang et al. 2024).")
     ] = Level.dataset,
@@ -112,7 +123,7 @@ def profile_command(
     require_ours([out], out)  # before the model is loaded
     texts = ParallelInputBuilder(corpus, parse_words(languages) or None, samples, half.value if half else None).build()
     options: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens, "site": site.value, "projection": projection}
-    options["processes"] = Processes.launched()
+    options |= {"first_token": first_token.value, "processes": Processes.launched()}
     lm = load_model(model, model_args, device)
     with progress_bars() as progress:
         tasks = {language: progress.add_task(language, total=len(texts.ids)) for language in texts.languages}
@@ -305,11 +316,10 @@ def _show(masks: MaskSet) -> None:
     corpus = info["corpus"]
     size = info["model"]["fingerprint"]
     width = f"{size['neurons']:,} neurons" if info["site"] == "mlp" else f"{size['neurons']:,} channels of attention's output"
-    active = f"{info['statistic']} over {info['tokens']} tokens above {info['threshold']:g}"
     for label, text in [
         ("model", f"{info['model']['name']} ({size['model_type']}, {size['layers']} layers x {width})"),
         ("corpus", f"{corpus['name']}, {corpus['samples']} samples, {sum(corpus['tokens'].values()):,} tokens"),
-        ("active", f"{active}, by head ({size['heads']} heads)" if info["by"] == "head" else active),
+        ("active", masks.config.activity),
         ("languages", f"{', '.join(info['languages'])}; anchor {info['anchor']}"),
         ("bridge", f"{', '.join(map(str, info['bridge_layers']))} ({info['bridge_rule']})"),
         *([("specific", _specific(info))] if info["specific"]["source"] != "counts" else []),

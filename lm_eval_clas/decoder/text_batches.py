@@ -25,17 +25,33 @@ class Batch:
 
 
 def text_batches(
-    tokenizer: Any, lines: Sequence[str], batch_size: int, max_tokens: int, device: torch.device, sort: bool = True
+    tokenizer: Any,
+    lines: Sequence[str],
+    batch_size: int,
+    max_tokens: int,
+    device: torch.device,
+    sort: bool = True,
+    skip_first: bool = False,
 ) -> Iterator[Batch]:
     """Batches of texts, longest first so that memory problems show at once.
 
+    Args:
+        tokenizer, lines, batch_size, max_tokens, device: as in `profile`.
+        sort: whether the longest come first.
+        skip_first: the first position of a sequence does not count, whatever token stands there. Where that is BOS, which
+            never counts, nothing changes.
+
     Raises:
-        ClasError: nothing but special tokens is left of a text.
+        ClasError: no token that counts is left of a text.
     """
     encoded = tokenizer(list(lines), return_special_tokens_mask=True)
-    _require_real(lines, encoded["special_tokens_mask"], max_tokens)
+    ignored = encoded["special_tokens_mask"]
+    _require_counted(lines, ignored, max_tokens, _SPECIAL)
+    if skip_first:
+        ignored = [[1, *mask[1:]] for mask in ignored]
+        _require_counted(lines, ignored, max_tokens, _FIRST)
     tokens = [ids[:max_tokens] for ids in encoded["input_ids"]]
-    special = [mask[:max_tokens] for mask in encoded["special_tokens_mask"]]
+    ignored = [mask[:max_tokens] for mask in ignored]
     order = sorted(range(len(lines)), key=lambda i: -len(tokens[i])) if sort else list(range(len(lines)))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     for start in range(0, len(order), batch_size):
@@ -49,24 +65,29 @@ def text_batches(
             length = len(tokens[i])
             ids[row, :length] = torch.tensor(tokens[i])
             attention[row, :length] = 1
-            real[row, :length] = 1 - torch.tensor(special[i], dtype=torch.float32)
+            real[row, :length] = 1 - torch.tensor(ignored[i], dtype=torch.float32)
         last = width - 1 - real.flip(1).argmax(dim=1)
         inputs = {"input_ids": ids.to(device), "attention_mask": attention.to(device)}
         yield Batch(inputs, real.to(device), last.to(device))
 
 
-def _require_real(lines: Sequence[str], special: Sequence[Sequence[int]], max_tokens: int) -> None:
+# What a text has nothing but, where no token of it counts: all of it, and what --max-tokens leaves.
+_SPECIAL = ("special tokens", "special tokens such as BOS, which do not count")
+_FIRST = ("a first token, which does not count,", "its first token, which does not count")
+
+
+def _require_counted(
+    lines: Sequence[str], ignored: Sequence[Sequence[int]], max_tokens: int, nothing_but: tuple[str, str]
+) -> None:
     """Every text needs one token that counts among its first ones."""
-    first = [next((place for place, mask in enumerate(one) if not mask), None) for one in special]
+    first = [next((place for place, mask in enumerate(one) if not mask), None) for one in ignored]
+    whole, left = nothing_but
     if None in first:
         text = shown(lines[first.index(None)])
-        raise ClasError(f"The tokenizer makes nothing but special tokens of the text {text!r} of the corpus; take it out.")
+        raise ClasError(f"The tokenizer makes nothing but {whole} of the text {text!r} of the corpus; take it out.")
     needed = max((place + 1 for place in first if place is not None), default=0)
     if needed > max_tokens:
-        raise ClasError(
-            f"--max-tokens {max_tokens} leaves nothing of a text but special tokens such as BOS, which do not count; give "
-            f"{needed} or more."
-        )
+        raise ClasError(f"--max-tokens {max_tokens} leaves nothing of a text but {left}; give {needed} or more.")
 
 
 def position_limit(model: nn.Module) -> int:

@@ -56,6 +56,7 @@ def masks_card(
     body = _body(
         "masks",
         info=info,
+        activity=masks.config.activity,
         size=info["model"]["fingerprint"],
         repository=repository,
         names={one: english_name(one) for one in masks.languages},

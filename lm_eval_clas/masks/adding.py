@@ -100,6 +100,7 @@ def add_language(
         ParallelTexts(text.path.stem, tuple(map(str, range(len(text.lines)))), {text.language: text.lines}),
         batch_size=batch_size,
         max_tokens=config.corpus.max_tokens or _MAX_TOKENS,
+        first_token=config.first_token,
         site=config.site,
         projection=config.projection,
         report=None if report is None else lambda _, done, __: report(done),

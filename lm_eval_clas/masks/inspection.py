@@ -38,6 +38,7 @@ def summary(masks: MaskSet) -> dict[str, Any]:
         "by": config.by,
         "statistic": config.statistic,
         "tokens": config.tokens,
+        "first_token": config.first_token,
         "threshold": config.threshold,
         "bridge_layers": list(masks.bridge_layers),
         "bridge_rule": config.bridge_rule,

@@ -15,7 +15,7 @@ from lm_eval_clas.decoder.projections import Site
 from lm_eval_clas.disk.checked_json import StrictFinite, first_fault, read_json
 from lm_eval_clas.languages.codes import LanguageCode
 from lm_eval_clas.masks.strengths import Tuned
-from lm_eval_clas.neurons.activity import By, Statistic, Tokens
+from lm_eval_clas.neurons.activity import By, FirstToken, Statistic, Tokens
 from lm_eval_clas.neurons.categories import CATEGORIES
 
 MASKS_FORMAT = 1
@@ -85,7 +85,11 @@ class AddedLanguage(StrictFinite):
 
 
 class MaskConfig(StrictFinite):
-    """The contents of `clas_config.json`."""
+    """The contents of `clas_config.json`.
+
+    Attributes:
+        first_token: whether the first position of a text counted; older folders, which do not say, kept it.
+    """
 
     format_version: int = MASKS_FORMAT
     model: ModelSource
@@ -96,6 +100,7 @@ class MaskConfig(StrictFinite):
     projection: str | None = None
     statistic: Statistic = "signed-mean"
     tokens: Tokens = "all"
+    first_token: FirstToken = "keep"
     threshold: float = 0.0
     corpus: CorpusSource
     bridge_layers: list[int] = Field(min_length=1)
@@ -138,6 +143,13 @@ class MaskConfig(StrictFinite):
             if any(not 0 <= layer < layers for tuned in by_language.values() for layer in tuned.chosen.layers):
                 raise ValueError(f"a tuned strength names layers outside 0-{layers - 1}")
         return self
+
+    @property
+    def activity(self) -> str:
+        """What makes a neuron active, in words."""
+        tokens = "all but first" if (self.tokens, self.first_token) == ("all", "skip") else self.tokens
+        by = f", by head ({self.model.fingerprint.heads} heads)" if self.by == "head" else ""
+        return f"{self.statistic} over {tokens} tokens above {self.threshold:g}{by}"
 
 
 def read_config(folder: Path) -> MaskConfig:

@@ -193,6 +193,7 @@ class MaskSet:
             projection=source.projection,
             statistic=categorizer.statistic,
             tokens=categorizer.tokens,
+            first_token=source.first_token,
             threshold=categorizer.threshold,
             corpus=CorpusSource(
                 name=source.corpus,

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 Statistic = Literal["signed-mean", "mean-abs", "share-positive"]
 Tokens = Literal["all", "last"]
+FirstToken = Literal["keep", "skip"]  # whether the first position of a sequence counts, where no special token stands there
 By = Literal["channel", "head"]
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 TOKENS: tuple[Tokens, ...] = get_args(Tokens)

@@ -62,7 +62,7 @@ class NeuronCategorizer:
 
     Attributes:
         statistic: `signed-mean` of h, `mean-abs` of |h|, or `share-positive`, the share of tokens with h > 0.
-        tokens: `all` real tokens of a text (no padding, no BOS), or its `last` one.
+        tokens: `all` tokens of a text that count in the profile (no padding, no BOS), or its `last` one.
         threshold: active means strictly above; in units of h, or a share.
         by: `channel`, each neuron on its own; or, of attention, by `head`: all channels of a head are active where the mean
             of their statistics is above the threshold.

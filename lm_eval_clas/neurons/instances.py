@@ -22,7 +22,7 @@ from lm_eval_clas.decoder.projections import Projection, Site, find_projections,
 from lm_eval_clas.decoder.text_batches import Batch, device_of, position_limit, text_batches
 from lm_eval_clas.disk.tensors import read_tensors, write_tensors
 from lm_eval_clas.disk.written import claimed
-from lm_eval_clas.neurons.activity import TOKENS, Tokens
+from lm_eval_clas.neurons.activity import TOKENS, FirstToken, Tokens
 from lm_eval_clas.neurons.categories import CATEGORIES, categorize, category_shares
 from lm_eval_clas.neurons.profile_folder import load_config
 from lm_eval_clas.texts.corpora import ParallelTexts
@@ -38,6 +38,7 @@ def profile_instances(
     *,
     batch_size: int = 8,
     max_tokens: int = 2048,
+    first_token: FirstToken = "skip",
     site: Site = "mlp",
     projection: str | None = None,
     report: Callable[[int], None] | None = None,
@@ -49,6 +50,7 @@ def profile_instances(
     last token.
 
     Args:
+        first_token: as in `profile`.
         processes: as in `profile`; every one runs its share of the items.
 
     Returns:
@@ -70,7 +72,9 @@ def profile_instances(
         lines = [texts.texts[language][number] for language in texts.languages]
         active: dict[Tokens, list[NDArray[np.bool_]]] = {tokens: [] for tokens in TOKENS}
         # One item in many languages may not fit into one pass: its parts are put together again.
-        for batch in text_batches(tokenizer, lines, batch_size, max_tokens, device_of(model), sort=False):
+        for batch in text_batches(
+            tokenizer, lines, batch_size, max_tokens, device_of(model), sort=False, skip_first=first_token == "skip"
+        ):
             for tokens, part in _active(model, projections, batch).items():
                 active[tokens].append(part)
         for tokens, parts in active.items():

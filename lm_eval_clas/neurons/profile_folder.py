@@ -25,14 +25,18 @@ from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.disk.tensors import Shapes, read_tensors, write_tensors
 from lm_eval_clas.disk.written import claimed
 from lm_eval_clas.languages.codes import LanguageCode
-from lm_eval_clas.neurons.activity import STATISTICS, TOKENS, By, Statistic, Tokens
+from lm_eval_clas.neurons.activity import STATISTICS, TOKENS, By, FirstToken, Statistic, Tokens
 
 PROFILE_FORMAT = 2
 PROFILE_CONFIG_FILE = "clas_profile.json"
 
 
 class ProfileConfig(Strict):
-    """What a profile was made of: the contents of `clas_profile.json`. Two profiles of one kind can be merged."""
+    """What a profile was made of: the contents of `clas_profile.json`. Two profiles of one kind can be merged.
+
+    Attributes:
+        first_token: whether the first position of a text counted; older folders, which do not say, kept it.
+    """
 
     format_version: int = PROFILE_FORMAT
     model: str
@@ -45,6 +49,7 @@ class ProfileConfig(Strict):
     languages: list[LanguageCode]
     samples: int
     max_tokens: int
+    first_token: FirstToken = "keep"
 
     @field_validator("languages")
     @classmethod
@@ -109,9 +114,9 @@ class Profile:
         """The profile of both sets of texts together: sums add up, language by language.
 
         Raises:
-            ClasError: the profiles are of different models, sites or languages.
+            ClasError: the profiles are of different models, sites or languages, or were made in different ways.
         """
-        same = ("fingerprint", "site", "projection", "languages", "max_tokens")
+        same = ("fingerprint", "site", "projection", "languages", "max_tokens", "first_token")
         for name in same:
             if getattr(self.config, name) != getattr(other.config, name):
                 raise ClasError(f"Two profiles cannot be merged: they differ in {name}.")

@@ -19,7 +19,7 @@ from lm_eval_clas.decoder.fingerprint import ModelFingerprint, model_name
 from lm_eval_clas.decoder.projections import Projection, Site, find_projections, reading
 from lm_eval_clas.decoder.text_batches import Batch, device_of, position_limit, text_batches
 from lm_eval_clas.disk.written import claimed
-from lm_eval_clas.neurons.activity import STATISTICS, TOKENS, Tokens
+from lm_eval_clas.neurons.activity import STATISTICS, TOKENS, FirstToken, Tokens
 from lm_eval_clas.neurons.profile_folder import Profile, ProfileConfig, Sums, load_config, save_config, save_language
 from lm_eval_clas.texts.corpora import ParallelTexts
 
@@ -35,6 +35,7 @@ def profile(
     out: str | Path | None = None,
     batch_size: int = 8,
     max_tokens: int = 2048,
+    first_token: FirstToken = "skip",
     site: Site = "mlp",
     projection: str | None = None,
     report: OnProgress | None = None,
@@ -43,7 +44,8 @@ def profile(
     """Profiles every neuron of a model at one site on parallel texts, one language after the other.
 
     Texts run through the decoder without its LM head, in batches sorted by length. For each neuron the sums of h, |h| and
-    [h > 0] are taken over all real tokens and over each text's last one; padding and special tokens (BOS) do not count.
+    [h > 0] are taken over all real tokens and over each text's last one; padding and special tokens (BOS) do not count, nor
+    does the first position, unless `first_token` keeps it.
     Products and batch sums are float32 whatever the model's dtype, totals float64. Memory does not grow with the texts.
 
     Args:
@@ -54,6 +56,8 @@ def profile(
         out: a folder that gets each language as it is finished. Languages already there are not run again.
         batch_size: texts in a batch.
         max_tokens: longer texts are cut at the end; never more than the model has positions.
+        first_token: `skip` leaves out the first position of every text. Where the tokenizer puts BOS there nothing changes;
+            elsewhere the token that stands there is the attention sink, whose activations are like no other's.
         site: `mlp`, the input of each layer's down-projection; or `attn`, that of attention's output projection.
         projection: a pattern of module names, where the site's projections are not found by structure.
         report: called with language, texts done and texts in all.
@@ -61,8 +65,8 @@ def profile(
             batches and gets the whole profile; the main one writes it. Default: this process alone.
 
     Raises:
-        ClasError: the model has nothing recognisable at the site, a pass does not run each of its projections once, or `out`
-            holds a profile of something else, or a file that is not ours.
+        ClasError: the model has nothing recognisable at the site, a pass does not run each of its projections once, a text has
+            no token that counts, or `out` holds a profile of something else, or a file that is not ours.
     """
     processes = processes or Processes()
     projections = find_projections(model, site, projection)
@@ -78,6 +82,7 @@ def profile(
         languages=list(texts.languages),
         samples=len(texts.ids),
         max_tokens=max_tokens,
+        first_token=first_token,
     )
     folder = None if out is None else Path(out)
     with claimed(folder) if folder is not None and processes.main else nullcontext():
@@ -86,7 +91,8 @@ def profile(
             if language not in finished:
                 statistics = ActivationStatistics(projections)
                 # The batches are those of a single process, so that only the order of the additions in float64 differs.
-                every = text_batches(tokenizer, lines, batch_size, max_tokens, device_of(model))
+                skip = first_token == "skip"
+                every = text_batches(tokenizer, lines, batch_size, max_tokens, device_of(model), skip_first=skip)
                 with statistics.reading():
                     for batch in islice(every, processes.rank, None, processes.size):
                         statistics.add(model, batch)
@@ -177,7 +183,7 @@ def batch_statistics(h: torch.Tensor, real: torch.Tensor, last: torch.Tensor) ->
     h = h.view(*real.shape, -1)
     final = h[torch.arange(len(h), device=h.device), last].float()
     weights = real.flatten()
-    # Not by the weights alone: in float16, BOS and padding may overflow, and infinity times zero is not zero.
+    # Not by the weights alone: in float16, sinks and padding may overflow, and infinity times zero is not zero.
     flat = torch.where(weights[:, None] > 0, h.flatten(0, 1).float(), 0.0)
     return torch.stack(
         [

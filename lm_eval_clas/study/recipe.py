@@ -16,7 +16,7 @@ from lm_eval_clas.disk.checked_files import read_text, user_path
 from lm_eval_clas.disk.checked_json import StrictFinite, first_fault
 from lm_eval_clas.disk.checked_yaml import parse_yaml
 from lm_eval_clas.disk.files import PACKAGE
-from lm_eval_clas.neurons.activity import Statistic, Tokens
+from lm_eval_clas.neurons.activity import FirstToken, Statistic, Tokens
 
 _LONGEST_NAME = 100  # characters of names of folders, which file systems take with what comes around them
 DEMO_MODEL = "demo-model"
@@ -44,6 +44,7 @@ class ProfileStep(StrictFinite):
 
     Attributes:
         samples: items of each corpus; None takes all.
+        first_token: whether the first position of each text counts: `skip` or `keep`.
         halves: also profiles two halves of the first corpus, for how stable masks can be at all.
     """
 
@@ -51,6 +52,7 @@ class ProfileStep(StrictFinite):
     languages: list[str] | None = None
     batch_size: int = Field(default=8, ge=1)
     max_tokens: int = Field(default=2048, ge=1)
+    first_token: FirstToken = "skip"
     halves: bool = True
 
 

@@ -73,7 +73,7 @@ class StudyStages(Workplace):
             def report(language: str, done: int, _: int, bars: dict[str, Any] = bars) -> None:
                 self.progress.update(bars[language], completed=done)
 
-            options: dict[str, Any] = {"batch_size": step.batch_size, "max_tokens": step.max_tokens}
+            options: dict[str, Any] = step.model_dump(include={"batch_size", "max_tokens", "first_token"})
             out = self.profile_folder(name)
             profile(lm.model, lm.tokenizer, texts, name=self.model_name, out=out, report=report, **options)
             for bar in bars.values():
@@ -83,7 +83,8 @@ class StudyStages(Workplace):
                     *("clas", "profile", "--model", self.shown_model, "--corpus", self.recipe.parts[part].corpus),
                     *given({"samples": step.samples, "half": half, "languages": ",".join(step.languages or ())}),
                     *given({"model-args": self.recipe.model_args, "device": self.recipe.device}),
-                    *("--batch-size", step.batch_size, "--max-tokens", step.max_tokens, "--out", out),
+                    *("--batch-size", step.batch_size, "--max-tokens", step.max_tokens),
+                    *("--first-token", step.first_token, "--out", out),
                 )
             )
         return commands

@@ -61,6 +61,29 @@ def test_representations_equal_one_text_at_a_time(
             np.testing.assert_allclose(found["last"][number, :-1, item], states[:, -1], rtol=1e-4, atol=1e-5)
 
 
+def test_the_first_position_is_left_out_where_no_special_token_stands_there(
+    model: PreTrainedModel, bare_tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts
+) -> None:
+    """With a sink planted at it, as trained models have one: what enters the first layer is a thousand times as large."""
+
+    def plant(module: torch.nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        return torch.cat([output[:, :1] + 1000, output[:, 1:]], dim=1)
+
+    model.get_input_embeddings().register_forward_hook(plant)
+    found = represent(model, bare_tokenizer, texts, batch_size=4, max_tokens=100)
+    for number, language in enumerate(texts.languages):
+        for item, text in enumerate(texts.texts[language]):
+            ids = bare_tokenizer(text, return_tensors="pt", truncation=True, max_length=100)["input_ids"]
+            with torch.no_grad():
+                states = torch.stack(model(ids, output_hidden_states=True).hidden_states[:-1])[:, 0]
+            assert states[:, 0].norm(dim=-1).min() > 50 * states[:, 1:].norm(dim=-1).max()
+            np.testing.assert_allclose(found["mean"][number, :-1, item], states[:, 1:].mean(1), rtol=1e-3, atol=1e-4)
+            np.testing.assert_allclose(found["last"][number, :-1, item], states[:, -1], rtol=1e-3, atol=1e-4)
+    one_token = ParallelTexts("short", ("1",), {"en": ("x",), "de": ("yz",)})
+    with pytest.raises(ClasError, match="makes nothing but a first token, which does not count, of the text 'x'"):
+        represent(model, bare_tokenizer, one_token)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_ends_with_what_the_final_normalisation_gets(
     family: str, tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts

@@ -173,10 +173,8 @@ def _model(masks: MaskSet) -> str:
 def _masks(masks: MaskSet) -> list[tuple[str, str]]:
     """What there is to say of a part's masks."""
     config = masks.config
-    statistic = f"{config.statistic} over {config.tokens} tokens above {short(config.threshold)}"
-    statistic += ", by head" if config.by == "head" else ""
     return [
-        ("Profiled on", f"{config.corpus.name}, {config.corpus.samples} parallel texts; active means {statistic}"),
+        ("Profiled on", f"{config.corpus.name}, {config.corpus.samples} parallel texts; active means {config.activity}"),
         ("Masks", f"{masks.hash}, made {config.date} with lm-eval-clas {config.package_version}"),
         ("Languages", f"{len(config.languages)}: {language_list(config.languages)}"),
         ("Anchor", f"{english_name(config.anchor)}, never steered"),
