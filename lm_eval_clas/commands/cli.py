@@ -18,6 +18,7 @@ from lm_eval_clas.commands import (
     shipped_commands,
     table_command,
     tune_command,
+    verify_command,
 )
 from lm_eval_clas.commands.application import app, failures, messages
 
@@ -25,6 +26,7 @@ from lm_eval_clas.commands.application import app, failures, messages
 COMMANDS = (
     mask_commands,
     tune_command,
+    verify_command,
     table_command,
     analysis_commands,
     report_command,
