@@ -20,13 +20,14 @@ from lm_eval_clas.commands import (
     tune_command,
 )
 from lm_eval_clas.commands.application import app, failures, messages
-from lm_eval_clas.commands.explaining import causes_command, geometry_command, stability_command
+from lm_eval_clas.commands.explaining import causes_command, geometry_command, stability_command, verify_command
 
 # Each module adds its commands to the application when it is imported; help lists them in this order.
 COMMANDS = (
     mask_commands,
     tune_command,
     route_command,
+    verify_command,
     table_command,
     geometry_command,
     stability_command,

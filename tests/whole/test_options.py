@@ -25,6 +25,7 @@ import torch
 import typer
 from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
+from logged_runs import logged_run
 from made_runs import STEERED, draw, write_run
 from prompts_seen import prompts_of
 from pydantic import BaseModel
@@ -75,6 +76,7 @@ BASES: dict[str, dict[str, Any]] = {
     },
     "route": {"tasks": "xnli_hi,wmt16-de-en", "json": True},
     "table": {"results": "{runs}", "tasks": "xnli", "resamples": 100, "format": "json"},
+    "verify": {"results": "{steered}", "items": 1, "device": "cpu", "as_json": True},
     "geometry": {
         **_MODEL, "masks": "{masks}", "corpus": "mini", "languages": "en,hi", "samples": 3, "max_tokens": 20, "alpha": "2.0",
         "out": "{tmp}/out",
@@ -188,6 +190,15 @@ CASES: dict[str, dict[str, Case]] = {
         "resamples": Case(200, "stdout", {"results": "{graded}", "tasks": "xquad"}),
         "seed": Case(1, "stdout", {"results": "{graded}", "tasks": "xquad"}),
         "force": Case(True, "code", {"out": "{tmp}/taken"}),
+    },
+    "verify": {
+        "results": Case("{steered2}", "stdout"),
+        "model": Case("{other}", "code"),
+        "masks": Case("{fewer}", "code"),
+        "items": Case(2, "stdout"),
+        "seed": Case(1, "stdout"),
+        "device": Case("cpu:0", "loads"),
+        "as_json": Case(None, "stdout"),
     },
     "geometry": {
         "model": Case("{other}", _GEOMETRY),
@@ -353,6 +364,9 @@ def things(
         found[name] = made.save(place / name)
     found["list"] = place / "some.neuron.pth"
     torch.save([[torch.tensor([n, 7]) for _ in range(6)] for n in (1, 2)], found["list"])
+
+    for name, alpha in {"steered": -4, "steered2": 3}.items():
+        found[name] = logged_run(place / name, checkpoint, masks, ["clas_mini_nli_hi"], alpha=alpha)
 
     languages = ("en", "hi", "de")
     for name, graded in {"runs": False, "graded": True}.items():

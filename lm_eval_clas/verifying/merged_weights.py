@@ -1,0 +1,74 @@
+"""Steering as weights of a loaded model: no hook is involved, so that what hooks did can be held against it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from lm_eval_clas.base.errors import ClasError
+
+
+@contextmanager
+def merged(modules: Mapping[int, nn.Module], factors: torch.Tensor, shifts: torch.Tensor | None) -> Iterator[None]:
+    """Inside the block, projections compute W (s * h + t) as (W diag(s)) h + W t; afterwards they are as they were.
+
+    Args:
+        modules: linear modules by layer; plain, GPT-2's, or wrapped by LoRA.
+        factors, shifts: s and t, float32 [layers, neurons]; t is None where nothing is added.
+
+    Raises:
+        ClasError: a module's weights are quantised, or are no weights of a linear module.
+    """
+    saved: list[tuple[nn.Parameter, torch.Tensor]] = []
+    without_bias: list[nn.Module] = []
+    try:
+        with torch.no_grad():
+            for layer, module in modules.items():
+                base: Any = getattr(module, "base_layer", module)
+                added = None if shifts is None else _image(module, shifts[layer])
+                for one in _linear_parts(module):
+                    weight = one.weight
+                    assert isinstance(weight, nn.Parameter)
+                    saved.append((weight, weight.detach().clone()))
+                    scale = factors[layer].to(weight.device)
+                    scale = scale[:, None] if type(one).__name__ == "Conv1D" else scale[None, :]
+                    weight.copy_((weight.float() * scale).to(weight.dtype))
+                if added is not None and base.bias is None:
+                    base.bias = nn.Parameter(added.to(base.weight.dtype), requires_grad=False)
+                    without_bias.append(base)
+                elif added is not None:
+                    saved.append((base.bias, base.bias.detach().clone()))
+                    base.bias += added.to(base.bias.dtype)
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, before in saved:
+                weight.copy_(before)
+        for base in without_bias:
+            base.bias = None  # type: ignore[assignment]
+
+
+def _linear_parts(module: nn.Module) -> list[nn.Module]:
+    """What multiplies the input of a projection: its own weights, and those of LoRA that come first."""
+    base = getattr(module, "base_layer", module)
+    weight = getattr(base, "weight", None)
+    wrapped = hasattr(module, "base_layer") and not hasattr(module, "lora_A")
+    if wrapped or not isinstance(weight, nn.Parameter) or weight.ndim != 2 or not weight.is_floating_point():
+        raise ClasError(
+            f"The weights of a {type(module).__name__} cannot be scaled in place, as they are quantised or wrapped; give the "
+            "unquantised, merged model with --model."
+        )
+    adapters = module.lora_A.values() if hasattr(module, "lora_A") else []  # type: ignore[operator, union-attr]
+    return [base, *adapters]
+
+
+def _image(module: nn.Module, shift: torch.Tensor) -> torch.Tensor:
+    """W t, of whatever W is made of; [hidden]."""
+    weight = getattr(module, "base_layer", module).weight
+    assert isinstance(weight, nn.Parameter)
+    given = shift.to(weight.device, weight.dtype)[None]
+    return (module(given) - module(torch.zeros_like(given)))[0]  # type: ignore[no-any-return]

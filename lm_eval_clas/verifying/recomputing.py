@@ -1,0 +1,247 @@
+"""Recomputes a sample of a run's items with merged weights, and says whether the run's numbers stand."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.projections import Projection, find_projections
+from lm_eval_clas.languages.codes import UNDETERMINED
+from lm_eval_clas.languages.routing import LanguageRouter
+from lm_eval_clas.languages.task_names import task_family
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.steering.effects import steering_factors, steering_shifts
+from lm_eval_clas.steering.options import SteeringOptions
+from lm_eval_clas.verifying.logged_run import Logged, LoggedRun
+from lm_eval_clas.verifying.merged_weights import merged
+
+_UNSEEN = "unseen"
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a right number may be from another right computation of it, by the dtype of the model.
+
+    Attributes:
+        nats, share: of one log-likelihood: so many nats, plus a share of it.
+        mean: how much nearer to the unsteered model the run's numbers may be on average, in nats.
+        texts: the share of generated texts that must be equal.
+    """
+
+    nats: float
+    share: float
+    mean: float
+    texts: float
+
+
+TOLERANCES = {
+    torch.float32: Tolerance(1e-3, 1e-4, 1e-4, 1.0),
+    torch.float16: Tolerance(0.25, 0.005, 0.02, 0.5),
+    torch.bfloat16: Tolerance(1.0, 0.02, 0.1, 0.5),
+}
+
+
+@dataclass
+class Verified:
+    """What was found of one language (and task family, where strengths are tuned).
+
+    Attributes:
+        language: as `config.clas.witness` names it: `hi`, `hi in clas_xquad`, or `unseen`.
+        items, requests: that were recomputed.
+        largest, mean: difference of log-likelihoods from the run's, in nats; None where there were none.
+        unsteered: the mean difference of the model without steering.
+        texts, equal: generated texts, and how many of them are the same.
+        why: why the numbers do not stand; empty if they do.
+        note: what the check cannot tell.
+    """
+
+    language: str
+    items: int = 0
+    requests: int = 0
+    largest: float | None = None
+    mean: float | None = None
+    unsteered: float | None = None
+    texts: int = 0
+    equal: int = 0
+    why: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Requests that are steered alike, by item."""
+
+    language: str | None
+    family: str
+    items: dict[tuple[str, int], list[Logged]] = field(default_factory=dict)
+
+    def called(self, tuned: bool) -> str:
+        return f"{self.language} in {self.family}" if tuned else self.language or _UNSEEN
+
+
+class Verification:
+    """A run to be verified, checked against its masks before a model is loaded.
+
+    Args:
+        run: what was logged.
+        masks: the masks that steered it.
+        items: how many documents of each language; `seed`: of their choice.
+
+    Raises:
+        ClasError: the masks are others, nothing was steered, or the languages are no longer recognised as in the run.
+    """
+
+    def __init__(self, run: LoggedRun, masks: MaskSet, items: int, seed: int) -> None:
+        told = run.steering
+        if told.get("masks_hash") != masks.hash:
+            raise ClasError(
+                f"The run was steered with masks {told.get('masks_hash')}, and these are {masks.hash}; give --masks those."
+            )
+        self._run, self._masks = run, masks
+        self._tuned = told.get("alpha") == "tuned"
+        chance = random.Random(seed)
+        self._groups: list[_Group] = []
+        for group in self._steered():
+            documents = list(group.items)
+            chosen = sorted(chance.sample(range(len(documents)), min(items, len(documents))))
+            self._groups.append(_Group(group.language, group.family, {documents[i]: group.items[documents[i]] for i in chosen}))
+        if not self._groups:
+            raise ClasError(f"'{run.path}' has no request that was steered, so there is nothing to verify.")
+
+    def _steered(self) -> list[_Group]:
+        told = self._run.steering
+        requests = [one.request for one in self._run.logged]
+        found = LanguageRouter(self._masks.languages, told.get("forced_language")).recognize(requests)
+        counts: dict[str, int] = {}
+        groups: dict[tuple[str | None, str], _Group] = {}
+        for one, recognized in zip(self._run.logged, found, strict=True):
+            counts[recognized.language] = counts.get(recognized.language, 0) + 1
+            language: str | None = recognized.language
+            if language not in self._masks.languages:
+                if told.get("unseen") != "shared" or language == UNDETERMINED:
+                    continue
+                language = None
+            family = task_family(one.request.task_name or "", self._masks.languages) if self._tuned else ""
+            if self._factors(language, family) is None:
+                continue
+            group = groups.setdefault((language, family), _Group(language, family))
+            group.items.setdefault((one.request.task_name or "", int(one.request.doc_id or 0)), []).append(one)
+        said = {language: one.get("requests") for language, one in told.get("languages", {}).items()}
+        if said != counts:
+            raise ClasError(
+                f"'{self._run.path}' tells of requests by language ({_counts(said)}) that its samples do not have "
+                f"({_counts(counts)}); verify it with the version that wrote it, and with all of its samples files."
+            )
+        return list(groups.values())
+
+    def _options(self, language: str | None, family: str) -> SteeringOptions | None:
+        told = self._run.steering
+        names = ("alpha", "beta", "gamma", "layers", "specific_scope", "partial_scope", "method", "seed")
+        options = {name: told[name] for name in names if name in told}
+        if self._tuned:
+            setting = told.get("tuned", {}).get(family, {}).get(language)
+            if setting is None:
+                return None
+            options |= setting
+        return SteeringOptions.parse(self._masks, **options)
+
+    def _factors(self, language: str | None, family: str) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+        """Factors and shifts; None where nothing is steered."""
+        options = self._options(language, family)
+        if options is None:
+            return None
+        factors = steering_factors(self._masks, options, language)
+        shifts = steering_shifts(self._masks, options, language)
+        if (factors == 1).all():
+            return None
+        return torch.from_numpy(factors), None if shifts is None else torch.from_numpy(shifts)
+
+    def run(self, lm: Any, projection: str | None = None, report: Callable[[int], None] = lambda _: None) -> list[Verified]:
+        """Computes the answers again, and compares.
+
+        Args:
+            lm: the harness's own model, which knows nothing of steering.
+            projection: as the run had it.
+            report: told of each answered request.
+        """
+        found = find_projections(lm.model, self._masks.config.site, projection or self._masks.config.projection)
+        tolerance = TOLERANCES.get(lm.mixed_precision_dtype or lm.model.dtype, TOLERANCES[torch.float32])
+        return [self._verify(lm, found, group, tolerance, report) for group in self._groups]
+
+    @property
+    def passes(self) -> int:
+        """How many requests are answered, each with and without steering."""
+        return sum(2 * len(logged) for group in self._groups for logged in group.items.values())
+
+    def _verify(
+        self, lm: Any, projections: Sequence[Projection], group: _Group, tolerance: Tolerance, report: Callable[[int], None]
+    ) -> Verified:
+        effect = self._factors(group.language, group.family)
+        assert effect is not None
+        factors, shifts = effect
+        logged = [one for requests in group.items.values() for one in requests if not _sampled(one)]
+        verified = Verified(group.called(self._tuned), len(group.items), len(logged))
+        modules = {layer: projections[layer].module for layer in range(len(factors)) if (factors[layer] != 1).any()}
+        answers: dict[bool, list[float | str]] = {}
+        for steered in (True, False):
+            with merged(modules, factors, shifts) if steered else nullcontext():
+                answers[steered] = []
+                for one in logged:
+                    answers[steered].append(_answer(lm, one))
+                    report(1)
+        pairs = list(zip(logged, answers[True], answers[False], strict=True))
+        numbers = np.array(
+            [(one.answer, with_, without) for one, with_, without in pairs if isinstance(with_, float)], dtype=float
+        )
+        texts = [(one.answer, with_) for one, with_, _ in pairs if isinstance(with_, str)]
+        verified.texts, verified.equal = len(texts), sum(one == other for one, other in texts)
+        if len(numbers):
+            differences, before = np.abs(numbers[:, 0] - numbers[:, 1]), np.abs(numbers[:, 0] - numbers[:, 2])
+            verified.largest, verified.mean, verified.unsteered = map(
+                float, (differences.max(), differences.mean(), before.mean())
+            )
+            allowed = tolerance.nats + tolerance.share * np.abs(numbers[:, 1])
+            if not (differences <= allowed).all():
+                verified.why = f"log-likelihoods differ by up to {verified.largest:.3g} nats"
+            elif verified.mean > verified.unsteered + tolerance.mean:
+                verified.why = "the numbers are nearer to those of the model without steering"
+            elif np.abs(numbers[:, 1] - numbers[:, 2]).mean() <= tolerance.mean:
+                verified.note = (
+                    "steering moves these items less than rounding may, so that they cannot be told from unsteered ones"
+                )
+        if texts and verified.equal < tolerance.texts * len(texts):
+            verified.why = f"{len(texts) - verified.equal} of {len(texts)} texts are others"
+        if not logged:
+            verified.note = "all answers were sampled, and cannot be computed again"
+        told = (self._run.steering.get("witness") or {}).get(verified.language, {})
+        if told.get("factors_hash") not in (None, _hash(factors, shifts)):
+            verified.why = "the factors are not those that the run's witness saw"
+        return verified
+
+
+def _answer(lm: Any, one: Logged) -> float | str:
+    answer = getattr(lm, one.request.request_type)([one.request], disable_tqdm=True)[0]
+    if isinstance(answer, str):
+        return answer
+    return float(answer[0] if isinstance(answer, (list, tuple)) else answer)
+
+
+def _sampled(one: Logged) -> bool:
+    return one.request.request_type == "generate_until" and bool(one.request.args[1].get("do_sample"))
+
+
+def _hash(factors: torch.Tensor, shifts: torch.Tensor | None) -> str:
+    content = b"".join(one.numpy().astype("<f4").tobytes() for one in (factors, shifts) if one is not None)
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _counts(by_language: Mapping[str, Any]) -> str:
+    return ", ".join(f"{language} {count}" for language, count in sorted(by_language.items())) or "none"
