@@ -167,7 +167,14 @@ class Profile:
 
 
 def save_config(config: ProfileConfig, folder: Path) -> None:
-    """Writes `clas_profile.json`."""
+    """Writes `clas_profile.json`.
+
+    Raises:
+        ClasError: it cannot be written, or a name in it could not be read again.
+    """
+    for what in ("model", "corpus"):
+        if not (name := getattr(config, what)).isprintable():
+            raise ClasError(f"The {what}'s name {name!a} cannot be printed on one line; give another one.")
     write_text(folder / PROFILE_CONFIG_FILE, json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n")
 
 

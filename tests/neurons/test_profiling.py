@@ -200,3 +200,12 @@ def test_languages_of_profiles_are_normalised(profiled: Profile, tmp_path: Path,
     path.write_text(json.dumps({**json.loads(path.read_text()), "languages": languages}))
     with pytest.raises(ClasError, match=message):
         Profile.load(tmp_path)
+
+
+@pytest.mark.parametrize("what", ["model", "corpus"])
+def test_names_that_could_not_be_read_again_are_not_written(what: str, profiled: Profile, tmp_path: Path) -> None:
+    """Before anything is measured."""
+    odd = Profile(profiled.config.model_copy(update={what: "a\nb"}), profiled.by_language)
+    with pytest.raises(ClasError, match=rf"The {what}'s name 'a\\nb' cannot be printed on one line; give another one"):
+        odd.save(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
