@@ -171,7 +171,7 @@ def tell_next(*words: str, lead: str = "Next") -> None:
     console.print(f"{lead}: {escape(shlex.join(words))}", highlight=False, soft_wrap=True)
 
 
-def evaluating(model: str, arguments: Sequence[str], *options: str, tasks: str = OTHER, command: str = "lm_eval") -> list[str]:
+def next_run(model: str, arguments: Sequence[str], *options: str, tasks: str = OTHER, command: str = "lm_eval") -> list[str]:
     """The words of an evaluation.
 
     Args:

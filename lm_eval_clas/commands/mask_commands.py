@@ -19,10 +19,10 @@ from lm_eval_clas.commands.application import (
     app,
     confirm,
     console,
-    evaluating,
     may_replace,
     may_write,
     messages,
+    next_run,
     number_option,
     parse_words,
     progress_bars,
@@ -254,7 +254,7 @@ def _finish(masks: MaskSet, out: Path, force: bool) -> None:
     masks.save(out, force=force)
     _show(masks)
     lead = f"Wrote {escape(str(out))}. Next"
-    tell_next(*evaluating("hf-clas", [f"pretrained={OTHER}", f"masks={out}"]), lead=lead)
+    tell_next(*next_run("hf-clas", [f"pretrained={OTHER}", f"masks={out}"]), lead=lead)
 
 
 @app.command()
