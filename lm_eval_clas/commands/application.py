@@ -192,9 +192,7 @@ def tell_next(*words: str, lead: str = "Next") -> None:
     console.print(f"{lead}: {escape(shlex.join(words))}", highlight=False, soft_wrap=True)
 
 
-def harness_words(
-    model: str, arguments: Sequence[str], *options: str, tasks: str = OTHER, command: str = "lm_eval"
-) -> list[str]:
+def next_run(model: str, arguments: Sequence[str], *options: str, tasks: str = OTHER, command: str = "lm_eval") -> list[str]:
     """The words of an evaluation.
 
     Args:

@@ -14,9 +14,9 @@ from lm_eval_clas.commands.application import (
     Force,
     app,
     console,
-    harness_words,
     may_replace,
     messages,
+    next_run,
     number_option,
     parse_words,
     path_option,
@@ -112,4 +112,4 @@ def export(
     arguments = [f"pretrained={folder}"]
     if format is ExportFormat.ia3:
         arguments = [f"pretrained={model}", f"revision={revision}" if revision else "", f"peft={folder}"]
-    tell_next(*harness_words("hf", [*arguments, "trust_remote_code=True" if trust_remote_code else ""]))
+    tell_next(*next_run("hf", [*arguments, "trust_remote_code=True" if trust_remote_code else ""]))

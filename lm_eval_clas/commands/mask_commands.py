@@ -19,9 +19,9 @@ from lm_eval_clas.commands.application import (
     app,
     confirm,
     console,
-    harness_words,
     may_replace,
     messages,
+    next_run,
     number_option,
     parse_words,
     path_argument,
@@ -276,7 +276,7 @@ def _finish(masks: MaskSet, out: Path, force: bool) -> None:
     masks.save(out, force=force)
     _show(masks)
     lead = f"Wrote {escape(str(out))}. Next"
-    tell_next(*harness_words("hf-clas", [f"pretrained={OTHER}", f"masks={out}"]), lead=lead)
+    tell_next(*next_run("hf-clas", [f"pretrained={OTHER}", f"masks={out}"]), lead=lead)
 
 
 @app.command()

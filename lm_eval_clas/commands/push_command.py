@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from lm_eval_clas.commands.application import OTHER, Force, app, console, harness_words, may_replace, tell_next
+from lm_eval_clas.commands.application import OTHER, Force, app, console, may_replace, next_run, tell_next
 
 
 @app.command()
@@ -31,4 +31,4 @@ def push(
     )
     console.print(f"Pushed {escape(masks)} to {escape(pushed.repository)}, commit {pushed.revision}", soft_wrap=True)
     arguments = [f"pretrained={OTHER}", f"masks={pushed.repository}@{pushed.revision}"]
-    tell_next(*harness_words("hf-clas", arguments))
+    tell_next(*next_run("hf-clas", arguments))

@@ -17,8 +17,8 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.commands.application import (
     app,
     console,
-    harness_words,
     messages,
+    next_run,
     parse_numbers,
     parse_words,
     path_option,
@@ -146,7 +146,7 @@ def tune(
     options += ["--apply_chat_template", "--fewshot_as_multiturn"] if apply_chat_template else []
     arguments = [f"pretrained={model}", model_args, f"masks={target}", "alpha=tuned"]
     others = ",".join(other_splits(parse_words(tasks), own))
-    command = harness_words("hf-clas", arguments, *options, tasks=others, command="clas eval" if own else "lm_eval")
+    command = next_run("hf-clas", arguments, *options, tasks=others, command="clas eval" if own else "lm_eval")
     tell_next(*command, lead="Next, on other splits")
     if own[1:]:
         messages.print(f"lm_eval takes one --include_path; left out are {', '.join(map(escape, own[1:]))}.", highlight=False)

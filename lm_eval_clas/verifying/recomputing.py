@@ -76,7 +76,7 @@ class Verified:
 
 
 @dataclass(frozen=True)
-class _Group:
+class _Alike:
     """Requests that are steered alike, by item."""
 
     language: str | None
@@ -108,20 +108,20 @@ class Verification:
         self._run, self._masks = run, masks
         self._tuned = told.get("alpha") == "tuned"
         chance = random.Random(seed)
-        self._groups: list[_Group] = []
+        self._groups: list[_Alike] = []
         for group in self._steered():
             documents = list(group.items)
             chosen = sorted(chance.sample(range(len(documents)), min(items, len(documents))))
-            self._groups.append(_Group(group.language, group.family, {documents[i]: group.items[documents[i]] for i in chosen}))
+            self._groups.append(_Alike(group.language, group.family, {documents[i]: group.items[documents[i]] for i in chosen}))
         if not self._groups:
             raise ClasError(f"'{run.path}' has no request that was steered, so there is nothing to verify.")
 
-    def _steered(self) -> list[_Group]:
+    def _steered(self) -> list[_Alike]:
         told = self._run.steering
         requests = [one.request for one in self._run.logged]
         found = LanguageRouter(self._masks.languages, told.get("forced_language")).recognize(requests)
         counts: dict[str, int] = {}
-        groups: dict[tuple[str | None, str], _Group] = {}
+        groups: dict[tuple[str | None, str], _Alike] = {}
         for one, recognized in zip(self._run.logged, found, strict=True):
             counts[recognized.language] = counts.get(recognized.language, 0) + 1
             language: str | None = recognized.language
@@ -132,7 +132,7 @@ class Verification:
             family = task_family(one.request.task_name or "", self._masks.languages) if self._tuned else ""
             if self._factors(language, family) is None:
                 continue
-            group = groups.setdefault((language, family), _Group(language, family))
+            group = groups.setdefault((language, family), _Alike(language, family))
             group.items.setdefault((one.request.task_name or "", int(one.request.doc_id or 0)), []).append(one)
         said = {language: one.get("requests") for language, one in told.get("languages", {}).items()}
         if said != counts:
@@ -182,7 +182,12 @@ class Verification:
         return sum(2 * len(logged) for group in self._groups for logged in group.items.values())
 
     def _verify(
-        self, lm: Any, projections: Sequence[Projection], group: _Group, tolerance: Tolerance, report: Callable[[int], None]
+        self,
+        lm: Any,
+        projections: Sequence[Projection],
+        group: _Alike,
+        tolerance: Tolerance,
+        report: Callable[[int], None],
     ) -> Verified:
         effect = self._factors(group.language, group.family)
         assert effect is not None

@@ -142,9 +142,6 @@ def test_generated_answers_are_the_harness_s_texts(tmp_path: Path) -> None:
     assert [golds.text(doc) for _, doc in numbers.doc_iterator()] == [" 12", " 7"]
 
 
-Plan = dict[str, Any]
-
-
 @pytest.fixture
 def tune(tokenizer: PreTrainedTokenizerFast, masks: MaskSet, tmp_path: Path) -> Iterator[Any]:
     with Progress(disable=True) as progress:
