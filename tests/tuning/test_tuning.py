@@ -185,6 +185,7 @@ def test_tuned_strengths_are_used_by_task_and_language(
     assert info["alpha"] == "tuned"
     assert info["tuned"]["clas_mini_nli"]["hi"]["alpha"] == tuned["clas_mini_nli"]["hi"].chosen.alpha
     assert not info["left_alone"]
+    assert list(info["witness"]) == ["zh in clas_mini_nli"]  # of the last run alone
     untuned = load_tasks(["clas_mini_qa_hi"], [str(shipped("tasks"))])["clas_mini_qa_hi"]
     samples(lm, "clas_mini_qa_hi", untuned, 1)
     assert lm.get_model_info()["clas"]["left_alone"] == {"hi in clas_mini_qa": "not tuned"}
