@@ -402,7 +402,7 @@ def overflowing(lm: FastLM, alpha: float, item: str) -> FastLM:
 
     def spoiled(requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         answers = answer(requests, disable_tqdm)
-        strengths = [steerer.steering.alpha for steerer in STEERERS if steerer._steered]
+        strengths = [steerer.steering.alpha for steerer in STEERERS if steerer._open_blocks]
         if (strengths[0] if strengths else 0) != alpha:
             return answers
         return [(math.nan, False) if item in one.args[0] else two for one, two in zip(requests, answers, strict=True)]
