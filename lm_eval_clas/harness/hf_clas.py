@@ -280,6 +280,7 @@ class CLASLM(FastLM):
             ClasError: its answers are another steering's.
         """
         super().set_cache_hook(cache_hook)
+        self._forget()  # another run begins, which may ask nothing of the model
         database = cache_hook.dbdict
         if database is None:
             return
@@ -308,8 +309,6 @@ class CLASLM(FastLM):
 
     def get_model_info(self) -> dict[str, Any]:
         """What HFLM tells of the model, and under `clas` what was steered and how; both go into the results file."""
-        if self._tally.another_run():
-            self._forget()  # nothing was asked in this one
         info = self.steering_info()
         logger.info("hf-clas: %s", told_in_a_line(info))
         self._forget()  # a model may be used for another run, which tells of its own requests
