@@ -293,6 +293,7 @@ class CLASLM(FastLM):
             if self._steers:
                 cache_hook = self._answers = AnswerCache(cache_hook.dbdict)
         super().set_cache_hook(cache_hook)
+        self._forget()  # another run begins, which may ask nothing of the model
 
     def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:
         """Everybody's results, and on the way what everybody steered, which the main process tells of."""
@@ -308,8 +309,6 @@ class CLASLM(FastLM):
 
     def get_model_info(self) -> dict[str, Any]:
         """What HFLM tells of the model, and under `clas` what was steered and how; both go into the results file."""
-        if self._tally.another_run():
-            self._forget()  # nothing was asked in this one
         info = self.steering_info()
         logger.info("hf-clas: %s", told_in_a_line(info))
         self._forget()  # a model may be used for another run, which tells of its own requests

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lm_eval.api.model import CachingLM
 from lm_eval.evaluator import evaluate, simple_evaluate
 from lm_eval.tasks import TaskManager
 from requests_made import clas as hf_clas
@@ -47,10 +48,23 @@ def test_a_run_that_broke_off_leaves_nothing_to_the_next(
     evaluate(lm, german, limit=2, bootstrap_iters=0)
     info = lm.get_model_info()["clas"]
     assert (set(info["languages"]), set(info["witness"])) == ({"de"}, {"de"})
-    # And where the next one asks nothing, as all of it is in a cache.
-    evaluate(lm, german, limit=2, bootstrap_iters=0)
-    monkeypatch.setattr(CLASLM, "generate_until", lambda self, asked: [""] * len(asked))
-    evaluate(lm, german, limit=2, bootstrap_iters=0)
+
+
+def test_a_run_that_a_cache_answers_tells_nothing_of_one_that_broke_off(
+    tokenizer: PreTrainedTokenizerFast,
+    masks: MaskSet,
+    tasks: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lm = hf_clas(tokenizer, masks, alpha=4, scoring="fast")
+    german = {TASKS[1]: tasks[TASKS[1]]}
+    with monkeypatch.context() as patched:
+        patched.setattr(tasks[TASKS[1]], "process_results", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            evaluate(CachingLM(lm, str(tmp_path / "cache.db")), german, limit=2, bootstrap_iters=0)
+    assert set(lm.steering_info()["witness"]) == {"de"}
+    evaluate(CachingLM(lm, str(tmp_path / "cache.db")), german, limit=2, bootstrap_iters=0)
     info = lm.get_model_info()["clas"]
     assert (info["languages"], info["witness"]) == ({}, {})
 

@@ -261,7 +261,7 @@ def test_searching_a_batch_size_is_not_counted(tokenizer: PreTrainedTokenizerFas
     assert found[0] == found[1]
 
 
-def test_tuned_strengths_bear_witness_by_task(tokenizer: PreTrainedTokenizerFast, masks: MaskSet) -> None:
+def test_a_language_with_alpha_0_has_no_witness(tokenizer: PreTrainedTokenizerFast, masks: MaskSet) -> None:
     lm = clas(tokenizer, masks, alpha={"hi": 0, "default": 2})
     lm.loglikelihood(requests("loglikelihood"))
     assert set(lm.steering_info()["witness"]) == {"de", "zh"}  # alpha 0 steers nothing

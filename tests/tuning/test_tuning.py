@@ -185,6 +185,7 @@ def test_tuned_strengths_are_used_by_task_and_language(
     assert info["alpha"] == "tuned"
     assert info["tuned"]["clas_mini_nli"]["hi"]["alpha"] == tuned["clas_mini_nli"]["hi"].chosen.alpha
     assert not info["left_alone"]
+    assert list(info["witness"]) == ["zh in clas_mini_nli"]  # of the last run alone
     untuned = load_tasks(["clas_mini_qa_hi"], [str(shipped("tasks"))])["clas_mini_qa_hi"]
     samples(lm, "clas_mini_qa_hi", untuned, 1)
     assert lm.get_model_info()["clas"]["left_alone"] == {"hi in clas_mini_qa": "not tuned"}
@@ -401,7 +402,7 @@ def overflowing(lm: FastLM, alpha: float, item: str) -> FastLM:
 
     def spoiled(requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         answers = answer(requests, disable_tqdm)
-        strengths = [steerer.steering.alpha for steerer in STEERERS if steerer._steered]
+        strengths = [steerer.steering.alpha for steerer in STEERERS if steerer._open_blocks]
         if (strengths[0] if strengths else 0) != alpha:
             return answers
         return [(math.nan, False) if item in one.args[0] else two for one, two in zip(requests, answers, strict=True)]
