@@ -142,8 +142,16 @@ def _readers(masks: MaskSet) -> dict[str, Reader]:
         "tuning scores": ("scores.json", lambda root: _scores(root / "scores.json")),
         "checkpoint's index": ("model/model.safetensors.index.json", lambda root: Checkpoint.find(str(root / "model"))),
         "checkpoint": ("checkpoint/model.safetensors", lambda root: Checkpoint.find(str(root / "checkpoint"))),
-        "export": (f"export/{EXPORT_FILE}", lambda root: _read_record(root / "export" / EXPORT_FILE)),
+        "export": (f"export/{EXPORT_FILE}", lambda root: _record_of_an_export(root / "export" / EXPORT_FILE)),
     }
+
+
+def _record_of_an_export(path: Path) -> dict[str, Any]:
+    """One that tells of no files is none, and its folder is refused for what else is in it (test_export_again.py)."""
+    record, _ = _read_record(path)
+    if not record:
+        raise ClasError(f"'{path}' is no record of an export.")
+    return record
 
 
 NAMES = list(_readers(None))  # type: ignore[arg-type]
