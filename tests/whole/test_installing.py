@@ -94,7 +94,7 @@ def files_of(folder: Path) -> set[str]:
 
 def test_the_wheel_holds_the_package_its_tasks_and_its_masks(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    package = {f"lm_eval_clas/{name}" for name in files_of(ROOT / "lm_eval_clas") if name != HOOK}
+    package = {f"lm_eval_clas/{name}" for name in files_of(ROOT / "lm_eval_clas") if Path(name).name != HOOK}
     beside = {f"lm_eval_clas/data/{folder}/{name}" for folder in ("tasks", "masks") for name in files_of(ROOT / folder)}
     assert names == package | beside | {HOOK}
 
@@ -102,7 +102,7 @@ def test_the_wheel_holds_the_package_its_tasks_and_its_masks(wheel: Path) -> Non
 def test_uninstalling_removes_all_that_installing_brought(fresh: Fresh, wheel: Path) -> None:
     before = files_of(fresh.site)
     fresh.pip("install", "--no-deps", "--no-index", wheel)
-    assert (fresh.site / HOOK).read_text() == (ROOT / "lm_eval_clas" / HOOK).read_text()
+    assert (fresh.site / HOOK).read_text() == (ROOT / "lm_eval_clas" / "harness" / HOOK).read_text()
     assert ran(fresh.python, "-c", HOOKED) == "True"
     assert ran(fresh.python, "-c", KNOWN) == "True"
     assert ran(fresh.python, "-m", "lm_eval_clas", "tasks") == str(fresh.site / "lm_eval_clas" / "data" / "tasks")
