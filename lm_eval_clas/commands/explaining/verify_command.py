@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.commands.application import app, console, messages, progress_bars
+from lm_eval_clas.base.screen import print_out
+from lm_eval_clas.commands.application import app, console, messages, path_argument, progress_bars
 
 if TYPE_CHECKING:
     from lm_eval_clas.verifying.recomputing import Verified
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def verify(
-    results: Annotated[Path, typer.Argument(metavar="RESULTS.json", help="What lm_eval wrote with --log_samples, of hf-clas.")],
+    results: Annotated[Path, path_argument("What lm_eval wrote with --log_samples, of hf-clas.", "RESULTS.json")],
     model: Annotated[str | None, typer.Option(help="The model, where it lies elsewhere than in the run.")] = None,
     masks: Annotated[str | None, typer.Option(help="The masks, where they lie elsewhere than in the run.")] = None,
     items: Annotated[int, typer.Option(help="Documents of each language to compute again.", min=1)] = 16,
@@ -54,7 +55,7 @@ def verify(
         found = verification.run(lm, run.arguments.get("projection"), lambda done: progress.advance(bar, done))
     stands = not any(one.why for one in found)
     if as_json:
-        print(json.dumps({"stands": stands, "languages": [asdict(one) for one in found]}, indent=1, ensure_ascii=False))
+        print_out(json.dumps({"stands": stands, "languages": [asdict(one) for one in found]}, indent=1, ensure_ascii=False))
     else:
         _show(found, str(lm.model.dtype).removeprefix("torch."))
     for one in found:
