@@ -31,7 +31,7 @@ from lm_eval_clas.harness.gathering import in_order
 Run = Callable[..., tuple[int, str, str]]
 needs_gathering = pytest.mark.skipif(not hasattr(LM, "gather_object"), reason="several processes need lm-eval 0.4.12")
 
-DEADLOCKED = 120  # seconds; each of these runs takes about 20
+DEADLOCKED = 400  # seconds; processes that start beside other work take long
 
 TEXTS = {
     "hi": "आज मौसम बहुत अच्छा है और बच्चे बाहर खेल रहे हैं।",
