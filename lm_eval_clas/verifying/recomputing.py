@@ -59,7 +59,7 @@ class Verified:
         largest, mean: difference of log-likelihoods from the run's, in nats; None where there were none.
         unsteered: the mean difference of the model without steering.
         texts, equal: generated texts, and how many of them are the same.
-        why: why the numbers do not stand; empty if they do.
+        why: all reasons why the numbers do not stand; empty if they do.
         note: what the check cannot tell.
     """
 
@@ -194,6 +194,7 @@ class Verification:
         factors, shifts = effect
         logged = [one for requests in group.items.values() for one in requests if not _sampled(one)]
         verified = Verified(group.called(self._tuned), len(group.items), len(logged))
+        reasons: list[str] = []
         modules = {layer: projections[layer].module for layer in range(len(factors)) if (factors[layer] != 1).any()}
         answers: dict[bool, list[float | str]] = {}
         for steered in (True, False):
@@ -215,20 +216,21 @@ class Verification:
             )
             allowed = tolerance.nats + tolerance.share * np.abs(numbers[:, 1])
             if not (differences <= allowed).all():
-                verified.why = f"log-likelihoods differ by up to {verified.largest:.3g} nats"
+                reasons.append(f"log-likelihoods differ by up to {verified.largest:.3g} nats")
             elif verified.mean > verified.unsteered + tolerance.mean:
-                verified.why = "the numbers are nearer to those of the model without steering"
+                reasons.append("the numbers are nearer to those of the model without steering")
             elif np.abs(numbers[:, 1] - numbers[:, 2]).mean() <= tolerance.mean:
                 verified.note = (
                     "steering moves these items less than rounding may, so that they cannot be told from unsteered ones"
                 )
         if texts and verified.equal < tolerance.texts * len(texts):
-            verified.why = f"{len(texts) - verified.equal} of {len(texts)} texts are others"
+            reasons.append(f"{len(texts) - verified.equal} of {len(texts)} texts are others")
         if not logged:
             verified.note = "all answers were sampled, and cannot be computed again"
         told = (self._run.steering.get("witness") or {}).get(verified.language, {})
         if told.get("factors_hash") not in (None, _hash(factors, shifts)):
-            verified.why = "the factors are not those that the run's witness saw"
+            reasons.append("the factors are not those that the run's witness saw")
+        verified.why = "; ".join(reasons)
         return verified
 
 

@@ -184,12 +184,12 @@ def test_scores_that_are_no_numbers_leave_a_strength_out(tune: Any, monkeypatch:
 
 
 class _AtAlpha0(FastLM):
-    """A model whose answers are no numbers, whatever steers it."""
+    """A model whose answers are no numbers, whatever steers it; it runs, as one that does not has no score at all."""
 
     answer = math.nan
 
     def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
-        return [(self.answer, False)] * len(requests)
+        return [(self.answer, False) for _ in super().loglikelihood(requests, disable_tqdm)]
 
 
 class _Constant(_AtAlpha0):
