@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _loggers() -> Iterator[None]:
-    """What a command makes quiet is loud again for the next test."""
-    loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets", "huggingface_hub", "transformers")]
-    levels = [logger.level for logger in loggers]
-    yield
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
+def _loggers() -> None:
+    """What a command or a fixture made quiet, or the harness's own set-up turned off, is loud again for the next test."""
+    for name in ("lm_eval", "lm_eval.models", "lm_eval.models.hf_clas", "datasets", "huggingface_hub", "transformers"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.NOTSET)
+        logger.disabled, logger.propagate = False, True
 
 
 @pytest.fixture(scope="session")

@@ -53,12 +53,14 @@ def test_a_steerer_checks_itself_and_counts_rows_times_tokens(
         assert steerer.check is not None
         assert (steerer.check.dtype, steerer.check.difference) == ("float32", 0.0)
         with steerer.language("de") as block, torch.no_grad():
-            assert block.layers == steerer.steered_layers("de") == (2, 3, 4)
+            layers = steerer.steered_layers("de")  # of some families, not every layer has neurons to steer
+            assert layers
+            assert block.layers == layers == tuple(one for one in (2, 3, 4) if (steerer.factors("de")[one] != 1).any())
             assert set(block.positions.values()) == {0}
             model(**inputs)
-            assert block.positions == dict.fromkeys((2, 3, 4), inputs["attention_mask"].numel())
+            assert block.positions == dict.fromkeys(layers, inputs["attention_mask"].numel())
             model(**inputs)
-        assert block.positions == dict.fromkeys((2, 3, 4), 2 * inputs["attention_mask"].numel())
+        assert block.positions == dict.fromkeys(layers, 2 * inputs["attention_mask"].numel())
         with steerer.language("en") as block:
             logits(model)
         assert (block.layers, block.positions) == ((), {})
