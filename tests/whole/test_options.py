@@ -12,12 +12,12 @@ import io
 import json
 import shutil
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cache, wraps
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import pytest
@@ -40,6 +40,7 @@ from lm_eval_clas.commands.cli import main
 from lm_eval_clas.harness.fast_lm import FastLM
 from lm_eval_clas.masks.strengths import Setting
 from lm_eval_clas.neurons.profile_folder import Profile
+from lm_eval_clas.steering.options import SteeringOptions
 from lm_eval_clas.study.recipe import Part, StudyRecipe
 from lm_eval_clas.study.stages import StudyStages
 from lm_eval_clas.tuning.choosing import Unit, choose
@@ -226,7 +227,7 @@ CASES: dict[str, dict[str, Case]] = {
     "stability": {
         "a": Case("{few}", "stdout"),
         "b": Case("{profile}", "stdout"),
-        "ceiling": Case(("{few}", "{profile}"), "stdout"),
+        "ceiling": Case(("{first}", "{second}"), "stdout"),
         "out": Case("{tmp}/s.json", "names"),
         "force": Case(True, "code", {"out": "{tmp}/taken/a.json"}),
         "statistic": Case("mean-abs", "stdout"),
@@ -237,7 +238,7 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "causes": {
         "table": Case("{table2}", "c"),
-        "masks": Case("{fewer}", "c"),
+        "masks": Case("{fewer}", "code"),  # not those of the run
         "model": Case("{words}", "c"),
         "run": Case("other", "c"),
         "corpus": Case("mini", "c"),
@@ -329,7 +330,7 @@ def things(
 
     from lm_eval_clas.neurons.instances import profile_instances
     from lm_eval_clas.neurons.profiling import profile
-    from lm_eval_clas.texts.corpora import ParallelInputBuilder
+    from lm_eval_clas.texts.corpora import Half, ParallelInputBuilder
 
     place = tmp_path_factory.mktemp("options")
     found: dict[str, Path] = {"model": checkpoint, "chatty": chatty}
@@ -353,6 +354,11 @@ def things(
         profile(make_model(), tokenizer, built, name="small", out=found[name], **options)
         if name == "profile":
             profile_instances(make_model(), tokenizer, built, found[name], **options)
+
+    for half in get_args(Half):
+        found[half] = place / half
+        built = ParallelInputBuilder("mini", ["en", "hi", "de"], 4, half=half).build()
+        profile(make_model(), tokenizer, built, name="small", out=found[half], max_tokens=30)
 
     settings = tuple(Setting(alpha, 0.4, 0.2, (2,)) for alpha in (0, 2, -2))
     units = [
@@ -378,7 +384,7 @@ def things(
         write_run(found["both"] / label, draw(seed, 30, False, languages) | draw(seed, 30, True, languages), clas)
     for name, seed in (("table", 3), ("table2", 4)):
         runs = {"hf": 1, "clas": seed, "other": seed + 2}
-        labelled = [f"{label}={_run_of(place / name / label, number)}" for label, number in runs.items()]
+        labelled = [f"{label}={_run_of(place / name / label, number, masks)}" for label, number in runs.items()]
         _clas("table", *labelled, "--out", place / name)
         found[name] = place / name / "xnli.json"
     core = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
@@ -388,7 +394,7 @@ def things(
     written(place / "words", "config.json", (checkpoint / "config.json").read_text())
     _clas(
         "geometry", *("--model", checkpoint, "--masks", place / "masks", "--corpus", place / "texts"),
-        *("--out", place / "moved", "--device", "cpu"),
+        *("--out", place / "moved", "--device", "cpu", "--alpha", 3),  # as 'clas' of the first table
     )  # fmt: skip
     found["moved"] = place / "moved" / "geometry.json"
 
@@ -406,10 +412,19 @@ def things(
     return {name: str(path) for name, path in found.items()}
 
 
-def _run_of(folder: Path, seed: int) -> Path:
+def _run_of(folder: Path, seed: int, masks: MaskSet) -> Path:
+    """A run of that alpha; of alpha 1, one without steering."""
+    languages = ("en", "hi", "de", "zh")
     return write_run(
-        folder, draw(seed, 30, tasks=("en", "hi", "de", "zh")), {**STEERED, "alpha": seed} if seed > 1 else None
+        folder, draw(seed, 30, tasks=languages), _steered(masks, languages, {"alpha": seed}) if seed > 1 else None
     ).parent
+
+
+def _steered(masks: MaskSet, languages: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
+    """`config.clas` of a run that steered with these masks in these languages."""
+    steering = SteeringOptions.parse(masks, **options)
+    told = {**asdict(steering), "layers": list(steering.layers)}
+    return {**STEERED, **told, "masks_hash": masks.hash, "languages": {one: {} for one in languages}}
 
 
 def _task_file(name: str) -> Path:
@@ -761,9 +776,10 @@ def reached(stage: str, changes: dict[str, Any], things: dict[str, str], place: 
             {stages.made_masks("one"), stages.masks_folder("one")} if stage != "masks" and "one" in recipe.parts else ()
         ):
             shutil.copytree(things["masks"], kind)
-        for label, seed in {"hf": 1, "clas": 2, "strong": 3}.items() if stage in ("analyse", "tables") else ():
+        for seed, (label, steering) in enumerate(recipe.evaluate.runs.items(), 1) if stage in ("analyse", "tables") else ():
             values = {"clas_mini_nli_hi": draw(seed, 30)["xnli_hi"], "clas_mini_nli_de": draw(seed, 30)["xnli_sw"]}
-            write_run(place / "results" / label, values, {**STEERED, "alpha": seed} if seed > 1 else None)
+            steered = _steered(MaskSet.load(stages.masks_folder("one")), ("hi", "de"), steering) if steering else None
+            write_run(place / "results" / label, values, steered)
         if stage == "tables":
             return [(name, one.baseline) for name, one in stages.comparisons().items()]
         if stage == "report":
