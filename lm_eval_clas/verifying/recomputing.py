@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -18,7 +17,7 @@ from lm_eval_clas.languages.codes import UNDETERMINED
 from lm_eval_clas.languages.routing import LanguageRouter
 from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.steering.effects import steering_factors, steering_shifts
+from lm_eval_clas.steering.effects import factors_hash, steering_factors, steering_shifts
 from lm_eval_clas.steering.options import SteeringOptions
 from lm_eval_clas.verifying.logged_run import Logged, LoggedRun
 from lm_eval_clas.verifying.merged_weights import merged
@@ -228,7 +227,8 @@ class Verification:
         if not logged:
             verified.note = "all answers were sampled, and cannot be computed again"
         told = (self._run.steering.get("witness") or {}).get(verified.language, {})
-        if told.get("factors_hash") not in (None, _hash(factors, shifts)):
+        computed = factors_hash(factors.numpy(), None if shifts is None else shifts.numpy())
+        if told.get("factors_hash") not in (None, computed):
             reasons.append("the factors are not those that the run's witness saw")
         verified.why = "; ".join(reasons)
         return verified
@@ -243,11 +243,6 @@ def _answer(lm: Any, one: Logged) -> float | str:
 
 def _sampled(one: Logged) -> bool:
     return one.request.request_type == "generate_until" and bool(one.request.args[1].get("do_sample"))
-
-
-def _hash(factors: torch.Tensor, shifts: torch.Tensor | None) -> str:
-    content = b"".join(one.numpy().astype("<f4").tobytes() for one in (factors, shifts) if one is not None)
-    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _counts(by_language: Mapping[str, Any]) -> str:
