@@ -20,16 +20,14 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.projections import find_projections
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.steering.alphas import DEFAULT
 from lm_eval_clas.steering.attaching import AttachmentCheck, check_attachment
-from lm_eval_clas.steering.effects import factors_hash, steering_factors, steering_shifts
 from lm_eval_clas.steering.language_blocks import LanguageBlock, block_in_force
-from lm_eval_clas.steering.options import SteeringOptions
+from lm_eval_clas.steering.language_factors import LanguageFactors
 
 _Placed = tuple[torch.Tensor | None, torch.Tensor | None]  # one layer's factors and shifts; None where there are none
 
 
-class ActivationSteerer:
+class ActivationSteerer(LanguageFactors):
     """Steers a model's neurons for one language at a time, at the site that the masks were made for.
 
     One forward pre-hook per bridge layer is registered when the steerer is made and stays until `close`. A language only
@@ -63,15 +61,11 @@ class ActivationSteerer:
     def __init__(self, model: nn.Module, masks: MaskSet, *, projection: str | None = None, **options: Any) -> None:
         projections = find_projections(model, masks.config.site, projection or masks.config.projection)
         masks.config.model.fingerprint.require(ModelFingerprint.of(model, projections), "This mask folder")
-        self.masks = masks
+        super().__init__(masks, **options)
         self._names = [projection.name for projection in projections]
-        self.steering = SteeringOptions.parse(masks, **options)
         self.check: AttachmentCheck | None = None
         self._model = model
-        self._factors: dict[str | None, torch.Tensor] = {}
-        self._shifts: dict[str | None, torch.Tensor | None] = {}
         self._placed: dict[tuple[str | None, int, torch.device, torch.dtype], _Placed] = {}
-        self._layers: dict[str | None, tuple[int, ...]] = {}
         self._open_blocks: set[LanguageBlock] = set()
         self._handles: list[RemovableHandle] = []
         self._closed = False
@@ -89,55 +83,9 @@ class ActivationSteerer:
             self.close()
             raise
 
-    def factors(self, language: str | None) -> torch.Tensor:
-        """The factors of a language, float32 [layers, neurons] on the CPU; ones outside the bridge layers.
-
-        None stands for any language that was not profiled, steered by `unseen=shared`.
-        """
-        if language not in self._factors:
-            if language is not None:
-                self.masks.index(language)
-            self._factors[language] = torch.from_numpy(steering_factors(self.masks, self.steering, language))
-        return self._factors[language]
-
-    def shifts(self, language: str | None) -> torch.Tensor | None:
-        """What is added after the factors, float32 [layers, neurons] on the CPU; None if the method only multiplies."""
-        if language not in self._shifts:
-            self.factors(language)  # an unknown language fails there
-            shifts = steering_shifts(self.masks, self.steering, language)
-            self._shifts[language] = None if shifts is None else torch.from_numpy(shifts)
-        return self._shifts[language]
-
-    def steered_layers(self, language: str | None) -> tuple[int, ...]:
-        """The layers in which any neuron is steered in a language."""
-        if language not in self._layers:
-            changed = (self.factors(language) != 1).any(1).nonzero().squeeze(-1)
-            self._layers[language] = tuple(changed.tolist())
-        return self._layers[language]
-
-    def changes(self, language: str | None) -> bool:
-        """Whether any neuron is steered in a language."""
-        return bool(self.steered_layers(language))
-
-    def factors_hash(self, language: str | None) -> str:
-        """16 hex digits over what is done to the neurons in a language."""
-        shifts = self.shifts(language)
-        return factors_hash(self.factors(language).numpy(), None if shifts is None else shifts.numpy())
-
-    def unchanged(self, language: str | None) -> str:
-        """Why a language's passes are those of the model alone; empty if some neuron is steered."""
-        if self.changes(language):
-            return ""
-        if language == self.masks.anchor:
-            return "anchor"
-        if self.steering.method == "off" or self.steering.strength(language or DEFAULT) == 0:
-            return "alpha is 0"
-        # Of a language that was not profiled, partial-shared neurons alone are steered, and by beta.
-        return "beta is 0" if language is None and self.steering.beta == 0 else "no neurons to steer"
-
     def digest(self, language: str | None) -> str:
         """What identifies the function that a language's passes are: modules and factors; empty if nothing is changed."""
-        return " ".join([*self._names, self.factors_hash(language)]) if self.changes(language) else ""
+        return " ".join([*self._names, super().digest(language)]) if self.changes(language) else ""
 
     def language(self, language: str | None) -> LanguageBlock:
         """Steers every pass of the model inside the block for `language`; the anchor is left alone.

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from torch import nn
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
 
 from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Setting
-from lm_eval_clas.steering.activation_steerer import ActivationSteerer
+from lm_eval_clas.steering.language_factors import LanguageFactors
 from lm_eval_clas.steering.options import SteeringOptions
+
+Steerer = TypeVar("Steerer", bound=LanguageFactors)
 
 
 def tuned_settings(masks: MaskSet, options: Mapping[str, Any]) -> dict[str, dict[str, Setting]]:
@@ -32,35 +32,33 @@ def tuned_settings(masks: MaskSet, options: Mapping[str, Any]) -> dict[str, dict
     return found
 
 
-class TunedSteering:
+class TunedSteering(Generic[Steerer]):
     """One steerer for each setting that occurs among the tuned strengths.
 
     Args:
-        model: the model, as `ActivationSteerer` takes it.
         masks: masks with tuned strengths.
-        projection: as `ActivationSteerer` takes it.
         options: of steering, as `tuned_settings` takes them.
+        make: makes a steerer from masks and the options of `SteeringOptions.parse`.
 
     Attributes:
         strengths: the settings by task family and language.
     """
 
-    def __init__(self, model: nn.Module, masks: MaskSet, projection: str | None, options: Mapping[str, Any]) -> None:
+    def __init__(self, masks: MaskSet, options: Mapping[str, Any], make: Callable[..., Steerer]) -> None:
         self._masks = masks
         fixed = {name: value for name, value in options.items() if name != "alpha" and value is not None}
-        self._steerers: dict[Setting, ActivationSteerer] = {}
+        self._steerers: dict[Setting, Steerer] = {}
         self.strengths = tuned_settings(masks, options)
         for by_language in self.strengths.values():
             for setting in by_language.values():
                 if setting not in self._steerers:
-                    every = {**fixed, **setting.options()}
-                    self._steerers[setting] = ActivationSteerer(model, masks, projection=projection, **every)
+                    self._steerers[setting] = make(masks, **{**fixed, **setting.options()})
 
     def family(self, task: str | None) -> str:
         """The family of a request's task."""
         return task_family(task or "", self._masks.languages)
 
-    def steerer(self, family: str, language: str) -> ActivationSteerer | None:
+    def steerer(self, family: str, language: str) -> Steerer | None:
         """Whatever steers a language in a task, or None if that was not tuned."""
         setting = self.strengths.get(family, {}).get(language)
         return self._steerers[setting] if setting else None

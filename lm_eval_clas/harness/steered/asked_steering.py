@@ -1,0 +1,88 @@
+"""`AskedSteering`: what a user asks of a steered model beside its engine's arguments, checked before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.languages.language_names import parse_language
+from lm_eval_clas.languages.macrolanguages import as_known
+from lm_eval_clas.languages.routing import LanguageRouter
+from lm_eval_clas.languages.task_names import PAIRS
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.steering.effects import steering_factors
+from lm_eval_clas.steering.options import SteeringOptions, refuse_without_masks, require_tuned
+
+
+class AskedSteering:
+    """Masks and options as a user gives them. Loading a model takes minutes; a slip should not.
+
+    Args:
+        masks: a mask folder, the name of a shipped one, a Hub repository, or the masks; None for no steering.
+        options: those of `SteeringOptions.parse`, as given.
+        language, unseen, pair, projection: as `CLASLM` has them.
+
+    Attributes:
+        masks: the masks, or None.
+        options: as given.
+        tuned: whether strengths are those that `clas tune` chose.
+        unseen, projection: as given.
+
+    Raises:
+        ClasError: one of them is wrong, or they do not go together.
+    """
+
+    def __init__(
+        self,
+        masks: str | Path | MaskSet | None,
+        options: Mapping[str, Any],
+        *,
+        language: str | None,
+        unseen: str,
+        pair: str,
+        projection: str | None,
+    ) -> None:
+        if unseen not in ("off", "shared"):
+            raise ClasError(f"unseen must be off or shared, not '{unseen}'.")
+        if pair not in PAIRS:
+            raise ClasError(f"pair must be {', '.join(PAIRS[:-1])} or {PAIRS[-1]}, not '{pair}'.")
+        self.masks = masks if isinstance(masks, MaskSet) else MaskSet.load(masks) if masks else None
+        self.options = dict(options)
+        self.unseen, self.projection = unseen, projection
+        self.tuned = self.masks is not None and options["alpha"] == "tuned"
+        self._language, self._pair = language, pair
+        if self.masks is None:
+            refuse_without_masks({**options, "language": language, "unseen": unseen, "pair": pair, "projection": projection})
+        elif self.tuned:
+            require_tuned(self.masks, unseen, options["method"])
+            SteeringOptions.parse(self.masks, **self.fixed)
+        else:
+            checked = SteeringOptions.parse(self.masks, **options)
+            if unseen == "shared":
+                steering_factors(self.masks, checked, None)  # refuses what does not go together
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """The options of what steers whatever was not tuned; with tuned strengths, at alpha 0."""
+        return {**self.options, "alpha": 0.0} if self.tuned else self.options
+
+    def router(self) -> LanguageRouter:
+        """What tells the language of each request.
+
+        Raises:
+            ClasError: the forced language is none, or one that the masks do not have.
+        """
+        assert self.masks is not None
+        return LanguageRouter(self.masks.languages, self._forced(self.masks), self._pair)  # type: ignore[arg-type]
+
+    def _forced(self, masks: MaskSet) -> str | None:
+        if self._language is None:
+            return None
+        code = parse_language(str(self._language))
+        if code is None:
+            raise ClasError(f"language={self._language} is not a language; give a code or a name, e.g. hi or Hindi.")
+        if self.unseen == "off":
+            masks.index(as_known(code, masks.languages))
+        return code
