@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.projections import slices_error
+from lm_eval_clas.harness.common.asked_steering import AskedSteering
+from lm_eval_clas.harness.common.steered_lm import AnswerAll, RequestGroup, Response, SteeredLM, code_of
 from lm_eval_clas.harness.fast_lm import FastLM
 from lm_eval_clas.harness.gathering import lent
 from lm_eval_clas.harness.plugin import register
-from lm_eval_clas.harness.steered.asked_steering import AskedSteering
-from lm_eval_clas.harness.steered.steered_lm import Answer, RequestGroup, Response, SteeredLM, code_of
 from lm_eval_clas.harness.tally import Witness
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
@@ -99,7 +99,7 @@ class CLASLM(SteeredLM[ActivationSteerer], FastLM):
 
     def _answer_groups(
         self,
-        answer: Answer[Response],
+        answer: AnswerAll[Response],
         groups: Sequence[RequestGroup[ActivationSteerer]],
         answers: dict[int, Response],
         total: int,

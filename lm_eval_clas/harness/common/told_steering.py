@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lm_eval_clas.base.version import __version__
-from lm_eval_clas.harness.steered.asked_steering import AskedSteering
+from lm_eval_clas.harness.common.asked_steering import AskedSteering
 from lm_eval_clas.harness.tally import RunTally
 from lm_eval_clas.harness.tuning_differences import TuningDifferences
 from lm_eval_clas.languages.codes import UNDETERMINED

@@ -12,10 +12,10 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
 from lm_eval_clas.harness.answer_cache import AnswerCache, require_apart
+from lm_eval_clas.harness.common.asked_steering import AskedSteering
+from lm_eval_clas.harness.common.told_steering import told_steering, told_without_masks
 from lm_eval_clas.harness.fast_lm import logger
 from lm_eval_clas.harness.gathering import lent
-from lm_eval_clas.harness.steered.asked_steering import AskedSteering
-from lm_eval_clas.harness.steered.told_steering import told_steering, told_without_masks
 from lm_eval_clas.harness.tally import RunTally, told_in_a_line
 from lm_eval_clas.harness.tuning_differences import TuningDifferences
 from lm_eval_clas.languages.codes import UNDETERMINED
@@ -25,7 +25,7 @@ from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.steering.by_task import Steerer, TunedSteering
 
 Response = TypeVar("Response")
-Answer = Callable[[list[Instance], bool], list[Response]]
+AnswerAll = Callable[[list[Instance], bool], list[Response]]
 _UNSEEN = "unseen"  # no BCP-47 code has six letters, so it is no language's name
 
 
@@ -97,7 +97,7 @@ class SteeredLM(LM, Generic[Steerer]):  # type: ignore[misc]
     @abstractmethod
     def _answer_groups(
         self,
-        answer: Answer[Response],
+        answer: AnswerAll[Response],
         groups: Sequence[RequestGroup[Steerer]],
         answers: dict[int, Response],
         total: int,
@@ -124,7 +124,7 @@ class SteeredLM(LM, Generic[Steerer]):  # type: ignore[misc]
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         return self._by_language(super().generate_until, requests, disable_tqdm)
 
-    def _by_language(self, answer: Answer[Response], requests: list[Instance], disable_tqdm: bool) -> list[Response]:
+    def _by_language(self, answer: AnswerAll[Response], requests: list[Instance], disable_tqdm: bool) -> list[Response]:
         """Answers requests, each steered for its language (and task), in the order of the requests."""
         if self._steerer is None or not self._steers:
             return answer(requests, disable_tqdm)
@@ -136,7 +136,7 @@ class SteeredLM(LM, Generic[Steerer]):  # type: ignore[misc]
             self._forget()  # whatever comes next is no part of this run
             raise
 
-    def _answered(self, answer: Answer[Response], requests: list[Instance], disable_tqdm: bool) -> list[Response]:
+    def _answered(self, answer: AnswerAll[Response], requests: list[Instance], disable_tqdm: bool) -> list[Response]:
         by_steering: dict[tuple[str, str], list[int]] = {}
         found = self._router.recognize(requests)
         for position, (request, one) in enumerate(zip(requests, found, strict=True)):
