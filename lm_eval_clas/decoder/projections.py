@@ -19,7 +19,7 @@ from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
 
-_ATTENTION = re.compile("attn|attention", re.IGNORECASE)
+ATTENTION = re.compile("attn|attention", re.IGNORECASE)
 OTHER_TOWERS = re.compile("vision|visual|image|audio", re.IGNORECASE)
 # Of attention: what makes queries, keys and values, alone, fused (query_key_value, Wqkv) or in two steps (kv_b_proj).
 _INTO_HEADS = re.compile(r"(^|_)[qkv]+(_|$)|query|key|value|wqkv|c_attn", re.IGNORECASE)
@@ -190,7 +190,7 @@ def _linears(module: nn.Module, name: str) -> Iterator[tuple[str, tuple[int, int
 
 def _down_projections(layer: nn.Module, name: str, hidden: int) -> Iterator[Projection]:
     linears = [
-        (full, features, module) for full, features, module in _linears(layer, name) if not _ATTENTION.search(full[len(name) :])
+        (full, features, module) for full, features, module in _linears(layer, name) if not ATTENTION.search(full[len(name) :])
     ]
     for full, (width, out), module in linears:
         parent = full.rpartition(".")[0]
@@ -209,7 +209,7 @@ def _attention_outputs(layer: nn.Module, name: str, hidden: int) -> Iterator[Pro
     by_parent: dict[str, Projection] = {}
     for full, (width, out), module in _linears(layer, name):
         parent, _, own = full.rpartition(".")
-        if _ATTENTION.search(parent[len(name) :]) and out == hidden and not _INTO_HEADS.search(own):
+        if ATTENTION.search(parent[len(name) :]) and out == hidden and not _INTO_HEADS.search(own):
             by_parent[parent] = Projection(full, module, width)  # the last one stays
     yield from by_parent.values()
 

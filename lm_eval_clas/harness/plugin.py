@@ -1,8 +1,8 @@
-"""How a stock `lm_eval` learns the name `hf-clas`, with nothing heavy imported.
+"""How a stock `lm_eval` learns the names `hf-clas` and `vllm-clas`, with nothing heavy imported.
 
 Harness versions with the entry-point group `lm_eval.models` read the entry point in pyproject.toml. For the others, the one
 line of `lm_eval_clas_hook.pth`, which Python executes when it starts, puts a finder on `sys.meta_path`. It waits for the
-module `lm_eval.models` and only then imports this one, which registers the lazy name once that module has been executed.
+module `lm_eval.models` and only then imports this one, which registers the lazy names once that module has been executed.
 Set the environment variable LM_EVAL_CLAS_NO_HOOK=1 to turn the hook off.
 """
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-HARNESS_NAME = "hf-clas"
-TARGET = "lm_eval_clas.harness.hf_clas:CLASLM"
+TARGETS = {"hf-clas": "lm_eval_clas.harness.hf_clas:CLASLM", "vllm-clas": "lm_eval_clas.engine.vllm_clas:VLLMCLAS"}
 
 _searching = False
 
 
 def register() -> None:
-    """Registers the lazy name with the harness, unless an entry point (or an earlier call) already did."""
+    """Registers the lazy names with the harness, unless entry points (or an earlier call) already did."""
     from lm_eval.api.registry import model_registry
 
-    if HARNESS_NAME not in model_registry:
-        model_registry.register(HARNESS_NAME, target=TARGET)
+    for name, target in TARGETS.items():
+        if name not in model_registry:
+            model_registry.register(name, target=target)
 
 
 def spec_of_models() -> ModuleSpec | None:
@@ -51,7 +51,7 @@ def spec_of_models() -> ModuleSpec | None:
             try:
                 register()
             except Exception as error:  # The harness must go on without us, whatever its version.
-                sys.stderr.write(f"lm-eval-clas: could not register '{HARNESS_NAME}': {error}\n")
+                sys.stderr.write(f"lm-eval-clas: could not register {', '.join(TARGETS)}: {error}\n")
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
     return spec

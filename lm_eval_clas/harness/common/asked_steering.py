@@ -68,6 +68,17 @@ class AskedSteering:
         """The options of what steers whatever was not tuned; with tuned strengths, at alpha 0."""
         return {**self.options, "alpha": 0.0} if self.tuned else self.options
 
+    def changed(self, **options: Any) -> AskedSteering:
+        """The same with some options of steering changed, checked again."""
+        return AskedSteering(
+            self.masks,
+            {**self.options, **options},
+            language=self._language,
+            unseen=self.unseen,
+            pair=self._pair,
+            projection=self.projection,
+        )
+
     def router(self) -> LanguageRouter:
         """What tells the language of each request.
 

@@ -26,12 +26,12 @@ from lm_eval_clas.steering.by_task import Steerer, TunedSteering
 
 Response = TypeVar("Response")
 AnswerAll = Callable[[list[Instance], bool], list[Response]]
-_UNSEEN = "unseen"  # no BCP-47 code has six letters, so it is no language's name
+UNSEEN = "unseen"  # no BCP-47 code has six letters, so it is no language's name
 
 
 def code_of(language: str) -> str | None:
     """What a steerer calls the language of a group: None for any that the masks do not know."""
-    return None if language == _UNSEEN else language
+    return None if language == UNSEEN else language
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class SteeredLM(LM, Generic[Steerer]):  # type: ignore[misc]
         assert self._masks is not None
         if (known := as_known(language, self._masks.languages)) in self._masks.languages:
             return known
-        return _UNSEEN if self._asked.unseen == "shared" and language != UNDETERMINED else self._masks.anchor
+        return UNSEEN if self._asked.unseen == "shared" and language != UNDETERMINED else self._masks.anchor
 
     def _note(self, language: str, source: str) -> None:
         assert self._masks is not None

@@ -1,0 +1,64 @@
+"""What vLLM can do and steering by row cannot go with, each refused with a sentence before a token is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lm_eval_clas.base.errors import ClasError
+
+KNOWN_VERSIONS = "0.32.0"  # of vLLM; docs/vllm.md says what was run with which
+INSTALL = "pip install 'lm-eval-clas[vllm]'"
+
+
+def not_installed() -> ClasError:
+    """What is said where vLLM is missing."""
+    return ClasError(
+        f"vllm-clas needs vLLM, which is not installed: {INSTALL} on a machine with CUDA, or see docs/vllm.md for one without."
+    )
+
+
+def refuse_config(config: Any) -> None:
+    """Refuses what of an engine's configuration steering does not go with.
+
+    Args:
+        config: vLLM's `VllmConfig`.
+
+    Raises:
+        ClasError: a token would be steered by another's row, or not at all.
+    """
+    parallel, scheduler = config.parallel_config, config.scheduler_config
+    refused = {
+        "speculative decoding (speculative_config)": config.speculative_config is not None,
+        "LoRA adapters (enable_lora); merge the adapter into the checkpoint": config.lora_config is not None,
+        "dual-batch overlap (enable_dbo)": parallel.enable_dbo or getattr(parallel, "use_ubatching", False),
+        "context parallelism (prefill_context_parallel_size)": getattr(parallel, "prefill_context_parallel_size", 1) > 1,
+        "caches of keys and values outside of the engine (kv_transfer_config)": config.kv_transfer_config is not None,
+        "pooling models": getattr(config.model_config, "runner_type", "generate") != "generate",
+    }
+    for what, found in refused.items():
+        if found:
+            raise ClasError(f"vllm-clas does not go with {what}; start without it.")
+    salted = "lm_eval_clas." in str(scheduler.scheduler_cls)
+    if config.cache_config.enable_prefix_caching and not salted:
+        raise ClasError(
+            "Steered prompts must not share cached prefixes with others, and this engine's scheduler does not keep them apart; "
+            f"start it with scheduler_cls={SCHEDULER}, or with enable_prefix_caching=False."
+        )
+
+
+def refuse_signature(name: str, found: Sequence[str], known: Sequence[str]) -> None:
+    """Refuses a runner whose inputs are prepared in another way than those that were read and run.
+
+    Raises:
+        ClasError: the parameters differ.
+    """
+    if list(found) != list(known):
+        raise ClasError(
+            f"This version of vLLM prepares a step with {name}({', '.join(found)}), which vllm-clas does not know; "
+            f"it is known to work with vLLM {KNOWN_VERSIONS}: pip install vllm=={KNOWN_VERSIONS}."
+        )
+
+
+WORKER = "lm_eval_clas.engine.worker.SteeringWorker"
+SCHEDULER = "lm_eval_clas.engine.scheduler.salting_scheduler"

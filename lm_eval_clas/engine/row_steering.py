@@ -1,0 +1,138 @@
+"""`RowSteering`: what one worker of vLLM holds to steer: tables, the row of each running request, the row of each token."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.engine.factor_tables import EXTRA_ARGUMENT, FactorTables
+from lm_eval_clas.engine.refusals import refuse_config
+from lm_eval_clas.engine.runner_seams import follow_steps
+from lm_eval_clas.engine.steered_layers import find_row_projections, install, own_columns
+
+
+class RowSteering:
+    """Steers the tokens of each request by the row that the request names.
+
+    It is put into the model right after the weights, before vLLM profiles memory, compiles or captures graphs.
+
+    Args:
+        runner: vLLM's model runner, with its model.
+        config: vLLM's configuration; `additional_config` has what `engine_arguments` put there.
+
+    Raises:
+        ClasError: the model, or something that the engine was started with, does not go with steering.
+    """
+
+    def __init__(self, runner: Any, config: Any) -> None:
+        refuse_config(config)
+        asked = config.additional_config[EXTRA_ARGUMENT]
+        self._count = int(asked["rows"])
+        self._names: dict[str, int] = {}
+        self._by_request: dict[str, int] = {}
+        self._scheduled: Counter[int] = Counter()
+        device = runner.device
+        self._rows = torch.zeros(runner.max_num_tokens, dtype=torch.int64, device=device)
+        found = find_row_projections(
+            runner.get_model(), config.model_config.get_total_num_hidden_layers(), asked["site"], asked["projection"]
+        )
+        self._modules = {layer: module for layer, module in found.items() if layer in asked["layers"]}
+        ones = torch.ones_like(self._rows)
+        for module in self._modules.values():
+            install(module, self._rows, ones, self._count, int(asked["neurons"]), config.model_config.dtype)
+        follow_steps(runner, self.fill)
+
+    def load(self, dumped: bytes) -> dict[str, list[int]]:
+        """Takes new factors, in place.
+
+        Args:
+            dumped: of `FactorTables`.
+
+        Returns:
+            the layers of this process in which a row changes anything in the model's dtype, by row.
+
+        Raises:
+            ClasError: they do not fit, or requests that are steered by the present ones are running.
+        """
+        tables = FactorTables.read(dumped)
+        names = {name: 1 + place for place, name in enumerate(tables.rows)}
+        if any(self._by_request.values()) and names != self._names:
+            raise ClasError(
+                "Requests are running that are steered by the present factors; wait for them, and load new ones then."
+            )
+        changed: dict[str, list[int]] = {name: [] for name in names}
+        for layer, module in self._modules.items():
+            module.clas_table.fill_(1)
+            if (table := tables.tables.get(layer)) is not None:
+                own = own_columns(module, table)
+                module.clas_table[: len(own)].copy_(own)
+            different = (module.clas_table != 1).any(1).tolist()
+            for name, row in names.items():
+                if different[row]:
+                    changed[name].append(layer)
+        self._names = names
+        return changed
+
+    def note(self, scheduler_output: Any) -> None:
+        """Takes the row of each request that begins, and forgets those that ended.
+
+        A request that was interrupted keeps its row until it ends.
+
+        Raises:
+            ClasError: a request names a row that is not there.
+        """
+        for ended in scheduler_output.finished_req_ids:
+            self._by_request.pop(ended, None)
+        for new in scheduler_output.scheduled_new_reqs:
+            extra = (new.sampling_params.extra_args if new.sampling_params else None) or {}
+            name = extra.get(EXTRA_ARGUMENT)
+            if name is not None and name not in self._names:
+                raise ClasError(f"A request names the factors '{name}', which this engine does not have; load them first.")
+            self._by_request[new.req_id] = self._names[name] if name is not None else 0
+
+    def fill(self, requests: Sequence[str], tokens: Any) -> None:
+        """Writes the row of each token of a step.
+
+        Args:
+            requests: their ids, in the order of the step.
+            tokens: how many each has.
+        """
+        rows = np.fromiter((self._by_request[one] for one in requests), np.int64, len(requests))
+        for row, count in zip(rows.tolist(), np.asarray(tokens).tolist(), strict=True):
+            self._scheduled[row] += count
+        by_token = torch.from_numpy(np.repeat(rows, tokens))
+        if self._rows.device.type != "cpu":
+            # Fresh memory for each step: the copy may be under way when the next step is prepared.
+            by_token = by_token.pin_memory()
+        self._rows.zero_()
+        self._rows[: len(by_token)].copy_(by_token, non_blocking=True)
+
+    def idle(self) -> None:
+        """Steers nothing in a step that has no requests, which engines run to keep in step with others."""
+        self._rows.zero_()
+
+    def take_counts(self) -> tuple[dict[str, int], dict[int, dict[str, int]]]:
+        """What ran since this was last asked.
+
+        Returns:
+            tokens by row that steps had, and by layer of this process and row, those that the layer multiplied.
+        """
+        scheduled = {name: self._scheduled[row] for name, row in self._names.items() if self._scheduled[row]}
+        multiplied = {}
+        for layer, module in self._modules.items():
+            counts = module.clas_counts.tolist()
+            multiplied[layer] = {name: counts[row] for name, row in self._names.items() if counts[row]}
+            module.clas_counts.zero_()
+        self._scheduled.clear()
+        return scheduled, multiplied
+
+    @property
+    def memory(self) -> int:
+        """Bytes of this process that tables, rows and counts take."""
+        buffers = [one for module in self._modules.values() for one in (module.clas_table, module.clas_counts)]
+        return sum(one.numel() * one.element_size() for one in (*buffers, self._rows, self._rows))

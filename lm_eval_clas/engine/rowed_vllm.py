@@ -1,0 +1,214 @@
+"""`RowedVLLM`: the harness's `vllm`, in which each request may name the factors that steer it, all of them in one batch."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.version import __version__
+from lm_eval_clas.decoder.projections import Site
+from lm_eval_clas.engine.factor_tables import EXTRA_ARGUMENT, FactorTables
+from lm_eval_clas.engine.refusals import SCHEDULER, WORKER, not_installed
+from lm_eval_clas.harness.fast_lm import logger
+
+
+def vllm_class() -> Any:
+    """The harness's model class for vLLM.
+
+    Raises:
+        ClasError: vLLM is not installed.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise not_installed()
+    from lm_eval.models.vllm_causallms import VLLM
+
+    return VLLM
+
+
+def engine_arguments(tables: FactorTables, site: Site, projection: str | None) -> dict[str, Any]:
+    """The arguments of an engine that steers.
+
+    What decides how the model is compiled stands in `additional_config`, which is part of the hash of vLLM's compile cache.
+
+    Args:
+        tables: the layers and the number of rows that there is room for.
+        site, projection: where to steer.
+    """
+    layout = {
+        "version": __version__,
+        "layers": list(tables.layers),
+        "rows": len(tables.rows) + 1,
+        "neurons": tables.neurons,
+        "site": site,
+        "projection": projection,
+    }
+    return {"worker_cls": WORKER, "scheduler_cls": SCHEDULER, "additional_config": {EXTRA_ARGUMENT: layout}}
+
+
+def naming(request: Instance, name: str | None) -> Instance:
+    """A copy of a request that is steered by the row of that name, or by none."""
+    named = copy.copy(request)
+    named.clas_row = name
+    if name is not None and request.request_type == "generate_until":
+        context, options = request.args
+        extra = {**options.get("extra_args", {}), EXTRA_ARGUMENT: name}
+        named.arguments = (context, {**options, "extra_args": extra})
+    return named
+
+
+_VLLM = vllm_class()
+SamplingParams = importlib.import_module("vllm").SamplingParams
+
+
+class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
+    """The harness's `vllm` with rows of factors.
+
+    Requests come from `naming`; others are not steered.
+
+    Args:
+        pretrained: as for `vllm`, and so are all arguments not named here.
+        tables: the rows, or None for the harness's class as it is.
+        site, projection: where to steer.
+
+    Attributes:
+        changes: the layers in which each row changes anything in the model's dtype, by name.
+
+    Raises:
+        ClasError: an argument does not go with steering.
+    """
+
+    def __init__(
+        self, pretrained: Any, *, tables: FactorTables | None, site: Site = "mlp", projection: str | None = None, **kwargs: Any
+    ) -> None:
+        own = engine_arguments(tables, site, projection) if tables else {}
+        for name in ("worker_cls", "scheduler_cls"):
+            if own and kwargs.get(name) is not None:
+                raise ClasError(f"{name} is what steers in vLLM, so it cannot be another; drop it.")
+        if own and int(kwargs.get("data_parallel_size") or 1) > 1:
+            raise ClasError(
+                "data_parallel_size: the harness starts a new engine for each call then, which would not have the factors; run "
+                "a process for each GPU, or use tensor_parallel_size."
+            )
+        if own:
+            own["additional_config"] |= kwargs.pop("additional_config", None) or {}
+        self._names: Sequence[str | None] = ()
+        self._room = (tables.layers, len(tables.rows) + 1) if tables else ((), 1)
+        self.changes: dict[str, list[int]] = {}
+        super().__init__(pretrained, **own, **kwargs)
+        if tables:
+            self.load(tables)
+
+    scoring = "vllm"
+
+    @property
+    def computes_in(self) -> str:
+        """The dtype of the model, such as `bfloat16`."""
+        return str(self.model.llm_engine.model_config.dtype).removeprefix("torch.")
+
+    def load(self, tables: FactorTables) -> None:
+        """Takes other factors, in place: nothing is compiled or captured again.
+
+        Raises:
+            ClasError: there is no room for them.
+        """
+        tables.require_room(*self._room)
+        self.changes = {name: [] for name in tables.rows}
+        for of_process in self.model.collective_rpc("clas_load", args=(tables.dump(),)):
+            for name, layers in of_process.items():  # each has its layers, or its slice of all of them
+                self.changes[name] = sorted({*self.changes[name], *layers})
+
+    def take_counts(self) -> dict[str, dict[int, int]]:
+        """By row and layer, the tokens that were steered since this was last asked.
+
+        Raises:
+            ClasError: a layer did not multiply each token of a step once.
+        """
+        steered: dict[str, dict[int, int]] = {}
+        for scheduled, multiplied in self.model.collective_rpc("clas_take_counts"):
+            for layer, by_name in multiplied.items():
+                for name in {*scheduled, *by_name}:
+                    asked, done = scheduled.get(name, 0), by_name.get(name, 0)
+                    if asked != done:
+                        raise ClasError(
+                            f"Layer {layer} steered {done} positions of the {asked} that vLLM ran for '{name}', so there is no "
+                            "score; something keeps the model from running the steered projections once for each."
+                        )
+                    steered.setdefault(name, {})[int(layer)] = done
+        return steered
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        self._names = [getattr(request, "clas_row", None) for request in requests]
+        try:
+            return list(super().loglikelihood(requests, disable_tqdm))
+        finally:
+            self._names = ()
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        if not self._room[0]:
+            return list(super().loglikelihood_rolling(requests, disable_tqdm))
+        windows = [self._windows(request.args[0]) for request in requests]
+        self._names = [getattr(request, "clas_row", None) for request, own in zip(requests, windows, strict=True) for _ in own]
+        try:
+            scored = iter(self._loglikelihood_tokens([(None, *window) for own in windows for window in own], disable_tqdm))
+        finally:
+            self._names = ()
+        answers = [sum(next(scored)[0] for _ in own) for own in windows]
+        for request, answer in zip(requests, answers, strict=True):
+            self.cache_hook.add_partial("loglikelihood_rolling", request.args, answer)
+        return answers
+
+    def _windows(self, text: str) -> list[tuple[list[int], list[int]]]:
+        """A text as the harness cuts it for vLLM: context and continuation of each window."""
+        tokens = self.tok_encode(text)
+        rolling = get_rolling_token_windows(
+            token_list=tokens, prefix_token=self.prefix_token_id, max_seq_len=self.max_length - 2, context_len=1
+        )
+        return [make_disjoint_window(window) for window in rolling]
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[Any], disable_tqdm: bool = False, **kwargs: Any
+    ) -> list[tuple[float, bool]]:
+        """As the harness's own, in the same order and batches, but that each request's name goes with its tokens."""
+        if not self._room[0]:
+            return list(super()._loglikelihood_tokens(requests, disable_tqdm, **kwargs))
+        names = self._names or [None] * len(requests)
+        longest = self.max_length - 1  # vLLM requires at least one token to generate
+        cut = [[*context, *continuation][-longest:] for _, context, continuation in requests]
+        order = sorted(range(len(requests)), key=lambda i: (-len(requests[i][1]) - len(requests[i][2]), _tokens(requests[i])))
+        size = len(order) if self.batch_size == "auto" else int(self.batch_size)
+        answers: dict[int, tuple[float, bool]] = {}
+        for start in range(0, len(order), max(1, size)):
+            batch = order[start : start + size]
+            params = [
+                SamplingParams(
+                    temperature=0,
+                    prompt_logprobs=1,
+                    max_tokens=1,
+                    detokenize=False,
+                    extra_args=None if names[i] is None else {EXTRA_ARGUMENT: names[i]},
+                )
+                for i in batch
+            ]
+            outputs = self._model_generate(requests=[cut[i] for i in batch], generate=True, sampling_params=params)
+            for i, output in zip(batch, outputs, strict=True):
+                key, context, continuation = requests[i]
+                if (total := len(context) + len(continuation)) > longest:
+                    logger.warning(
+                        "vllm-clas: a request of %d tokens is longer than %d; it is cut from the left.", total, longest
+                    )
+                scored = len(context) - max(0, total - longest)
+                answers[i] = self._parse_logprobs(tokens=cut[i], outputs=output, ctxlen=scored)
+                if key is not None:
+                    self.cache_hook.add_partial("loglikelihood", key, answers[i])
+        return [answers[i] for i in range(len(requests))]
+
+
+def _tokens(request: Any) -> tuple[int, ...]:
+    return (*request[1], *request[2])

@@ -1,0 +1,192 @@
+"""`VLLMCLAS`: the harness's `vllm`, steered by the language of each request, with requests of all languages in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from lm_eval.api.instance import Instance
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.engine.factor_tables import FactorTables, row_name
+from lm_eval_clas.engine.model_fit import require_fit
+from lm_eval_clas.engine.rowed_vllm import RowedVLLM, naming
+from lm_eval_clas.harness.common.asked_steering import AskedSteering
+from lm_eval_clas.harness.common.steered_lm import UNSEEN, AnswerAll, RequestGroup, Response, SteeredLM, code_of
+from lm_eval_clas.harness.plugin import register
+from lm_eval_clas.harness.tally import Witness
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.steering.by_task import tuned_settings
+from lm_eval_clas.steering.language_factors import LanguageFactors
+
+
+class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
+    """The harness's `vllm` with Cross-Lingual Activation Steering (arXiv 2601.16390).
+
+    Each request takes the factors of its language with it, so that requests of all languages run in one continuous batch. The
+    anchor's requests run unsteered among them. Where there is nothing to steer (no masks, `alpha=0`, `method=off`), this is the
+    harness's `vllm` as it is.
+
+    Args:
+        pretrained: as for `vllm`, and so are all arguments not named here.
+        masks, alpha, beta, gamma, layers, specific_scope, partial_scope, language, pair, unseen: as for `hf-clas`.
+        seed: of `method=random`, and vLLM's own.
+        method: `clas`, `uniform`, `random` or `off`; `int-mu` adds to activations, which is not done in vLLM.
+        projection: a pattern of vLLM's module names, for models whose projections are not found by structure.
+
+    Raises:
+        ClasError: an option is wrong, the masks do not fit the model, or an argument of vLLM does not go with steering.
+    """
+
+    harness_name = "vllm-clas"
+
+    def __init__(
+        self,
+        pretrained: Any,
+        masks: str | Path | MaskSet | None = None,
+        alpha: float | str | Mapping[str, float] = 1.0,
+        beta: float | str | None = None,
+        gamma: float | str | None = None,
+        layers: str | int | Sequence[int] | None = None,
+        specific_scope: str = "all",
+        partial_scope: str = "all",
+        method: str = "clas",
+        seed: int | None = None,
+        language: str | None = None,
+        unseen: str = "off",
+        pair: str = "target",
+        projection: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        options = {
+            "alpha": alpha,
+            "beta": beta,
+            "gamma": gamma,
+            "layers": layers,
+            "specific_scope": specific_scope,
+            "partial_scope": partial_scope,
+            "method": method,
+            "seed": 0 if seed is None or not masks else seed,
+        }
+        kwargs |= {} if seed is None else {"seed": seed}
+        if method == "int-mu":
+            raise ClasError("method=int-mu adds to activations, and in vLLM they are only multiplied; use --model hf-clas.")
+        asked = AskedSteering(masks, options, language=language, unseen=unseen, pair=pair, projection=projection)
+        self._will_steer(asked)
+        if asked.masks is None:
+            super().__init__(pretrained, tables=None, **kwargs)
+        else:
+            revision = kwargs.get("revision")
+            require_fit(asked.masks, str(pretrained), revision, bool(kwargs.get("trust_remote_code")))
+            asked.router()  # refuses a wrong language now
+            site, pattern = asked.masks.config.site, projection or asked.masks.config.projection
+            super().__init__(pretrained, tables=tables_of(asked), site=site, projection=pattern, **kwargs)
+        self._steer_with(LanguageFactors)
+
+    def steer(self, **options: Any) -> None:
+        """Steers by other options from now on, with the engine that runs: factors are exchanged in place.
+
+        Args:
+            **options: those of `SteeringOptions.parse` that are to be other than now, such as `alpha=-2`.
+
+        Raises:
+            ClasError: an option is wrong, or needs layers that have no room for factors.
+        """
+        if self._masks is None or not self._room[0]:
+            raise ClasError("This model was started with nothing to steer; start it with masks and an alpha other than 0.")
+        self._asked = self._asked.changed(**options)
+        if tables := tables_of(self._asked):
+            self.load(tables)
+        self._steer_with(LanguageFactors)
+
+    def _answer_groups(
+        self,
+        answer: AnswerAll[Response],
+        groups: Sequence[RequestGroup[LanguageFactors]],
+        answers: dict[int, Response],
+        total: int,
+        disable_tqdm: bool,
+    ) -> None:
+        """All groups in one batch, each request with the name of its row."""
+        named: dict[int, Instance] = {}
+        for group in groups:
+            name = _name(group.steerer, group.language, group.name)
+            named.update((at, naming(one, name)) for at, one in zip(group.positions, group.requests, strict=True))
+        order = sorted(named)
+        hook, self.cache_hook = self.cache_hook, _Nothing()  # answers are kept below, under their steering
+        try:
+            self.take_counts()  # of whatever ran before
+            given = dict(zip(order, answer([named[at] for at in order], disable_tqdm), strict=True)) if order else {}
+            counts = self.take_counts()
+        finally:
+            self.cache_hook = hook
+        for group in groups:
+            if (name := _name(group.steerer, group.language, group.name)) is not None and group.requests:
+                self._bear_witness(group, name, counts.get(name, {}))
+            with self._remembering(group.family, group.language):
+                for at, request in zip(group.positions, group.requests, strict=True):
+                    self._answers.add_partial(answer.__name__, request.args, given[at])
+        answers.update(given)
+
+    def _bear_witness(self, group: RequestGroup[LanguageFactors], name: str, counted: Mapping[int, int]) -> None:
+        """Notes what was steered for the requests of a group, all of which were to be."""
+        layers = group.steerer.steered_layers(code_of(group.language))
+        told = f"{len(group.requests)} requests in '{group.language}' were to be steered, but"
+        effective = [layer for layer in layers if layer in self.changes.get(name, ())]
+        if not effective:
+            raise ClasError(
+                f"{told} so weakly that every factor is 1 in {self.computes_in}; give a larger alpha, or load the model with "
+                "dtype=float32."
+            )
+        if idle := [layer for layer in effective if not counted.get(layer)]:
+            raise ClasError(
+                f"{told} no position was in layers {', '.join(map(str, idle))}, so there is no score; something keeps vLLM "
+                "from running the steered projections."
+            )
+        check = {"engine": "vllm", "dtype": self.computes_in}
+        digest = group.steerer.factors_hash(code_of(group.language))
+        witness = self._tally.witnesses.setdefault(group.name, Witness(digest, check))
+        witness.add(len(group.requests), {layer: counted[layer] for layer in effective})
+
+
+class _Nothing:
+    """In the place of the harness's hook into its database."""
+
+    dbdict = None
+
+    def add_partial(self, *answered: Any) -> None:
+        """Keeps nothing."""
+
+
+def _name(steerer: LanguageFactors, language: str, label: str) -> str | None:
+    """The row of a group; None where nothing is changed."""
+    code = code_of(language)
+    return row_name(steerer.factors_hash(code), label) if steerer.changes(code) else None
+
+
+def tables_of(asked: AskedSteering) -> FactorTables | None:
+    """A row for each language (and task family, with tuned strengths) in which any neuron is steered; None without one."""
+    masks = asked.masks
+    assert masks is not None
+    every: list[tuple[str, str, LanguageFactors]] = []
+    if asked.tuned:
+        fixed = {name: value for name, value in asked.options.items() if name != "alpha" and value is not None}
+        for family, by_language in tuned_settings(masks, asked.options).items():
+            for language, setting in by_language.items():
+                every.append((language, f"{language} in {family}", LanguageFactors(masks, **{**fixed, **setting.options()})))
+    else:
+        steerer = LanguageFactors(masks, **asked.options)
+        unseen = [UNSEEN] if asked.unseen == "shared" else []
+        every = [(language, language, steerer) for language in chain(masks.languages, unseen)]
+    changed = [(language, label, one) for language, label, one in every if one.changes(code_of(language))]
+    layers = {layer for language, _, one in changed for layer in one.steered_layers(code_of(language))}
+    return (
+        FactorTables.of(((label, one.factors(code_of(language))) for language, label, one in changed), layers)
+        if changed
+        else None
+    )
+
+
+register()
