@@ -13,7 +13,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.engine.factor_tables import EXTRA_ARGUMENT, FactorTables
 from lm_eval_clas.engine.refusals import refuse_config
 from lm_eval_clas.engine.runner_seams import follow_steps
-from lm_eval_clas.engine.steered_layers import find_row_projections, install, own_columns
+from lm_eval_clas.engine.steered_layers import find_row_projections, own_columns, put_rows
 
 
 class RowSteering:
@@ -34,7 +34,7 @@ class RowSteering:
         asked = config.additional_config[EXTRA_ARGUMENT]
         self._count = int(asked["rows"])
         self._names: dict[str, int] = {}
-        self._by_request: dict[str, int] = {}
+        self._by_request: dict[str, str | None] = {}
         self._scheduled: Counter[int] = Counter()
         device = runner.device
         self._rows = torch.zeros(runner.max_num_tokens, dtype=torch.int64, device=device)
@@ -44,7 +44,7 @@ class RowSteering:
         self._modules = {layer: module for layer, module in found.items() if layer in asked["layers"]}
         ones = torch.ones_like(self._rows)
         for module in self._modules.values():
-            install(module, self._rows, ones, self._count, int(asked["neurons"]), config.model_config.dtype)
+            put_rows(module, self._rows, ones, self._count, int(asked["neurons"]), config.model_config.dtype)
         follow_steps(runner, self.fill)
 
     def load(self, dumped: bytes) -> dict[str, list[int]]:
@@ -57,14 +57,10 @@ class RowSteering:
             the layers of this process in which a row changes anything in the model's dtype, by row.
 
         Raises:
-            ClasError: they do not fit, or requests that are steered by the present ones are running.
+            ClasError: they do not fit.
         """
         tables = FactorTables.read(dumped)
         names = {name: 1 + place for place, name in enumerate(tables.rows)}
-        if any(self._by_request.values()) and names != self._names:
-            raise ClasError(
-                "Requests are running that are steered by the present factors; wait for them, and load new ones then."
-            )
         changed: dict[str, list[int]] = {name: [] for name in names}
         for layer, module in self._modules.items():
             module.clas_table.fill_(1)
@@ -93,7 +89,7 @@ class RowSteering:
             name = extra.get(EXTRA_ARGUMENT)
             if name is not None and name not in self._names:
                 raise ClasError(f"A request names the factors '{name}', which this engine does not have; load them first.")
-            self._by_request[new.req_id] = self._names[name] if name is not None else 0
+            self._by_request[new.req_id] = name
 
     def fill(self, requests: Sequence[str], tokens: Any) -> None:
         """Writes the row of each token of a step.
@@ -101,8 +97,11 @@ class RowSteering:
         Args:
             requests: their ids, in the order of the step.
             tokens: how many each has.
+
+        Raises:
+            ClasError: the factors of a request were replaced while it was running.
         """
-        rows = np.fromiter((self._by_request[one] for one in requests), np.int64, len(requests))
+        rows = np.fromiter((self._row(self._by_request[one]) for one in requests), np.int64, len(requests))
         for row, count in zip(rows.tolist(), np.asarray(tokens).tolist(), strict=True):
             self._scheduled[row] += count
         by_token = torch.from_numpy(np.repeat(rows, tokens))
@@ -111,6 +110,13 @@ class RowSteering:
             by_token = by_token.pin_memory()
         self._rows.zero_()
         self._rows[: len(by_token)].copy_(by_token, non_blocking=True)
+
+    def _row(self, name: str | None) -> int:
+        if name is None:
+            return 0
+        if name not in self._names:
+            raise ClasError(f"The factors '{name}' were replaced while a request that they steer was running; wait first.")
+        return self._names[name]
 
     def idle(self) -> None:
         """Steers nothing in a step that has no requests, which engines run to keep in step with others."""

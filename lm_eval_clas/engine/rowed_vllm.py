@@ -52,7 +52,7 @@ def engine_arguments(tables: FactorTables, site: Site, projection: str | None) -
     return {"worker_cls": WORKER, "scheduler_cls": SCHEDULER, "additional_config": {EXTRA_ARGUMENT: layout}}
 
 
-def naming(request: Instance, name: str | None) -> Instance:
+def with_row(request: Instance, name: str | None) -> Instance:
     """A copy of a request that is steered by the row of that name, or by none."""
     named = copy.copy(request)
     named.clas_row = name
@@ -70,7 +70,7 @@ SamplingParams = importlib.import_module("vllm").SamplingParams
 class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
     """The harness's `vllm` with rows of factors.
 
-    Requests come from `naming`; others are not steered.
+    Requests come from `with_row`; others are not steered.
 
     Args:
         pretrained: as for `vllm`, and so are all arguments not named here.
@@ -112,6 +112,10 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         """The dtype of the model, such as `bfloat16`."""
         return str(self.model.llm_engine.model_config.dtype).removeprefix("torch.")
 
+    def get_model_info(self) -> dict[str, Any]:
+        """What the results file says of the model, in the words that the harness has for `hf`."""
+        return {"model_dtype": self.computes_in, "model_revision": self.model_args["revision"] or "main"}
+
     def load(self, tables: FactorTables) -> None:
         """Takes other factors, in place: nothing is compiled or captured again.
 
@@ -142,6 +146,16 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
                         )
                     steered.setdefault(name, {})[int(layer)] = done
         return steered
+
+    @staticmethod
+    def modify_gen_kwargs(
+        gen_kwargs: dict[str, Any], eos: Any = None, default_max_gen_toks: int = 256
+    ) -> tuple[dict[str, Any], list[str], int]:
+        """As the harness's own, but greedy where a task says nothing of sampling, as `hf` is; vLLM's default is to sample."""
+        if not {"do_sample", "temperature"} & set(gen_kwargs):
+            gen_kwargs = {**gen_kwargs, "do_sample": False}
+        found: tuple[dict[str, Any], list[str], int] = _VLLM.modify_gen_kwargs(gen_kwargs, eos, default_max_gen_toks)
+        return found
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         self._names = [getattr(request, "clas_row", None) for request in requests]

@@ -66,8 +66,8 @@ def steered(cls: type[nn.Module]) -> type[nn.Module]:
     def forward(self: Any, input_: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         if input_.dtype != self.clas_table.dtype:
             raise ClasError(
-                f"The activations before a down-projection arrive as {input_.dtype} and not as {self.clas_table.dtype}, quantised "
-                "before they can be steered; use a checkpoint that quantises weights alone."
+                f"The activations before a down-projection arrive as {input_.dtype} and not as {self.clas_table.dtype}, "
+                "quantised before they can be steered; use a checkpoint that quantises weights alone."
             )
         rows = self.clas_rows[: input_.shape[0]]
         self.clas_counts.index_add_(0, rows, self.clas_ones[: input_.shape[0]])
@@ -76,7 +76,7 @@ def steered(cls: type[nn.Module]) -> type[nn.Module]:
     return type(f"Steered{cls.__name__}", (cls,), {"forward": forward})
 
 
-def install(module: Any, rows: torch.Tensor, ones: torch.Tensor, count: int, neurons: int, dtype: torch.dtype) -> None:
+def put_rows(module: Any, rows: torch.Tensor, ones: torch.Tensor, count: int, neurons: int, dtype: torch.dtype) -> None:
     """Makes a projection multiply its input; at first, every row is ones.
 
     Args:

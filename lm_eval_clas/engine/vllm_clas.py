@@ -12,7 +12,7 @@ from lm_eval.api.instance import Instance
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.engine.factor_tables import FactorTables, row_name
 from lm_eval_clas.engine.model_fit import require_fit
-from lm_eval_clas.engine.rowed_vllm import RowedVLLM, naming
+from lm_eval_clas.engine.rowed_vllm import RowedVLLM, with_row
 from lm_eval_clas.harness.common.asked_steering import AskedSteering
 from lm_eval_clas.harness.common.steered_lm import UNSEEN, AnswerAll, RequestGroup, Response, SteeredLM, code_of
 from lm_eval_clas.harness.plugin import register
@@ -96,9 +96,10 @@ class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
         """
         if self._masks is None or not self._room[0]:
             raise ClasError("This model was started with nothing to steer; start it with masks and an alpha other than 0.")
-        self._asked = self._asked.changed(**options)
-        if tables := tables_of(self._asked):
+        asked = self._asked.changed(**options)
+        if tables := tables_of(asked):
             self.load(tables)
+        self._asked = asked
         self._steer_with(LanguageFactors)
 
     def _answer_groups(
@@ -113,7 +114,7 @@ class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
         named: dict[int, Instance] = {}
         for group in groups:
             name = _name(group.steerer, group.language, group.name)
-            named.update((at, naming(one, name)) for at, one in zip(group.positions, group.requests, strict=True))
+            named.update((at, with_row(one, name)) for at, one in zip(group.positions, group.requests, strict=True))
         order = sorted(named)
         hook, self.cache_hook = self.cache_hook, _Nothing()  # answers are kept below, under their steering
         try:
@@ -182,11 +183,8 @@ def tables_of(asked: AskedSteering) -> FactorTables | None:
         every = [(language, language, steerer) for language in chain(masks.languages, unseen)]
     changed = [(language, label, one) for language, label, one in every if one.changes(code_of(language))]
     layers = {layer for language, _, one in changed for layer in one.steered_layers(code_of(language))}
-    return (
-        FactorTables.of(((label, one.factors(code_of(language))) for language, label, one in changed), layers)
-        if changed
-        else None
-    )
+    factors = [(label, one.factors(code_of(language))) for language, label, one in changed]
+    return FactorTables.of(factors, layers) if factors else None
 
 
 register()

@@ -1,0 +1,117 @@
+"""What happens to requests inside vLLM: chunks, interruptions, and the cache of prefixes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from small_engines import BLOCK, MISSING, STEERING, TEXTS, questions
+
+from lm_eval_clas.base.errors import ClasError
+
+pytest.importorskip("vllm", reason=MISSING)
+
+from vllm import SamplingParams, TokensPrompt
+
+from lm_eval_clas.engine import scheduler
+from lm_eval_clas.engine.factor_tables import EXTRA_ARGUMENT
+
+LONG = (TEXTS["hi"] * 10).encode()  # well over a block of the cache
+
+
+def prompt(salt: str | None = None) -> TokensPrompt:
+    """A prompt of bytes, as the small tokenizer has them."""
+    tokens = [1, *(3 + byte % 250 for byte in LONG[: 2 * BLOCK + 40])]
+    return TokensPrompt(prompt_token_ids=tokens, **({"cache_salt": salt} if salt else {}))
+
+
+def logprobs(lm: Any, name: str | None, salt: str | None = None) -> list[dict[int, float]]:
+    """What a request gets that names a row and nothing else, sent straight to the engine."""
+    extra = {EXTRA_ARGUMENT: name} if name else None
+    params = SamplingParams(temperature=0, max_tokens=6, logprobs=3, detokenize=False, extra_args=extra)
+    (output,) = lm.model.generate([prompt(salt)], params, use_tqdm=False)
+    found = output.outputs[0].logprobs
+    cached.append(output.num_cached_tokens or 0)
+    return [{token: one.logprob for token, one in step.items()} for step in found]
+
+
+cached: list[int] = []
+
+
+def rows(lm: Any) -> dict[str, str]:
+    """The name of the row of each language."""
+    return {name.partition("/")[2]: name for name in lm.changes}
+
+
+@pytest.fixture
+def fresh(steered: Any) -> Any:
+    """The engine with nothing cached."""
+    assert steered.model.reset_prefix_cache()
+    return steered
+
+
+def test_no_request_reads_the_prefix_of_another_row(fresh: Any) -> None:
+    """Nobody sets a salt here: it is set where requests enter the engine."""
+    names = [None, *rows(fresh).values()]
+    alone = []
+    for name in names:
+        fresh.model.reset_prefix_cache()
+        alone.append(logprobs(fresh, name))
+    assert all(alone[0] != other for other in alone[1:])
+    fresh.model.reset_prefix_cache()
+    cached.clear()
+    assert [logprobs(fresh, name) for name in names] == alone
+    assert cached == [0] * len(names)
+    again = [logprobs(fresh, name) for name in names]
+    assert cached[len(names) :] == [2 * BLOCK] * len(names)  # each finds its own
+    for one, other in zip(again, alone, strict=True):
+        assert [list(step) for step in one] == [list(step) for step in other]
+
+
+def test_without_the_salt_it_would(fresh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = logprobs(fresh, rows(fresh)["hi"])
+    fresh.model.reset_prefix_cache()
+    monkeypatch.setattr(scheduler, "salt", lambda request: None)
+    logprobs(fresh, None)
+    assert logprobs(fresh, rows(fresh)["hi"]) != expected
+    fresh.model.reset_prefix_cache()
+
+
+def test_a_salt_of_the_sender_stays_apart_from_ours(fresh: Any) -> None:
+    name = rows(fresh)["hi"]
+    expected = logprobs(fresh, None)
+    logprobs(fresh, name)
+    cached.clear()
+    assert logprobs(fresh, None, salt=f"clas {name.partition('/')[0]}") == expected
+    assert cached == [0]
+
+
+def test_requests_that_were_interrupted_keep_their_row(
+    start: Callable[..., Any], steered: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight long answers at once do not fit into this cache, so that some are put off and begun again."""
+    small = start(**STEERING, max_num_seqs=8, num_gpu_blocks_override=9)
+    core = small.model.llm_engine.engine_core.engine_core.scheduler
+    interrupted = []
+    original = core._preempt_request
+    monkeypatch.setattr(
+        core, "_preempt_request", lambda request, *args, **kw: (interrupted.append(request), original(request, *args, **kw))[1]
+    )
+    asked = [*questions(3, 150), *questions(4, 150)]
+    assert small.generate_until(asked) == steered.generate_until(asked)
+    assert any((one.sampling_params.extra_args or {}).get(EXTRA_ARGUMENT) for one in interrupted)
+
+
+def test_prompts_that_run_in_chunks(start: Callable[..., Any], steered: Any) -> None:
+    """The shared engine has 96 tokens for a step; this one takes each prompt whole."""
+    whole = start(**STEERING, max_num_batched_tokens=2048)
+    asked = questions(6)
+    assert max(len(one.args[0].encode()) for one in asked) > 96
+    assert whole.generate_until(asked) == steered.generate_until(asked)
+
+
+def test_names_that_are_not_there_are_refused(start: Callable[..., Any]) -> None:
+    lm = start(**STEERING)
+    with pytest.raises(ClasError, match="A request names the factors 'x/y', which this engine does not have; load them first"):
+        logprobs(lm, "x/y")

@@ -1,0 +1,163 @@
+"""`vllm-clas` on a small model: it scores and generates as `hf-clas` does, in one batch, and tells what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_engines import BLOCK, MISSING, STARTING, STEERING, choices, questions, whole_texts
+
+from lm_eval_clas import CLASLM, MaskSet
+from lm_eval_clas.base.errors import ClasError
+
+pytest.importorskip("vllm", reason=MISSING)
+
+from lm_eval_clas.engine.vllm_clas import VLLMCLAS
+
+KINDS = {"loglikelihood": choices(3), "loglikelihood_rolling": whole_texts(), "generate_until": questions(2)}
+
+
+def close(answer: Any, other: Any) -> bool:
+    if isinstance(answer, tuple):
+        return answer[1] == other[1] and close(answer[0], other[0])
+    return answer == (other if isinstance(answer, str) else pytest.approx(other, rel=2e-4))
+
+
+def hf(checkpoint: Path, masks: MaskSet | None, **options: Any) -> CLASLM:
+    return CLASLM(str(checkpoint), masks, dtype="float32", device="cpu", **options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mixed_list_is_answered_as_by_hf_clas(
+    kind: str, steered: Any, engine_checkpoint: Path, engine_masks: MaskSet
+) -> None:
+    ours = getattr(steered, kind)(KINDS[kind])
+    theirs = getattr(hf(engine_checkpoint, engine_masks, **STEERING), kind)(KINDS[kind])
+    assert all(map(close, ours, theirs)), list(zip(ours, theirs, strict=True))
+    unsteered = getattr(hf(engine_checkpoint, None), kind)(KINDS[kind])
+    changed = {one.doc["language"] for one, a, b in zip(KINDS[kind], ours, unsteered, strict=True) if not close(a, b)}
+    assert changed == {"hi", "de", "zh"}
+
+
+MIXED = {**KINDS, "loglikelihood_rolling": [*whole_texts("en"), *whole_texts("hi")]}
+
+
+@pytest.mark.parametrize("kind", MIXED)
+def test_the_anchor_in_a_mixed_batch_is_bit_equal_to_plain_vllm(kind: str, steered: Any, plain: Any) -> None:
+    mixed = getattr(steered, kind)(MIXED[kind])
+    alone = getattr(plain, kind)([one for one in MIXED[kind] if one.doc["language"] == "en"])
+    assert [answer for one, answer in zip(MIXED[kind], mixed, strict=True) if one.doc["language"] == "en"] == alone
+
+
+@pytest.mark.parametrize("kind", MIXED)
+def test_a_mixed_batch_is_bit_equal_to_each_request_alone(kind: str, steered: Any) -> None:
+    mixed = getattr(steered, kind)(MIXED[kind])
+    assert [getattr(steered, kind)([one])[0] for one in MIXED[kind]] == mixed
+
+
+def test_alpha_0_is_the_harness_s_own_path(plain: Any, start: Callable[..., Any]) -> None:
+    off = start(alpha=0)
+    assert "worker_cls" not in off.model_args
+    assert off.loglikelihood(choices()) == plain.loglikelihood(choices())
+    assert off.get_model_info()["clas"]["method"] == "off"
+
+
+def test_a_task_that_says_nothing_of_sampling_is_greedy(steered: Any) -> None:
+    """As with `hf`; the harness's `vllm` samples then."""
+    silent = questions(2)
+    for one in silent:
+        one.arguments[1].pop("do_sample")
+    assert steered.generate_until(silent) == steered.generate_until(questions(2))
+
+
+def test_another_alpha_needs_no_new_engine(steered: Any, engine_checkpoint: Path, engine_masks: MaskSet) -> None:
+    long = questions(BLOCK // 10)
+    before = steered.generate_until(long)
+    engine = steered.model
+    steered.steer(alpha=2.0)
+    try:
+        assert steered.model is engine
+        theirs = hf(engine_checkpoint, engine_masks, **{**STEERING, "alpha": 2.0}).generate_until(long)
+        assert steered.generate_until(long) == theirs != before
+        assert steered.get_model_info()["clas"]["alpha"] == 2.0
+        with pytest.raises(ClasError, match="Layers 1 have no room for factors in the engine that is running"):
+            steered.steer(layers="1-4")
+    finally:
+        steered.steer(alpha=STEERING["alpha"], layers=None)
+    assert steered.generate_until(long) == before
+
+
+def test_what_was_steered_is_told_as_by_hf_clas(steered: Any, engine_checkpoint: Path, engine_masks: MaskSet) -> None:
+    other = hf(engine_checkpoint, engine_masks, **STEERING)
+    told = []
+    for lm in (steered, other):
+        lm.get_model_info()  # whatever was asked before
+        lm.loglikelihood(choices())
+        told.append(lm.get_model_info()["clas"])
+    ours, theirs = told
+    assert list(ours) == list(theirs)
+    same = set(ours) - {"scoring", "witness"}
+    assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
+    assert ours["scoring"] == "vllm"
+    assert set(ours["witness"]) == {"hi", "de", "zh"}
+    for language, witness in ours["witness"].items():
+        assert witness["requests"] == 2
+        assert witness["layers"] == [2, 3, 4]
+        assert witness["factors_hash"] == theirs["witness"][language]["factors_hash"]
+    # Two choices, whose tokens are bytes, and BOS in front of each; vLLM runs the last token, too.
+    asked = [one.args for one in choices() if one.doc["language"] == "hi"]
+    assert ours["witness"]["hi"]["positions"] == sum(1 + len(text.encode()) + len(ending) for text, ending in asked)
+
+
+def test_no_score_where_the_projections_do_not_steer(steered: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vllm.model_executor.layers.linear import RowParallelLinear
+
+    worker = steered.model.llm_engine.engine_core.engine_core.model_executor.driver_worker.worker
+    module = worker.row_steering._modules[3]
+    monkeypatch.setattr(module, "__class__", RowParallelLinear)
+    with pytest.raises(ClasError, match=r"Layer 3 steered 0 positions of the \d+ that vLLM ran for '.*', so there is no score"):
+        steered.loglikelihood(choices())
+
+
+def test_the_attention_site(start: Callable[..., Any], engine_checkpoint: Path) -> None:
+    from exporting import made_masks
+    from small_engines import engine_model
+
+    from lm_eval_clas.decoder.fingerprint import ModelFingerprint
+    from lm_eval_clas.decoder.projections import find_projections
+
+    model = engine_model()
+    found = find_projections(model, "attn")
+    masks = made_masks(model)
+    config = masks.config.model_copy(
+        update={
+            "site": "attn",
+            "model": masks.config.model.model_copy(update={"fingerprint": ModelFingerprint.of(model, found)}),
+        }
+    )
+    attention = MaskSet(config, masks.active[:, :, : found[0].neurons])
+    ours = start(attention, **STEERING).loglikelihood(choices())
+    assert all(map(close, ours, hf(engine_checkpoint, attention, **STEERING).loglikelihood(choices())))
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "int-mu": ({"method": "int-mu"}, "method=int-mu adds to activations, and in vLLM they are only multiplied"),
+    "replicas": ({"data_parallel_size": 2}, "data_parallel_size: the harness starts a new engine for each call"),
+    "worker": ({"worker_cls": "my.Worker"}, "worker_cls is what steers in vLLM"),
+    "scheduler": ({"scheduler_cls": "my.Scheduler"}, "scheduler_cls is what steers in vLLM"),
+    "language": ({"language": "tlhh"}, "language=tlhh is not a language"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_refusals(what: str, engine_checkpoint: Path, engine_masks: MaskSet) -> None:
+    options, told = REFUSED[what]
+    with pytest.raises(ClasError, match=told):
+        VLLMCLAS(str(engine_checkpoint), engine_masks, **options, **STARTING)
+
+
+def test_masks_of_another_model_are_refused_before_anything_is_loaded(masks: MaskSet, engine_checkpoint: Path) -> None:
+    with pytest.raises(ClasError, match="This mask folder was made for another model: neurons per layer 48 there, 96 in"):
+        VLLMCLAS(str(engine_checkpoint), masks, **STARTING)
