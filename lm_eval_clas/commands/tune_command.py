@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     from lm_eval_clas.masks.strengths import Tuned
 
 
+class Engine(str, Enum):
+    """What runs the model."""
+
+    hf = "hf"
+    vllm = "vllm"
+
+
 class Objective(str, Enum):
     """What tuning makes as high as it can."""
 
@@ -60,9 +67,12 @@ def tune(
     num_fewshot: Annotated[int | None, typer.Option(help="Examples in the prompt; default: the task's.", min=0)] = None,
     apply_chat_template: Annotated[bool, typer.Option("--apply-chat-template", help="As in lm_eval.")] = False,
     include_path: Annotated[list[Path], typer.Option(help="More folders of tasks; ours are always there.")] = [],  # noqa: B006
-    batch_size: Annotated[str, typer.Option(help="Items in a batch, or auto.")] = "8",
+    engine: Annotated[
+        Engine, typer.Option(help="hf, or vllm: all strengths and languages in one batch, for tasks that generate.")
+    ] = Engine.hf,
+    batch_size: Annotated[str, typer.Option(help="Items in a batch, or auto; vllm makes its own batches.")] = "8",
     model_args: Annotated[
-        str, typer.Option(help="More arguments of the harness's hf model, e.g. dtype=bfloat16,revision=main.")
+        str, typer.Option(help="More arguments of the harness's hf (or vllm) model, e.g. dtype=bfloat16,revision=main.")
     ] = "",
     device: DeviceOption = None,
     seed: Annotated[int, typer.Option(help="Of the resampling behind intervals and the guard.", min=0)] = 0,
@@ -74,10 +84,10 @@ def tune(
     from lm_eval_clas.disk.files import shipped
     from lm_eval_clas.disk.written import claimed
     from lm_eval_clas.drawing.figures import new_figure
-    from lm_eval_clas.harness.model_loading import load_model
     from lm_eval_clas.harness.task_loading import load_tasks, other_splits
     from lm_eval_clas.masks.mask_set import MaskSet
     from lm_eval_clas.neurons.bridge import parse_layers
+    from lm_eval_clas.tuning.engines import sweeping
     from lm_eval_clas.tuning.measuring import TuningPlan, grid, tunable
     from lm_eval_clas.tuning.tuning_run import run_tuning
 
@@ -111,7 +121,9 @@ def tune(
         limit=limit,
         num_fewshot=num_fewshot,
         apply_chat_template=apply_chat_template,
+        engine=engine.value,
     )
+    way = sweeping(engine.value, model, model_args, loaded, settings, device, batch_size)
     processes = Processes.launched()
     target = Path(masks).expanduser() if Path(masks).expanduser().is_dir() else out / "masks"
     with claimed(out) if processes.main else nullcontext(), progress_bars() as progress:
@@ -122,7 +134,8 @@ def tune(
                 loaded,
                 out,
                 target,
-                load=lambda: load_model(model, f"batch_size={batch_size},{model_args}".rstrip(","), device, fast=True),
+                load=way.load,
+                sweep_with=way.sweep,
                 progress=progress,
                 shared=shared,
                 guard=guard,
@@ -140,13 +153,18 @@ def tune(
         f"Wrote {escape(str(out))}: tuned.json, scores.csv, curves.png; and the strengths into {shown}", soft_wrap=True
     )
     own = [str(path) for path in include_path]
-    options = ["--include_path", own[0] if own else str(shipped("tasks")), "--batch_size", batch_size]
+    options = [
+        "--include_path",
+        own[0] if own else str(shipped("tasks")),
+        "--batch_size",
+        "auto" if engine is Engine.vllm else batch_size,
+    ]
     options += ["--device", device] if device else []
     options += ["--num_fewshot", str(num_fewshot)] if num_fewshot is not None else []
     options += ["--apply_chat_template", "--fewshot_as_multiturn"] if apply_chat_template else []
     arguments = [f"pretrained={model}", model_args, f"masks={target}", "alpha=tuned"]
     others = ",".join(other_splits(parse_words(tasks), own))
-    command = next_run("hf-clas", arguments, *options, tasks=others, command="clas eval" if own else "lm_eval")
+    command = next_run(f"{engine.value}-clas", arguments, *options, tasks=others, command="clas eval" if own else "lm_eval")
     tell_next(*command, lead="Next, on other splits")
     if own[1:]:
         messages.print(f"lm_eval takes one --include_path; left out are {', '.join(map(escape, own[1:]))}.", highlight=False)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import importlib
 import importlib.util
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -99,6 +101,7 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         if own:
             own["additional_config"] |= kwargs.pop("additional_config", None) or {}
         self._names: Sequence[str | None] = ()
+        self._quiet = False
         self._room = (tables.layers, len(tables.rows) + 1) if tables else ((), 1)
         self.changes: dict[str, list[int]] = {}
         super().__init__(pretrained, **own, **kwargs)
@@ -106,6 +109,7 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
             self.load(tables)
 
     scoring = "vllm"
+    batch_size: Any
 
     @property
     def computes_in(self) -> str:
@@ -158,11 +162,8 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         return found
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        self._names = [getattr(request, "clas_row", None) for request in requests]
-        try:
+        with self._asking([getattr(request, "clas_row", None) for request in requests], disable_tqdm):
             return list(super().loglikelihood(requests, disable_tqdm))
-        finally:
-            self._names = ()
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         if not self._room[0]:
@@ -177,6 +178,29 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         for request, answer in zip(requests, answers, strict=True):
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, answer)
         return answers
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        with self._asking((), disable_tqdm):  # here, names are among the options of each request
+            return list(super().generate_until(requests, disable_tqdm))
+
+    @contextmanager
+    def _asking(self, names: Sequence[str | None], quiet: bool) -> Iterator[None]:
+        """Inside it, these are the names of the rows of what is scored, and whether vLLM shows no bars of its own."""
+        before = self._names, self._quiet
+        # With bars turned off by the environment, vLLM divides by the time that its own did not measure.
+        self._names, self._quiet = names, quiet or bool(os.environ.get("TQDM_DISABLE"))
+        try:
+            yield
+        finally:
+            self._names, self._quiet = before
+
+    def _model_generate(self, requests: Any, generate: bool = False, sampling_params: Any = None) -> Any:
+        batch_size = self.batch_size
+        self.batch_size = -1 if self._quiet else batch_size  # of which the harness only asks here whether it is `auto`
+        try:
+            return super()._model_generate(requests, generate, sampling_params)
+        finally:
+            self.batch_size = batch_size
 
     def _windows(self, text: str) -> list[tuple[list[int], list[int]]]:
         """A text as the harness cuts it for vLLM: context and continuation of each window."""

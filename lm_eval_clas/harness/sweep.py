@@ -63,11 +63,16 @@ class Sweep(LM):
         self._lm = lm
         self._masks = masks
         self._router = LanguageRouter(masks.languages)
-        self._steerers = [ActivationSteerer(lm.model, masks, **setting.options()) for setting in settings]
-        first = min(min(setting.layers) for setting in settings)
-        self._tape = Tape(lm.model, first) if resume and first > 0 else None
-        self._checked = False
         self._batch_size: int | None = None
+        self._settings = len(settings)
+        self._steer_with(settings, resume)
+
+    def _steer_with(self, settings: Sequence[Setting], resume: bool) -> None:
+        """Makes what steers, for each setting."""
+        self._steerers = [ActivationSteerer(self._lm.model, self._masks, **setting.options()) for setting in settings]
+        first = min(min(setting.layers) for setting in settings)
+        self._tape = Tape(self._lm.model, first) if resume and first > 0 else None
+        self._checked = False
 
     # What the harness asks of a model to build requests.
     @property
@@ -152,7 +157,7 @@ class Sweep(LM):
         mine: dict[int, list[Any]] = {}
         for positions in self.processes.share(left):
             batch = [requests[position] for position in positions]
-            answers = self._run("loglikelihood" if kind == _GOLD else kind, batch, languages[positions[0]])
+            answers = self._run_all("loglikelihood" if kind == _GOLD else kind, batch, [languages[i] for i in positions])
             by_request = [list(one) for one in zip(*answers, strict=True)]
             self._journal.write(kind, asked, positions, by_request)
             mine.update(zip(positions, by_request, strict=True))
@@ -160,7 +165,7 @@ class Sweep(LM):
         for part in self.processes.gather(mine):
             found |= part
         self._report(len(found), len(requests))
-        return [[found[position][setting] for position in range(len(requests))] for setting in range(len(self._steerers))]
+        return [[found[position][setting] for position in range(len(requests))] for setting in range(self._settings)]
 
     def _batches(self, requests: Sequence[Instance], languages: Sequence[str | None]) -> Iterator[list[int]]:
         """Positions of requests that run together: of one language, whole documents, alike in length, the longest first."""
@@ -180,6 +185,10 @@ class Sweep(LM):
             group.sort(key=length, reverse=True)
             for start in range(0, len(group), size):
                 yield [position for positions in group[start : start + size] for position in positions]
+
+    def _run_all(self, kind: str, batch: list[Instance], languages: Sequence[str | None]) -> list[list[Any]]:
+        """The answers of all settings to one of `_batches`, [settings][requests]."""
+        return self._run(kind, batch, languages[0])
 
     def _run(self, kind: str, batch: list[Instance], language: str | None) -> list[list[Any]]:
         """The answers of all settings to one batch, [settings][requests]."""

@@ -82,7 +82,7 @@ class Conditions(StrictFinite):
     num_fewshot: int | None = Field(default=None, ge=0)
     apply_chat_template: bool | None = None
     dtype: str | None = None
-    scoring: Literal["fast", "stock"] | None = None
+    scoring: Literal["fast", "stock", "vllm"] | None = None
 
     @classmethod
     def common(cls, every: Iterable[Conditions]) -> Conditions:

@@ -47,6 +47,7 @@ class TuningPlan:
         objective: `metric`, or `loglikelihood` of the gold answer.
         metric: its name; None for f1_lang, f1 or acc, whichever the task has, or else its first.
         limit, num_fewshot, apply_chat_template: as `lm_eval` has them.
+        engine: what runs the model.
     """
 
     model: str
@@ -59,6 +60,7 @@ class TuningPlan:
     limit: int | None = None
     num_fewshot: int | None = None
     apply_chat_template: bool = False
+    engine: str = "hf"
 
     def claim(self, folder: Path) -> None:
         """Takes a run folder for this recipe.
@@ -77,6 +79,7 @@ class TuningPlan:
                 raise ClasError(
                     f"'{path}' cannot be read as the record of a tuning run ({error}); give another --out."
                 ) from error
+            other = {"engine": "hf", **other}  # folders from before there was another
             changed = [name for name in mine if other.get(name) != mine[name]]
             if changed:
                 raise ClasError(f"'{folder}' holds a run with other {', '.join(changed)}; give another --out, or delete it.")

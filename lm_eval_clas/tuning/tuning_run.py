@@ -33,6 +33,7 @@ def run_tuning(
     target: Path,
     *,
     load: Callable[[], Any],
+    sweep_with: type[Sweep] = Sweep,
     progress: Progress,
     shared: bool = False,
     guard: bool = False,
@@ -48,6 +49,7 @@ def run_tuning(
         folder: of the run; what is finished in it is kept.
         target: the mask folder to write.
         load: loads the model; not called if every task is finished.
+        sweep_with: what asks the model under all settings.
         progress: gets a bar for each task.
         shared, guard, seed: as in `choose`.
         processes: those that call this together, each with a model of its own; the main one writes. Default: this one alone.
@@ -67,7 +69,7 @@ def run_tuning(
     if recipe.objective == "loglikelihood":
         for name in missing:
             GoldAnswers(name, tasks[name], recipe.limit)  # refused now, and not after the model has run
-    sweep = Sweep(load(), masks, recipe.settings, processes=processes) if missing else None
+    sweep = sweep_with(load(), masks, recipe.settings, processes=processes) if missing else None
     scores = []
     for name, task in tasks.items():
         bar = progress.add_task(name, total=None if name in missing else 1, completed=0 if name in missing else 1)

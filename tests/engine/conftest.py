@@ -25,7 +25,7 @@ def engine_masks() -> MaskSet:
 
 
 @pytest.fixture(scope="session")
-def start(engine_checkpoint: Path, engine_masks: MaskSet) -> Iterator[Callable[..., Any]]:
+def start(engine_checkpoint: Path, engine_masks: MaskSet) -> Iterator[Any]:
     """Starts `vllm-clas`. All engines are kept to the end: one that goes takes what it shares with the others."""
     engines = []
 
@@ -35,6 +35,7 @@ def start(engine_checkpoint: Path, engine_masks: MaskSet) -> Iterator[Callable[.
         engines.append(VLLMCLAS(str(checkpoint), masks, **{**STARTING, **options}))
         return engines[-1]
 
+    started.kept = engines
     yield started
     del engines[:]
 

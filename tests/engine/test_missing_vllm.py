@@ -36,8 +36,8 @@ get_model("vllm-clas")
     result = python(code, tmp_path)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == (
-        "lm_eval_clas.base.errors.ClasError: vllm-clas needs vLLM, which is not installed: pip install 'lm-eval-clas[vllm]' on a "
-        "machine with CUDA, or see docs/vllm.md for one without."
+        "lm_eval_clas.base.errors.ClasError: vllm-clas needs vLLM, which is not installed: pip install 'lm-eval-clas[vllm]' "
+        "on a machine with CUDA, or see docs/vllm.md for one without."
     )
 
 

@@ -59,7 +59,8 @@ def engine_model(family: str = "llama", seed: int = 0, **options: Any) -> PreTra
     }
     model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[family](**{**shape, **options}), dtype=torch.float32).eval()
     with torch.no_grad():
-        model.lm_head.weight[97:] = 0  # bytes that are no letter by themselves, of which engines make text in other ways
+        # Special tokens, and bytes that are no letter by themselves: engines make text of them in other ways.
+        model.lm_head.weight[:3] = model.lm_head.weight[97:] = 0
     return model
 
 

@@ -1,0 +1,99 @@
+"""`RowSweep`: every setting and language a row, so that all strengths of a task share one load and one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lm_eval.api.instance import Instance
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.engine.factor_tables import FactorTables, row_name
+from lm_eval_clas.engine.model_fit import require_fit
+from lm_eval_clas.engine.rowed_vllm import RowedVLLM, with_row
+from lm_eval_clas.harness.sweep import Sweep
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.masks.strengths import Setting
+from lm_eval_clas.steering.language_factors import LanguageFactors
+
+# Documents between two entries of the journal. With nine settings, that is some hundreds of requests: enough to keep vLLM busy.
+_AT_ONCE = 64
+
+
+def load_rows(pretrained: str, arguments: dict[str, Any], masks: MaskSet, settings: Sequence[Setting]) -> RowedVLLM:
+    """The model inside vLLM, with a row for each setting and language.
+
+    Args:
+        pretrained: the model.
+        arguments: of the harness's `vllm`.
+        masks: masks of the model.
+        settings: all of them.
+
+    Raises:
+        ClasError: the masks do not fit the model, or an argument does not go with steering.
+    """
+    require_fit(masks, pretrained, arguments.get("revision"), bool(arguments.get("trust_remote_code")))
+    found = [
+        (_label(number, language), steerer.factors(language), steerer.steered_layers(language))
+        for number, steerer in enumerate(_steerers(masks, settings))
+        for language in masks.languages
+        if steerer.changes(language)
+    ]
+    if not found:
+        raise ClasError("None of the settings steers anything in any language; give other --alphas.")
+    tables = FactorTables.of([(label, factors) for label, factors, _ in found], {one for *_, layers in found for one in layers})
+    site, pattern = masks.config.site, masks.config.projection
+    return RowedVLLM(pretrained, tables=tables, site=site, projection=pattern, **arguments)
+
+
+def _steerers(masks: MaskSet, settings: Sequence[Setting]) -> list[LanguageFactors]:
+    return [LanguageFactors(masks, **setting.options()) for setting in settings]
+
+
+def _label(number: int, language: str) -> str:
+    return f"{language} in setting {number}"
+
+
+class RowSweep(Sweep):
+    """One model inside vLLM under many settings; as `Sweep`, but for what it takes: the model of `load_rows`."""
+
+    def _steer_with(self, settings: Sequence[Setting], resume: bool) -> None:
+        if self.processes.size > 1:
+            raise ClasError(
+                "vLLM starts the processes that it needs; start clas without a launcher, and give tensor_parallel_size."
+            )
+        self._rowed: list[LanguageFactors] = _steerers(self._masks, settings)
+
+    def _batches(self, requests: Sequence[Instance], languages: Sequence[str | None]) -> Iterator[list[int]]:
+        """Whole documents, of any languages."""
+        documents: dict[Any, list[int]] = {}
+        for position, request in enumerate(requests):
+            documents.setdefault(request.doc_id, []).append(position)
+        each = list(documents.values())
+        for start in range(0, len(each), _AT_ONCE):
+            yield [position for positions in each[start : start + _AT_ONCE] for position in positions]
+
+    def _run_all(self, kind: str, batch: list[Instance], languages: Sequence[str | None]) -> list[list[Any]]:
+        """All settings at once; what no setting steers runs once."""
+        places: dict[tuple[int, str | None], int] = {}
+        asked: list[Instance] = []
+        answered: list[int] = []
+        for number, steerer in enumerate(self._rowed):
+            for at, (request, language) in enumerate(zip(batch, languages, strict=True)):
+                changes = language is not None and steerer.changes(language)
+                name = row_name(steerer.factors_hash(language), _label(number, language)) if changes and language else None
+                if (at, name) not in places:
+                    places[at, name] = len(asked)
+                    asked.append(with_row(request, name))
+                answered.append(places[at, name])
+        self._lm.take_counts()
+        answers = getattr(self._lm, kind)(asked, disable_tqdm=True)
+        counts = self._lm.take_counts()
+        for name in {name for _, name in places if name is not None}:
+            if not self._lm.changes[name] or not all(counts.get(name, {}).get(layer) for layer in self._lm.changes[name]):
+                raise ClasError(
+                    f"Requests of {name.partition('/')[2]} were to be steered, but no position was, so there is no score; "
+                    f"either every factor is 1 in {self._lm.computes_in}, or something keeps vLLM from running the projections."
+                )
+        found = [answers[place] for place in answered]
+        return [found[start : start + len(batch)] for start in range(0, len(found), len(batch))]

@@ -1,0 +1,62 @@
+"""What runs the model while strengths are measured: `hf`, which resumes batches at the bridge, or `vllm`, with rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.harness.model_loading import load_model
+from lm_eval_clas.harness.sweep import Sweep
+from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.masks.strengths import Setting
+
+EngineName = Literal["hf", "vllm"]
+
+
+@dataclass(frozen=True)
+class Sweeping:
+    """How `run_tuning` measures.
+
+    Attributes:
+        load: loads the model.
+        sweep: what asks it under all settings.
+    """
+
+    load: Callable[[], Any]
+    sweep: type[Sweep]
+
+
+def sweeping(
+    engine: str,
+    model: str,
+    model_args: str,
+    masks: MaskSet,
+    settings: Sequence[Setting],
+    device: str | None,
+    batch_size: str | int,
+) -> Sweeping:
+    """The way of an engine.
+
+    Args:
+        engine: an `EngineName`.
+        model, model_args: as the harness's class of that engine takes them.
+        masks, settings: that are measured.
+        device, batch_size: of `hf`; vLLM has the device that it was built for, and batches of its own.
+
+    Raises:
+        ClasError: a device was given for vLLM, or vLLM is not installed.
+    """
+    if engine == "hf":
+        return Sweeping(
+            lambda: load_model(model, f"batch_size={batch_size},{model_args}".rstrip(","), device, fast=True), Sweep
+        )
+    if device is not None:
+        raise ClasError(f"vLLM runs on the device that it was built for; drop --device {device}.")
+    from lm_eval.utils import simple_parse_args_string
+
+    from lm_eval_clas.engine.row_sweep import RowSweep, load_rows
+
+    arguments = simple_parse_args_string(model_args)
+    return Sweeping(lambda: load_rows(model, arguments, masks, settings), RowSweep)
