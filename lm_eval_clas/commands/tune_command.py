@@ -87,7 +87,7 @@ def tune(
     from lm_eval_clas.harness.task_loading import load_tasks, other_splits
     from lm_eval_clas.masks.mask_set import MaskSet
     from lm_eval_clas.neurons.bridge import parse_layers
-    from lm_eval_clas.tuning.engines import sweeping
+    from lm_eval_clas.tuning.chosen_engine import engine_in_use
     from lm_eval_clas.tuning.measuring import TuningPlan, grid, tunable
     from lm_eval_clas.tuning.tuning_run import run_tuning
 
@@ -123,7 +123,7 @@ def tune(
         apply_chat_template=apply_chat_template,
         engine=engine.value,
     )
-    way = sweeping(engine.value, model, model_args, loaded, settings, device, batch_size)
+    way = engine_in_use(engine.value, model, model_args, loaded, settings, device, batch_size)
     processes = Processes.launched()
     target = Path(masks).expanduser() if Path(masks).expanduser().is_dir() else out / "masks"
     with claimed(out) if processes.main else nullcontext(), progress_bars() as progress:

@@ -29,18 +29,20 @@ def evaluate_run(
     decides: Any,
     tasks: Mapping[str, Any],
     *,
+    model: str = "hf-clas",
     limit: int | None,
     batch_size: int | str,
     apply_chat_template: bool = False,
     report: Callable[[str], None],
 ) -> None:
-    """Evaluates `hf-clas` on tasks; results and samples of each go into `folder/TASK/`.
+    """Evaluates a steered model on tasks; results and samples of each go into `folder/TASK/`.
 
     Args:
         folder: of the run. A task that is there already, with the same inputs, is not evaluated again.
-        model_args: of `hf-clas`.
+        model_args: of the model class.
         decides: all that decides the results besides task and options: the arguments with masks as a hash, for example.
         tasks: the harness's task objects by name.
+        model: `hf-clas` or `vllm-clas`.
         limit, batch_size, apply_chat_template: as `lm_eval` has them.
         report: called with each task's name as it is finished, or was before.
 
@@ -56,23 +58,25 @@ def evaluate_run(
     if not left:
         return
 
+    from lm_eval.api.registry import get_model
     from lm_eval.loggers import EvaluationTracker
 
-    from lm_eval_clas.harness.hf_clas import CLASLM
+    from lm_eval_clas.harness.plugin import register
 
-    lm = CLASLM(**model_args, batch_size=batch_size)
+    register()
+    lm = get_model(model)(**model_args, batch_size=batch_size)
     for kind in ("loglikelihood", "loglikelihood_rolling", "generate_until"):  # the study has bars of its own
         setattr(lm, kind, partial(getattr(lm, kind), disable_tqdm=True))
     try:
         for task in left:
             tracker = EvaluationTracker()  # its clock starts here
-            results = _results(lm, task, tasks[task], model_args, options)
+            results = _results(model, lm, task, tasks[task], model_args, options)
             samples = results.pop("samples")
             delete_ours(folder / task)
             with writing(folder / task) as temporary:
                 tracker.output_path = str(temporary)
                 named = ",".join(f"{name}={value}" for name, value in model_args.items())
-                tracker.general_config_tracker.log_experiment_args("hf-clas", named, None, None, apply_chat_template)
+                tracker.general_config_tracker.log_experiment_args(model, named, None, None, apply_chat_template)
                 tracker.save_results_aggregated(results=results, samples=samples)
                 tracker.save_results_samples(task_name=task, samples=samples[task])
                 # The tracker only warns where it could not write.
@@ -104,7 +108,9 @@ def _finished(folder: Path, inputs: str) -> bool:
     return False
 
 
-def _results(lm: Any, name: str, task: Any, model_args: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+def _results(
+    model: str, lm: Any, name: str, task: Any, model_args: Mapping[str, Any], options: Mapping[str, Any]
+) -> dict[str, Any]:
     """What `lm_eval.simple_evaluate` returns; that lists the environment with pip for every task, which takes seconds."""
     from lm_eval.evaluator import evaluate
     from lm_eval.loggers.utils import add_tokenizer_info, get_git_commit_hash
@@ -116,11 +122,11 @@ def _results(lm: Any, name: str, task: Any, model_args: Mapping[str, Any], optio
         lm, {name: task}, limit=options["limit"], log_samples=True, apply_chat_template=chat, fewshot_as_multiturn=chat
     )
     results["config"] = {
-        "model": "hf-clas",
+        "model": model,
         "model_args": dict(model_args),
         **lm.get_model_info(),
         "batch_size": options["batch_size"],
-        "device": str(lm.device),
+        "device": str(lm.device) if hasattr(lm, "device") else None,
         "limit": options["limit"],
         "fewshot_seed": FEWSHOT_SEED,
     }

@@ -126,6 +126,9 @@ class StudyRecipe(StrictFinite):
     Attributes:
         model: a Hub id, a path, or `demo-model` for the small model of the extra `demo`.
         model_args: more arguments of the harness's `hf`, such as `dtype=bfloat16`.
+        engine: `vllm` generates inside vLLM: it tunes by metric and evaluates the parts all of whose tasks generate. Whatever
+            else there is (profiles, log-likelihoods, geometry) stays with `hf`, which is faster there.
+        engine_args: more arguments of the harness's `vllm`, beside `model_args`.
         variants: other masks of every part, by name: what they have different from `masks`, such as `{specific: lape}`,
             `{anchor: zh}` or `{tokens: last}`. Strengths are tuned on `masks` alone, and variants take them over.
         shape: of the model, for what memory and time to expect where it cannot be loaded and measured.
@@ -135,6 +138,8 @@ class StudyRecipe(StrictFinite):
     about: str = ""
     model: str
     model_args: str = ""
+    engine: Literal["hf", "vllm"] = "hf"
+    engine_args: str = ""
     device: str | None = None
     shape: ModelShape | None = None
     profile: ProfileStep = Field(default_factory=ProfileStep)

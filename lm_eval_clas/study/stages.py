@@ -39,7 +39,8 @@ class StudyStages(Workplace):
 
     @property
     def _model_identity(self) -> list[str | None]:
-        return [self.recipe.model, self.recipe.model_args, self.recipe.device, __version__]
+        engine = [] if self.recipe.engine == "hf" else [self.recipe.engine, self.recipe.engine_args]
+        return [self.recipe.model, self.recipe.model_args, self.recipe.device, __version__, *engine]
 
     def _masks_identity(self, folder: Path) -> Any:
         try:
@@ -131,6 +132,7 @@ class StudyStages(Workplace):
         return [self._tune_part(part) for part in self.tuned_parts]
 
     def _tune_part(self, part: str) -> str:
+        from lm_eval_clas.tuning.chosen_engine import engine_in_use
         from lm_eval_clas.tuning.measuring import TuningPlan, grid, tunable
         from lm_eval_clas.tuning.tuning_run import run_tuning
 
@@ -140,12 +142,19 @@ class StudyStages(Workplace):
         names, _ = tunable(found, masks)
         if not names:
             raise ClasError(f"The tasks to tune part '{part}' on are in none of the languages of its masks; choose others.")
+        settings = grid(masks, step.alphas)
+        in_vllm = step.objective == "metric" and self.generates_in_vllm({name: found[name] for name in names})
+        measured: dict[str, Any] = {"load": lambda: self.load(fast=True)}
+        if in_vllm:
+            way = engine_in_use("vllm", self.model, self.engine_args, masks, settings, None, "auto")
+            measured = {"load": way.load, "sweep_with": way.sweep}
         recipe = TuningPlan(
             model=self.recipe.model,
-            model_args=self.recipe.model_args,
+            model_args=self.engine_args if in_vllm else self.recipe.model_args,
+            engine="vllm" if in_vllm else "hf",
             masks=masks.hash,
             tasks=tuple(names),
-            settings=grid(masks, step.alphas),
+            settings=settings,
             objective=step.objective,
             limit=step.limit,
             num_fewshot=step.num_fewshot,
@@ -158,7 +167,7 @@ class StudyStages(Workplace):
             masks,
             out,
             out / "masks",
-            load=lambda: self.load(fast=True),
+            **measured,
             progress=self.progress,
             shared=step.shared,
             guard=step.guard,
@@ -171,7 +180,8 @@ class StudyStages(Workplace):
             *("--tasks", ",".join(wanted), f"--alphas={','.join(f'{alpha:g}' for alpha in step.alphas)}"),
             *given({"objective": step.objective, "limit": step.limit, "num-fewshot": step.num_fewshot}),
             *given({"apply-chat-template": step.apply_chat_template, "shared": step.shared, "guard": step.guard}),
-            *given({"model-args": self.recipe.model_args, "device": self.recipe.device}),
+            *given({"engine": "vllm" if in_vllm else None, "model-args": recipe.model_args}),
+            *given({"device": None if in_vllm else self.recipe.device}),
             *("--batch-size", step.batch_size, "--seed", step.seed, "--out", out),
         )
 
@@ -203,29 +213,32 @@ class StudyStages(Workplace):
         options = {name: value for name, value in step.runs[label].items() if name != "variant"}
         variant = step.runs[label].get("variant")
         masks = self.masks_folder(part, None if variant is None else str(variant))
+        in_vllm = self.generates_in_vllm(tasks)
         arguments = {
-            **simple_parse_args_string(self.recipe.model_args),
+            **simple_parse_args_string(self.engine_args if in_vllm else self.recipe.model_args),
             **options,
             **({"masks": str(masks)} if step.runs[label] else {}),
         }
         bar = self.progress.add_task(f"{label} {part}", total=len(tasks))
         evaluate_run(
             out,
-            {"pretrained": self.model, "device": self.recipe.device or default_device(), **arguments},
+            {"pretrained": self.model, **({} if in_vllm else {"device": self.recipe.device or default_device()}), **arguments},
             [self._model_identity, options, self._masks_identity(masks) if step.runs[label] else None, step.num_fewshot],
             tasks,
+            model="vllm-clas" if in_vllm else "hf-clas",
             limit=limit,
-            batch_size=step.batch_size,
+            batch_size="auto" if in_vllm else step.batch_size,
             apply_chat_template=step.apply_chat_template,
             report=lambda _: self.progress.advance(bar),
         )
         self.progress.remove_task(bar)
         shown = ",".join(f"{name}={value}" for name, value in {"pretrained": self.shown_model, **arguments}.items())
         return command(
-            *("lm_eval", "--model", "hf-clas", "--model_args", shown, "--include_path", "$(clas tasks)"),
+            *("lm_eval", "--model", "vllm-clas" if in_vllm else "hf-clas", "--model_args", shown),
+            *("--include_path", "$(clas tasks)"),
             *("--tasks", ",".join(self.recipe.parts[part].evaluate)),
             *given({"limit": limit, "num_fewshot": step.num_fewshot, "apply_chat_template": step.apply_chat_template}),
-            *("--batch_size", step.batch_size, "--output_path", out, "--log_samples"),
+            *("--batch_size", "auto" if in_vllm else step.batch_size, "--output_path", out, "--log_samples"),
         )
 
     # analyse, tables, report

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -52,6 +52,15 @@ class Workplace:
         from lm_eval_clas.harness.task_loading import load_tasks
 
         return load_tasks(names, [str(shipped("tasks"))], num_fewshot)
+
+    def generates_in_vllm(self, tasks: Mapping[str, Any]) -> bool:
+        """Whether tasks run inside vLLM: the recipe says so, and all of them generate."""
+        return self.recipe.engine == "vllm" and all(task.OUTPUT_TYPE == "generate_until" for task in tasks.values())
+
+    @property
+    def engine_args(self) -> str:
+        """The arguments of the harness's `vllm`."""
+        return ",".join(filter(None, (self.recipe.model_args, self.recipe.engine_args)))
 
     def profile_folder(self, part: str) -> Path:
         """Where a profile is."""

@@ -168,6 +168,7 @@ CASES: dict[str, dict[str, Case]] = {
         "model_args": Case("dtype=bfloat16", "dtypes"),
         "device": Case("cpu:0", "loads"),
         "seed": Case(5, _CHOSEN),
+        "engine": Case("vllm", "code"),  # the device is given
     },
     "route": {
         "tasks": Case("xnli_de", "stdout"),
@@ -657,6 +658,8 @@ FIELDS: dict[str, tuple[Any, str]] = {  # another value, and the stage that it c
     "about": ("Why.", "report"),
     "model": ("{other}", "profile"),
     "model_args": ("dtype=bfloat16", "profile"),
+    "engine": ("vllm", "report"),
+    "engine_args": ("max_num_seqs=9", "report"),
     "device": ("cpu:0", "profile"),
     "shape": (
         {"parameters": 1e9, "layers": 6, "hidden_size": 32, "neurons": 48, "vocabulary": 300, "kv_heads": 2, "head_size": 8},

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.harness.model_loading import load_model
 from lm_eval_clas.harness.sweep import Sweep
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Setting
@@ -16,7 +15,7 @@ EngineName = Literal["hf", "vllm"]
 
 
 @dataclass(frozen=True)
-class Sweeping:
+class EngineInUse:
     """How `run_tuning` measures.
 
     Attributes:
@@ -28,7 +27,7 @@ class Sweeping:
     sweep: type[Sweep]
 
 
-def sweeping(
+def engine_in_use(
     engine: str,
     model: str,
     model_args: str,
@@ -36,7 +35,7 @@ def sweeping(
     settings: Sequence[Setting],
     device: str | None,
     batch_size: str | int,
-) -> Sweeping:
+) -> EngineInUse:
     """The way of an engine.
 
     Args:
@@ -49,7 +48,9 @@ def sweeping(
         ClasError: a device was given for vLLM, or vLLM is not installed.
     """
     if engine == "hf":
-        return Sweeping(
+        from lm_eval_clas.harness.model_loading import load_model
+
+        return EngineInUse(
             lambda: load_model(model, f"batch_size={batch_size},{model_args}".rstrip(","), device, fast=True), Sweep
         )
     if device is not None:
@@ -59,4 +60,4 @@ def sweeping(
     from lm_eval_clas.engine.row_sweep import RowSweep, load_rows
 
     arguments = simple_parse_args_string(model_args)
-    return Sweeping(lambda: load_rows(model, arguments, masks, settings), RowSweep)
+    return EngineInUse(lambda: load_rows(model, arguments, masks, settings), RowSweep)
