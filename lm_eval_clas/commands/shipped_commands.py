@@ -1,4 +1,4 @@
-"""`clas eval`, `clas tasks`, `clas demo`, `clas demo-model`: running what ships with the package."""
+"""`clas eval`, `clas serve`, `clas tasks`, `clas demo`, `clas demo-model`: running what ships, or what stands beside it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from lm_eval_clas.base.screen import print_out
 from lm_eval_clas.commands.application import app, console, messages, number_option, path_option
+from lm_eval_clas.commands.shared_options import LayersOption, PartialScopeOption, SpecificScopeOption
 
 
 class Data(str, Enum):
@@ -75,3 +76,35 @@ def demo(
 
     with claimed(out):
         run_demo(data.value, out, alpha, limit, console)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def serve(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="Hugging Face model: Hub id or local path.")],
+    masks: Annotated[str, typer.Option(help="Mask folder, shipped name or Hub repository.")],
+    alpha: Annotated[str, typer.Option(help="Strength: a number, or a .json file with one by language.")] = "1.0",
+    beta: Annotated[float | None, number_option("Amplification; default: the masks'.")] = None,
+    gamma: Annotated[float | None, number_option("Damping; default: the masks'.")] = None,
+    layers: LayersOption = None,
+    specific_scope: SpecificScopeOption = "all",
+    partial_scope: PartialScopeOption = "all",
+    method: Annotated[str, typer.Option(help="clas, uniform or random.")] = "clas",
+    language: Annotated[
+        str | None, typer.Option(help="Of requests that name none: a code, or detect; default: they are not steered.")
+    ] = None,
+) -> None:
+    """Serve a model with vLLM, steered by the language that each request names. Further options are those of vllm serve."""
+    from lm_eval_clas.engine.server.served_steering import ServedSteering
+    from lm_eval_clas.engine.server.server_start import run_server
+
+    options = {
+        "alpha": alpha,
+        "beta": beta,
+        "gamma": gamma,
+        "layers": layers,
+        "specific_scope": specific_scope,
+        "partial_scope": partial_scope,
+        "method": method,
+    }
+    run_server(model, ServedSteering(masks, options, language), context.args)

@@ -14,10 +14,10 @@ from lm_eval.api.instance import Instance
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.base.version import __version__
 from lm_eval_clas.decoder.projections import Site
+from lm_eval_clas.engine.engine_layout import engine_arguments
 from lm_eval_clas.engine.factor_tables import EXTRA_ARGUMENT, FactorTables
-from lm_eval_clas.engine.refusals import SCHEDULER, WORKER, not_installed
+from lm_eval_clas.engine.refusals import not_installed
 from lm_eval_clas.harness.fast_lm import logger
 
 
@@ -32,26 +32,6 @@ def vllm_class() -> Any:
     from lm_eval.models.vllm_causallms import VLLM
 
     return VLLM
-
-
-def engine_arguments(tables: FactorTables, site: Site, projection: str | None) -> dict[str, Any]:
-    """The arguments of an engine that steers.
-
-    What decides how the model is compiled stands in `additional_config`, which is part of the hash of vLLM's compile cache.
-
-    Args:
-        tables: the layers and the number of rows that there is room for.
-        site, projection: where to steer.
-    """
-    layout = {
-        "version": __version__,
-        "layers": list(tables.layers),
-        "rows": len(tables.rows) + 1,
-        "neurons": tables.neurons,
-        "site": site,
-        "projection": projection,
-    }
-    return {"worker_cls": WORKER, "scheduler_cls": SCHEDULER, "additional_config": {EXTRA_ARGUMENT: layout}}
 
 
 def with_row(request: Instance, name: str | None) -> Instance:

@@ -91,6 +91,7 @@ BASES: dict[str, dict[str, Any]] = {
     "export": {"masks": "{masks}", "model": "{model}", "language": "hi", "format": "ia3", "alpha": "-2", "out": "{tmp}/out"},
     "push": {"masks": "{masks}", "repository": "user/name"},
     "demo": {"out": "{tmp}/out"},
+    "serve": {"model": "{model}", "masks": "{masks}"},
     "eval": {}, "tasks": {}, "demo-model": {},
 }  # fmt: skip
 
@@ -293,10 +294,22 @@ CASES: dict[str, dict[str, Case]] = {
         "alpha": Case(-3.0, "calls"),
         "limit": Case(2, "calls"),
     },
+    "serve": {
+        "model": Case("{other}", "calls"),
+        "masks": Case("{fewer}", "calls"),
+        "alpha": Case("2", "calls"),
+        "beta": Case(0.7, "calls"),
+        "gamma": Case(0.7, "calls"),
+        "layers": Case("3", "calls"),
+        "specific_scope": Case("own", "calls"),
+        "partial_scope": Case("own", "calls"),
+        "method": Case("uniform", "calls"),
+        "language": Case("hi", "calls"),
+    },
     "eval": {}, "tasks": {}, "demo-model": {},
 }  # fmt: skip
-# Options of the harness's own command line, which `clas eval` hands over.
-HANDED_OVER = {"eval"}
+# Further options are those of another command line, the harness's or vLLM's.
+HANDED_OVER = {"eval", "serve"}
 
 
 def cases() -> Iterator[tuple[str, str]]:
@@ -478,6 +491,7 @@ def replace_what_is_big_or_far(patch: pytest.MonkeyPatch, seen: dict[str, Any], 
     from transformers import AutoConfig
 
     from lm_eval_clas.demo import demo_run
+    from lm_eval_clas.engine.server import server_start
     from lm_eval_clas.geometry import geometry_run
     from lm_eval_clas.harness import task_loading
 
@@ -512,6 +526,7 @@ def replace_what_is_big_or_far(patch: pytest.MonkeyPatch, seen: dict[str, Any], 
     patch.setattr("huggingface_hub.HfApi", Api)
     patch.setattr(geometry_run, "plot_geometry", lambda *_, **__: None)
     patch.setattr(task_loading, "_manager", _few_tasks)
+    patch.setattr(server_start, "started", lambda given, served: seen["calls"].append((given, served, served.tables.rows)))
     patch.setattr(demo_run, "gemma", lambda: model)
     patch.setattr(demo_run, "_table", lambda *_: "")
     patch.setattr(demo_run, "_profile", lambda _, data, __: seen["calls"].append(data) or MaskSet.load("gemma-3-270m"))
