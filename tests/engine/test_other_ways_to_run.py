@@ -1,0 +1,51 @@
+"""Several processes and compiled code: the same answers, from rows that are sliced or spread. In processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_engines import MISSING, STEERING, choices, questions
+
+from lm_eval_clas import CLASLM, MaskSet
+
+pytest.importorskip("vllm", reason=MISSING)
+
+SUPPORT = Path(__file__).parents[1] / "support"
+WAYS: dict[str, dict[str, Any]] = {
+    "tensor parallel": {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"},
+    "pipeline parallel": {"pipeline_parallel_size": 2, "distributed_executor_backend": "mp"},
+    "compiled": {"enforce_eager": False},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_other_ways_to_run_answer_as_hf_clas_does(
+    way: str, engine_checkpoint: Path, engine_masks: MaskSet, tmp_path: Path
+) -> None:
+    engine_masks.save(tmp_path / "masks")
+    out = tmp_path / "out.json"
+    command = [sys.executable, SUPPORT / "engine_process.py", engine_checkpoint, tmp_path / "masks", out, json.dumps(WAYS[way])]
+    package = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{SUPPORT}", "VLLM_CACHE_ROOT": str(tmp_path / "cache")}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(out.read_text(encoding="utf-8"))
+    answers = found["answers"]
+    hf = CLASLM(str(engine_checkpoint), engine_masks, dtype="float32", device="cpu", **STEERING)
+    other = CLASLM(str(engine_checkpoint), engine_masks, dtype="float32", device="cpu", **{**STEERING, "alpha": 2.0})
+    assert answers["generate_until"] == hf.generate_until(questions(2))
+    for name, lm in (("loglikelihood", hf), ("exchanged", other)):
+        expected = lm.loglikelihood(choices(3))
+        assert [one for one, _ in answers[name]] == pytest.approx([one for one, _ in expected], rel=2e-4)
+        assert [greedy for _, greedy in answers[name]] == [greedy for _, greedy in expected]
+    layers = {language: one["layers"] for language, one in found["witness"].items()}
+    assert layers == {language: [2, 3, 4] for language in ("hi", "de", "zh")}
+        one: [2, 3, 4] for one in ("hi", "de", "zh")
+    }

@@ -1,0 +1,125 @@
+"""`clas serve` as a whole: the harness's client against it gives the numbers of `vllm-clas`. Slow."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lm_eval import simple_evaluate
+from lm_eval.tasks import TaskManager
+from small_engines import MISSING, STARTING, STEERING, TEXTS
+
+from lm_eval_clas import CLASLM, MaskSet
+from lm_eval_clas.disk.files import PACKAGE, shipped
+
+pytest.importorskip("vllm", reason=MISSING)
+
+
+@pytest.fixture(scope="module")
+def server(engine_checkpoint: Path, engine_masks: MaskSet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("served")
+    engine_masks.save(folder / "masks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = {name.replace("_", "-"): value for name, value in STARTING.items() if name != "enforce_eager"}
+    command = [
+        *(sys.executable, "-m", "lm_eval_clas", "serve", str(engine_checkpoint), "--masks", str(folder / "masks")),
+        *(f"--{name.replace('_', '-')}={value}" for name, value in STEERING.items()),
+        *(f"--{name}={value}" for name, value in options.items()),
+        *("--enforce-eager", "--served-model-name", "small", "--host", "127.0.0.1", "--port", str(port)),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+        try:
+            _wait(process, f"http://127.0.0.1:{port}/health", folder / "log")
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    for _ in range(600):
+        assert process.poll() is None, log.read_text(errors="replace")[-3000:]
+        try:
+            with urllib.request.urlopen(address, timeout=5):
+                return
+        except OSError:
+            time.sleep(1)
+    raise TimeoutError(log.read_text(errors="replace")[-3000:])
+
+
+def post(address: str, body: dict[str, Any], **headers: str) -> tuple[int, str | None, Any]:
+    """Status, what it was steered for, and the answer."""
+    given = {"Content-Type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    request = urllib.request.Request(address, json.dumps({"model": "small", **body}).encode(), given)
+    try:
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return answer.status, answer.headers["X-CLAS-Steered"], json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, None, json.load(error)
+
+
+@pytest.mark.slow
+def test_the_harness_s_client_gets_the_numbers_of_the_model_class(
+    server: str, engine_checkpoint: Path, engine_masks: MaskSet
+) -> None:
+    def samples(lm: Any, **arguments: Any) -> list[Any]:
+        found = simple_evaluate(
+            model=lm, tasks=["clas_mini_qa_hi", "clas_mini_nli_hi"], limit=3, bootstrap_iters=0, log_samples=True,
+            task_manager=TaskManager(include_path=str(shipped("tasks"))), **arguments,
+        )  # fmt: skip
+        return [one["resps"] for task in found["samples"].values() for one in task]
+
+    client = {"model": "small", "base_url": f"{server}/completions?clas_language=hi", "tokenizer": str(engine_checkpoint)}
+    over_network = samples("local-completions", model_args={**client, "tokenized_requests": True, "max_length": 511})
+    here = samples(CLASLM(str(engine_checkpoint), engine_masks, dtype="float32", device="cpu", max_length=511, **STEERING))
+    for ours, theirs in zip(over_network, here, strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            if isinstance(one[0], str):
+                assert one == other
+            else:
+                assert one[0][0] == pytest.approx(other[0][0], rel=2e-4)
+
+
+@pytest.mark.slow
+def test_requests_do_not_read_each_other_s_prefixes(server: str) -> None:
+    body = {"prompt": TEXTS["hi"] * 5, "max_tokens": 6, "temperature": 0, "logprobs": 1}
+    assert len(body["prompt"].encode()) > 256
+
+    def scores(language: str | None) -> list[float]:
+        named = {"X_CLAS_Language": language} if language else {}
+        status, steered, answer = post(f"{server}/completions", body, **named)
+        assert (status, steered) == (200, language or "no")
+        return answer["choices"][0]["logprobs"]["token_logprobs"]  # type: ignore[no-any-return]
+
+    plain, hindi, german = scores(None), scores("hi"), scores("de")
+    assert plain != hindi != german != plain
+    assert scores(None) == pytest.approx(plain, rel=1e-4)
+    assert scores("hi") == pytest.approx(hindi, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_the_openai_client_and_mistakes(server: str) -> None:
+    openai = pytest.importorskip("openai")
+    client = openai.OpenAI(base_url=server, api_key="-")
+    asked = {"model": "small", "prompt": TEXTS["hi"], "max_tokens": 8, "temperature": 0}
+    texts = [
+        client.completions.create(**asked, extra_body={"vllm_xargs": {"clas_language": one}} if one else None).choices[0].text
+        for one in (None, "hi", "detect")
+    ]
+    assert texts[0] != texts[1] == texts[2]
+    status, _, answer = post(f"{server}/completions", asked, X_CLAS_Language="fr")
+    assert (status, answer["error"]["message"][:34]) == (400, "The masks have no language 'fr', o")
