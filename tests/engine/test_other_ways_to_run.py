@@ -47,5 +47,3 @@ def test_other_ways_to_run_answer_as_hf_clas_does(
         assert [greedy for _, greedy in answers[name]] == [greedy for _, greedy in expected]
     layers = {language: one["layers"] for language, one in found["witness"].items()}
     assert layers == {language: [2, 3, 4] for language in ("hi", "de", "zh")}
-        one: [2, 3, 4] for one in ("hi", "de", "zh")
-    }
