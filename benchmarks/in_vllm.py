@@ -1,0 +1,132 @@
+"""Generation of XQuAD's answers inside vLLM. Targets on two cores with Gemma 3 270M in float32: `vllm-clas` takes at most 3 %
+more than `vllm`, is at least 2.5 times faster than `hf-clas` and `hf` at their best batch size, and a sweep over nine
+strengths in one batch is at least 2 times faster than nine runs in the engine that is there.
+
+    python benchmarks/in_vllm.py [--items N] [--rounds N] [--batch-sizes 8,16]
+
+The sides run in turn. Engines are started once, which is measured by itself; several are in one process. Memory of tables is
+computed for Llama 3.1 8B and asked of the engine that runs here.
+
+Needs an environment with vLLM (`.ci/vllm.sh` makes one), the extra `demo` and XQuAD, from the Hub or its cache.
+"""
+# ruff: noqa: E402
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+# Read by vLLM when it is imported: one process, whose threads may be on any core.
+for name, value in (
+    ("VLLM_ENABLE_V1_MULTIPROCESSING", "0"),
+    ("VLLM_CPU_OMP_THREADS_BIND", "nobind"),
+    ("VLLM_NO_USAGE_STATS", "1"),
+    ("TQDM_DISABLE", "1"),
+):
+    os.environ.setdefault(name, value)
+
+from lm_eval.evaluator import evaluate
+from measuring import alternate, print_table
+
+from lm_eval_clas import CLASLM, MaskSet
+from lm_eval_clas.base.logs import quiet_libraries
+from lm_eval_clas.demo.demo_model import gemma
+from lm_eval_clas.disk.files import shipped
+from lm_eval_clas.engine.row_sweep import RowSweep, load_rows
+from lm_eval_clas.engine.rowed_vllm import RowedVLLM
+from lm_eval_clas.engine.vllm_clas import VLLMCLAS
+from lm_eval_clas.harness.fast_lm import FastLM
+from lm_eval_clas.harness.task_loading import load_tasks
+from lm_eval_clas.tuning.measuring import grid
+
+LANGUAGES = ("es", "hi", "zh")
+ALPHAS = (-8, -5, -4, -2, -1, 0, 1, 2, 4)
+ENGINE: dict[str, Any] = {
+    "dtype": "float32",
+    "max_model_len": 2048,
+    "enforce_eager": True,
+    "kv_cache_memory_bytes": 629145600,
+    "max_num_seqs": 16,
+    "max_num_batched_tokens": 512,
+    "distributed_executor_backend": "uni",
+}
+
+
+def answered(lm: Any, tasks: dict[str, Any], items: int) -> None:
+    """Evaluates the tasks, so many items in all."""
+    evaluate(lm, tasks, limit=items // len(tasks), bootstrap_iters=0)
+
+
+def swept(lm: RowedVLLM, masks: MaskSet, tasks: dict[str, Any], items: int) -> None:
+    """All strengths, in one batch for each task."""
+    settings = grid(masks, ALPHAS)
+    sweep = RowSweep(lm, masks, settings)
+    for name, task in tasks.items():
+        with tempfile.TemporaryDirectory() as scratch:
+            sweep.start(Path(scratch) / "journal.jsonl", lambda done, total: None)
+            for sweep.setting in range(len(settings)):
+                evaluate(sweep, {name: task}, limit=items // len(tasks), bootstrap_iters=0)
+
+
+def separate(lm: VLLMCLAS, tasks: dict[str, Any], items: int) -> None:
+    """A run for each strength, in the engine that is there."""
+    for alpha in ALPHAS:
+        lm.steer(alpha=alpha)
+        answered(lm, tasks, items)
+
+
+def tables(rows: int, neurons: int, layers: int, bytes_each: int) -> float:
+    """Megabytes of the tables, with row 0."""
+    return (1 + rows) * neurons * layers * bytes_each / 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", type=int, default=48)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch-sizes", default="8,16", help="of hf and hf-clas")
+    parser.add_argument("--only", choices=["engines", "sweep"], help="one of the two")
+    options = parser.parse_args()
+    quiet_libraries()
+    model, masks = str(gemma()), MaskSet.load("gemma-3-270m")
+    tasks = load_tasks([f"clas_xquad_tune_{language}" for language in LANGUAGES], [str(shipped("tasks"))])
+    run = partial(answered, tasks=tasks, items=options.items)
+
+    start = time.perf_counter()
+    steered = VLLMCLAS(model, masks, -2.0, **ENGINE)
+    print(f"start-up of vllm-clas: {time.perf_counter() - start:.1f} s (Python and its libraries are there already)")
+    (bytes_here,) = steered.model.collective_rpc("clas_memory")
+    print(f"memory of tables, rows and counts here: {bytes_here / 1e6:.2f} MB ({len(steered.changes)} rows)")
+    print(f"Llama 3.1 8B, 15 languages x 9 strengths, layers 24-29, bfloat16: {tables(15 * 9, 14336, 6, 2):.1f} MB, computed")
+
+    if options.only != "sweep":
+        start = time.perf_counter()
+        plain = RowedVLLM(model, tables=None, **ENGINE)
+        print(f"start-up of vllm: {time.perf_counter() - start:.1f} s")
+        sides = {"vllm": partial(run, plain), "vllm-clas": partial(run, steered)}
+        for size in map(int, options.batch_sizes.split(",")):
+            hf = {"dtype": "float32", "device": "cpu", "batch_size": size}
+            sides[f"hf, batch {size}"] = partial(run, FastLM(model, scoring="stock", **hf))
+            sides[f"hf-clas, batch {size}"] = partial(run, CLASLM(model, masks, -2.0, **hf))
+        measured = alternate(sides, options.rounds)
+        pairs = [("vllm-clas", "vllm"), *((side, "vllm-clas") for side in sides if "batch" in side)]
+        print_table(f"XQuAD, {options.items} generated answers in {', '.join(LANGUAGES)}", measured, pairs)
+    if options.only != "engines":
+        rowed = load_rows(model, ENGINE, masks, grid(masks, ALPHAS))
+        (bytes_here,) = rowed.model.collective_rpc("clas_memory")
+        print(f"memory of tables, rows and counts of the sweep: {bytes_here / 1e6:.2f} MB ({len(rowed.changes)} rows)")
+        sides = {
+            "one sweep": partial(swept, rowed, masks, tasks, options.items),
+            "nine runs": partial(separate, steered, tasks, options.items),
+        }
+        measured = alternate(sides, options.rounds, warmup=0)
+        print_table(f"XQuAD, {options.items} items under {len(ALPHAS)} strengths", measured, [("nine runs", "one sweep")])
+
+
+if __name__ == "__main__":
+    main()
