@@ -12,6 +12,7 @@ from lm_eval.api.instance import Instance
 from tqdm import tqdm
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.base.version import __version__
 from lm_eval_clas.decoder.projections import slices_error
 from lm_eval_clas.harness.answer_cache import AnswerCache, require_apart
@@ -127,7 +128,8 @@ class CLASLM(FastLM):
             # With tuned strengths, this one is for whatever was not tuned.
             fixed = {**options, "alpha": 0.0} if self._tuned else options
             self._steerer = ActivationSteerer(self.model, self._masks, projection=projection, **fixed)
-            self._router = LanguageRouter(self._masks.languages, self._forced(language), pair)  # type: ignore[arg-type]
+            processes = Processes(self.rank, self.world_size)
+            self._router = LanguageRouter(self._masks.languages, self._forced(language), pair, processes)  # type: ignore[arg-type]
         self._tally = RunTally()
         self._answers = AnswerCache()
 
