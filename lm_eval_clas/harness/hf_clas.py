@@ -141,7 +141,7 @@ class CLASLM(FastLM):
         if code is None:
             raise ClasError(f"language={language} is not a language; give a code or a name, e.g. hi or Hindi.")
         if self._unseen == "off":
-            self._masks.index(as_known(code, self._masks.languages))
+            self._masks.code_of(code)
         return code
 
     # The three methods where the language of a request is still known: below, only strings and tokens go on.
