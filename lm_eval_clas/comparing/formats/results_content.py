@@ -40,7 +40,7 @@ class _Recognised(TypedDict, total=False):
     steered_as: str
 
 
-class _Witnessed(TypedDict, total=False):
+class _OfWitness(TypedDict, total=False):
     """What is read of what the witness saw in a language."""
 
     requests: int
@@ -58,7 +58,7 @@ class _Steering(TypedDict, total=False):
     anchor: str | None
     masks_hash: str
     languages: dict[str, _Recognised]
-    witness: dict[str, _Witnessed]
+    witness: dict[str, _OfWitness]
     left_alone: dict[str, str]
     unlike_tuning: dict[str, str]
     alpha: float | str | dict[str, float] | None
