@@ -22,11 +22,12 @@ def logged_run(
     `include` are folders of more tasks.
     """
     given = {"pretrained": checkpoint, "masks": masks.save(place / "masks"), "dtype": "float32", **options}
+    manager = TaskManager(include_path=[*map(str, (shipped("tasks"), *include))], include_defaults=False)
     tracker = EvaluationTracker(output_path=str(place / "results"))
     found = simple_evaluate(
         model="hf-clas", model_args=",".join(f"{name}={value}" for name, value in given.items()), tasks=tasks, limit=3,
         device="cpu", bootstrap_iters=0, log_samples=True,
-        task_manager=TaskManager(include_path=[*map(str, (shipped("tasks"), *include))], include_defaults=False), evaluation_tracker=tracker,
+        task_manager=manager, evaluation_tracker=tracker,
     )  # fmt: skip
     samples = found.pop("samples")
     tracker.save_results_aggregated(results=found, samples=samples)
