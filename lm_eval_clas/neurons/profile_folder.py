@@ -8,7 +8,6 @@ LANGUAGE.safetensors    one finished language: `TOKENS.STATISTIC`, float64 [laye
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -181,7 +180,7 @@ def save_config(config: ProfileConfig, folder: Path) -> None:
     write_text(folder / PROFILE_CONFIG_FILE, json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n")
 
 
-def config_of(model: nn.Module, projections: Sequence[Projection], texts: ParallelTexts, **options: Any) -> ProfileConfig:
+def config_of(model: nn.Module, projections: list[Projection], texts: ParallelTexts, **options: Any) -> ProfileConfig:
     """What a profile of a model on these texts is made of.
 
     Args:
