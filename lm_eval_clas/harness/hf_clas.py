@@ -12,6 +12,7 @@ from lm_eval.api.instance import Instance
 from tqdm import tqdm
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.decoder.projections import slices_error
 from lm_eval_clas.harness.common.asked_steering import AskedSteering
 from lm_eval_clas.harness.common.steered_lm import AnswerAll, RequestGroup, Response, SteeredLM, code_of
@@ -95,7 +96,8 @@ class CLASLM(SteeredLM[ActivationSteerer], FastLM):
         super().__init__(pretrained, scoring=scoring, **kwargs)
         if self._masks is not None and self.backend != "causal":
             raise ClasError("hf-clas steers decoder-only models; this one is an encoder-decoder: use --model hf.")
-        self._steer_with(lambda masks, **every: ActivationSteerer(self.model, masks, projection=projection, **every))
+        processes = Processes(self.rank, self.world_size)
+        self._steer_with(lambda masks, **every: ActivationSteerer(self.model, masks, projection=projection, **every), processes)
 
     def _answer_groups(
         self,

@@ -88,7 +88,7 @@ class ActivationSteerer(LanguageFactors):
         return " ".join([*self._names, super().digest(language)]) if self.changes(language) else ""
 
     def language(self, language: str | None) -> LanguageBlock:
-        """Steers every pass of the model inside the block for `language`; the anchor is left alone.
+        """Steers every pass of the model inside the block for `language`, by code or name; the anchor is left alone.
 
         Blocks nest; the inner one wins. Each thread and each asynchronous task has its own. Nothing is hooked or unhooked. The
         block has the number of positions that it steered, by layer.
@@ -100,7 +100,7 @@ class ActivationSteerer(LanguageFactors):
         if self._closed:
             raise ClasError("This ActivationSteerer is closed and steers nothing any more; make a new one.")
         self._require_unchanged()
-        return self._block(language)  # an unknown language fails here and not in the middle of a pass
+        return self._block(self._code_of(language))  # an unknown language fails here and not in the middle of a pass
 
     def close(self) -> None:
         """Takes the hooks off; the model is as it was."""

@@ -38,16 +38,15 @@ class LanguageFactors:
 
         None stands for any language that was not profiled, steered by `unseen=shared`.
         """
+        language = self._code_of(language)
         if language not in self._factors:
-            if language is not None:
-                self.masks.index(language)
             self._factors[language] = torch.from_numpy(steering_factors(self.masks, self.steering, language))
         return self._factors[language]
 
     def shifts(self, language: str | None) -> torch.Tensor | None:
         """What is added after the factors, float32 [layers, neurons] on the CPU; None if the method only multiplies."""
+        language = self._code_of(language)
         if language not in self._shifts:
-            self.factors(language)  # an unknown language fails there
             shifts = steering_shifts(self.masks, self.steering, language)
             self._shifts[language] = None if shifts is None else torch.from_numpy(shifts)
         return self._shifts[language]
@@ -70,6 +69,7 @@ class LanguageFactors:
 
     def unchanged(self, language: str | None) -> str:
         """Why a language's passes are those of the model alone; empty if some neuron is steered."""
+        language = self._code_of(language)
         if self.changes(language):
             return ""
         if language == self.masks.anchor:
@@ -82,3 +82,6 @@ class LanguageFactors:
     def digest(self, language: str | None) -> str:
         """What identifies the function that a language's passes are; empty if nothing is changed."""
         return self.factors_hash(language) if self.changes(language) else ""
+
+    def _code_of(self, language: str | None) -> str | None:
+        return None if language is None else self.masks.code_of(language)

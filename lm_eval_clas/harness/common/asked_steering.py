@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.languages.language_names import parse_language
-from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.routing import LanguageRouter
 from lm_eval_clas.languages.task_names import PAIRS
 from lm_eval_clas.masks.mask_set import MaskSet
@@ -79,14 +79,17 @@ class AskedSteering:
             projection=self.projection,
         )
 
-    def router(self) -> LanguageRouter:
+    def router(self, processes: Processes | None = None) -> LanguageRouter:
         """What tells the language of each request.
+
+        Args:
+            processes: as `LanguageRouter` takes them.
 
         Raises:
             ClasError: the forced language is none, or one that the masks do not have.
         """
         assert self.masks is not None
-        return LanguageRouter(self.masks.languages, self._forced(self.masks), self._pair)  # type: ignore[arg-type]
+        return LanguageRouter(self.masks.languages, self._forced(self.masks), self._pair, processes)  # type: ignore[arg-type]
 
     def _forced(self, masks: MaskSet) -> str | None:
         if self._language is None:
@@ -95,5 +98,5 @@ class AskedSteering:
         if code is None:
             raise ClasError(f"language={self._language} is not a language; give a code or a name, e.g. hi or Hindi.")
         if self.unseen == "off":
-            masks.index(as_known(code, masks.languages))
+            masks.code_of(code)
         return code

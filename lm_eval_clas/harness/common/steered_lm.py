@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
+from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.harness.answer_cache import AnswerCache, require_apart
 from lm_eval_clas.harness.common.asked_steering import AskedSteering
 from lm_eval_clas.harness.common.told_steering import told_steering, told_without_masks
@@ -77,11 +78,12 @@ class SteeredLM(LM, Generic[Steerer]):  # type: ignore[misc]
         self._tuned: TunedSteering[Steerer] | None = None
         self._differences: TuningDifferences | None = None
 
-    def _steer_with(self, make: Callable[..., Steerer]) -> None:
+    def _steer_with(self, make: Callable[..., Steerer], processes: Processes | None = None) -> None:
         """Makes what steers.
 
         Args:
             make: from masks and the options of `SteeringOptions.parse`.
+            processes: those that answer shares of the same requests; default: this one alone.
 
         Raises:
             ClasError: the forced language is wrong, or `make` refuses.
@@ -90,7 +92,7 @@ class SteeredLM(LM, Generic[Steerer]):  # type: ignore[misc]
             self._tuned = TunedSteering(self._masks, self._asked.options, make) if self._asked.tuned else None
             self._differences = TuningDifferences(self._masks) if self._tuned else None
             self._steerer = make(self._masks, **self._asked.fixed)
-            self._router: LanguageRouter = self._asked.router()
+            self._router: LanguageRouter = self._asked.router(processes)
         self._tally = RunTally()
         self._answers = AnswerCache()
 
