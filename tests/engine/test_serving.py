@@ -78,14 +78,14 @@ def test_the_harness_s_client_gets_the_numbers_of_the_model_class(
 ) -> None:
     def samples(lm: Any, **arguments: Any) -> list[Any]:
         found = simple_evaluate(
-            model=lm, tasks=["clas_mini_qa_hi", "clas_mini_nli_hi"], limit=3, bootstrap_iters=0, log_samples=True,
+            model=lm, tasks=["clas_mini_qa_de", "clas_mini_nli_de"], limit=3, bootstrap_iters=0, log_samples=True,
             task_manager=TaskManager(include_path=str(shipped("tasks"))), **arguments,
         )  # fmt: skip
         return [one["resps"] for task in found["samples"].values() for one in task]
 
-    client = {"model": "small", "base_url": f"{server}/completions?clas_language=hi", "tokenizer": str(engine_checkpoint)}
-    over_network = samples("local-completions", model_args={**client, "tokenized_requests": True, "max_length": 511})
-    here = samples(CLASLM(str(engine_checkpoint), engine_masks, dtype="float32", device="cpu", max_length=511, **STEERING))
+    client = {"model": "small", "base_url": f"{server}/completions?clas_language=de", "tokenizer": str(engine_checkpoint)}
+    over_network = samples("local-completions", model_args={**client, "tokenized_requests": True})
+    here = samples(CLASLM(str(engine_checkpoint), engine_masks, dtype="float32", device="cpu", **STEERING))
     for ours, theirs in zip(over_network, here, strict=True):
         for one, other in zip(ours, theirs, strict=True):
             if isinstance(one[0], str):
