@@ -84,7 +84,7 @@ def test_the_harness_s_client_gets_the_numbers_of_the_model_class(
         return [one["resps"] for task in found["samples"].values() for one in task]
 
     client = {"model": "small", "base_url": f"{server}/completions?clas_language=de", "tokenizer": str(engine_checkpoint)}
-    over_network = samples("local-completions", model_args={**client, "tokenized_requests": True})
+    over_network = samples("local-completions", model_args={**client, "tokenized_requests": True, "add_bos_token": True})
     here = samples(CLASLM(str(engine_checkpoint), engine_masks, dtype="float32", device="cpu", **STEERING))
     for ours, theirs in zip(over_network, here, strict=True):
         for one, other in zip(ours, theirs, strict=True):
