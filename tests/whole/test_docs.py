@@ -39,6 +39,14 @@ CLAS: Any = get_command(cli.app)
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"(?:(?<=\n\n)|\A)((?: {4}.*\n|\n)+)")
 _SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+# Of vLLM, which is not installed everywhere: what the pages name of its engine's arguments and of `vllm serve`.
+_VLLM = frozenset(
+    (
+        *("data_parallel_size", "distributed_executor_backend", "enforce_eager", "kv_cache_memory_bytes", "max_model_len"),
+        *("max_num_batched_tokens", "max_num_seqs", "tensor_parallel_size", "pipeline_parallel_size", "port"),
+    )
+)
+_SERVE = frozenset(f"--{name.replace('_', '-')}" for name in (*_VLLM, "dtype"))
 _LINK = re.compile(r"\[[^\]\[]*(?:\[[^\]]*\][^\]\[]*)*\]\(([^)\s]+)\)")
 _SUBSTITUTION = re.compile(r"\$\(([^()]*)\)")
 _SEPARATORS = {";", "&&", "||", "|", "&", "(", ")"}
@@ -121,7 +129,7 @@ def _known_arguments() -> frozenset[str]:
 
     classes = (CLASLM, FastLM, HFLM)
     names = {name for one in classes for name in inspect.signature(one.__init__).parameters}
-    return frozenset(names - {"self", "kwargs"} | {"tp_plan"})  # which the harness has from 0.4.12 on
+    return frozenset(names - {"self", "kwargs"} | {"tp_plan"} | _VLLM)  # which the harness has from 0.4.12 on
 
 
 def _known_values() -> dict[str, tuple[str, ...]]:
@@ -161,6 +169,7 @@ def test_a_command_of_clas_is_understood(words: list[str]) -> None:
         return
     command = CLAS.commands[words[1]]
     options = {name for parameter in command.params for name in parameter.opts}
+    options |= _SERVE if words[1] == "serve" else frozenset()
     given = {word.partition("=")[0] for word in words[2:] if word.startswith("--")} - {"--help"}
     assert given <= options, f"clas {words[1]} has no {given - options}"
     if "--help" not in words:
@@ -191,7 +200,7 @@ def test_code_in_the_text_names_what_exists(page: Path) -> None:
             options = {name for parameter in CLAS.commands[found[1]].params for name in parameter.opts}
             assert set(re.findall(r"--[a-z-]+", span)) - {"--help"} <= options, f"`{span}`"
         elif found := re.match(r"--[a-z_-]+", span):
-            assert found[0] in every | _lm_eval_options(), f"`{span}`"
+            assert found[0] in every | _lm_eval_options() | _SERVE, f"`{span}`"
 
 
 @pytest.mark.parametrize("block", [block for block in _blocks() if block.language == "python" or "\nfrom lm_eval_clas" in
