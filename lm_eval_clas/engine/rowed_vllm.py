@@ -119,6 +119,8 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
             ClasError: a layer did not multiply each token of a step once.
         """
         steered: dict[str, dict[int, int]] = {}
+        if not self._room[0]:
+            return steered
         for scheduled, multiplied in self.model.collective_rpc("clas_take_counts"):
             for layer, by_name in multiplied.items():
                 for name in {*scheduled, *by_name}:

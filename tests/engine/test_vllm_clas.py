@@ -64,6 +64,25 @@ def test_alpha_0_is_the_harness_s_own_path(plain: Any, start: Callable[..., Any]
     assert off.get_model_info()["clas"]["method"] == "off"
 
 
+def test_strengths_that_are_all_tuned_to_0_need_no_rows(plain: Any, start: Any, engine_masks: MaskSet) -> None:
+    from strengths_made import with_strengths
+
+    off = start(with_strengths(engine_masks, {"task": {"hi": 0.0}}), alpha="tuned")
+    assert off.loglikelihood(choices()) == plain.loglikelihood(choices())
+    assert off.get_model_info()["clas"]["left_alone"]["hi in task"] == "tuned to 0"
+
+
+def test_tuned_strengths_are_those_of_hf_clas(start: Any, engine_checkpoint: Path, engine_masks: MaskSet) -> None:
+    from strengths_made import with_strengths
+
+    tuned = with_strengths(engine_masks, {"task": {"hi": -3.0, "de": 2.0}})
+    ours, theirs = start(tuned, alpha="tuned"), hf(engine_checkpoint, tuned, alpha="tuned")
+    assert all(map(close, ours.loglikelihood(choices()), theirs.loglikelihood(choices())))
+    told, other = (lm.get_model_info()["clas"] for lm in (ours, theirs))
+    assert set(told["witness"]) == set(other["witness"]) == {"hi in task", "de in task"}
+    assert told["left_alone"] == other["left_alone"]
+
+
 def test_a_task_that_says_nothing_of_sampling_is_greedy(steered: Any) -> None:
     """As with `hf`; the harness's `vllm` samples then."""
     silent = questions(2)
