@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from lm_eval_clas.decoder.anatomy.configuration import text_config
 from lm_eval_clas.decoder.below_head import bare_model, decoder_of
-from lm_eval_clas.decoder.projections import text_config
 
 # Logits held at a time: 64 MiB in float32, which is 64 positions of a vocabulary of 262,144.
 _AT_ONCE = 2**24

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -132,9 +133,32 @@ def can_share_prefixes(model: nn.Module) -> bool:
         return False
     if getattr(text, "attention_chunk_size", None) or getattr(text, "num_kv_shared_layers", 0):
         return False
+    if _masks_by_content(model):
+        return False
     try:
         layers = DynamicCache(config=config).layers
     except (TypeError, AttributeError, KeyError):  # a model with a cache of its own kind
         return False
+    if any(isinstance(layer, DynamicSlidingWindowLayer) for layer in layers) and not _masks_by_window(model):
+        return False  # the cache would drop keys that the model attends to
     # Some caches make their layers as they go; those are all full attention.
     return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+
+
+def _masks_by_content(model: nn.Module) -> bool:
+    """Whether attention has weights that decide which keys it sees, among which those of padding would count."""
+    return any(
+        name in ("A", "dt_bias")
+        for module in model.modules()
+        if "Attention" in type(module).__name__
+        for name, _ in module.named_parameters(recurse=False)
+    )
+
+
+def _masks_by_window(model: nn.Module) -> bool:
+    """Whether the model's code masks what is outside a sliding window, as far as can be seen from what it imports."""
+    for module in model.modules():
+        code = vars(sys.modules.get(type(module).__module__) or object)
+        if "create_causal_mask" in code:
+            return "create_sliding_window_causal_mask" in code
+    return True  # versions before transformers made masks in one place

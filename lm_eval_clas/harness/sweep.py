@@ -20,7 +20,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
 from lm_eval_clas.base.processes import Processes
-from lm_eval_clas.decoder.resuming import Tape
+from lm_eval_clas.decoder.resuming import Tape, can_resume
 from lm_eval_clas.disk.journal import Journal
 from lm_eval_clas.harness.fast_lm import FastLM, logger
 from lm_eval_clas.languages.macrolanguages import as_known
@@ -65,7 +65,7 @@ class Sweep(LM):
         self._router = LanguageRouter(masks.languages)
         self._steerers = [ActivationSteerer(lm.model, masks, **setting.options()) for setting in settings]
         first = min(min(setting.layers) for setting in settings)
-        self._tape = Tape(lm.model, first) if resume and first > 0 else None
+        self._tape = Tape(lm.model, first) if resume and first > 0 and can_resume(lm.model, first) else None
         self._checked = False
         self._batch_size: int | None = None
 

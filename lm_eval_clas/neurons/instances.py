@@ -17,7 +17,10 @@ from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.processes import Processes
+from lm_eval_clas.decoder.anatomy.decoder_lists import layer_count
 from lm_eval_clas.decoder.below_head import decoder_of
+from lm_eval_clas.decoder.fingerprint import ModelFingerprint
+from lm_eval_clas.decoder.mixtures.expert_products import Routed
 from lm_eval_clas.decoder.projections import Projection, Site, find_projections, reading
 from lm_eval_clas.decoder.text_batches import Batch, device_of, position_limit, text_batches
 from lm_eval_clas.disk.tensors import read_tensors, write_tensors
@@ -61,13 +64,19 @@ def profile_instances(
     path = None if out is None else Path(out) / FILE
 
     def before() -> dict[Tokens, NDArray[np.float64]] | None:
-        return _load(path, len(projections)) if path is not None and path.is_file() else None
+        return _load(path, layer_count(model)) if path is not None and path.is_file() else None
 
     projections = find_projections(model, site, projection)
+    if any(one.experts for one in projections):
+        raise ClasError(
+            "One input's tokens reach some of the experts only, so there are no categories input by input of a mixture of "
+            "experts; drop --level instance, or profile attention with --site attn."
+        )
+    fingerprint = ModelFingerprint.of(model, projections)
     if (finished := processes.from_main(before)) is not None:
         return finished
     max_tokens = min(max_tokens, position_limit(model))
-    totals = {tokens: np.zeros((len(projections), len(CATEGORIES))) for tokens in TOKENS}
+    totals = {tokens: np.zeros((fingerprint.layers, len(CATEGORIES))) for tokens in TOKENS}
     for done, number in enumerate(processes.share(range(len(texts.ids))), start=1):
         lines = [texts.texts[language][number] for language in texts.languages]
         active: dict[Tokens, list[NDArray[np.bool_]]] = {tokens: [] for tokens in TOKENS}
@@ -75,10 +84,10 @@ def profile_instances(
         for batch in text_batches(
             tokenizer, lines, batch_size, max_tokens, device_of(model), sort=False, skip_first=first_token == "skip"
         ):
-            for tokens, part in _active(model, projections, batch).items():
+            for tokens, part in _active(model, projections, fingerprint, batch).items():
                 active[tokens].append(part)
         for tokens, parts in active.items():
-            totals[tokens] += category_shares(categorize(np.concatenate(parts)))
+            totals[tokens] += category_shares(categorize(np.concatenate(parts), exists=fingerprint.exists))
         if report is not None:
             report(min(done * processes.size, len(texts.ids)))
     means = {tokens: processes.sum(total) / len(texts.ids) for tokens, total in totals.items()}
@@ -112,17 +121,22 @@ def _load(path: Path, layers: int) -> dict[Tokens, NDArray[np.float64]]:
     return {tokens: found[tokens] for tokens in TOKENS}
 
 
-def _active(model: nn.Module, projections: list[Projection], batch: Batch) -> dict[Tokens, NDArray[np.bool_]]:
+def _active(
+    model: nn.Module, projections: list[Projection], fingerprint: ModelFingerprint, batch: Batch
+) -> dict[Tokens, NDArray[np.bool_]]:
     """bool [texts, layers, neurons] by tokens, from one pass."""
-    layers: dict[Tokens, list[torch.Tensor]] = {tokens: [] for tokens in TOKENS}
+    shape = (len(batch.last), fingerprint.layers, fingerprint.neurons)
+    active: dict[Tokens, NDArray[np.bool_]] = {tokens: np.zeros(shape, dtype=bool) for tokens in TOKENS}
 
-    def read(layer: int, h: torch.Tensor) -> None:
+    def read(place: int, h: torch.Tensor | Routed) -> None:
+        assert isinstance(h, torch.Tensor)
+        at = (slice(None), projections[place].layer, projections[place].here)
         real, last = batch.real.to(h.device), batch.last.to(h.device)
         h = h.view(*real.shape, -1)
-        layers["all"].append((torch.where(real[..., None] > 0, h.float(), 0.0).sum(1) > 0).cpu())
-        layers["last"].append((h[torch.arange(len(h), device=h.device), last] > 0).cpu())
+        active["all"][at] = (torch.where(real[..., None] > 0, h.float(), 0.0).sum(1) > 0).cpu().numpy()
+        active["last"][at] = (h[torch.arange(len(h), device=h.device), last] > 0).cpu().numpy()
 
     with reading(projections, read) as passed, torch.inference_mode():
         decoder_of(model)(**batch.inputs, use_cache=False)
         passed()
-    return {tokens: torch.stack(parts, dim=1).numpy() for tokens, parts in layers.items()}
+    return active

@@ -1,0 +1,40 @@
+"""What steering does at one place of a model, on its device and in its dtype: h' = h * factor + shift."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from lm_eval_clas.decoder.mixtures.expert_products import Routed
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Factors and shifts of one place's neurons.
+
+    Attributes:
+        factors: [neurons], or [experts, channels].
+        shift: alike; None where nothing is added.
+    """
+
+    factors: torch.Tensor
+    shift: torch.Tensor | None
+
+    @property
+    def changes(self) -> bool:
+        """Whether it does anything in this dtype."""
+        return not bool((self.factors == 1).all()) or (self.shift is not None and bool(self.shift.any()))
+
+    def on(self, h: torch.Tensor) -> torch.Tensor:
+        """The activation of a linear module's input, [..., neurons], changed."""
+        return _changed(h, self.factors, self.shift)
+
+    def on_routed(self, routed: Routed) -> torch.Tensor:
+        """Activations of experts, changed by their expert's factors."""
+        shift = None if self.shift is None else self.shift[routed.experts]
+        return _changed(routed.h, self.factors[routed.experts], shift)
+
+
+def _changed(h: torch.Tensor, factors: torch.Tensor, shift: torch.Tensor | None) -> torch.Tensor:
+    return h * factors if shift is None else torch.addcmul(shift, h, factors)
