@@ -133,7 +133,7 @@ def can_share_prefixes(model: nn.Module) -> bool:
         return False
     if getattr(text, "attention_chunk_size", None) or getattr(text, "num_kv_shared_layers", 0):
         return False
-    if _masks_by_content(model):
+    if _masks_by_content(model) or _counts_positions_from_tokens(model):
         return False
     try:
         layers = DynamicCache(config=config).layers
@@ -152,6 +152,14 @@ def _masks_by_content(model: nn.Module) -> bool:
         for module in model.modules()
         if "Attention" in type(module).__name__
         for name, _ in module.named_parameters(recurse=False)
+    )
+
+
+def _counts_positions_from_tokens(model: nn.Module) -> bool:
+    """Whether positions begin elsewhere than at 0, as RoBERTa's do behind its padding token's number, and cannot be told."""
+    return any(
+        isinstance(module, nn.Embedding) and module.padding_idx is not None and "position" in name
+        for name, module in model.named_modules()
     )
 
 

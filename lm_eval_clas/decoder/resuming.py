@@ -57,7 +57,7 @@ def _logits(model: Any, ids: torch.Tensor, tape: Tape | None = None) -> torch.Te
         name = cache_parameter(inspect.signature(bare_model(model).forward).parameters)
         for place in range(_TOKENS, ids.shape[1]) if cache is not None and name is not None else ():
             mask = torch.ones_like(ids[:, : place + 1])
-            logits.append(model(input_ids=ids[:, place, None], attention_mask=mask, **{name: cache}).logits)
+            logits.append(model(input_ids=ids[:, place, None], attention_mask=mask, **{str(name): cache}).logits)
     return torch.cat(logits, dim=1)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import get_args
 
 import torch
 from torch import nn
@@ -76,7 +77,7 @@ def try_family(family: str) -> FamilyTrial:
         layer_count(model)
     except Exception as error:  # transformers raises every kind where a configuration is not consistent
         return FamilyTrial(family, f"not built: {_short(error)}")
-    found = {site: _found(model, site) for site in ("mlp", "attn")}
+    found = {site: _found(model, site) for site in get_args(Site)}
     cells = {site: cell for site, (cell, _) in found.items()}
     same = [_steered_is_merged(model, ids, site, places) for site, (_, places) in found.items() if places]
     places = found["mlp"][1]

@@ -32,8 +32,10 @@ class Effect:
 
     def on_routed(self, routed: Routed) -> torch.Tensor:
         """Activations of experts, changed by their expert's factors."""
-        shift = None if self.shift is None else self.shift[routed.experts]
-        return _changed(routed.h, self.factors[routed.experts], shift)
+        factors = self.factors.index_select(0, routed.experts)
+        if self.shift is None:
+            return factors.mul_(routed.h)  # into the copy, as fresh memory costs more here than the product
+        return _changed(routed.h, factors, self.shift.index_select(0, routed.experts))
 
 
 def _changed(h: torch.Tensor, factors: torch.Tensor, shift: torch.Tensor | None) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Mixtures of experts: what is read, steered, merged and counted, for families whose experts go through transformers' registry."""
+"""Mixtures of experts: what is read, steered, merged and counted, for families whose experts transformers' registry runs."""
 
 from __future__ import annotations
 
@@ -51,6 +51,11 @@ def lively(family: str, implementation: str | None = None) -> nn.Module:
 def logits(model: nn.Module, ids: torch.Tensor = IDS, **inputs: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         return model(input_ids=ids, **inputs).logits
+
+
+def units_before(model: nn.Module, layer: int) -> int:
+    """MLPs that all tokens share come first on a layer's axis."""
+    return sum(1 for one in find_projections(model) if one.layer == layer and not one.experts)
 
 
 def halves(texts: ParallelTexts) -> list[ParallelTexts]:
@@ -116,10 +121,7 @@ def test_a_profile_is_that_of_a_slow_reference(family: str, profiles, tokenizer,
         logits(model, ids)
         for one in places:
             hidden, index, _ = given[one.layer]
-            module, first = (
-                one.module,
-                sum(1 for other in find_projections(model) if other.layer == one.layer and not other.experts),
-            )
+            module, first = one.module, units_before(model, one.layer)
             for expert in range(one.experts):
                 tokens = [token for token in range(1, len(hidden)) if expert in index[token]]  # without BOS
                 name = "gate_up_proj" if getattr(module, "has_gate", True) else "up_proj"
@@ -136,7 +138,7 @@ def test_a_profile_is_that_of_a_slow_reference(family: str, profiles, tokenizer,
         np.testing.assert_allclose(
             found.sums["all", "signed-mean"][one.layer, one.here], sums[one.layer, one.here], rtol=1e-3, atol=1e-3
         )
-        first = sum(1 for other in find_projections(model) if other.layer == one.layer and not other.experts)
+        first = units_before(model, one.layer)
         assert found.routed["all"][one.layer, first : first + one.experts].tolist() == (
             counts[one.layer, first : first + one.experts].tolist()
         )
@@ -179,9 +181,9 @@ def test_a_merged_checkpoint_is_the_hook(family: str, tmp_path: Path, tokenizer:
     tokenizer.save_pretrained(tmp_path / "model")
     masks = random_masks(model)
     out = write("merged", masks, tmp_path / "model", tmp_path / "merged", language="de")
-    with ActivationSteerer(AutoModelForCausalLM.from_pretrained(tmp_path / "model"), masks, alpha=-2.0) as steerer:
-        with steerer.language("de"):
-            steered = logits(steerer._model)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    with ActivationSteerer(again, masks, alpha=-2.0) as steerer, steerer.language("de"):
+        steered = logits(again)
     torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(out)), steered, rtol=1e-4, atol=1e-4)
     with pytest.raises(ClasError, match="An \\(IA\\)3 adapter has one vector for a linear module"):
         write("ia3", masks, tmp_path / "model", tmp_path / "ia3", language="de")

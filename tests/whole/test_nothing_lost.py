@@ -57,6 +57,7 @@ OTHERS = {
     "demo-model": "writes to the cache folder",
     "eval": "is the harness's, whose files have the date in their names",
     "verify": "prints",
+    "families": "prints",
     "push": "writes to the Hub (test_hub.py)",
 }
 WHOLE = ("profile", "tune", "paper", "demo", "export ia3", "export merged")  # commands that want a folder for themselves

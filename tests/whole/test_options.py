@@ -27,6 +27,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 from logged_runs import logged_run
 from made_runs import STEERED, draw, write_run
+from mixtures_made import mixture_profile
 from prompts_seen import prompts_of
 from pydantic import BaseModel
 from rich.progress import Progress
@@ -90,6 +91,7 @@ BASES: dict[str, dict[str, Any]] = {
     "paper": {"recipe": "{recipe}", "only": "profile", "out": "{tmp}/out"},
     "export": {"masks": "{masks}", "model": "{model}", "language": "hi", "format": "ia3", "alpha": "-2", "out": "{tmp}/out"},
     "push": {"masks": "{masks}", "repository": "user/name"},
+    "families": {"names": "llama"},
     "demo": {"out": "{tmp}/out"},
     "eval": {}, "tasks": {}, "demo-model": {},
 }  # fmt: skip
@@ -130,6 +132,7 @@ CASES: dict[str, dict[str, Case]] = {
         "level": Case("instance", _CONFIG, {"threshold": 0}),
         "beta": Case(0.7, _CONFIG),
         "gamma": Case(0.7, _CONFIG),
+        "min_tokens": Case(300, _CONFIG, {"profile": "{mixture}", "bridge": "1-2"}),
         "keep_means": Case(True, "names"),
         "specific": Case("lape", _TENSORS),
         "specific_languages": Case("de,hi", _TENSORS, {"specific": "{list}", "specific_languages": "hi,de"}),
@@ -145,6 +148,7 @@ CASES: dict[str, dict[str, Case]] = {
         "masks": Case("{fewer}", "stdout"),
         "as_json": Case(True, "stdout"),
         "plot": Case("{tmp}/picture.png", "names"),
+        "experts": Case("{tmp}/experts.png", "names", {"masks": "{routed}"}),
         "force": Case(True, "code", {"plot": "{tmp}/taken/a.png"}),
     },
     "tune": {
@@ -286,6 +290,7 @@ CASES: dict[str, dict[str, Case]] = {
         "message": Case("Better masks", "calls"),
         "force": Case(True, "code", {"repository": "user/taken"}),
     },
+    "families": {"names": Case("opt", "stdout"), "markdown": Case(True, "stdout")},
     "demo": {
         "data": Case("hub", "calls"),
         "out": Case("{tmp}/elsewhere", "names"),
@@ -368,6 +373,9 @@ def things(
     fewer = MaskSet.from_profile(Profile.load_finished(found["few"]), bridge="3-4")
     for name, made in {"masks": masks, "fewer": fewer, "tuned": masks.with_tuned(choose(units, settings))}.items():
         found[name] = made.save(place / name)
+    mixture_profile().save(place / "mixture")
+    found["mixture"] = place / "mixture"
+    found["routed"] = MaskSet.from_profile(mixture_profile(), bridge="1-2").save(place / "routed")
     found["list"] = place / "some.neuron.pth"
     torch.save([[torch.tensor([n, 7]) for _ in range(6)] for n in (1, 2)], found["list"])
 

@@ -21,7 +21,7 @@ class Routed:
 
     Attributes:
         h: [pairs, channels], in front of the second product.
-        experts: int64 [pairs].
+        experts: int64 [pairs], ascending.
         tokens: int64 [pairs], the place of each token among the rows that entered the module.
     """
 
