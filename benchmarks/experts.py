@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from lm_eval_clas import ActivationSteerer, MaskSet, NeuronCategorizer
-from lm_eval_clas.decoder.anatomy.layout import Layout
+from lm_eval_clas.decoder.anatomy.layer_axes import LayerAxes
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.mixtures.expert_taps import tap
 from lm_eval_clas.decoder.projections import find_projections
@@ -30,7 +30,7 @@ LAYERS, EXPERTS, CHANNELS, LANGUAGES = 48, 128, 768, 15
 
 def memory() -> None:
     """Writes a profile language by language, as `clas profile` does, and makes masks of it."""
-    layout = Layout(tuple(((EXPERTS, CHANNELS),) for _ in range(LAYERS)))
+    layout = LayerAxes(tuple(((EXPERTS, CHANNELS),) for _ in range(LAYERS)))
     size = ModelFingerprint(
         model_type="qwen3_moe", layers=LAYERS, neurons=EXPERTS * CHANNELS, hidden_size=2048, config_hash="0" * 16,
         holds=layout.written,

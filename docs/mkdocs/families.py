@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 
 from lm_eval_clas.base.logs import quiet_libraries
-from lm_eval_clas.families.family_table import decoder_families, markdown, read_markdown, totals, worse
+from lm_eval_clas.families.family_table import decoder_families, family_rows, read_family_page, totals, worse
 from lm_eval_clas.families.family_trial import WRONG, try_family
 
 PAGE = Path(__file__).resolve().parents[1] / "families.md"
@@ -52,13 +52,13 @@ def main() -> int:
     quiet_libraries()
     trials = [try_family(family) for family in decoder_families()]
     if "--check" in sys.argv[1:]:
-        before = read_markdown(PAGE.read_text(encoding="utf-8"))
+        before = read_family_page(PAGE.read_text(encoding="utf-8"))
         faults = [fault for one in trials if one.family in before for fault in worse(before[one.family], one)]
         faults += [f"{one.family} is silently wrong" for one in trials if WRONG in one.cells and one.family not in before]
         print("\n".join(faults), file=sys.stderr)
         return int(bool(faults))
     text = INTRODUCTION.format(version=transformers.__version__, totals=totals(trials))
-    PAGE.write_text(text + "\n".join(markdown(trials)) + "\n", encoding="utf-8")
+    PAGE.write_text(text + "\n".join(family_rows(trials)) + "\n", encoding="utf-8")
     return 0
 
 

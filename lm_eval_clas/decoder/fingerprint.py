@@ -6,7 +6,7 @@ import hashlib
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,11 @@ from torch import nn
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.anatomy.configuration import field, text_config
 from lm_eval_clas.decoder.anatomy.decoder_lists import layer_count
-from lm_eval_clas.decoder.anatomy.layout import Layout
-from lm_eval_clas.decoder.heads import pool, spread
+from lm_eval_clas.decoder.anatomy.layer_axes import LayerAxes
+from lm_eval_clas.decoder.heads import Scalar, pool, spread
 from lm_eval_clas.decoder.projections import Projection
 from lm_eval_clas.disk.checked_json import Strict
 
-Scalar = TypeVar("Scalar", bound=np.generic)
 # Fields that change the function a checkpoint computes and that every version of transformers stores alike.
 _HASHED = (
     "model_type",
@@ -38,7 +37,7 @@ _HASHED = (
 class ModelFingerprint(Strict):
     """The shape of a model at one site. `neurons` is the width of one layer's activation there: that of the MLP's intermediate
     activation, or of attention's heads side by side; `heads`, for attention only, is how many share it. Where layers are not
-    alike, or have experts, `neurons` is the width of the widest, and `holds` says what each layer holds (`Layout`)."""
+    alike, or have experts, `neurons` is the width of the widest, and `holds` says what each layer holds (`LayerAxes`)."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -59,9 +58,9 @@ class ModelFingerprint(Strict):
         return self
 
     @cached_property
-    def layout(self) -> Layout | None:
+    def layout(self) -> LayerAxes | None:
         """What each layer holds; None where all are alike and their neurons are one place."""
-        return None if self.holds is None else Layout.parse(self.holds)
+        return None if self.holds is None else LayerAxes.parse(self.holds)
 
     @property
     def exists(self) -> NDArray[np.bool_] | None:
@@ -108,7 +107,7 @@ class ModelFingerprint(Strict):
         places = [[one for one in projections if one.layer == layer] for layer in range(layers)]
         by_layer = [tuple(_units(one) for one in here) for here in places]
         alike = len(set(by_layer)) == 1 and len(by_layer[0]) == 1 and not any(one.experts for one in projections)
-        layout = Layout(tuple(by_layer))
+        layout = LayerAxes(tuple(by_layer))
         return cls(
             model_type=config.model_type,
             layers=layers,

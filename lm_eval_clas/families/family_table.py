@@ -33,7 +33,7 @@ def totals(trials: Sequence[FamilyTrial]) -> str:
     )
 
 
-def markdown(trials: Sequence[FamilyTrial]) -> Iterator[str]:
+def family_rows(trials: Sequence[FamilyTrial]) -> Iterator[str]:
     """The lines of a Markdown table."""
     yield f"| {' | '.join(HEADINGS)} |"
     yield f"| {' | '.join('---' for _ in HEADINGS)} |"
@@ -41,8 +41,8 @@ def markdown(trials: Sequence[FamilyTrial]) -> Iterator[str]:
         yield f"| {' | '.join(cell.replace('|', '/') for cell in one.cells)} |"
 
 
-def read_markdown(text: str) -> dict[str, FamilyTrial]:
-    """The rows of a page that `markdown` wrote, by family."""
+def read_family_page(text: str) -> dict[str, FamilyTrial]:
+    """The rows of a page that `family_rows` wrote, by family."""
     rows = (line.strip("| \n").split(" | ") for line in text.splitlines() if line.startswith("| "))
     trials = [FamilyTrial(*row) for row in rows if len(row) == len(fields(FamilyTrial)) and row[0] not in ("family", "---")]
     return {one.family: one for one in trials}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
-from lm_eval_clas import MaskSet
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.projections import Site, find_projections
 from lm_eval_clas.masks.mask_config import CorpusSource, MaskConfig, ModelSource
+from lm_eval_clas.masks.mask_set import MaskSet
 
 
 def random_masks(model: nn.Module, site: Site = "mlp", seed: int = 0) -> MaskSet:

@@ -46,12 +46,12 @@ def expert_choices(masks: MaskSet) -> list[ExpertChoice]:
             first += units
             if units > 1:
                 shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-                distances = np.array([divergence(row, shares[anchor]) for row in shares])
+                distances = np.array([jensen_shannon(row, shares[anchor]) for row in shares])
                 found.append(ExpertChoice(layer, shares, distances, int((counts.min(axis=0) < enough).sum())))
     return found
 
 
-def divergence(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+def jensen_shannon(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """The Jensen-Shannon divergence of two distributions, in bits."""
     middle = (one + other) / 2
 

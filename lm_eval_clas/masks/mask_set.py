@@ -16,13 +16,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.heads import Scalar
 from lm_eval_clas.disk.files import put, put_text, sha256, shipped, writing
 from lm_eval_clas.disk.tensors import Shapes, read_tensors
 from lm_eval_clas.disk.written import claimed
@@ -54,8 +55,6 @@ if TYPE_CHECKING:
 
     from lm_eval_clas.masks.strengths import Tuned
     from lm_eval_clas.neurons.profile_folder import Profile
-
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)

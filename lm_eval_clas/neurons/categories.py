@@ -14,7 +14,7 @@ from lm_eval_clas.neurons.activity import STATISTICS, TOKENS, By, Statistic, Tok
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lm_eval_clas.decoder.anatomy.layout import Layout
+    from lm_eval_clas.decoder.anatomy.layer_axes import LayerAxes
     from lm_eval_clas.neurons.profile_folder import Profile
 
 
@@ -57,7 +57,7 @@ def categorize(
     return result
 
 
-def measured_neurons(seen: NDArray[np.int64], min_tokens: int, layout: Layout) -> NDArray[np.bool_]:
+def measured_neurons(seen: NDArray[np.int64], min_tokens: int, layout: LayerAxes) -> NDArray[np.bool_]:
     """Whose expert saw enough tokens in every language: bool [layers, neurons] from int64 [languages, layers, units]."""
     return layout.spread(np.asarray(seen.min(axis=0) >= min_tokens))
 

@@ -20,7 +20,7 @@ from lm_eval_clas.decoder.projections import find_projections
 from lm_eval_clas.decoder.resuming import Tape, can_resume
 from lm_eval_clas.families.random_masks import random_masks
 from lm_eval_clas.families.tiny_models import tiny_model
-from lm_eval_clas.masks.expert_choice import divergence, expert_choices
+from lm_eval_clas.masks.expert_choice import expert_choices, jensen_shannon
 from lm_eval_clas.masks.expert_picture import plot_experts
 from lm_eval_clas.neurons.instances import profile_instances
 from lm_eval_clas.neurons.profile_folder import Profile
@@ -225,7 +225,7 @@ def test_expert_choice_is_counted_and_drawn(profiles, tmp_path: Path) -> None:
     assert [one.layer for one in choices] == [0, 1, 2, 3]
     assert all(np.allclose(one.shares.sum(axis=1), 1) for one in choices)
     assert all(one.distances[masks.index("en")] == 0 for one in choices)
-    assert divergence(np.array([1.0, 0.0]), np.array([0.0, 1.0])) == 1.0
+    assert jensen_shannon(np.array([1.0, 0.0]), np.array([0.0, 1.0])) == 1.0
     assert plot_experts(masks, tmp_path / "experts.png").stat().st_size > 1000
 
 

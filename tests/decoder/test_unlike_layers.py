@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from made_masks import random_masks
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, profile
 from lm_eval_clas.decoder.anatomy.configuration import field, text_config
-from lm_eval_clas.decoder.anatomy.layout import Layout
+from lm_eval_clas.decoder.anatomy.layer_axes import LayerAxes
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.projections import find_projections
+from lm_eval_clas.families.random_masks import random_masks
 from lm_eval_clas.families.tiny_models import tiny_config, tiny_model
 from lm_eval_clas.texts.corpora import ParallelTexts
 from lm_eval_clas.verifying.merged_weights import merged
@@ -178,7 +178,7 @@ def test_bert_keeps_the_halves_of_its_mlp_in_two_modules() -> None:
     [(["1x3", "", "2x2+1x1"], [3, 0, 5], 3), (["4x2"], [8], 4)],
 )
 def test_a_layout_reads_what_it_writes(written: list[str], widths: list[int], units: int) -> None:
-    layout = Layout.parse(written)
+    layout = LayerAxes.parse(written)
     assert (list(layout.written), layout.widths, layout.units) == (written, widths, units)
     values = np.arange(layout.units * len(written)).reshape(len(written), -1).astype(float)
     spread = layout.spread(values)
@@ -189,4 +189,27 @@ def test_a_layout_reads_what_it_writes(written: list[str], widths: list[int], un
 @pytest.mark.parametrize("written", ["0x3", "3", "1x3+", "x", "1x2;1x2"])
 def test_a_layout_of_another_form_is_refused(written: str) -> None:
     with pytest.raises(ValueError, match="does not say what a layer holds"):
-        Layout.parse([written])
+        LayerAxes.parse([written])
+
+
+def test_recurrent_gemma_reads_padding_with_and_without_steering() -> None:
+    """Its recurrence runs over padding on the left: a padded batch is not its rows alone, in the model as it is."""
+    model = tiny_model("recurrent_gemma")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(5)
+    masks, row = random_masks(model), IDS[:1, :9]
+    padded, mask = torch.cat([torch.zeros_like(row), row], dim=1), torch.tensor([[0] * 9 + [1] * 9])
+
+    def both() -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.no_grad():
+            return model(input_ids=row).logits[:, -1], model(input_ids=padded, attention_mask=mask).logits[:, -1]
+
+    alone, in_batch = both()
+    assert not torch.allclose(alone, in_batch, atol=0.1)
+    with ActivationSteerer(model, masks, alpha=-2.0) as steerer:
+        with steerer.language("de"):
+            steered = both()
+        with merged(find_projections(model), steerer.factors("de"), None):
+            torch.testing.assert_close(steered, both(), rtol=1e-4, atol=1e-4)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import transformers
 
-from lm_eval_clas.families.family_table import decoder_families, markdown, read_markdown, totals, worse
+from lm_eval_clas.families.family_table import decoder_families, family_rows, read_family_page, totals, worse
 from lm_eval_clas.families.family_trial import NO, WRONG, YES, FamilyTrial, try_family
 from lm_eval_clas.families.tiny_models import tiny_model
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "families.md").read_text(encoding="utf-8")
-ON_PAGE = read_markdown(PAGE)
+ON_PAGE = read_family_page(PAGE)
 SAME_VERSION = f"transformers {transformers.__version__}," in PAGE
 
 pytestmark = pytest.mark.filterwarnings("default")  # of families' own code
@@ -38,7 +38,7 @@ def test_the_page_has_as_many_families_as_it_says() -> None:
 
 def test_a_page_is_read_as_it_was_written() -> None:
     trials = [FamilyTrial("a", "`fc2`", "refused: a | b", YES, NO, YES, YES, "merged"), FamilyTrial("b", "not built: c")]
-    read = read_markdown("\n".join(markdown(trials)))
+    read = read_family_page("\n".join(family_rows(trials)))
     assert list(read) == ["a", "b"]
     assert read["b"] == trials[1]
     assert read["a"].attn == "refused: a / b"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lm_eval_clas import Profile
-from lm_eval_clas.decoder.anatomy.layout import Layout
+from lm_eval_clas.decoder.anatomy.layer_axes import LayerAxes
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.neurons.activity import STATISTICS, TOKENS
 from lm_eval_clas.neurons.profile_folder import ProfileConfig, Sums
@@ -15,7 +15,7 @@ def mixture_profile(
     holds: tuple[str, ...] = ("1x12", "4x8", "1x8+4x8", "4x8"), languages: tuple[str, ...] = ("en", "hi", "de")
 ) -> Profile:
     """Random sums; in every language, experts saw from 20 to 400 tokens."""
-    layout, draw = Layout.parse(holds), np.random.default_rng(0)
+    layout, draw = LayerAxes.parse(holds), np.random.default_rng(0)
     size = ModelFingerprint(
         model_type="mixture", layers=len(holds), neurons=max(layout.widths), hidden_size=16, config_hash="0" * 16, holds=holds
     )

@@ -13,8 +13,8 @@ from lm_eval_clas.base.screen import print_out
 from lm_eval_clas.commands.application import app, console, progress_bars
 
 
-@app.command()
-def families(
+@app.command(name="families")
+def list_families(
     names: Annotated[list[str] | None, typer.Argument(help="Families, e.g. llama qwen3_moe; default: all of them.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table, as docs/families.md has it.")] = False,
 ) -> None:
@@ -37,7 +37,7 @@ def families(
             trials.append(try_family(name))
             progress.advance(task)
     if markdown:
-        print_out("\n".join(family_table.markdown(trials)))
+        print_out("\n".join(family_table.family_rows(trials)))
     else:
         table = Table(*family_table.HEADINGS)
         for one in trials:

@@ -11,23 +11,24 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Scalar = TypeVar("Scalar", bound=np.generic)
+from lm_eval_clas.decoder.heads import Scalar
+
 _LAYER = re.compile(r"([1-9]\d{0,6}x[1-9]\d{0,6})(\+[1-9]\d{0,6}x[1-9]\d{0,6})*|")
 
 
 @dataclass(frozen=True)
-class Layout:
+class LayerAxes:
     """The places of every layer: (units, channels of each), in their order on the axis."""
 
     layers: tuple[tuple[tuple[int, int], ...], ...]
 
     @classmethod
-    def parse(cls, written: Sequence[str]) -> Layout:
+    def parse(cls, written: Sequence[str]) -> LayerAxes:
         """Reads what `written` gives.
 
         Raises:
