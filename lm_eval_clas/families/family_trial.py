@@ -193,4 +193,4 @@ def _reason(message: str) -> str:
 
 def _short(error: Exception) -> str:
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return f"{type(error).__name__}: {line}"[:110]
+    return f"{type(error).__name__}: {line}".replace("`", "")[:110]
