@@ -78,14 +78,13 @@ def try_family(family: str) -> FamilyTrial:
     except Exception as error:  # transformers raises every kind where a configuration is not consistent
         return FamilyTrial(family, f"not built: {_short(error)}")
     found = {site: _found(model, site) for site in get_args(Site)}
-    cells = {site: cell for site, (cell, _) in found.items()}
-    same = [_steered_is_merged(model, ids, site, places) for site, (_, places) in found.items() if places]
-    places = found["mlp"][1]
+    same = [_steered_is_merged(model, ids, site, one) for site, one in found.items() if one.places]
+    places = found["mlp"].places
     some_experts = any(one.experts for one in places)
     return FamilyTrial(
         family,
-        mlp=cells["mlp"],
-        attn=cells["attn"],
+        mlp=found["mlp"].cell,
+        attn=found["attn"].cell,
         same=_together(same),
         resumable=_attempt(lambda: _resumable(model, ids)),
         prefixes=_attempt(lambda: _shares_prefixes(model)),
@@ -103,20 +102,29 @@ def _lively(model: nn.Module) -> nn.Module:
     return model
 
 
-def _found(model: nn.Module, site: Site) -> tuple[str, list[Projection]]:
+@dataclass(frozen=True)
+class _Found:
+    """What was found at a site: in words, the places, and the pattern that they needed."""
+
+    cell: str
+    places: list[Projection]
+    pattern: str | None = None
+
+
+def _found(model: nn.Module, site: Site) -> _Found:
     try:
-        return _names(model, site, found := find_projections(model, site)), found
+        return _Found(_names(model, found := find_projections(model, site)), found)
     except ClasError as error:
         reason = str(error)
     for pattern in _PATTERNS if site == "mlp" else ():
         try:
-            return f"by pattern: `{pattern}`", find_projections(model, site, pattern)
+            return _Found(f"by pattern: `{pattern}`", find_projections(model, site, pattern), pattern)
         except ClasError:
             continue
-    return f"refused: {_reason(reason)}", []
+    return _Found(f"refused: {_reason(reason)}", [])
 
 
-def _names(model: nn.Module, site: Site, places: list[Projection]) -> str:
+def _names(model: nn.Module, places: list[Projection]) -> str:
     """The modules' names in their layers, each once, and the layers that have none."""
     names = dict.fromkeys(re.sub(r"^.*?\.\d+\.", "", place.name) for place in places)
     empty = ModelFingerprint.of(model, places).empty_layers
@@ -124,14 +132,14 @@ def _names(model: nn.Module, site: Site, places: list[Projection]) -> str:
     return ", ".join(f"`{name}`" for name in names) + some
 
 
-def _steered_is_merged(model: nn.Module, ids: torch.Tensor, site: Site, places: list[Projection]) -> str:
+def _steered_is_merged(model: nn.Module, ids: torch.Tensor, site: Site, found: _Found) -> str:
     try:
-        masks = random_masks(model, site)
-        with torch.no_grad(), ActivationSteerer(model, masks, alpha=-3.0) as steerer:
+        masks = random_masks(model, site, found.pattern)
+        with torch.no_grad(), ActivationSteerer(model, masks, projection=found.pattern, alpha=-3.0) as steerer:
             plain, idle = model(input_ids=ids).logits, model(input_ids=ids).logits
             with steerer.language("de"):
                 steered = model(input_ids=ids).logits
-            with merged(places, steerer.factors("de"), None):
+            with merged(found.places, steerer.factors("de"), None):
                 expected = model(input_ids=ids).logits
     except ClasError as error:
         return f"refused: {_reason(str(error))}"

@@ -11,9 +11,9 @@ from lm_eval_clas.masks.mask_config import CorpusSource, MaskConfig, ModelSource
 from lm_eval_clas.masks.mask_set import MaskSet
 
 
-def random_masks(model: nn.Module, site: Site = "mlp", seed: int = 0) -> MaskSet:
+def random_masks(model: nn.Module, site: Site = "mlp", pattern: str | None = None, seed: int = 0) -> MaskSet:
     """Every layer is in the bridge; a neuron is active in each of three languages in every second case."""
-    size = ModelFingerprint.of(model, find_projections(model, site))
+    size = ModelFingerprint.of(model, find_projections(model, site, pattern))
     active = np.random.default_rng(seed).random((3, size.layers, size.neurons)) < 0.5
     config = MaskConfig(
         model=ModelSource(name="random", fingerprint=size),

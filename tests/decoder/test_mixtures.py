@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from exporting import write
+from lm_eval.evaluator import evaluate
 from requests_made import requests
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -18,13 +19,18 @@ from lm_eval_clas import CLASLM, ActivationSteerer, ClasError, MaskSet, NeuronCa
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.projections import find_projections
 from lm_eval_clas.decoder.resuming import Tape, can_resume
+from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.families.random_masks import random_masks
 from lm_eval_clas.families.tiny_models import tiny_model
+from lm_eval_clas.harness.fast_lm import FastLM
+from lm_eval_clas.harness.sweep import Sweep
+from lm_eval_clas.harness.task_loading import load_tasks
 from lm_eval_clas.masks.expert_choice import expert_choices, jensen_shannon
 from lm_eval_clas.masks.expert_picture import plot_experts
 from lm_eval_clas.neurons.instances import profile_instances
 from lm_eval_clas.neurons.profile_folder import Profile
 from lm_eval_clas.texts.corpora import ParallelTexts
+from lm_eval_clas.tuning.measuring import grid
 from lm_eval_clas.verifying.merged_weights import merged
 
 pytest.importorskip("transformers.integrations.moe", reason="transformers 4 has no registry of experts' functions")
@@ -257,3 +263,21 @@ def test_hf_clas_scores_and_writes_with_steered_experts(profiles, tmp_path: Path
     plain = CLASLM(str(tmp_path), **options).loglikelihood(asked)
     assert CLASLM(str(tmp_path), masks=masks, alpha=0, **options).loglikelihood(asked) == plain
     assert CLASLM(str(tmp_path), masks=masks, alpha=-4.0, **options).loglikelihood(asked) != plain
+
+
+def test_a_sweep_resumes_under_steered_experts(profiles, tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """As `clas tune` runs it, in log-likelihoods and in generation."""
+    masks = MaskSet.from_profile(profiles("qwen3_next"), categorizer=NeuronCategorizer(min_tokens=1), bridge="2-3")
+    settings = grid(masks, [-3, 2])
+    for name, task in load_tasks(["clas_mini_nli_hi", "clas_mini_qa_de"], [str(shipped("tasks"))]).items():
+        answers = []
+        for resume in (True, False):
+            sweep = Sweep(FastLM(lively("qwen3_next"), tokenizer=tokenizer, batch_size=2), masks, settings, resume)
+            assert (sweep._tape is not None) == resume
+            sweep.start(tmp_path / f"{name}{resume}.jsonl", lambda done, total: None)
+            rows = []
+            for sweep.setting in range(len(settings)):
+                samples = evaluate(sweep, {name: task}, limit=3, bootstrap_iters=0)["samples"][name]
+                rows.append([one["resps"] for one in samples])
+            answers.append(rows)
+        assert answers[0] == answers[1]

@@ -134,6 +134,19 @@ def test_linear_attention_and_attention_are_not_mixed() -> None:
         torch.testing.assert_close(steered, logits(model), rtol=1e-4, atol=1e-4)
 
 
+def test_heads_are_counted_by_layer(tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts) -> None:
+    """A head is active as a whole, in the layers that have attention; the others have no neuron."""
+    model = tiny_model("qwen3_next")
+    profiled = profile(model, tokenizer, texts, max_tokens=60, site="attn")
+    means = profiled.mean("mean-abs", "all")
+    with_heads = [one.layer for one in find_projections(model, "attn")]
+    middle = float(np.median(means[:, with_heads]))
+    active = NeuronCategorizer("mean-abs", threshold=middle, by="head").active(profiled)
+    heads = means[:, with_heads].reshape(len(means), len(with_heads), 4, -1).mean(-1) > middle
+    assert np.array_equal(active[:, with_heads], np.repeat(heads, 8, axis=-1))
+    assert not active[:, [layer for layer in range(4) if layer not in with_heads]].any()
+
+
 @pytest.mark.parametrize("family", ["rwkv", "mamba", "mamba2", "falcon_mamba"])
 def test_a_recurrence_is_no_attention(family: str) -> None:
     with pytest.raises(ClasError, match="Found no single output projection of attention"):

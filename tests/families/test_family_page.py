@@ -61,11 +61,11 @@ def test_what_is_worse(before: dict[str, str], now: dict[str, str], found: int) 
     assert len(worse(a, b)) == found
 
 
+@pytest.mark.skipif(transformers.__version__ < "5", reason="these tiny models are of transformers 5")
 def test_a_wrong_path_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a rule lets pass what is not exact, the row says so."""
     monkeypatch.setattr("lm_eval_clas.families.family_trial.can_resume", lambda *_: True)
-    if "gemma3n_text" in decoder_families():
-        assert try_family("gemma3n_text").resumable.startswith("no: KeyError")
+    assert try_family("gemma3n_text").resumable.startswith("no: KeyError")
     monkeypatch.setattr("lm_eval_clas.families.family_trial.merged", _nothing)
     assert try_family("llama").same == WRONG
 
