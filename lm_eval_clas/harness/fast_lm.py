@@ -1,8 +1,9 @@
-"""`FastLM`: the harness's Hugging Face model with `Scorer` for log-likelihoods, chosen by `scoring=`."""
+"""`FastLM`: the harness's Hugging Face model with `Scorer` and `GreedyDecoder` under it, chosen by `scoring=`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from tqdm import tqdm
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.logs import own_logger
 from lm_eval_clas.base.processes import Processes
+from lm_eval_clas.decoder.greedy import GreedyDecoder, chooses_plainly
 from lm_eval_clas.decoder.logits import HeadError
 from lm_eval_clas.decoder.prefixes import Continuation
 from lm_eval_clas.decoder.scoring import Scorer, group_batches
@@ -32,7 +34,7 @@ def default_device() -> str:
 
 
 class FastLM(HFLM):
-    """HFLM that computes only the logits that are read and runs shared prefixes once.
+    """HFLM that computes only the logits that are read, runs shared prefixes once, and ends each answer by itself.
 
     Under a launcher, each process has a copy of the model and answers its own requests, without waiting for the others.
 
@@ -64,6 +66,7 @@ class FastLM(HFLM):
         # machine for the one among all.
         self._rank, self._world_size = processes.rank, processes.size
         self._scorer: Scorer | None = None
+        self._decoder: GreedyDecoder | None = None
         self._auto_batch_size: int | None = None
         # Encoder-decoders, models in slices, and prompt tuning, which puts positions in front of the input, keep to HFLM's
         # path.
@@ -71,6 +74,7 @@ class FastLM(HFLM):
         if scoring == "fast" and self.backend == "causal" and not prompts and kwargs.get("tp_plan") is None:
             try:
                 self._scorer = Scorer(self.model, self.device, self.softmax_dtype)
+                self._decoder = GreedyDecoder(self.model, self.device) if chooses_plainly(self.model) else None
             except HeadError as error:
                 logger.info("hf-clas: scoring=stock is used: %s", error)
 
@@ -113,7 +117,79 @@ class FastLM(HFLM):
                     "A text cannot be generated after an empty prompt, as this tokenizer puts no token of its own in front; "
                     "give the task a prompt."
                 )
-        return list(super().generate_until(requests, disable_tqdm))
+        by_options: dict[tuple[tuple[str, ...], int] | None, list[int]] = {}
+        for position, request in enumerate(requests):
+            by_options.setdefault(self._greedy(request.args[1]), []).append(position)
+        stock = by_options.pop(None, [])
+        answers: dict[int, str] = {}
+        quiet = disable_tqdm or self.rank != 0 or not by_options
+        with tqdm(total=len(requests) - len(stock), desc="Running generate_until requests", disable=quiet) as bar:
+            for (until, most), positions in by_options.items():
+                for place, answer in self._written([requests[i] for i in positions], until, most):
+                    answers[positions[place]] = answer
+                    bar.update()
+        stock += [position for position in range(len(requests)) if position not in answers and position not in stock]
+        if stock:
+            answers.update(zip(stock, super().generate_until([requests[i] for i in stock], disable_tqdm), strict=True))
+        return [answers[position] for position in range(len(requests))]
+
+    def generates_fast(self, options: Mapping[str, Any]) -> bool:
+        """Whether `GreedyDecoder` writes the answer to a request with such generation options."""
+        return self._greedy(options) is not None
+
+    def while_writing(self, opened: Callable[[], AbstractContextManager[Any]]) -> None:
+        """Opens this around the passes of `GreedyDecoder` that come after the prompts'."""
+        if self._decoder is not None:
+            self._decoder.while_writing = opened
+
+    def _greedy(self, options: Mapping[str, Any]) -> tuple[tuple[str, ...], int] | None:
+        """The texts that end an answer and the most tokens it has, where the options ask for no more than greedy choices."""
+        until, most = options.get("until") or [], options.get("max_gen_toks", self.max_gen_toks)
+        until = [until] if isinstance(until, str) else until
+        plain = (
+            self._decoder is not None
+            and not set(options) - {"until", "max_gen_toks", "do_sample", "temperature"}
+            and not options.get("do_sample")
+            and not options.get("temperature")
+            and isinstance(until, list)
+            and isinstance(most, int)
+            and 0 < most < self.max_length
+            and getattr(self, "think_end_token", None) is None
+        )
+        if not plain:
+            return None
+        end = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
+        return tuple(until if end in until else [*until, end]), most
+
+    def _written(self, requests: Sequence[Instance], until: tuple[str, ...], most: int) -> Iterator[tuple[int, str]]:
+        """Each request's position and answer, as they are found; nothing more once the model's head is seen to be no module."""
+        decoder = self._decoder
+        assert decoder is not None
+        room = self.max_length - most
+        prompts = [
+            tuple(self.tok_batch_encode([request.args[0]], left_truncate_len=room, truncation=self.truncation)[0][0].tolist())
+            for request in requests
+        ]
+        stops = _Stops(self.tokenizer, until)
+        size: Any = self.batch_size
+        size = self._detect_batch_size() if size == "auto" else int(size)
+        autocast = torch.autocast(
+            self.device.type, dtype=self.mixed_precision_dtype, enabled=self.mixed_precision_dtype is not None
+        )
+        try:
+            for batch in decoder.plan(prompts, size):
+                with autocast:
+                    written = list(decoder.write(batch, size, most, stops))
+                for positions, tokens in written:
+                    answer = self.tok_decode(tokens)
+                    for text in filter(None, until):
+                        answer = answer.split(text)[0]
+                    for position in positions:
+                        self.cache_hook.add_partial("generate_until", requests[position].args, answer)
+                        yield position, answer
+        except HeadError as error:
+            logger.warning("hf-clas: scoring=stock is used from here on: %s", error)
+            self._scorer = self._decoder = None
 
     def _loglikelihood_tokens(
         self, requests: list[Tokenized], disable_tqdm: bool = False, override_bs: int | None = None
@@ -189,3 +265,15 @@ class FastLM(HFLM):
             return int(super()._batch_scheduler(pos, n_reordered_requests))
         finally:
             self.batch_schedule = schedule
+
+
+class _Stops:
+    """Whether an answer's last tokens have one of the texts that end it, looked for as the harness does."""
+
+    def __init__(self, tokenizer: Any, texts: Sequence[str]) -> None:
+        self._tokenizer = tokenizer
+        # A text may be written in other tokens than the tokenizer's; two more than it takes are looked at.
+        self._windows = [(text, len(tokenizer.encode(text, add_special_tokens=False)) + 2) for text in texts]
+
+    def __call__(self, answer: Sequence[int]) -> bool:
+        return any(text in self._tokenizer.decode(answer[-window:]) for text, window in self._windows)
