@@ -10,8 +10,10 @@ count. Where their suffixes differ in length, the shorter ones begin earlier, wi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -43,6 +45,8 @@ _NEUTRAL = {
     "num_return_sequences": 1,
     "repetition_penalty": 1,
 }
+# A step of an answer is one token, so more of them than prompts fit into one pass.
+_STEPS_PER_PROMPT = 4
 # Moving the answers that go on to rows of their own is worth it when at most this share of a pass's rows goes on.
 _LEFT = 0.8
 
@@ -60,6 +64,30 @@ def chooses_plainly(model: Any) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class Ways:
+    """Several functions that a model's passes can be, such as strengths of steering; answers are written in each of them.
+
+    Attributes:
+        count: how many.
+        of_rows: told before passes how many of their rows, in order, are to be computed in each way.
+        prompts: by way, opened around the passes of prompts, which are the same in every way but for what it changes.
+    """
+
+    count: int = 1
+    of_rows: Callable[[Sequence[int]], None] = lambda counts: None
+    prompts: Callable[[int], AbstractContextManager[Any]] = lambda way: nullcontext()
+
+
+@dataclass
+class _Begun:
+    """Prompts that have been run: the tokens chosen after them, int64 [rows, positions] with 1 where one is, and the cache."""
+
+    chosen: list[int]
+    mask: torch.Tensor
+    cache: DynamicCache
+
+
 class GreedyDecoder:
     """Writes answers to prompts with a Hugging Face causal language model, the likeliest token at each step.
 
@@ -67,105 +95,126 @@ class GreedyDecoder:
         model: the model, bare or wrapped by PEFT, for which `chooses_plainly` holds.
         device: where inputs go.
 
-    Attributes:
-        while_writing: opened around the passes that come after the prompts'.
-
     Raises:
         HeadError: the model has no output embeddings, or no decoder below them.
     """
 
     def __init__(self, model: Any, device: torch.device) -> None:
-        self.while_writing: Callable[[], AbstractContextManager[Any]] = nullcontext
         self._logits = RowLogits(model)
         self._device = device
         ends = bare_model(model).generation_config.eos_token_id
         self._ends = {ends} if isinstance(ends, int) else set(ends or ())
 
     def plan(self, prompts: Sequence[tuple[int, ...]], size: int) -> list[list[Group]]:
-        """Batches of prompts, which are not empty; those that start alike are in one, and batches with the longest come first.
+        """Batches of at most `size` different prompts, which are not empty; those that start alike run together.
 
-        Args:
-            size: how many prompts run at once; a batch has more only where more than that start alike.
+        Batches with the longest prompts come first.
         """
         batches: list[list[Group]] = []
         room = 0
-        for group in group_by_prefix([Continuation(prompt, ()) for prompt in prompts], share=True):
-            if len(group.members) > room:
-                batches.append([])
-                room = size
-            batches[-1].append(group)
-            room -= len(group.members)
+        for whole in group_by_prefix([Continuation(prompt, ()) for prompt in prompts], share=True):
+            for group in _divided(whole, size):
+                if len(group.members) > room:
+                    batches.append([])
+                    room = size
+                batches[-1].append(group)
+                room -= len(group.members)
         return batches
 
     @torch.no_grad()
     def write(
-        self, batch: Sequence[Group], size: int, most: int, stops: Callable[[Sequence[int]], bool]
-    ) -> Iterator[tuple[list[int], list[int]]]:
-        """Runs a batch of `plan`, and yields for each different prompt its positions among the prompts, and the answer's tokens.
+        self, batch: Sequence[Group], size: int, most: int, stops: Callable[[Sequence[int]], bool], ways: Ways
+    ) -> list[tuple[list[int], list[list[int]]]]:
+        """Runs a batch of `plan`.
 
         Args:
             batch: groups of prompts.
-            size: how many prompts run at once.
+            size: as for `plan`. Steps of answers, which are one token for each, have up to four times as many rows.
             most: the most tokens in an answer.
             stops: whether an answer ends with the tokens that it has.
+            ways: in which the answers are written.
+
+        Returns:
+            For each different prompt, its positions among the prompts, and the answer's tokens in each way.
 
         Raises:
             HeadError: the model does not call its output embeddings as a module.
         """
-        # A prompt's last token runs with the suffixes, since its logits are read there.
-        prefixes = [group.prefix[:-1] if () in group.members else group.prefix for group in batch]
-        inputs = padded([*prefixes, (0,)], self._device, left=True)[:-1]  # one column at least
-        mask = padded([*((1,) * len(prefix) for prefix in prefixes), (0,)], self._device, left=True)[:-1]
-        cache = DynamicCache()  # not of the model's kinds of layers: a sliding window's would forget what suffixes need
-        self._next_tokens(inputs, mask, cache)
-        prompts = [
-            (row, (*group.prefix, *suffix), positions)
-            for row, group in enumerate(batch)
-            for suffix, positions in group.members.items()
-        ]
-        prompts.sort(key=lambda prompt: len(prompt[1]) - len(prefixes[prompt[0]]), reverse=True)
-        for start in range(0, len(prompts), size):
-            part = prompts[start : start + size]
-            answers = self._answers(part, [len(prefix) for prefix in prefixes], cache, most, stops)
-            yield from ((positions, answer) for (_, _, positions), answer in zip(part, answers, strict=True))
+        positions = [owners for group in batch for owners in group.members.values()]
+        at_once = max(1, _STEPS_PER_PROMPT * size // len(positions))
+        answers: list[list[list[int]]] = []
+        for chunk in (range(ways.count)[start : start + at_once] for start in range(0, ways.count, at_once)):
+            begun = []
+            for way in chunk:
+                with ways.prompts(way):
+                    begun.append(self._begin(batch, ways, way, most))
+            answers += self._finish(begun, chunk, most, stops, ways)
+        return list(zip(positions, map(list, zip(*answers, strict=True)), strict=True))
 
-    def _answers(
-        self,
-        part: Sequence[tuple[int, tuple[int, ...], list[int]]],
-        shared: Sequence[int],
-        prefixes: DynamicCache,
-        most: int,
-        stops: Callable[[Sequence[int]], bool],
-    ) -> list[list[int]]:
-        width = max(len(prompt) - shared[row] for row, prompt, _ in part)
-        kept = [max(0, len(prompt) - width) for _, prompt, _ in part]  # tokens of each prompt that are taken from the cache
-        inputs = padded([prompt[-width:] for _, prompt, _ in part] + [(0,) * width], self._device, left=True)[:-1]
+    @torch.no_grad()
+    def prompts_hold(self, batch: Sequence[Group], ways: Ways) -> bool:
+        """Whether prompts give the same in the last way, bit for bit, inside `ways.prompts` and outside."""
+        with ways.prompts(ways.count - 1):
+            inside = self._begin(batch, ways, ways.count - 1, 1)
+        outside = self._begin(batch, ways, ways.count - 1, 1)
+        return inside.chosen == outside.chosen and all(
+            torch.equal(one.keys, other.keys) and torch.equal(one.values, other.values)
+            for one, other in zip(inside.cache.layers, outside.cache.layers, strict=True)
+        )
+
+    def _begin(self, batch: Sequence[Group], ways: Ways, way: int, most: int) -> _Begun:
+        """Runs the prompts of a batch in one way."""
+        # A prompt's last token runs with the suffixes, since its logits are read there.
+        shared = [group.prefix[:-1] if () in group.members else group.prefix for group in batch]
+        inputs = padded([*shared, (0,)], self._device, left=True)[:-1]  # one column at least
+        mask = padded([*((1,) * len(prefix) for prefix in shared), (0,)], self._device, left=True)[:-1]
+        prefixes = DynamicCache()  # not of the model's kinds of layers: a sliding window's would forget what suffixes need
+        ways.of_rows([len(batch) if one == way else 0 for one in range(ways.count)])
+        self._next_tokens(inputs, mask, prefixes)
+        rows = [row for row, group in enumerate(batch) for _ in group.members]
+        prompts = [(*group.prefix, *suffix) for group in batch for suffix in group.members]
+        width = max(len(prompt) - len(shared[row]) for row, prompt in zip(rows, prompts, strict=True))
+        kept = [max(0, len(prompt) - width) for prompt in prompts]  # of each prompt, from the prefix's cache
+        inputs = padded([prompt[-width:] for prompt in prompts] + [(0,) * width], self._device, left=True)[:-1]
         total = max(kept) + width
-        mask = padded([(1,) * len(prompt) for _, prompt, _ in part] + [(0,) * total], self._device, left=True)[:-1]
-        cache = self._continued(prefixes, [row for row, _, _ in part], [shared[row] for row, _, _ in part], kept, total + most)
-        chosen = self._next_tokens(inputs, mask, cache)
-        answers: list[list[int]] = [[] for _ in part]
-        rows = list(range(len(part)))  # whose answer each row of the pass is
-        with self.while_writing():
-            while True:
-                going = []
-                for place, (row, token) in enumerate(zip(rows, chosen, strict=True)):
-                    answer = answers[row]
-                    if row < 0:
-                        continue
-                    answer.append(token)
-                    if token in self._ends or len(answer) == most or stops(answer):
-                        rows[place] = -1
-                    else:
-                        going.append(place)
-                if not going:
-                    return answers
-                if len(going) <= _LEFT * len(rows):
-                    where = torch.tensor(going, device=self._device)
-                    mask, rows, chosen = mask[where], [rows[place] for place in going], [chosen[place] for place in going]
-                    cache.batch_select_indices(where)
-                mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=-1)
-                chosen = self._next_tokens(torch.tensor(chosen, device=self._device)[:, None], mask, cache)
+        mask = padded([(1,) * len(prompt) for prompt in prompts] + [(0,) * total], self._device, left=True)[:-1]
+        cache = self._continued(prefixes, rows, [len(shared[row]) for row in rows], kept, total + most)
+        ways.of_rows([len(prompts) if one == way else 0 for one in range(ways.count)])
+        return _Begun(self._next_tokens(inputs, mask, cache), mask, cache)
+
+    def _finish(
+        self, begun: list[_Begun], chunk: range, most: int, stops: Callable[[Sequence[int]], bool], ways: Ways
+    ) -> list[list[list[int]]]:
+        """Writes the answers to prompts that were begun in a chunk of the ways, all at once; `begun` is emptied."""
+        prompts = len(begun[0].chosen)
+        answers: list[list[int]] = [[] for _ in range(len(chunk) * prompts)]
+        chosen = [token for one in begun for token in one.chosen]
+        rows = list(range(len(chosen)))  # whose answer each row of a pass is; way by way
+        mask = torch.cat([one.mask for one in begun])
+        cache = begun[0].cache
+        if len(begun) > 1:
+            for layer, others in zip(cache.layers, zip(*(one.cache.layers for one in begun[1:]), strict=True), strict=True):
+                layer.join(others)
+        begun.clear()
+        done: set[int] = set()
+        while True:
+            for row, token in zip(rows, chosen, strict=True):
+                if row in done:
+                    continue
+                answers[row].append(token)
+                if token in self._ends or len(answers[row]) == most or stops(answers[row]):
+                    done.add(row)
+            going = [place for place, row in enumerate(rows) if row not in done]
+            if not going:
+                return [answers[start : start + prompts] for start in range(0, len(answers), prompts)]
+            if len(going) <= _LEFT * len(rows):
+                where = torch.tensor(going, device=self._device)
+                mask, rows, chosen = mask[where], [rows[place] for place in going], [chosen[place] for place in going]
+                cache.batch_select_indices(where)
+            owned = Counter(chunk[row // prompts] for row in rows)
+            ways.of_rows([owned[way] for way in range(ways.count)])
+            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=-1)
+            chosen = self._next_tokens(torch.tensor(chosen, device=self._device)[:, None], mask, cache)
 
     def _next_tokens(self, inputs: torch.Tensor, mask: torch.Tensor, cache: DynamicCache) -> list[int]:
         """Runs tokens, int64 [rows, tokens], after what is in the cache, and chooses the token after each row's last one."""
@@ -201,7 +250,7 @@ class GreedyDecoder:
         return cache
 
 
-class _RoomyLayer(DynamicLayer):
+class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
     """A layer's keys and values with room for those to come, so that a step does not copy what is there.
 
     Args:
@@ -228,6 +277,20 @@ class _RoomyLayer(DynamicLayer):
         self._rooms = [room[indices.to(room.device)] for room in self._rooms]
         self.keys, self.values = (room[:, :, :end] for room in self._rooms)
 
+    def join(self, others: Sequence[_RoomyLayer]) -> None:
+        """Adds the rows of other layers, of the same positions, below its own."""
+        end = self.get_seq_length()
+        self._rooms = [torch.cat(rooms) for rooms in zip(self._rooms, *(other._rooms for other in others), strict=True)]
+        self.keys, self.values = (room[:, :, :end] for room in self._rooms)
+
     def _room(self, states: torch.Tensor) -> torch.Tensor:
         rows, heads, _, width = states.shape
         return states.new_zeros(rows, heads, self._capacity, width)
+
+
+def _divided(group: Group, size: int) -> Iterator[Group]:
+    """A group in parts of at most `size` members, as even as can be."""
+    parts = -(-len(group.members) // size)
+    suffixes = sorted(group.members, key=len)
+    for first in range(parts):
+        yield Group(group.prefix, {suffix: group.members[suffix] for suffix in suffixes[first::parts]})

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from tqdm import tqdm
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.logs import own_logger
 from lm_eval_clas.base.processes import Processes
-from lm_eval_clas.decoder.greedy import GreedyDecoder, chooses_plainly
+from lm_eval_clas.decoder.greedy import GreedyDecoder, Ways, chooses_plainly
 from lm_eval_clas.decoder.logits import HeadError
 from lm_eval_clas.decoder.prefixes import Continuation
 from lm_eval_clas.decoder.scoring import Scorer, group_batches
@@ -124,11 +123,16 @@ class FastLM(HFLM):
         answers: dict[int, str] = {}
         quiet = disable_tqdm or self.rank != 0 or not by_options
         with tqdm(total=len(requests) - len(stock), desc="Running generate_until requests", disable=quiet) as bar:
-            for (until, most), positions in by_options.items():
-                for place, answer in self._written([requests[i] for i in positions], until, most):
-                    answers[positions[place]] = answer
-                    bar.update()
-        stock += [position for position in range(len(requests)) if position not in answers and position not in stock]
+            for positions in by_options.values():
+                asked = [requests[position] for position in positions]
+                try:
+                    for place, (answer,) in self._written(asked, Ways()):
+                        answers[positions[place]] = answer
+                        self.cache_hook.add_partial("generate_until", asked[place].args, answer)
+                        bar.update()
+                except HeadError as error:
+                    self._keep_to_stock(error)
+                    stock += [position for position in positions if position not in answers]
         if stock:
             answers.update(zip(stock, super().generate_until([requests[i] for i in stock], disable_tqdm), strict=True))
         return [answers[position] for position in range(len(requests))]
@@ -137,10 +141,38 @@ class FastLM(HFLM):
         """Whether `GreedyDecoder` writes the answer to a request with such generation options."""
         return self._greedy(options) is not None
 
-    def while_writing(self, opened: Callable[[], AbstractContextManager[Any]]) -> None:
-        """Opens this around the passes of `GreedyDecoder` that come after the prompts'."""
-        if self._decoder is not None:
-            self._decoder.while_writing = opened
+    def generation_batches(self, requests: Sequence[Instance], size: int) -> list[list[int]]:
+        """Positions of requests, all with the same options, that `GreedyDecoder` runs together."""
+        assert self._decoder is not None
+        return [
+            [owner for group in batch for owners in group.members.values() for owner in owners]
+            for batch in self._decoder.plan(self._prompts(requests), size)
+        ]
+
+    def generate_in(self, ways: Ways, requests: Sequence[Instance], check: bool) -> list[list[str]] | None:
+        """The answers in each of several ways, [ways][requests], to requests with the same options, for which `generates_fast`.
+
+        Args:
+            ways: they begin a batch anew with their first one.
+            requests: one of `generation_batches`.
+            check: whether to see if prompts are the same inside `ways.prompts` as outside.
+
+        Returns:
+            None where they are not, or where `generates_fast` holds no longer.
+        """
+        decoder = self._decoder
+        assert decoder is not None
+        try:
+            answers = dict(self._written(requests, ways))
+            if check:
+                (batch,) = decoder.plan(self._prompts(requests), len(requests))
+                with self._autocast():
+                    if not decoder.prompts_hold(batch, ways):
+                        return None
+        except HeadError as error:
+            self._keep_to_stock(error)
+            return None
+        return [[answers[position][way] for position in range(len(requests))] for way in range(ways.count)]
 
     def _greedy(self, options: Mapping[str, Any]) -> tuple[tuple[str, ...], int] | None:
         """The texts that end an answer and the most tokens it has, where the options ask for no more than greedy choices."""
@@ -161,35 +193,31 @@ class FastLM(HFLM):
         end = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
         return tuple(until if end in until else [*until, end]), most
 
-    def _written(self, requests: Sequence[Instance], until: tuple[str, ...], most: int) -> Iterator[tuple[int, str]]:
-        """Each request's position and answer, as they are found; nothing more once the model's head is seen to be no module."""
-        decoder = self._decoder
-        assert decoder is not None
-        room = self.max_length - most
-        prompts = [
+    def _prompts(self, requests: Sequence[Instance]) -> list[tuple[int, ...]]:
+        """The tokens of each request's prompt, cut from the left as the harness does it for a prompt that runs alone."""
+        known = self._greedy(requests[0].args[1])
+        assert known is not None
+        room = self.max_length - known[1]
+        return [
             tuple(self.tok_batch_encode([request.args[0]], left_truncate_len=room, truncation=self.truncation)[0][0].tolist())
             for request in requests
         ]
+
+    def _written(self, requests: Sequence[Instance], ways: Ways) -> Iterator[tuple[int, list[str]]]:
+        """The position of each request, all with the same options, and its answers by way, as they are found."""
+        decoder, known = self._decoder, self._greedy(requests[0].args[1])
+        assert decoder is not None
+        assert known is not None
+        until, most = known
         stops = _Stops(self.tokenizer, until)
         size: Any = self.batch_size
         size = self._detect_batch_size() if size == "auto" else int(size)
-        autocast = torch.autocast(
-            self.device.type, dtype=self.mixed_precision_dtype, enabled=self.mixed_precision_dtype is not None
-        )
-        try:
-            for batch in decoder.plan(prompts, size):
-                with autocast:
-                    written = list(decoder.write(batch, size, most, stops))
-                for positions, tokens in written:
-                    answer = self.tok_decode(tokens)
-                    for text in filter(None, until):
-                        answer = answer.split(text)[0]
-                    for position in positions:
-                        self.cache_hook.add_partial("generate_until", requests[position].args, answer)
-                        yield position, answer
-        except HeadError as error:
-            logger.warning("hf-clas: scoring=stock is used from here on: %s", error)
-            self._scorer = self._decoder = None
+        for batch in decoder.plan(self._prompts(requests), size):
+            with self._autocast():
+                written = decoder.write(batch, size, most, stops, ways)
+            for positions, by_way in written:
+                answers = [_before(until, self.tok_decode(tokens)) for tokens in by_way]
+                yield from ((position, answers) for position in positions)
 
     def _loglikelihood_tokens(
         self, requests: list[Tokenized], disable_tqdm: bool = False, override_bs: int | None = None
@@ -201,8 +229,7 @@ class FastLM(HFLM):
             try:
                 return self._score(self._scorer, requests, disable_tqdm, override_bs)
             except HeadError as error:
-                logger.warning("hf-clas: scoring=stock is used from here on: %s", error)
-                self._scorer = None
+                self._keep_to_stock(error)
         return list(super()._loglikelihood_tokens(requests, disable_tqdm, override_bs))
 
     def _score(
@@ -217,12 +244,9 @@ class FastLM(HFLM):
         if size == "auto":
             self.batch_sizes: dict[int, int] = {}
             longest = [requests[next(iter(group.members[max(group.members, key=len)]))] for group in groups]
-        autocast = torch.autocast(
-            self.device.type, dtype=self.mixed_precision_dtype, enabled=self.mixed_precision_dtype is not None
-        )
         with (
             tqdm(total=len(requests), desc="Running loglikelihood requests", disable=disable_tqdm or self.rank != 0) as bar,
-            autocast,
+            self._autocast(),
         ):
             for batch in group_batches(groups, lambda at: self._batch_scheduler(at, longest) if size == "auto" else int(size)):
                 for position, log_likelihood, is_greedy in scorer.score(batch, scored):
@@ -232,6 +256,14 @@ class FastLM(HFLM):
                         self.cache_hook.add_partial("loglikelihood", key, answers[position])
                     bar.update()
         return [answers[position] for position in range(len(requests))]
+
+    def _keep_to_stock(self, error: HeadError) -> None:
+        logger.warning("hf-clas: scoring=stock is used from here on: %s", error)
+        self._scorer = self._decoder = None
+
+    def _autocast(self) -> torch.autocast:
+        dtype = self.mixed_precision_dtype
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
     def _unscorable(self, context: int, continuation: int) -> ClasError:
         return ClasError(
@@ -277,3 +309,10 @@ class _Stops:
 
     def __call__(self, answer: Sequence[int]) -> bool:
         return any(text in self._tokenizer.decode(answer[-window:]) for text, window in self._windows)
+
+
+def _before(texts: Sequence[str], answer: str) -> str:
+    """What is before the first of the texts that end an answer."""
+    for text in filter(None, texts):
+        answer = answer.split(text)[0]
+    return answer

@@ -204,8 +204,15 @@ class ActivationSteerer:
             if factors is None:
                 block.rounded[layer] = str(activation.dtype).removeprefix("torch.")
                 return None
-            block.count(layer, activation.numel() // activation.shape[-1])
-            return (_steered(activation, factors, shifts), *args[1:])
+            chosen = activation if block.rows is None else activation[block.rows]
+            if not chosen.numel():
+                return None
+            block.count(layer, chosen.numel() // chosen.shape[-1])
+            steered = _steered(chosen, factors, shifts)
+            if block.rows is not None:
+                rows, steered = steered, activation.clone()
+                steered[block.rows] = rows
+            return (steered, *args[1:])
 
         # Compiled code would keep the language of the time when it was compiled.
         return torch.compiler.disable(steer)  # type: ignore[no-untyped-call]

@@ -31,6 +31,7 @@ class LanguageBlock:
 
     Attributes:
         positions: by layer of `layers`, how many positions it scaled inside the block: all that ran, padding among them.
+        rows: those of a pass's sequences that are steered; None for all.
         rounded: dtypes in which the factors of some layer are all 1, so that nothing is scaled there.
     """
 
@@ -38,6 +39,7 @@ class LanguageBlock:
         self.language = language
         self.layers = tuple(layers)
         self.positions = dict.fromkeys(layers, 0)
+        self.rows: slice | None = None
         self.rounded: dict[int, str] = {}
         self._owner = owner
         self._open_blocks = open_blocks

@@ -55,3 +55,12 @@ def test_answers_are_stock_generations_for_every_family(family: str, kind: str, 
     answers = fast.generate_until(requests, disable_tqdm=True)
     assert answers == each_alone(stock, requests)
     assert len(set(answers)) > 1
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 16, "auto"])
+def test_batch_sizes_and_the_order_of_the_answers(size: int | str, tokenizer: PreTrainedTokenizerFast) -> None:
+    stock = HFLM(make_model("gemma3_text"), tokenizer=tokenizer, batch_size=1)
+    fast = CLASLM(make_model("gemma3_text"), tokenizer=tokenizer, batch_size=size, max_batch_size=8)
+    requests = [one for kind in ("passages", "few-shot", "apart") for one in asked(prompts(kind))]
+    random.Random(1).shuffle(requests)
+    assert fast.generate_until(requests, disable_tqdm=True) == each_alone(stock, requests)
