@@ -225,6 +225,8 @@ class Sweep(LM):
                 opened.enter_context(block)
             check = self._tape is not None and not self._checked
             answers = self._lm.generate_in(Ways(len(blocks), steer, prompts), batch, check)
+        if self._tape:
+            self._tape.clear()
         if answers is None:
             if self._lm.generates_fast(batch[0].args[1]):
                 self._run_in_full()
