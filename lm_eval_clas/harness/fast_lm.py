@@ -176,7 +176,7 @@ class FastLM(HFLM):
 
     def _greedy(self, options: Mapping[str, Any]) -> tuple[tuple[str, ...], int] | None:
         """The texts that end an answer and the most tokens it has, where the options ask for no more than greedy choices."""
-        until, most = options.get("until") or [], options.get("max_gen_toks", self.max_gen_toks)
+        until, most = options.get("until", []), options.get("max_gen_toks", self.max_gen_toks)
         until = [until] if isinstance(until, str) else until
         plain = (
             self._decoder is not None
@@ -184,6 +184,7 @@ class FastLM(HFLM):
             and not options.get("do_sample")
             and not options.get("temperature")
             and isinstance(until, list)
+            and all(isinstance(text, str) for text in until)
             and isinstance(most, int)
             and 0 < most < self.max_length
             and getattr(self, "think_end_token", None) is None
