@@ -143,8 +143,8 @@ def real() -> Callable[..., CLASLM]:
 
 @pytest.mark.slow
 @pytest.mark.hub_data(XQUAD)
-@pytest.mark.parametrize("shots", [0, 1])
-def test_gemma_on_xquad_answers_as_stock_generation(real: Callable[..., CLASLM], shots: int) -> None:
+@pytest.mark.parametrize(("shots", "limit"), [(0, 3), (1, 2)])
+def test_gemma_on_xquad_answers_as_stock_generation(real: Callable[..., CLASLM], shots: int, limit: int) -> None:
     names = ["clas_xquad_hi", "clas_xquad_en", "clas_xquad_zh"]
     tasks = TaskManager(include_path=str(shipped("tasks"))).load(names)["tasks"]
     requests: list[Instance] = []
@@ -152,7 +152,7 @@ def test_gemma_on_xquad_answers_as_stock_generation(real: Callable[..., CLASLM],
         task: Any = tasks[name]
         task.set_config(key="num_fewshot", value=shots)
         task.set_fewshot_seed(0)
-        task.build_all_requests(limit=4)
+        task.build_all_requests(limit=limit)
         requests += task.instances
     fast, stock = (real(alpha=-2, batch_size=size, scoring=how) for size, how in ((8, "fast"), (1, "stock")))
     assert fast.generates_fast(requests[0].args[1])
