@@ -170,7 +170,7 @@ class GreedyDecoder:
         mask = padded([*((1,) * len(prefix) for prefix in shared), (0,)], self._device, left=True)[:-1]
         prefixes = DynamicCache()  # not of the model's kinds of layers: a sliding window's would forget what suffixes need
         ways.of_rows([len(batch) if one == way else 0 for one in range(ways.count)])
-        self._next_tokens(inputs, mask, prefixes)
+        self._next_tokens(inputs, mask, prefixes, rows=1)  # for the cache alone
         rows = [row for row, group in enumerate(batch) for _ in group.members]
         prompts = [(*group.prefix, *suffix) for group in batch for suffix in group.members]
         width = max(len(prompt) - len(shared[row]) for row, prompt in zip(rows, prompts, strict=True))
@@ -216,10 +216,10 @@ class GreedyDecoder:
             mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=-1)
             chosen = self._next_tokens(torch.tensor(chosen, device=self._device)[:, None], mask, cache)
 
-    def _next_tokens(self, inputs: torch.Tensor, mask: torch.Tensor, cache: DynamicCache) -> list[int]:
-        """Runs tokens, int64 [rows, tokens], after what is in the cache, and chooses the token after each row's last one."""
+    def _next_tokens(self, inputs: torch.Tensor, mask: torch.Tensor, cache: DynamicCache, rows: int | None = None) -> list[int]:
+        """Runs tokens, int64 [rows, tokens], after what is in the cache; the tokens that are chosen after the first `rows`."""
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -inputs.shape[1] :]
-        last = torch.tensor([(row, inputs.shape[1] - 1) for row in range(len(inputs))])
+        last = torch.tensor([(row, inputs.shape[1] - 1) for row in range(rows or len(inputs))])
         logits = self._logits(last, cache, input_ids=inputs, attention_mask=mask, position_ids=positions, use_cache=True)
         return [token for chunk in logits for token in chunk.argmax(-1).tolist()]
 
