@@ -67,7 +67,7 @@ def run_tuning(
     if recipe.objective == "loglikelihood":
         for name in missing:
             GoldAnswers(name, tasks[name], recipe.limit)  # refused now, and not after the model has run
-    sweep = Sweep(load(), masks, recipe.settings, processes=processes) if missing else None
+    sweep = Sweep(load(), masks, recipe.settings, processes=processes, pair=recipe.pair) if missing else None
     scores = []
     for name, task in tasks.items():
         bar = progress.add_task(name, total=None if name in missing else 1, completed=0 if name in missing else 1)
