@@ -15,6 +15,7 @@ from lm_eval_clas.comparing.row_notes import (
     about_conditions,
     about_lacking,
     about_left_alone,
+    about_smallest,
     about_tuning,
     about_untested,
 )
@@ -132,6 +133,7 @@ def compare(
     notes += about_untested(*_untested(entries, measured, tasks), name)
     fields = {language: found.field for language, found in groups.items() if found.field is not None}
     notes += about_clusters(rows, clusters, fields)
+    notes += about_smallest(rows, "points" if scale > 1 else name)
     for one in entries:
         if len(one.members) > 1:
             seeds = ", ".join(str(member.seed) for member in one.members)

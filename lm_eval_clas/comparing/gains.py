@@ -13,6 +13,7 @@ from lm_eval_clas.comparing.rows import LanguageCell, Row
 from lm_eval_clas.comparing.runs import TaskScores
 from lm_eval_clas.evidence.clusters import Clusters, within_correlation
 from lm_eval_clas.evidence.paired_tests import SIGNIFICANT, average_interval, holm, mcnemar, sign_flips
+from lm_eval_clas.evidence.smallest_gain import measured_error, smallest_gain, smallest_of_interval
 
 _EQUAL = 1e-9  # scores that differ by less are the same, added up in another order
 
@@ -89,6 +90,7 @@ def compared_row(
     """
     tests: dict[str, float] = {}
     correlations: dict[str, float | None] = {}
+    smallest: dict[str, float | None] = {}
     both = {language: one for language, one in measured.items() if language in baseline}
     for language, one in both.items():
         other = baseline[language]
@@ -97,6 +99,7 @@ def compared_row(
         ours, theirs = one.values.to_numpy(), other.values.loc[one.values.index].to_numpy()
         clusters = settings.clusters[language]
         correlations[language] = within_correlation(ours - theirs, clusters)
+        smallest[language] = smallest_gain(settings.scale * measured_error(ours - theirs, clusters), clusters)
         if one.binary and other.binary and clusters.alone:
             p_value = mcnemar(ours, theirs)
         else:
@@ -122,6 +125,7 @@ def compared_row(
                         "p_holm": adjusted.get(language),
                         "clusters": settings.clusters[language].count if language in correlations else None,
                         "correlation": correlations.get(language),
+                        "smallest": smallest.get(language),
                     }
                 )
                 for language, cell in row.cells.items()
@@ -134,6 +138,7 @@ def compared_row(
             "significant_losses": len(set(found) & set(losses)) if tests else None,
             "significant_gains": len(set(found) - set(losses)) if tests else None,
             "correlation": float(np.mean(known)) if known else None,
+            "smallest": None if low is None or high is None else smallest_of_interval(low, high),
         }
     )
 

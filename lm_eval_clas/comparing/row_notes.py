@@ -130,6 +130,22 @@ def about_clusters(rows: Sequence[Row], clusters: Mapping[str, Clusters], fields
     return notes
 
 
+def about_smallest(rows: Sequence[Row], unit: str) -> list[str]:
+    """Which gains such items can show at all, as their spread was measured."""
+    told = []
+    for row in rows:
+        single = [cell.smallest for cell in row.cells.values() if cell.smallest is not None]
+        if row.smallest is not None:
+            ends = [f"{end:.3g}" for end in dict.fromkeys((min(single), max(single)))] if single else []
+            told.append(f"'{row.label}' {row.smallest:.3g}" + (f" (in one language {' to '.join(ends)})" if ends else ""))
+    if not told:
+        return []
+    return [
+        f"Smallest average gain, in {unit}, that so many items with this spread show in 80 % of cases (p < 0.05): "
+        f"{'; '.join(told)}."
+    ]
+
+
 def _span(numbers: Sequence[int]) -> str:
     return f"{min(numbers):,}" if min(numbers) == max(numbers) else f"{min(numbers):,} to {max(numbers):,}"
 
