@@ -11,7 +11,7 @@ Without an effect, every test that finds one is wrong. With one, of the size tha
 cases, the share that finds it is the power that is left. Also the choice of the best of 8 strengths, as `clas tune --guard`
 makes it, on 200 items in 40 clusters.
 
-    python benchmarks/clusters.py [--data-sets N] [--resamples N] [--seed N]
+    python benchmarks/clusters.py [--only PART] [--data-sets N] [--resamples N] [--seed N]
 
 Needs no model and no data.
 """
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from measuring import environment
@@ -112,43 +113,57 @@ def power(kind: str, count: int, correlation: float, options: argparse.Namespace
     return found / options.data_sets
 
 
-def show(console: Console, title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table."""
-    table = Table(*head, title=title, title_justify="left")
+def show(title: str, rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table with a column for each correlation."""
+    table = Table("", *(f"correlation {one:g}" for one in CORRELATIONS), title=title, title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    Console(width=120, highlight=False).print(table)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--data-sets", type=int, default=1000)
-    parser.add_argument("--resamples", type=int, default=999)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    console = Console(width=120, highlight=False)
-    by_correlation = [f"correlation {one:g}" for one in CORRELATIONS]
-    for kind in KINDS:
-        shares = [false_positives(kind, one, options) for one in CORRELATIONS]
-        item = "McNemar's test of items" if kind == "answers" else "flips of items"
-        names = ("flips of clusters", "interval by clusters", item, "interval by items")
-        rows = [[name, *(f"{100 * one[at]:.1f} %" for one in shares)] for at, name in enumerate(names)]
-        rows.append(["correlation measured, mean", *(f"{one[4]:.3f}" for one in shares)])
-        title = f"{kind}: false positives, {options.data_sets:,} data sets of {ITEMS} items in {CLUSTERS} clusters"
-        show(console, title, ["", *by_correlation], rows)
+def show_false_positives(kind: str, options: argparse.Namespace) -> None:
+    shares = [false_positives(kind, one, options) for one in CORRELATIONS]
+    item = "McNemar's test of items" if kind == "answers" else "flips of items"
+    names = ("flips of clusters", "interval by clusters", item, "interval by items")
+    rows = [[name, *(f"{100 * one[at]:.1f} %" for one in shares)] for at, name in enumerate(names)]
+    rows.append(["correlation measured, mean", *(f"{one[4]:.3f}" for one in shares)])
+    show(f"{kind}: false positives, {options.data_sets:,} data sets of {ITEMS} items in {CLUSTERS} clusters", rows)
+
+
+def show_guarded(options: argparse.Namespace) -> None:
     chosen = [guarded(one, options) for one in CORRELATIONS]
     rows = [[f"by {name}", *(f"{100 * one[at]:.1f} %" for one in chosen)] for at, name in enumerate(("clusters", "items"))]
-    show(console, "best of 8 strengths: false positives, 200 items in 40 clusters", ["", *by_correlation], rows)
+    show("best of 8 strengths: false positives, 200 items in 40 clusters", rows)
+
+
+def show_power(options: argparse.Namespace) -> None:
     for kind in KINDS:
         effect = FINDABLE * SPREAD[kind] / ITEMS**0.5
         rows = [
             [f"{count} clusters", *(f"{100 * power(kind, count, one, options):.0f} %" for one in CORRELATIONS)]
             for count in (40, 80, CLUSTERS)
         ]
-        show(console, f"{kind}: power of flips of clusters, {ITEMS} items, gain {effect:.3f}", ["", *by_correlation], rows)
+        show(f"{kind}: power of flips of clusters, {ITEMS} items, gain {effect:.3f}", rows)
+
+
+def main() -> None:
+    parts = {
+        **{kind: partial(show_false_positives, kind) for kind in KINDS},
+        "best": show_guarded,
+        "power": show_power,
+    }
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--only", choices=parts, action="append", help="this part; may come several times")
+    parser.add_argument("--data-sets", type=int, default=1000)
+    parser.add_argument("--resamples", type=int, default=399)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    for name in options.only or parts:
+        parts[name](options)
     deviation = 100 * (0.05 * 0.95 / options.data_sets) ** 0.5
+    console = Console(width=120, highlight=False)
     console.print(f"One standard error of a share of 5 %: {deviation:.1f} points. {options.resamples} resamples each.")
     console.print(environment(), style="dim")
 

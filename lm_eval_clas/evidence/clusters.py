@@ -1,4 +1,4 @@
-"""Items that hang together, such as questions of one passage: numbered, joined, summed, and how alike they are. Pure functions.
+"""Items that hang together, such as questions of one passage: numbered, connected, summed, and how alike. Pure functions.
 
 What is resampled or flipped is a cluster, whole. An item that shares nothing with another is a cluster of one, so that
 unclustered data are no case of their own.
@@ -70,7 +70,7 @@ class Clusters:
         return np.array([np.bincount(self.numbers, row) for row in rows]).reshape(*numbers.shape[:-1], self.count)
 
 
-def joined(partitions: Sequence[Clusters]) -> Clusters:
+def connected(partitions: Sequence[Clusters]) -> Clusters:
     """Items that are together in any of these are together: what all languages of parallel items can be drawn by.
 
     Args:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.evidence.clusters import FEWEST, Clusters, joined
+from lm_eval_clas.evidence.clusters import FEWEST, Clusters, connected
 
 SIGNIFICANT = 0.05  # the p-value below which a difference is called one
 # Rounding must not tell two equal sums apart when resamples are compared with what was measured.
@@ -155,7 +155,7 @@ def average_interval(
     for languages in strata.values():
         if len({rows[one].size for one in languages}) > 1:
             raise ClasError("Languages with different numbers of items are not parallel; draw them independently.")
-        together = joined([of_rows[one] for one in languages])
+        together = connected([of_rows[one] for one in languages])
         fewest = min(fewest, together.count)
         means = np.mean([rows[one] for one in languages], axis=0)
         drawn += len(languages) / len(rows) * _resampled_means(means, together, rng, resamples)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
@@ -17,23 +17,21 @@ CHANGED = 0.1
 GRADED_SPREAD = 0.2
 
 
-def planned_gains(tasks: Mapping[str, Any], languages: Iterable[str], limit: int | None, cluster: str | None) -> list[str]:
+def planned_gains(tasks: Mapping[str, Any], limit: int | None, cluster: str | None) -> list[str]:
     """A sentence for each family of tasks.
 
     Args:
         tasks: the harness's task objects by name.
-        languages: of the masks, for the families' names.
         limit: items of each task.
         cluster: the field by which documents hang together, as `clustered` takes it.
 
     Raises:
         ClasError: documents lack the field.
     """
-    known = tuple(languages)
     families: dict[str, list[tuple[Any, Clustered]]] = {}
     for name, task in tasks.items():
         found = clustered(list(islice(task.eval_docs, limit)), cluster, name)
-        families.setdefault(task_family(name, known), []).append((task, found))
+        families.setdefault(task_family(name, ()), []).append((task, found))
     return [sentence for family, members in families.items() if (sentence := _sentence(family, members))]
 
 
@@ -45,7 +43,8 @@ def _sentence(family: str, members: list[tuple[Any, Clustered]]) -> str:
     for _, found in members:
         of_one = smallest_gain(planned_error(found.clusters, CORRELATION, spread), found.clusters)
         if of_one is None:
-            return f"{family}: {found.clusters.count} clusters of items are too few to show any gain; plan more items."
+            kind = "items" if found.clusters.alone else "clusters of items"
+            return f"{family}: {found.clusters.count} {kind} are too few to show any gain; plan more."
         smallest.append(100 * of_one)
     counts = [found.clusters for _, found in members]
     items = _span([one.items for one in counts])
@@ -58,7 +57,8 @@ def _sentence(family: str, members: list[tuple[Any, Clustered]]) -> str:
             f", and one of the average of {len(smallest)} languages of {lowest:.1f} (if languages gain independently) to "
             f"{sum(smallest) / len(smallest):.1f}"
         )
-    assumed = f"{100 * CHANGED:.0f} % of answers change" if choices else f"an item's gain varies by {100 * GRADED_SPREAD:.0f}"
+    varies = f"the gain of an item has a standard deviation of {100 * GRADED_SPREAD:.0f} points"
+    assumed = f"{100 * CHANGED:.0f} % of answers change" if choices else varies
     correlated = f", and gains correlate by {CORRELATION:g} within clusters" if together else ""
     return (
         f"{family}: {items} items a language{grouped} show a gain of {_points(smallest)} points in a language in 80 % of "

@@ -43,11 +43,7 @@ def write_runs(folder: Path, documents: Documents, shift: float = 0.0, samples: 
             task: right_or_wrong(10 * number + order, len(docs) // 5, 5, shift * order)
             for number, (task, docs) in enumerate(documents.items())
         }
-        write_run(folder / name, scores, steering, samples=samples)
-        for path in (folder / name).glob("samples_*.jsonl"):
-            lines = [json.loads(line) for line in path.read_text().splitlines()]
-            docs = documents[path.name.partition("_2026")[0].removeprefix("samples_")]
-            path.write_text("".join(json.dumps(line | {"doc": docs[line["doc_id"]]}) + "\n" for line in lines))
+        write_run(folder / name, scores, steering, samples=samples, documents=documents)
     return folder
 
 
@@ -117,8 +113,7 @@ def test_every_format_tells_of_clusters(runs: Path, clas: Callable[..., tuple[in
 
 
 def test_few_clusters_and_one_are_said_to_show_nothing(tmp_path: Path) -> None:
-    together = passages(20, 5) + passages(5, 5)[:0]
-    runs = write_runs(tmp_path, {"xnli_hi": together, "xnli_sw": [{"cluster": "all"}] * 20})
+    runs = write_runs(tmp_path, {"xnli_hi": passages(20, 5), "xnli_sw": [{"cluster": "all"}] * 20})
     found = compare(read_runs([runs]), "xnli")
     row = found.rows[1]
     assert (row.cells["hi"].clusters, row.cells["sw"].clusters) == (4, 1)

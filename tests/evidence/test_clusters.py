@@ -11,7 +11,7 @@ from scipy.stats import permutation_test
 
 from lm_eval_clas import ClasError
 from lm_eval_clas.evidence.best_of_many import paired_gains
-from lm_eval_clas.evidence.clusters import Clusters, joined, within_correlation
+from lm_eval_clas.evidence.clusters import Clusters, connected, within_correlation
 from lm_eval_clas.evidence.paired_tests import average_interval, sign_flips
 
 
@@ -46,10 +46,10 @@ def test_joining_is_what_a_chain_of_shared_clusters_connects(seed: int) -> None:
                 together[one] |= together[other]
                 for item in together[other]:
                     together[item] = together[one]
-    numbers = joined(parts).numbers
+    numbers = connected(parts).numbers
     for one, other in itertools.combinations(range(30), 2):
         assert (numbers[one] == numbers[other]) == (other in together[one])
-    assert joined([parts[0], parts[0]]) is parts[0]
+    assert connected([parts[0], parts[0]]) is parts[0]
 
 
 def test_flips_of_clusters_are_scipys_flips_of_their_sums() -> None:
