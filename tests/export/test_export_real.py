@@ -1,4 +1,4 @@
-"""Gemma 3 270M, items of the mini corpus, every language of the shipped masks: hook, adapter, checkpoint agree to 1e-5."""
+"""Gemma 3 270M, items of the mini corpus, languages in three scripts: hook, adapter and checkpoint agree to 1e-5."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from lm_eval_clas.harness.task_loading import load_tasks
 pytestmark = pytest.mark.slow
 ALPHA = -2.0
 ITEMS = 2
+LANGUAGES = ("ar", "es", "hi")  # of eleven: what differs between them is numbers, and each costs a checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +43,11 @@ def requests(language: str) -> list[Instance]:
     return made
 
 
-def test_the_three_ways_agree_in_every_language(gemma_path: Path, tmp_path: Path) -> None:
+def test_the_three_ways_agree(gemma_path: Path, tmp_path: Path) -> None:
     masks = MaskSet.load("gemma-3-270m")
     model = outline(str(gemma_path), masks)
-    chosen, skipped = scalings(masks, None, alpha=ALPHA)
-    assert (len(chosen), skipped) == (11, {})
+    chosen, skipped = scalings(masks, LANGUAGES, alpha=ALPHA)
+    assert ([one.language for one in chosen], skipped) == (list(LANGUAGES), {})
     adapters = {one.language: write_one("ia3", one, masks, model, tmp_path / "ia3" / one.language) for one in chosen}
     common: dict[str, Any] = {"device": "cpu", "dtype": "float32", "batch_size": 1}
     hook = CLASLM(str(gemma_path), masks=masks, alpha=ALPHA, scoring="stock", **common)
