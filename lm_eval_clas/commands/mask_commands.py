@@ -139,9 +139,8 @@ def profile_command(
             )
             if level is Level.instance:
                 task = progress.add_task("input by input", total=len(texts.ids))
-                profile_instances(
-                    lm.model, lm.tokenizer, texts, out, report=lambda done: progress.update(task, completed=done), **options
-                )
+                options |= {"name": model_name, "report": lambda done: progress.update(task, completed=done)}
+                profile_instances(lm.model, lm.tokenizer, texts, out, **options)
         except KeyboardInterrupt:
             finished = [one for one in texts.languages if (out / f"{one}.safetensors").is_file()]
             progress.stop()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as jsons
 from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,17 +14,10 @@ from rich.table import Table
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.screen import print_out
 from lm_eval_clas.commands.application import app, console, messages, parse_words
+from lm_eval_clas.commands.shared_options import PairLanguage, PairOption
 
 if TYPE_CHECKING:
     from lm_eval_clas.harness.task_routes import Steerable, TaskRoute
-
-
-class PairLanguage(str, Enum):
-    """Which language counts where a name has two."""
-
-    target = "target"
-    source = "source"
-    off = "off"
 
 
 @app.command()
@@ -37,7 +29,7 @@ def route(
     languages: Annotated[
         str | None, typer.Option(help="Instead of masks: codes or names, with commas; English is the anchor.")
     ] = None,
-    pair: Annotated[PairLanguage, typer.Option(help="Which language counts where a name has two.")] = PairLanguage.target,
+    pair: PairOption = PairLanguage.target,
     texts: Annotated[int, typer.Option(help="Look at this many documents of each task, too, which loads its data.", min=0)] = 0,
     include_path: Annotated[list[Path] | None, typer.Option(help="Folder with further tasks; may be repeated.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,

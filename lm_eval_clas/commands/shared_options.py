@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lm_eval_clas.commands.application import number_option, path_option
+
+
+class PairLanguage(str, Enum):
+    """Which language counts where a task's name has two."""
+
+    target = "target"
+    source = "source"
+    off = "off"
+
+
+# The tasks.
+PairOption = Annotated[PairLanguage, typer.Option(help="Which language counts where a task's name has two, as in hf-clas.")]
 
 # The model, and how it is run.
 ModelOption = Annotated[str, typer.Option(help="Hugging Face model: Hub id or local path.")]

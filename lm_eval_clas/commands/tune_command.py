@@ -25,7 +25,14 @@ from lm_eval_clas.commands.application import (
     progress_bars,
     tell_next,
 )
-from lm_eval_clas.commands.shared_options import ClusterOption, DeviceOption, MetricOption, ModelOption
+from lm_eval_clas.commands.shared_options import (
+    ClusterOption,
+    DeviceOption,
+    MetricOption,
+    ModelOption,
+    PairLanguage,
+    PairOption,
+)
 
 if TYPE_CHECKING:
     from lm_eval_clas.masks.strengths import Tuned
@@ -56,6 +63,7 @@ def tune(
     guard: Annotated[
         bool, typer.Option("--guard", help="Keep alpha 0 where the gain cannot be told from 0 on the tuning items.")
     ] = False,
+    pair: PairOption = PairLanguage.target,
     limit: Annotated[int | None, typer.Option(help="Items of each task.", min=1)] = None,
     num_fewshot: Annotated[int | None, typer.Option(help="Examples in the prompt; default: the task's.", min=0)] = None,
     apply_chat_template: Annotated[bool, typer.Option("--apply-chat-template", help="As in lm_eval.")] = False,
@@ -96,7 +104,7 @@ def tune(
     if len(settings) < 2:
         raise ClasError("--alphas has nothing to try beside 0; give strengths like -2,-1,1,2.")
     found = load_tasks(parse_words(tasks), [str(shipped("tasks")), *map(str, include_path)], num_fewshot)
-    names, skipped = tunable(found, loaded)
+    names, skipped = tunable(found, loaded, pair.value)
     for name, why in skipped.items():
         messages.print(f"Skipping {name}: {why}.", highlight=False)
     if not names:
@@ -112,6 +120,7 @@ def tune(
         limit=limit,
         num_fewshot=num_fewshot,
         apply_chat_template=apply_chat_template,
+        pair=pair.value,
     )
     processes = Processes.launched()
     target = Path(masks).expanduser() if Path(masks).expanduser().is_dir() else out / "masks"
@@ -147,6 +156,7 @@ def tune(
     options += ["--num_fewshot", str(num_fewshot)] if num_fewshot is not None else []
     options += ["--apply_chat_template", "--fewshot_as_multiturn"] if apply_chat_template else []
     arguments = [f"pretrained={model}", model_args, f"masks={target}", "alpha=tuned"]
+    arguments += [f"pair={pair.value}"] if pair is not PairLanguage.target else []
     others = ",".join(other_splits(parse_words(tasks), own))
     command = next_run("hf-clas", arguments, *options, tasks=others, command="clas eval" if own else "lm_eval")
     tell_next(*command, lead="Next, on other splits")

@@ -147,18 +147,32 @@ def require_ours(places: Iterable[Path], folder: Path, force: bool = False) -> N
     Raises:
         ClasError: the message names the first such file.
     """
-    for place in (folder, *folder.parents):
-        if place.is_symlink() and not place.exists():
-            raise ClasError(f"'{place}' is a link to a place that is not there; make that folder, or give another one.")
-        if place.exists() and not place.is_dir():
-            raise ClasError(f"'{place}' is a file, and a folder is needed there; move it away, or give another place.")
+    require_place(folder)
     _require_record(folder)
     for place in places:
-        if place.is_symlink() and not place.exists():
-            raise ClasError(f"'{place}' is a link to a place that is not there; make that folder, or remove the link.")
+        _require_no_dead_link(place)
         for path in files_in(place):
             if not force and (why := foreign(path)):
                 raise _refusal(path, why)
+
+
+def require_place(folder: Path) -> None:
+    """Refuses what is no folder and can become none; reads only.
+
+    Raises:
+        ClasError: it, or a folder above it, is a file, or a link to nothing.
+    """
+    for place in (folder, *folder.parents):
+        _require_no_dead_link(place)
+        if place.exists() and not place.is_dir():
+            raise ClasError(f"'{place}' is a file, and a folder is needed there; move it away, or give another place.")
+
+
+def _require_no_dead_link(place: Path) -> None:
+    if place.is_symlink() and not place.exists():
+        raise ClasError(
+            f"'{place}' is a link to '{os.readlink(place)}', which does not exist; make that, or give another place."
+        )
 
 
 def foreign(path: Path) -> str | None:

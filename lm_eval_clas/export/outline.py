@@ -19,7 +19,6 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.version import __version__
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint, model_name
 from lm_eval_clas.decoder.projections import Projection, find_projections
-from lm_eval_clas.languages.language_names import parse_language
 from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.steering.by_task import tuned_settings
@@ -177,10 +176,7 @@ def provenance(scaling: Scaling, masks: MaskSet, model: Outline, kind: str) -> d
 def _languages(masks: MaskSet, languages: Sequence[str] | None) -> list[str]:
     if languages is None:
         return [language for language in masks.languages if language != masks.anchor]
-    codes = list(dict.fromkeys(parse_language(one) or one for one in languages))
-    for code in codes:
-        masks.index(code)
-    return codes
+    return list(dict.fromkeys(map(masks.code_of, languages)))
 
 
 def _tuned(masks: MaskSet, task: str | None, options: Mapping[str, Any]) -> tuple[str, dict[str, dict[str, Any]]]:

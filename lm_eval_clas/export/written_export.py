@@ -23,6 +23,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.checkpoint import Checkpoint
 from lm_eval_clas.disk.checked_json import read_json
 from lm_eval_clas.disk.files import cannot_write, put_text, sha256, writing
+from lm_eval_clas.disk.written import require_place
 from lm_eval_clas.export.card_blocks import find_block
 from lm_eval_clas.export.cards import export_card
 from lm_eval_clas.export.outline import EXPORT_FILE, Outline, Scaling, provenance
@@ -112,7 +113,7 @@ class Export:
         Raises:
             ClasError: it is no folder, or holds what no export wrote; the first such file is named.
         """
-        _require_place(self.folder)
+        require_place(self.folder)
         entries = _entries(self.folder) if self.folder.is_dir() else frozenset()
         if not entries:
             return ExportThere()
@@ -186,19 +187,6 @@ class Export:
             raise ClasError(f"'{path}' is no UTF-8 text; move it away, or give another --out.") from error
         except OSError as error:
             raise cannot_write(path, error) from error
-
-
-def _require_place(folder: Path) -> None:
-    """Refuses what can become no folder."""
-    for place in (folder, *folder.parents):
-        if place.is_dir():
-            return
-        if place.is_symlink() and not place.exists():
-            raise ClasError(
-                f"'{place}' is a link to '{os.readlink(place)}', which does not exist; make that folder, or give another --out."
-            )
-        if place.exists():
-            raise ClasError(f"'{place}' is a file, and an export is a folder; give another --out.")
 
 
 def _entries(folder: Path) -> frozenset[str]:

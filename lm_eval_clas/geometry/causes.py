@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from lm_eval_clas.evidence.overlap_by_chance import jaccard
 from lm_eval_clas.geometry.distances import moved_by_steering
 from lm_eval_clas.geometry.measurements import Geometry
 from lm_eval_clas.geometry.run_steering import RunSteering
+from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.neurons.categories import SPECIFIC
 from lm_eval_clas.texts.corpora import ParallelTexts
@@ -43,7 +44,8 @@ def find_causes(
     The causes: the baseline's score in points; tokens per character; the share of the language's active neurons in the
     run's layers that are specific to it; the Jaccard overlap of its active neurons there with the anchor's. Only languages
     count that the run steered: the gain of another is 0, whatever its causes. So the anchor is left out, and so are languages
-    that were tuned to 0, left alone, or that the masks do not have.
+    that were tuned to 0, left alone, or that the masks do not have. Several columns of one language (`hi-Deva`, `hi-Latn`) have
+    a row each; correlations are over languages, and take their mean.
 
     Args:
         comparison: a table of runs.
@@ -71,19 +73,20 @@ def find_causes(
     rows = {}
     for column, gain in gains.items():
         language, layers = language_of(column), steering.by_column[column].get("layers", list(masks.bridge_layers))
+        own = as_known(language, fertility)
         near = jaccard(masks.active_in(language)[layers], masks.active_in(masks.anchor)[layers])
         rows[column] = {
             GAIN: gain,
             **({BASELINE: baseline[column].score} if column in baseline else {}),
-            **({FERTILITY: fertility[language]} if language in fertility else {}),
+            **({FERTILITY: fertility[own]} if own in fertility else {}),
             SPECIFIC_SHARE: specific_share(masks, language, layers),
             OVERLAP: 1.0 if near is None else near,
         }
     causes = {
-        cause: {language: row[cause] for language, row in rows.items() if cause in row}
+        cause: _by_language({column: row[cause] for column, row in rows.items() if cause in row})
         for cause in (BASELINE, FERTILITY, SPECIFIC_SHARE, OVERLAP)
     }
-    correlations = correlate_all(causes, gains, GAIN, seed)
+    correlations = correlate_all(causes, _by_language(gains), GAIN, seed)
     correlations[0].warning = " ".join(filter(None, (_COUPLED, correlations[0].warning)))
     if geometry is not None:
         correlations += divergence(geometry, gains, GAIN, seed)
@@ -120,18 +123,33 @@ def divergence(geometry: Geometry, gains: Mapping[str, float], effect: str = "ga
 
     Args:
         geometry: what steering moved.
-        gains: by language, from the same steering.
+        gains: by column of a table, from the same steering.
         effect: what the gains are.
         seed: of the resampling.
     """
-    return correlate_all(moved_by_steering(geometry), gains, effect, seed)
+    of_languages = {as_known(one, geometry.languages): gain for one, gain in _by_language(gains).items()}
+    return correlate_all(moved_by_steering(geometry), of_languages, effect, seed)
+
+
+def _by_language(by_column: Mapping[str, float]) -> dict[str, float]:
+    """The mean over the columns of each language: they are one language, and not several that bear each other out."""
+    columns = _columns(by_column)
+    return {language: sum(by_column[one] for one in own) / len(own) for language, own in columns.items()}
+
+
+def _columns(columns: Iterable[str]) -> dict[str, list[str]]:
+    """Columns by language."""
+    found: dict[str, list[str]] = {}
+    for column in columns:
+        found.setdefault(language_of(column), []).append(column)
+    return found
 
 
 class Causes(Strict):
     """`causes.json`: candidate causes of each language's gain.
 
     Attributes:
-        rows: by language that was steered: gain, and each cause.
+        rows: by column of the table whose language was steered: gain, and each cause.
         left_out: why the others are not there, by language.
     """
 
@@ -140,3 +158,8 @@ class Causes(Strict):
     rows: dict[str, dict[str, float]]
     correlations: list[Correlation]
     left_out: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def averaged(self) -> list[list[str]]:
+        """Columns of one language, which count as one in correlations; empty where each has a language of its own."""
+        return [columns for columns in _columns(self.rows).values() if len(columns) > 1]

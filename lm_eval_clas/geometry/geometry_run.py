@@ -16,6 +16,7 @@ from lm_eval_clas.geometry.distances import measure_geometry
 from lm_eval_clas.geometry.measurements import Geometry
 from lm_eval_clas.geometry.point_picture import plot_geometry
 from lm_eval_clas.geometry.representations import represent
+from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.neurons.bridge import layers_text
 from lm_eval_clas.neurons.profiling import OnProgress
@@ -83,18 +84,20 @@ def run_geometry(
 
 
 def shared_languages(texts: ParallelTexts, masks: MaskSet) -> ParallelTexts:
-    """The texts in the languages that the masks have, the anchor first.
+    """The texts in the languages that the masks have, under the masks' codes, the anchor first.
 
     Raises:
         ClasError: the anchor is not among them, or no other language is.
     """
-    others = [language for language in texts.languages if language in masks.languages and language != masks.anchor]
-    if masks.anchor not in texts.languages or not others:
+    found = {language: as_known(language, texts.languages) for language in masks.languages}
+    lines = {language: texts.texts[code] for language, code in found.items() if code in texts.languages}
+    others = [one for one in sorted(lines, key=lambda one: texts.languages.index(found[one])) if one != masks.anchor]
+    if masks.anchor not in lines or not others:
         raise ClasError(
             f"Geometry needs the anchor '{masks.anchor}' and another language of the masks ({', '.join(masks.languages)}), but "
             f"the texts are in {', '.join(texts.languages)}; choose others with --languages."
         )
-    return ParallelTexts(texts.name, texts.ids, {language: texts.texts[language] for language in (masks.anchor, *others)})
+    return ParallelTexts(texts.name, texts.ids, {one: lines[one] for one in (masks.anchor, *others)})
 
 
 def describe(geometry: Geometry) -> str:

@@ -11,6 +11,7 @@ from lm_eval_clas.comparing.formats.results_content import checked_steering
 from lm_eval_clas.comparing.rows import Row
 from lm_eval_clas.comparing.task_families import language_of
 from lm_eval_clas.geometry.measurements import Geometry
+from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.masks.mask_set import MaskSet
 
@@ -50,9 +51,10 @@ class RunSteering:
         left_out: dict[str, str] = {}
         for column in row.cells:
             language = language_of(column)
-            if language == masks.anchor:
+            known = as_known(language, masks.languages)  # what steers it, and has the strength
+            if known == masks.anchor:
                 continue
-            chosen = _chosen(told, task_family(family, ()), language)
+            chosen = _chosen(told, task_family(family, ()), known)
             if not set(chosen.get("layers", ())) <= set(range(len(masks.categories))):
                 raise ClasError(
                     f"{who} was steered in layers {chosen['layers']}, which the masks do not have; make the table again."
@@ -70,7 +72,7 @@ class RunSteering:
             ClasError: an option differs in a language that the geometry has.
         """
         for column, options in self.by_column.items():
-            language = language_of(column)
+            language = as_known(language_of(column), geometry.languages)
             if language not in geometry.languages:
                 continue
             for name, ours in options.items():
@@ -102,9 +104,10 @@ def _chosen(told: Mapping[str, Any], family: str, language: str) -> dict[str, An
 def _why_not(told: Mapping[str, Any], family: str, language: str, chosen: Mapping[str, Any], masks: MaskSet) -> str:
     """Why a language is no steered one of these masks; empty if it is."""
     alone = told.get("left_alone", {})
-    if language not in masks.languages:
+    known = as_known(language, masks.languages)
+    if known not in masks.languages:
         return "not in the masks"
-    if why := alone.get(language) or alone.get(f"{language} in {family}"):
+    if why := alone.get(language) or alone.get(f"{known} in {family}"):
         return str(why)
     if "alpha" not in chosen:
         return "no strength is told"

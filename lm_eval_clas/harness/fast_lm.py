@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs
 from tqdm import tqdm
 
 from lm_eval_clas.base.errors import ClasError
@@ -16,6 +17,7 @@ from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.decoder.logits import HeadError
 from lm_eval_clas.decoder.prefixes import Continuation
 from lm_eval_clas.decoder.scoring import Scorer, group_batches
+from lm_eval_clas.disk.checked_json import shown
 from lm_eval_clas.harness.gathering import in_order, own_results, prepare_harness
 
 # Below the harness's own logger, so that its format and level hold and INFO is shown.
@@ -113,6 +115,7 @@ class FastLM(HFLM):
                     "A text cannot be generated after an empty prompt, as this tokenizer puts no token of its own in front; "
                     "give the task a prompt."
                 )
+        self._require_room(requests)
         return list(super().generate_until(requests, disable_tqdm))
 
     def _loglikelihood_tokens(
@@ -162,6 +165,21 @@ class FastLM(HFLM):
             f"A continuation of {continuation} tokens after {context} cannot be scored: it takes a context, and at least one "
             f"token and at most the model's {self.max_length} of a continuation."
         )
+
+    def _require_room(self, requests: Sequence[Instance]) -> None:
+        """Refuses to generate so much that no prompt fits before it, which the harness finds out in the middle of a run."""
+        for given in {repr(request.args[1]): request.args[1] for request in requests}.values():
+            try:
+                wanted = normalize_gen_kwargs(given, self.max_gen_toks)["max_gen_toks"]
+            except (TypeError, ValueError, OverflowError) as error:
+                raise ClasError(
+                    f"Texts cannot be generated with {shown(str(given))} ({error}); give the task or --gen_kwargs numbers."
+                ) from error
+            if not 0 < wanted < self.max_length:
+                raise ClasError(
+                    f"A text of {wanted} tokens cannot be generated, as the model takes {self.max_length} with the prompt; "
+                    "give the task or --gen_kwargs a max_gen_toks from 1 to less than that."
+                )
 
     def _cut(self, context: list[int], continuation: list[int]) -> Continuation:
         """What HFLM feeds to the model: all but the last token, cut from the left to the model's length."""

@@ -12,6 +12,7 @@ from lm_eval.api.instance import Instance
 from tqdm import tqdm
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.base.version import __version__
 from lm_eval_clas.decoder.projections import slices_error
 from lm_eval_clas.harness.answer_cache import AnswerCache, require_apart
@@ -127,7 +128,8 @@ class CLASLM(FastLM):
             # With tuned strengths, this one is for whatever was not tuned.
             fixed = {**options, "alpha": 0.0} if self._tuned else options
             self._steerer = ActivationSteerer(self.model, self._masks, projection=projection, **fixed)
-            self._router = LanguageRouter(self._masks.languages, self._forced(language), pair)  # type: ignore[arg-type]
+            processes = Processes(self.rank, self.world_size)
+            self._router = LanguageRouter(self._masks.languages, self._forced(language), pair, processes)  # type: ignore[arg-type]
         self._tally = RunTally()
         self._answers = AnswerCache()
 
@@ -139,7 +141,7 @@ class CLASLM(FastLM):
         if code is None:
             raise ClasError(f"language={language} is not a language; give a code or a name, e.g. hi or Hindi.")
         if self._unseen == "off":
-            self._masks.index(as_known(code, self._masks.languages))
+            self._masks.code_of(code)
         return code
 
     # The three methods where the language of a request is still known: below, only strings and tokens go on.

@@ -25,6 +25,7 @@ from lm_eval_clas.disk.journal import Journal
 from lm_eval_clas.harness.fast_lm import FastLM, logger
 from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.routing import LanguageRouter
+from lm_eval_clas.languages.task_names import Pair
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Setting
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
@@ -41,6 +42,7 @@ class Sweep(LM):
         settings: the first one is alpha 0.
         resume: whether layers below the bridge run once for all settings; False runs full passes.
         processes: those that are asked the same at the same time, each with a model of its own; default: this one alone.
+        pair: which language counts where a task's name has two.
 
     Attributes:
         processes: as given.
@@ -57,12 +59,13 @@ class Sweep(LM):
         settings: Sequence[Setting],
         resume: bool = True,
         processes: Processes | None = None,
+        pair: Pair = "target",
     ) -> None:
         super().__init__()  # as number 0 of 1: for the harness, there is one process
         self.processes = processes or Processes()
         self._lm = lm
         self._masks = masks
-        self._router = LanguageRouter(masks.languages)
+        self._router = LanguageRouter(masks.languages, pair=pair)
         self._steerers = [ActivationSteerer(lm.model, masks, **setting.options()) for setting in settings]
         first = min(min(setting.layers) for setting in settings)
         self._tape = Tape(lm.model, first) if resume and first > 0 else None
@@ -194,20 +197,22 @@ class Sweep(LM):
             block.require_steered(f"{len(batch)} requests at alpha {steerer.steering.strength(language):g}")
         if self._tape:
             self._tape.clear()
-            self._check(answer, batch, language, answers)
+            if not self._resumes(answer, batch, language, answers[-1]):
+                logger.warning(
+                    "This model cannot be resumed at a layer exactly; every setting runs full passes, and takes longer."
+                )
+                self._tape = None
+                return self._run(kind, batch, language)
         return answers
 
-    def _check(self, answer: Callable[..., Any], batch: list[Instance], language: str, answers: list[list[Any]]) -> None:
-        """Compares the last setting's first batch with a full pass: a model of an unknown make may hide something."""
+    def _resumes(self, answer: Callable[..., Any], batch: list[Instance], language: str, resumed: list[Any]) -> bool:
+        """Whether the last setting's first batch is that of a full pass: a model of an unknown make may hide something."""
         if self._checked:
-            return
+            return True
         self._checked = True
         with self._steerers[-1].language(language):
             full = answer(batch, disable_tqdm=True)
-        if repr(full) != repr(answers[-1]):  # exact, and one NaN is as good as another
-            logger.warning("This model cannot be resumed at a layer exactly; every setting runs full passes, and takes longer.")
-            self._tape = None
-            answers[:] = self._run(answer.__name__, batch, language)
+        return repr(full) == repr(resumed)  # exact, and one NaN is as good as another
 
     def _documents_at_once(self) -> int:
         if self._batch_size is None:

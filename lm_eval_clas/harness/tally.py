@@ -9,6 +9,7 @@ from typing import Any
 
 from lm_eval_clas.harness.prompting import note_prompting, times_built
 from lm_eval_clas.neurons.bridge import layers_text
+from lm_eval_clas.steering.results_entry import positions_told
 
 _Recognized = Counter[tuple[str, str]]
 _Alone = dict[tuple[str, str], str]
@@ -32,10 +33,9 @@ class Witness:
     def info(self) -> dict[str, Any]:
         """As plain JSON."""
         counts = {layer: self.positions[layer] for layer in sorted(self.positions)}
-        alike = len(set(counts.values())) == 1
         return {
             "requests": self.requests,
-            "positions": next(iter(counts.values())) if alike else {str(layer): count for layer, count in counts.items()},
+            "positions": positions_told(counts),
             "layers": list(counts),
             "factors_hash": self.factors_hash,
             "check": dict(self.check),
@@ -107,11 +107,13 @@ def told_in_a_line(info: dict[str, Any]) -> str:
     """What a run steered, from what its results file says of it."""
     if info["method"] == "off":
         return f"nothing was steered ({info.get('why', 'alpha is 0 or method is off')})"
-    languages = ", ".join(
-        f"{language} {entry['requests']} ({'/'.join(entry['recognized'])})"
-        for language, entry in info["languages"].items()
-        if language not in info["left_alone"]
-    )
+    sources: dict[str, dict[str, None]] = {}  # by the language that counts
+    for language, entry in info["languages"].items():
+        sources.setdefault(entry.get("steered_as", language), {}).update(dict.fromkeys(entry["recognized"]))
+    by_steering = []
+    for key, seen in info["witness"].items():  # what was asked to be steered is not always
+        known = sources.get(key.partition(" in ")[0])
+        by_steering.append(f"{key} {seen['requests']}" + (f" ({'/'.join(known)})" if known else ""))
     alone = ", ".join(f"{language} ({why})" for language, why in info["left_alone"].items())
     cached, requests = (sum(one.get(name, 0) for one in info["languages"].values()) for name in ("from_cache", "requests"))
     told = f"; answered from the cache, without the model: {cached} of {requests} requests" if cached else ""
@@ -121,7 +123,7 @@ def told_in_a_line(info: dict[str, Any]) -> str:
     sizes = "".join(f"{name} {info[name]}, " for name in ("beta", "gamma") if name in info)
     return (
         f"method {info['method']}, alpha {alpha}, {sizes}layers {layers_text(info['layers'])}, masks {info['masks_hash']}; "
-        f"steered requests: {languages or 'none'}; "
+        f"steered requests: {', '.join(by_steering) or 'none'}; "
         f"left alone: {alone or 'none'}{told}"
     )
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice, zip_longest
 from typing import TYPE_CHECKING, Literal
 
 from lm_eval_clas.base.logs import own_logger
+from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.languages.codes import UNDETERMINED
 from lm_eval_clas.languages.detection import Detector
 from lm_eval_clas.languages.language_names import parse_language
@@ -40,6 +42,18 @@ def from_doc(doc: object, task: str = "") -> str | None:
     return parse_language(value)
 
 
+_Sample = dict[str, dict[object, str]]  # texts by task and document
+
+
+def _in_turn(samples: Sequence[_Sample]) -> _Sample:
+    """The first texts of each task, from samples of processes that have every so-manieth document each."""
+    found: _Sample = {}
+    for task in dict.fromkeys(task for sample in samples for task in sample):
+        rows = zip_longest(*(sample.get(task, {}).items() for sample in samples))
+        found[task] = dict(islice(dict(one for row in rows for one in row if one is not None).items(), DOCUMENTS))
+    return found
+
+
 @dataclass(frozen=True)
 class Recognized:
     """A request's language and how it was recognised."""
@@ -59,12 +73,21 @@ class LanguageRouter:
         known: the languages of the masks. Detection is best among them; every source may give any language.
         forced: one language for every request.
         pair: which language counts where a name has two.
+        processes: those that recognise requests of the same tasks at the same time, each its share of the documents. They hear
+            the texts of all, so that a task has one language in all of them, and that which a single process finds.
     """
 
-    def __init__(self, known: Sequence[str], forced: str | None = None, pair: Pair = "target") -> None:
+    def __init__(
+        self,
+        known: Sequence[str],
+        forced: str | None = None,
+        pair: Pair = "target",
+        processes: Processes | None = None,
+    ) -> None:
         self.known = tuple(known)
         self.forced = forced
         self.pair = pair
+        self._processes = processes or Processes()
         self._by_task: dict[str, Recognized | None] = {}
 
     def recognize(self, requests: Sequence[Instance]) -> list[Recognized]:
@@ -73,7 +96,7 @@ class LanguageRouter:
             return [Recognized(self.forced, "forced")] * len(requests)
         texts: dict[tuple[str, object], str] = {}
         told: dict[tuple[str, object], Recognized] = {}
-        sample: dict[str, dict[object, str]] = {}
+        sample: _Sample = {}
         keys = [
             (request.task_name or "", i if request.doc_id is None else request.doc_id) for i, request in enumerate(requests)
         ]
@@ -87,12 +110,12 @@ class LanguageRouter:
             of_task = sample.setdefault(key[0], {})
             if key[1] in of_task or len(of_task) < DOCUMENTS:
                 of_task[key[1]] = document_text(request.doc, texts[key])
-        self._decide(sample)
+        self._decide(_in_turn(self._processes.gather(sample)))
         for key, text in texts.items():
             told[key] = self._by_task[key[0]] or Recognized(self._detector.detect(text), "detected")
         return [told[key] for key in keys]
 
-    def _decide(self, sample: dict[str, dict[object, str]]) -> None:
+    def _decide(self, sample: _Sample) -> None:
         """Finds the language of each new task, if it is one for all its requests."""
         siblings = Siblings(sample, installed_siblings)
         for task, of_task in sample.items():

@@ -23,6 +23,7 @@ from lm_eval_clas.disk.checked_files import user_path
 from lm_eval_clas.disk.checked_json import shown
 from lm_eval_clas.disk.files import sha256
 from lm_eval_clas.languages.language_names import parse_language
+from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.masks.mask_config import SpecificSource
 
 if TYPE_CHECKING:
@@ -143,15 +144,16 @@ def with_neuron_file(masks: MaskSet, path: str | Path, languages: Sequence[str])
         given = ",".join(languages)
         raise ClasError(f"--specific-languages must name the language of each list, like en,zh,fr, each once; not '{given}'.")
     fingerprint = masks.config.model.fingerprint
-    lists = read_neuron_file(path, len(codes), fingerprint.layers, fingerprint.neurons)
-    if not set(codes) & set(masks.languages):
+    lists = dict(zip(map(str, codes), read_neuron_file(path, len(codes), fingerprint.layers, fingerprint.neurons), strict=True))
+    # A list of Arabic is that of Egyptian Arabic, too, if the file has no nearer one.
+    found = {one: lists[code] for one in masks.languages if (code := as_known(one, lists)) in lists}
+    if not found:
         raise ClasError(
             f"'{path}' has neurons of {', '.join(languages)}, none of which is among the masks' {', '.join(masks.languages)}."
         )
     owned = np.zeros(masks.active.shape, dtype=bool)
-    for code, own in zip(codes, lists, strict=True):
-        if code in masks.languages:
-            owned[masks.index(str(code))] = own
+    for one, own in found.items():
+        owned[masks.index(one)] = own
     return masks.with_specific(owned, SpecificSource(source="file", file=path.name, sha256=sha256(path)))
 
 

@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.disk.checked_json import shown
 from lm_eval_clas.disk.files import put, put_text, sha256, shipped, writing
 from lm_eval_clas.disk.tensors import Shapes, read_tensors
 from lm_eval_clas.disk.written import claimed
+from lm_eval_clas.languages.macrolanguages import known_language
 from lm_eval_clas.masks.hub import HubOrigin, fetch, hub_id
 from lm_eval_clas.masks.mask_config import (
     MASKS_CONFIG_FILE,
@@ -112,7 +114,7 @@ class MaskSet:
         if self.owned is not None:
             own: NDArray[np.bool_] = self.owned[self.index(language)]
             return own
-        category = DEAD if language in self.config.added else SPECIFIC
+        category = DEAD if self.code_of(language) in self.config.added else SPECIFIC
         return self.active_in(language) & np.equal(self.categories, category)
 
     @cached_property
@@ -137,17 +139,26 @@ class MaskSet:
     def _of_counted(self, by_language: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return by_language[[self.index(one) for one in self.counted]] if self.config.added else by_language
 
-    def index(self, language: str) -> int:
-        """The position of a language.
+    def code_of(self, language: str) -> str:
+        """The masks' own code of a language that is given by code or name: `quy` for `qu`, if no other language fits.
 
         Raises:
             ClasError: the masks do not have it.
         """
-        if language not in self.languages:
+        code = known_language(language, self.languages)
+        if code not in self.languages:
             raise ClasError(
-                f"The masks have no language '{language}', only {', '.join(self.languages)}; profile it or use another."
+                f"The masks have no language '{shown(language)}', only {', '.join(self.languages)}; profile it or use another."
             )
-        return self.languages.index(language)
+        return code
+
+    def index(self, language: str) -> int:
+        """The position of a language, as `code_of` takes it.
+
+        Raises:
+            ClasError: the masks do not have it.
+        """
+        return self.languages.index(self.code_of(language))
 
     def active_in(self, language: str) -> NDArray[np.bool_]:
         """bool [layers, neurons] for one language."""
@@ -179,6 +190,7 @@ class MaskSet:
             ClasError: the anchor was not profiled, or no bridge layer can be chosen.
         """
         categorizer = categorizer or NeuronCategorizer()
+        anchor = known_language(anchor, profile.languages)
         if anchor not in profile.languages:
             raise ClasError(f"The anchor '{anchor}' was not profiled ({', '.join(profile.languages)} were); give another.")
         active = categorizer.active(profile)

@@ -7,6 +7,7 @@ languages of an item therefore run side by side in one batch, and only counts ar
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from lm_eval_clas.disk.tensors import read_tensors, write_tensors
 from lm_eval_clas.disk.written import claimed
 from lm_eval_clas.neurons.activity import TOKENS, FirstToken, Tokens
 from lm_eval_clas.neurons.categories import CATEGORIES, categorize, category_shares
-from lm_eval_clas.neurons.profile_folder import load_config
+from lm_eval_clas.neurons.profile_folder import ProfileConfig, config_of, load_config, take_folder
 from lm_eval_clas.texts.corpora import ParallelTexts
 
 FILE = "instances.safetensors"
@@ -36,6 +37,7 @@ def profile_instances(
     texts: ParallelTexts,
     out: str | Path | None = None,
     *,
+    name: str | None = None,
     batch_size: int = 8,
     max_tokens: int = 2048,
     first_token: FirstToken = "skip",
@@ -50,23 +52,55 @@ def profile_instances(
     last token.
 
     Args:
+        out: as in `profile`, of which it may be the folder. Shares that are there, of the same inputs, are not counted again.
+        name: what to call the model; default: as the profile in `out` does, or as it calls itself.
         first_token: as in `profile`.
         processes: as in `profile`; every one runs its share of the items.
 
     Returns:
         By tokens (`all`, `last`), float64 [layers, 4]: the share of each category among all neurons of the layer, averaged
         over inputs. Also written to `instances.safetensors` in `out`.
+
+    Raises:
+        ClasError: as in `profile`; or `out` has shares, and nothing that tells of what.
     """
     processes = processes or Processes()
-    path = None if out is None else Path(out) / FILE
-
-    def before() -> dict[Tokens, NDArray[np.float64]] | None:
-        return _load(path, len(projections)) if path is not None and path.is_file() else None
-
+    folder = None if out is None else Path(out)
     projections = find_projections(model, site, projection)
-    if (finished := processes.from_main(before)) is not None:
-        return finished
     max_tokens = min(max_tokens, position_limit(model))
+    options: dict[str, Any] = {"site": site, "projection": projection, "max_tokens": max_tokens, "first_token": first_token}
+    if name is None and folder is not None and (there := processes.from_main(lambda: load_config(folder))) is not None:
+        name = there.model
+    config = config_of(model, projections, texts, name=name, **options)
+    with claimed(folder) if folder is not None and processes.main else nullcontext():
+        if folder is not None and (finished := processes.from_main(lambda: _counted(folder, config))) is not None:
+            return finished
+        shares = _count(model, tokenizer, texts, projections, batch_size, max_tokens, first_token, report, processes)
+        if folder is not None and processes.main:
+            write_tensors(folder / FILE, {str(tokens): one for tokens, one in shares.items()})
+    return shares
+
+
+def _counted(folder: Path, config: ProfileConfig) -> dict[Tokens, NDArray[np.float64]] | None:
+    """Takes the folder; the shares that are there, of the same inputs, or None."""
+    there = (folder / FILE).is_file()
+    if there and load_config(folder) is None:
+        raise ClasError(f"'{folder / FILE}' does not tell what it was made from; delete it, or choose another --out.")
+    take_folder(folder, config)
+    return _load(folder / FILE, config.fingerprint.layers) if there else None
+
+
+def _count(
+    model: nn.Module,
+    tokenizer: Any,
+    texts: ParallelTexts,
+    projections: list[Projection],
+    batch_size: int,
+    max_tokens: int,
+    first_token: FirstToken,
+    report: Callable[[int], None] | None,
+    processes: Processes,
+) -> dict[Tokens, NDArray[np.float64]]:
     totals = {tokens: np.zeros((len(projections), len(CATEGORIES))) for tokens in TOKENS}
     for done, number in enumerate(processes.share(range(len(texts.ids))), start=1):
         lines = [texts.texts[language][number] for language in texts.languages]
@@ -81,11 +115,7 @@ def profile_instances(
             totals[tokens] += category_shares(categorize(np.concatenate(parts)))
         if report is not None:
             report(min(done * processes.size, len(texts.ids)))
-    means = {tokens: processes.sum(total) / len(texts.ids) for tokens, total in totals.items()}
-    if path is not None and processes.main:
-        with claimed(path.parent):
-            write_tensors(path, {str(tokens): mean for tokens, mean in means.items()})
-    return means
+    return {tokens: processes.sum(total) / len(texts.ids) for tokens, total in totals.items()}
 
 
 def load_instance_shares(folder: Path, statistic: str, tokens: Tokens, threshold: float) -> NDArray[np.float64]:

@@ -15,17 +15,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError, field_validator
+from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.decoder.fingerprint import ModelFingerprint
+from lm_eval_clas.decoder.fingerprint import ModelFingerprint, model_name
 from lm_eval_clas.decoder.heads import pool
-from lm_eval_clas.decoder.projections import Site
+from lm_eval_clas.decoder.projections import Projection, Site
 from lm_eval_clas.disk.checked_json import Strict, first_fault, read_json
 from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.disk.tensors import Shapes, read_tensors, write_tensors
 from lm_eval_clas.disk.written import claimed
 from lm_eval_clas.languages.codes import LanguageCode
 from lm_eval_clas.neurons.activity import STATISTICS, TOKENS, By, FirstToken, Statistic, Tokens
+from lm_eval_clas.texts.corpora import ParallelTexts
 
 PROFILE_FORMAT = 2
 PROFILE_CONFIG_FILE = "clas_profile.json"
@@ -176,6 +178,43 @@ def save_config(config: ProfileConfig, folder: Path) -> None:
         if not (name := getattr(config, what)).isprintable():
             raise ClasError(f"The {what}'s name {name!a} cannot be printed on one line; give another one.")
     write_text(folder / PROFILE_CONFIG_FILE, json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n")
+
+
+def config_of(model: nn.Module, projections: list[Projection], texts: ParallelTexts, **options: Any) -> ProfileConfig:
+    """What a profile of a model on these texts is made of.
+
+    Args:
+        options: `name` of the model, or None for its own; `site`, `projection`, `max_tokens` and `first_token`.
+    """
+    name = options.pop("name")
+    return ProfileConfig(
+        model=name or model_name(str(getattr(model.config, "_name_or_path", "") or type(model).__name__)),
+        revision=getattr(model.config, "_commit_hash", None),
+        fingerprint=ModelFingerprint.of(model, projections),
+        corpus=texts.name,
+        corpus_sha256=texts.sha256(),
+        languages=list(texts.languages),
+        samples=len(texts.ids),
+        **options,
+    )
+
+
+def take_folder(folder: Path, config: ProfileConfig) -> bool:
+    """Takes a folder for a profile, and says whether it was taken for this very one before.
+
+    Raises:
+        ClasError: it holds a profile of something else, or cannot be written.
+    """
+    before = load_config(folder)
+    if before is None:
+        save_config(config, folder)
+        return False
+    if before != config:
+        changed = [name for name in type(config).model_fields if getattr(before, name) != getattr(config, name)]
+        raise ClasError(
+            f"'{folder}' holds another profile (it differs in {', '.join(changed)}); choose another --out or delete it."
+        )
+    return True
 
 
 def load_config(folder: Path) -> ProfileConfig | None:

@@ -15,12 +15,11 @@ from torch import nn
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.decoder.below_head import decoder_of
-from lm_eval_clas.decoder.fingerprint import ModelFingerprint, model_name
 from lm_eval_clas.decoder.projections import Projection, Site, find_projections, reading
 from lm_eval_clas.decoder.text_batches import Batch, device_of, position_limit, text_batches
 from lm_eval_clas.disk.written import claimed
 from lm_eval_clas.neurons.activity import STATISTICS, TOKENS, FirstToken, Tokens
-from lm_eval_clas.neurons.profile_folder import Profile, ProfileConfig, Sums, load_config, save_config, save_language
+from lm_eval_clas.neurons.profile_folder import Profile, ProfileConfig, Sums, config_of, save_language, take_folder
 from lm_eval_clas.texts.corpora import ParallelTexts
 
 OnProgress = Callable[[str, int, int], None]  # language, texts done, texts in all
@@ -71,22 +70,12 @@ def profile(
     processes = processes or Processes()
     projections = find_projections(model, site, projection)
     max_tokens = min(max_tokens, position_limit(model))
-    config = ProfileConfig(
-        model=name or model_name(str(getattr(model.config, "_name_or_path", "") or type(model).__name__)),
-        revision=getattr(model.config, "_commit_hash", None),
-        fingerprint=ModelFingerprint.of(model, projections),
-        site=site,
-        projection=projection,
-        corpus=texts.name,
-        corpus_sha256=texts.sha256(),
-        languages=list(texts.languages),
-        samples=len(texts.ids),
-        max_tokens=max_tokens,
-        first_token=first_token,
+    config = config_of(
+        model, projections, texts, name=name, site=site, projection=projection, max_tokens=max_tokens, first_token=first_token
     )
     folder = None if out is None else Path(out)
     with claimed(folder) if folder is not None and processes.main else nullcontext():
-        finished = {} if folder is None else processes.from_main(lambda: _resume(folder, config))
+        finished = {} if folder is None else processes.from_main(lambda: _resumed(folder, config))
         for language, lines in texts.texts.items():
             if language not in finished:
                 statistics = ActivationStatistics(projections)
@@ -194,15 +183,6 @@ def batch_statistics(h: torch.Tensor, real: torch.Tensor, last: torch.Tensor) ->
     )
 
 
-def _resume(folder: Path, config: ProfileConfig) -> dict[str, Sums]:
+def _resumed(folder: Path, config: ProfileConfig) -> dict[str, Sums]:
     """Takes the folder for a profile; the languages of an earlier, interrupted run of the same one."""
-    before = load_config(folder)
-    if before is None:
-        save_config(config, folder)
-        return {}
-    if before != config:
-        changed = [name for name in type(config).model_fields if getattr(before, name) != getattr(config, name)]
-        raise ClasError(
-            f"'{folder}' holds another profile (it differs in {', '.join(changed)}); choose another --out or delete it."
-        )
-    return Profile.load(folder).by_language
+    return Profile.load(folder).by_language if take_folder(folder, config) else {}

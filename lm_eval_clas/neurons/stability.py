@@ -38,8 +38,8 @@ def compare_profiles(
         bridge, exclude_last: as in `MaskSet.from_profile`.
 
     Raises:
-        ClasError: the profiles are of different models, have fewer than two languages in common, or the ceiling is none: not
-            the two halves of one corpus, or the compared pair itself.
+        ClasError: the profiles are of different models, or one of them alone counts first positions; they have fewer than two
+            languages in common; or the ceiling is none: not the two halves of one corpus, or the compared pair itself.
     """
     categorizer = categorizer or NeuronCategorizer()
     languages = [one for one in a.languages if one in b.languages]
@@ -51,6 +51,11 @@ def compare_profiles(
     for other in (b, *(ceiling or ())):
         if a.config.site != other.config.site:
             raise ClasError(f"One profile is of site {a.config.site}, another of {other.config.site}; profile the same site.")
+        if a.config.first_token != other.config.first_token:
+            raise ClasError(
+                "One profile counts the first position of every text, and another does not, which changes means by itself; "
+                "profile both with the same --first-token."
+            )
         a.config.fingerprint.require(other.config.fingerprint, f"The profile of '{a.config.corpus}'")
         if missing := [language for language in languages if language not in other.languages]:
             raise ClasError(

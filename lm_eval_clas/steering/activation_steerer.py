@@ -94,16 +94,15 @@ class ActivationSteerer:
 
         None stands for any language that was not profiled, steered by `unseen=shared`.
         """
+        language = self._code_of(language)
         if language not in self._factors:
-            if language is not None:
-                self.masks.index(language)
             self._factors[language] = torch.from_numpy(steering_factors(self.masks, self.steering, language))
         return self._factors[language]
 
     def shifts(self, language: str | None) -> torch.Tensor | None:
         """What is added after the factors, float32 [layers, neurons] on the CPU; None if the method only multiplies."""
+        language = self._code_of(language)
         if language not in self._shifts:
-            self.factors(language)  # an unknown language fails there
             shifts = steering_shifts(self.masks, self.steering, language)
             self._shifts[language] = None if shifts is None else torch.from_numpy(shifts)
         return self._shifts[language]
@@ -126,6 +125,7 @@ class ActivationSteerer:
 
     def unchanged(self, language: str | None) -> str:
         """Why a language's passes are those of the model alone; empty if some neuron is steered."""
+        language = self._code_of(language)
         if self.changes(language):
             return ""
         if language == self.masks.anchor:
@@ -140,7 +140,7 @@ class ActivationSteerer:
         return " ".join([*self._names, self.factors_hash(language)]) if self.changes(language) else ""
 
     def language(self, language: str | None) -> LanguageBlock:
-        """Steers every pass of the model inside the block for `language`; the anchor is left alone.
+        """Steers every pass of the model inside the block for `language`, by code or name; the anchor is left alone.
 
         Blocks nest; the inner one wins. Each thread and each asynchronous task has its own. Nothing is hooked or unhooked. The
         block has the number of positions that it steered, by layer.
@@ -152,7 +152,7 @@ class ActivationSteerer:
         if self._closed:
             raise ClasError("This ActivationSteerer is closed and steers nothing any more; make a new one.")
         self._require_unchanged()
-        return self._block(language)  # an unknown language fails here and not in the middle of a pass
+        return self._block(self._code_of(language))  # an unknown language fails here and not in the middle of a pass
 
     def close(self) -> None:
         """Takes the hooks off; the model is as it was."""
@@ -167,6 +167,9 @@ class ActivationSteerer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def _code_of(self, language: str | None) -> str | None:
+        return None if language is None else self.masks.code_of(language)
 
     def _attach(self) -> None:
         for layer, projection in self._projections.items():

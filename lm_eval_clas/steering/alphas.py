@@ -9,7 +9,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.plain_numbers import plain_number, real_number
 from lm_eval_clas.disk.checked_files import user_path
 from lm_eval_clas.disk.checked_json import read_json, shown
-from lm_eval_clas.languages.language_names import parse_language
+from lm_eval_clas.languages.macrolanguages import known_language
 
 if TYPE_CHECKING:
     from lm_eval_clas.masks.mask_set import MaskSet
@@ -62,7 +62,7 @@ def _by_language(given: Mapping[str, object], masks: MaskSet, where: str) -> dic
     numbers: dict[str, float] = {}
     spelling: dict[str, str] = {}
     for key, value in given.items():
-        code = key if key == DEFAULT else parse_language(str(key)) or str(key)
+        code = key if key == DEFAULT else known_language(str(key), masks.languages)
         if code in numbers:
             raise ClasError(f"{where} has two numbers for '{code}', as '{spelling[code]}' and as '{key}'; keep one of them.")
         try:

@@ -28,15 +28,53 @@ def deciding(entry: Mapping[str, Any]) -> dict[str, Any]:
 def joined(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One entry for all tasks of a run, from those of its results files, the newest last.
 
-    Requests are added up by language, and what is told of tasks is put together. Whatever else differs is the newest's.
+    Requests are added up by language, and so is what the witness saw; what is told of tasks is put together. Whatever else
+    differs is the newest's.
     """
     together = dict(entries[-1])
     languages: dict[str, Any] = {}
+    witness: dict[str, Any] = {}
     for entry in entries:
         for language, told in entry.get("languages", {}).items():
-            known = languages.setdefault(language, {"requests": 0, "recognized": {}})
-            known["requests"] += told.get("requests", 0)
-            for source, count in told.get("recognized", {}).items():
-                known["recognized"][source] = known["recognized"].get(source, 0) + count
+            languages[language] = _added(languages[language], told) if language in languages else told
+        for key, seen in entry.get("witness", {}).items():
+            witness[key] = _seen_twice(witness[key], seen) if key in witness else seen
     of_tasks = {key: {name: one for entry in entries for name, one in entry.get(key, {}).items()} for key in _OF_TASKS}
-    return together | {key: value for key, value in {**of_tasks, "languages": languages}.items() if value}
+    found = {**of_tasks, "languages": languages, "witness": witness}
+    return together | {key: value for key, value in found.items() if value}
+
+
+def positions_told(by_layer: Mapping[Any, int]) -> int | dict[str, int]:
+    """Positions as the witness tells them: one number where all layers have the same, or one by layer."""
+    counts = set(by_layer.values())
+    return counts.pop() if len(counts) == 1 else {str(layer): count for layer, count in by_layer.items()}
+
+
+def positions_by_layer(seen: Mapping[str, Any]) -> dict[str, int]:
+    """The same in the other direction, by layer in any case."""
+    positions = seen.get("positions", 0)
+    return dict(positions) if isinstance(positions, Mapping) else dict.fromkeys(map(str, seen.get("layers", ())), positions)
+
+
+def _added(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of the requests of one language in two files."""
+    both = {**one, **other, "requests": one.get("requests", 0) + other.get("requests", 0)}
+    both["recognized"] = _sums(one.get("recognized", {}), other.get("recognized", {}))
+    if cached := one.get("from_cache", 0) + other.get("from_cache", 0):
+        both["from_cache"] = cached
+    return both
+
+
+def _seen_twice(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """What was seen of one language in two files; without the factors' hash if they were steered by two."""
+    both = {**one, **other, "requests": one.get("requests", 0) + other.get("requests", 0)}
+    layers = sorted({*one.get("layers", ()), *other.get("layers", ())})
+    counts = _sums(positions_by_layer(one), positions_by_layer(other))
+    both |= {"positions": positions_told({str(layer): counts.get(str(layer), 0) for layer in layers}), "layers": layers}
+    if one.get("factors_hash") != other.get("factors_hash"):
+        del both["factors_hash"]
+    return both
+
+
+def _sums(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {key: one.get(key, 0) + other.get(key, 0) for key in (*one, *(key for key in other if key not in one))}

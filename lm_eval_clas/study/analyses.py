@@ -9,6 +9,7 @@ analysis/PART/causes.json      candidate causes beside each language's gain
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from lm_eval_clas.geometry.measurements import Geometry
 from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.neurons.profile_folder import Profile
+from lm_eval_clas.steering.alphas import DEFAULT, parse_alpha
 
 if TYPE_CHECKING:
     from lm_eval_clas.study.workplace import Workplace
@@ -51,8 +53,9 @@ def alphas_of_run(place: Workplace, family: str, masks: MaskSet) -> dict[str, fl
     """Alpha by language as the run that is analysed has it."""
     alpha = place.recipe.evaluate.runs[place.recipe.analyse.run].get("alpha", 1.0)
     if alpha != "tuned":
-        return {"default": float(alpha)}
-    return {language: one.chosen.alpha for language, one in masks.config.tuned.get(family, {}).items()} | {"default": 0.0}
+        parsed = parse_alpha(alpha, masks)
+        return dict(parsed) if isinstance(parsed, Mapping) else {DEFAULT: parsed}
+    return {language: one.chosen.alpha for language, one in masks.config.tuned.get(family, {}).items()} | {DEFAULT: 0.0}
 
 
 def _steering(place: Workplace) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.plain_numbers import real_number
 from lm_eval_clas.disk.checked_json import read_json
 from lm_eval_clas.disk.files import cache_dir, write_text
+from lm_eval_clas.languages.language_names import parse_language
 from lm_eval_clas.languages.task_names import from_task_name
 from lm_eval_clas.study.planned_gains import planned_gains
 from lm_eval_clas.study.recipe import DEMO_MODEL, StudyRecipe
@@ -129,7 +130,7 @@ def _tune(stages: StudyStages, tokenizer: Any | None) -> Work:
     share = 0.5 + 0.5 * settings
     for part in stages.recipe.parts.values():
         for task in _tasks(stages, part.tune, step.num_fewshot, work).values():
-            if from_task_name(task.config.task, ()) == stages.recipe.masks.anchor:
+            if from_task_name(task.config.task, ()) == parse_language(stages.recipe.masks.anchor):
                 continue
             before = work.steps
             _add(work, task, step.limit, tokenizer, _number(step.batch_size), times=settings, cost=share / settings)

@@ -21,8 +21,8 @@ from lm_eval_clas.base.processes import launched_as
 from lm_eval_clas.disk.checked_files import read_text, user_path
 from lm_eval_clas.disk.checked_json import parse_json, shown
 from lm_eval_clas.disk.files import PACKAGE, shipped
-from lm_eval_clas.languages.codes import normalize
 from lm_eval_clas.languages.language_names import parse_language
+from lm_eval_clas.languages.macrolanguages import known_language
 
 logger = own_logger(__name__)
 
@@ -120,7 +120,7 @@ class ParallelInputBuilder:
             return known
         if isinstance(self.languages, str):
             raise ClasError(f"languages must be a list of codes, not the string '{self.languages}'.")
-        chosen = tuple(dict.fromkeys(parse_language(language) or language for language in self.languages))
+        chosen = tuple(dict.fromkeys(known_language(language, known) for language in self.languages))
         if unknown := [language for language in chosen if language not in known]:
             raise ClasError(
                 f"Corpus '{self.corpus}' has no {', '.join(unknown)}; it has {', '.join(known)}. Choose among these with "
@@ -269,7 +269,7 @@ def _language_files(folder: Path) -> dict[str, Path]:
     except OSError as error:
         raise ClasError(f"The corpus '{folder}' cannot be read ({error.strerror}); make it readable.") from error
     for path in entries:
-        code = normalize(path.stem) if path.suffix in (".txt", ".jsonl") else None
+        code = parse_language(path.stem) if path.suffix in (".txt", ".jsonl") else None
         if code is None:
             others.append(path.name)
         elif code in found:

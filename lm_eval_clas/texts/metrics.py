@@ -17,6 +17,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 
+from lm_eval_clas.languages.language_names import parse_language
+
 # What a task is tuned for and compared by if nobody says: the measures of the paper, where the task has them.
 PREFERRED_METRICS = ("f1_lang", "f1", "acc")
 
@@ -99,8 +101,8 @@ def f1_lang(prediction: str, golds: Sequence[str], language: str) -> float:
     Args:
         prediction: The answer to score.
         golds: All accepted answers.
-        language: BCP-47 code; only the primary subtag counts (`zh` of `zh-Hant`). A language that is not known here
-            is split at white space and has no articles.
+        language: BCP-47 code or a name; of a code only the primary subtag counts (`zh` of `zh-Hant`). A language that is not
+            known here is split at white space and has no articles.
 
     Returns:
         The best F1 over the gold answers, 0.0 to 1.0; 1.0 whenever prediction and gold are the same and not blank.
@@ -116,13 +118,13 @@ def lang_tokens(text: str, language: str) -> list[str]:
 
     Args:
         text: An answer.
-        language: BCP-47 code; only the primary subtag counts.
+        language: as `f1_lang` takes it.
 
     Returns:
         Words without punctuation and articles, or for languages without spaces single characters with their
         combining marks and runs of other scripts. Empty only if `text` is blank.
     """
-    language = re.split("[-_]", language, maxsplit=1)[0].lower()
+    language = parse_language(language) or re.split("[-_]", language, maxsplit=1)[0].lower()
     words = _bare(text, language).split()
     kept = _without_articles(words, language) or words or text.split()
     if language not in _UNSPACED_LANGUAGES:

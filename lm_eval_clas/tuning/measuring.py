@@ -32,7 +32,7 @@ from lm_eval_clas.evidence.clusters import Clusters
 from lm_eval_clas.harness.sweep import Sweep
 from lm_eval_clas.harness.task_loading import FEWSHOT_SEED
 from lm_eval_clas.languages.macrolanguages import as_known
-from lm_eval_clas.languages.task_names import from_task_name, task_family
+from lm_eval_clas.languages.task_names import Pair, from_task_name, read_task_name, task_family
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Conditions, Setting
 from lm_eval_clas.texts.metrics import PREFERRED_METRICS
@@ -49,6 +49,7 @@ class TuningPlan:
         objective: `metric`, or `loglikelihood` of the gold answer.
         metric: its name; None for f1_lang, f1 or acc, whichever the task has, or else its first.
         limit, num_fewshot, apply_chat_template: as `lm_eval` has them.
+        pair: which language counts where a task's name has two, as `hf-clas` has it.
     """
 
     model: str
@@ -61,6 +62,7 @@ class TuningPlan:
     limit: int | None = None
     num_fewshot: int | None = None
     apply_chat_template: bool = False
+    pair: Pair = "target"
 
     def claim(self, folder: Path) -> None:
         """Takes a run folder for this recipe.
@@ -79,6 +81,7 @@ class TuningPlan:
                 raise ClasError(
                     f"'{path}' cannot be read as the record of a tuning run ({error}); give another --out."
                 ) from error
+            other = {"pair": "target", **other}  # as it was before there was a choice
             changed = [name for name in mine if other.get(name) != mine[name]]
             if changed:
                 raise ClasError(f"'{folder}' holds a run with other {', '.join(changed)}; give another --out, or delete it.")
@@ -104,11 +107,14 @@ def grid(
     return (unsteered, *(Setting(*choice) for choice in choices))
 
 
-def tunable(names: Iterable[str], masks: MaskSet) -> tuple[list[str], dict[str, str]]:
+def tunable(names: Iterable[str], masks: MaskSet, pair: Pair = "target") -> tuple[list[str], dict[str, str]]:
     """The tasks that there is something to tune in, and of the others, why not, as far as their names tell."""
     kept, skipped = [], {}
     for name in names:
-        language = from_task_name(name)
+        if pair == "off" and (named := read_task_name(name)) is not None and named.pair is not None:
+            skipped[name] = f"its name has two languages, '{named.pair[0]}' and '{named.pair[1]}', and neither counts"
+            continue
+        language = from_task_name(name, pair=pair)
         known = None if language is None else as_known(language, masks.languages)
         if known == masks.anchor:
             skipped[name] = "its language is the anchor, which is never steered"

@@ -74,7 +74,7 @@ def run_tuning(
     if cluster is not None:
         for name, task in tasks.items():  # as above
             clustered(list(islice(task.eval_docs, recipe.limit)), cluster, name)
-    sweep = Sweep(load(), masks, recipe.settings, processes=processes) if missing else None
+    sweep = Sweep(load(), masks, recipe.settings, processes=processes, pair=recipe.pair) if missing else None
     scores = []
     for name, task in tasks.items():
         bar = progress.add_task(name, total=None if name in missing else 1, completed=0 if name in missing else 1)

@@ -14,6 +14,7 @@ import torch
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.projections import Projection, find_projections
 from lm_eval_clas.languages.codes import UNDETERMINED
+from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.routing import LanguageRouter
 from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.masks.mask_set import MaskSet
@@ -118,12 +119,13 @@ class Verification:
     def _steered(self) -> list[_Alike]:
         told = self._run.steering
         requests = [one.request for one in self._run.logged]
-        found = LanguageRouter(self._masks.languages, told.get("forced_language")).recognize(requests)
+        router = LanguageRouter(self._masks.languages, told.get("forced_language"), told.get("pair", "target"))
+        found = router.recognize(requests)
         counts: dict[str, int] = {}
         groups: dict[tuple[str | None, str], _Alike] = {}
         for one, recognized in zip(self._run.logged, found, strict=True):
             counts[recognized.language] = counts.get(recognized.language, 0) + 1
-            language: str | None = recognized.language
+            language: str | None = as_known(recognized.language, self._masks.languages)
             if language not in self._masks.languages:
                 if told.get("unseen") != "shared" or language == UNDETERMINED:
                     continue

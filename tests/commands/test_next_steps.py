@@ -39,12 +39,14 @@ def test_after_tuning_comes_the_same_model(
     code, out, error = clas(
         "tune", "--model", checkpoint, "--masks", folder, "--tasks", "text_gold_hi" if own else "clas_mini_nli_hi",
         "--alphas", "2", "--limit", 2, "--out", tmp_path / "run", "--model-args", "dtype=bfloat16,max_length=400",
-        "--num-fewshot", 1, "--device", "cpu", "--batch-size", 2, *(["--include-path", CASES] if own else []),
+        "--num-fewshot", 1, "--device", "cpu", "--batch-size", 2,
+        *(["--include-path", CASES, "--pair", "source"] if own else []),
     )  # fmt: skip
     assert code == 0, error
     words, arguments, options = copied(out)
     assert arguments == {
         "pretrained": str(checkpoint), "dtype": "bfloat16", "max_length": 400, "masks": str(folder), "alpha": "tuned",
+        **({"pair": "source"} if own else {}),
     }  # fmt: skip
     assert words == (["clas", "eval"] if own else ["lm_eval"])
     assert options["--include_path"] == str(CASES if own else shipped("tasks"))

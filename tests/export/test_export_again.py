@@ -252,12 +252,14 @@ def test_files_and_links_in_the_place_of_the_folder(below: str, run: Export, tmp
     for name in ("file", "to_file"):
         code, error = run("ia3", tmp_path / name / below)
         assert code == 2
-        assert error == f"Error: '{tmp_path / name}' is a file, and an export is a folder; give another --out."
+        assert (
+            error == f"Error: '{tmp_path / name}' is a file, and a folder is needed there; move it away, or give another place."
+        )
     code, error = run("ia3", tmp_path / "broken" / below)
     assert code == 2
     assert error == (
-        f"Error: '{tmp_path / 'broken'}' is a link to '{tmp_path / 'nowhere'}', which does not exist; make that folder, or "
-        "give another --out."
+        f"Error: '{tmp_path / 'broken'}' is a link to '{tmp_path / 'nowhere'}', which does not exist; make that, or give "
+        "another place."
     )
     assert (tmp_path / "file").read_text() == "mine"
     assert os.readlink(tmp_path / "broken") == str(tmp_path / "nowhere")

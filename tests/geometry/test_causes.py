@@ -121,6 +121,64 @@ def test_languages_that_were_not_steered_are_left_out_and_told(table: Comparison
     assert specific_share(masks, "hi", [2, 3]) != specific_share(masks, "hi", masks.bridge_layers)
 
 
+def in_columns(table: Comparison, masks: MaskSet, **scores: tuple[float, float]) -> Comparison:
+    """The table with other columns, each with its score and gain."""
+    for row, gained in zip(table.rows, (0, 1), strict=True):
+        row.cells = {
+            one.replace("_", "-"): LanguageCell(score=score + gained * gain, gain=gain if gained else None)
+            for one, (score, gain) in scores.items()
+        }
+    table.rows[1].steering = {**(table.rows[1].steering or {}), "languages": {one: {} for one in masks.languages}}
+    return table
+
+
+def test_columns_of_one_language_count_as_one(
+    clas: Run,
+    table: Comparison,
+    masks: MaskSet,
+    tokenizer: PreTrainedTokenizerFast,
+    checkpoint: Path,
+    texts: ParallelTexts,
+    tmp_path: Path,
+) -> None:
+    """`hi-Deva` beside `hi-Latn`: both have a row, and correlations are those of their mean."""
+    geometry = run_geometry(make_model(), tokenizer, texts, masks, tmp_path, max_tokens=30)
+    others = {"de": (40.0, 1.0), "zh": (30.0, -2.0)}
+    fertility = {"hi": 2.5, "de": 1.1, "zh": 3.0}
+    one = find_causes(in_columns(table, masks, hi=(20.0, 3.0), **others), "clas", masks, fertility, geometry)
+    two = find_causes(
+        in_columns(table, masks, hi_Deva=(10.0, 5.0), hi_Latn=(30.0, 1.0), **others), "clas", masks, fertility, geometry
+    )
+    assert [found.n for found in two.correlations] == [3] * len(two.correlations)
+    assert two.correlations == one.correlations
+    assert set(two.rows) == {"hi-Deva", "hi-Latn", "de", "zh"}
+    assert two.rows["hi-Latn"]["gain"] == 1.0
+    assert (one.averaged, two.averaged) == ([], [["hi-Deva", "hi-Latn"]])
+    (tmp_path / "table.json").write_text(table.model_dump_json())
+    code, text, error = clas(
+        "causes", tmp_path / "table.json", "--masks", masks.save(tmp_path / "masks"), "--model", checkpoint, "--run", "clas"
+    )
+    assert code == 0, error
+    assert "Columns of one language, whose mean is in the correlations: hi-Deva, hi-Latn." in " ".join(text.split())
+
+
+def test_a_column_meets_its_macrolanguage(table: Comparison, masks: MaskSet) -> None:
+    """A task in Quechua that was steered as the masks' Cusco Quechua is no language that the masks do not have."""
+    languages = ["quy" if one == "hi" else one for one in masks.languages]
+    cusco = MaskSet(masks.config.model_copy(update={"languages": languages}), masks.active)
+    in_columns(table, cusco, qu=(20.0, 3.0), de=(40.0, 1.0), zh=(30.0, -2.0))
+    told = {**(table.rows[1].steering or {}), "masks_hash": cusco.hash, "languages": {"qu": {}, "de": {}, "zh": {}}}
+    table.rows[1].steering = told
+    found = find_causes(table, "clas", cusco, {"quy": 1.5})
+    assert (set(found.rows), found.left_out) == ({"qu", "de", "zh"}, {})
+    assert found.rows["qu"]["specific share"] == specific_share(masks, "hi", masks.bridge_layers)
+    assert found.rows["qu"]["tokens per character"] == 1.5
+    table.rows[1].steering = {**told, "alpha": {"quy": 0.0, "default": 1.0}}
+    assert find_causes(table, "clas", cusco, {}).left_out == {"qu": "alpha is 0"}
+    table.rows[1].steering = {**told, "left_alone": {"quy in clas_mini_qa": "not tuned"}}
+    assert find_causes(table, "clas", cusco, {}).left_out == {"qu": "not tuned"}
+
+
 def test_causes_on_the_command_line(
     clas: Run,
     table: Comparison,

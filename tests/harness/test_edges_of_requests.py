@@ -26,6 +26,7 @@ CASES: list[tuple[str, tuple[Any, ...]]] = [
     ),
     *(("loglikelihood_rolling", (one,)) for one in ("", "  ", "<s>", "</s>", 2 * LONG)),
     *(("generate_until", (one, _GREEDY)) for one in ("", "  ", "<s>", 2 * LONG)),
+    *(("generate_until", ("abc", {**_GREEDY, "max_gen_toks": one})) for one in (511, 512, 600, 0, -3, "abc", "7", None)),
 ]  # fmt: skip
 
 
@@ -49,7 +50,7 @@ def test_every_edge_has_an_answer_or_a_sentence(
 
         try:
             expected = answer(plain, "test_hi")
-        except (IndexError, AssertionError, RuntimeError):
+        except (IndexError, AssertionError, RuntimeError, ValueError):
             refused += 1
             for lm in lms:
                 with pytest.raises(ClasError, match="cannot be"):
@@ -58,4 +59,4 @@ def test_every_edge_has_an_answer_or_a_sentence(
         for lm, task in zip(lms, ("test_hi", "test_en"), strict=True):
             found = answer(lm, task)
             assert found == (pytest.approx(expected, rel=1e-5) if kind != "generate_until" else expected)
-    assert refused == (6 if bos else 9)
+    assert refused == 5 + (6 if bos else 9)

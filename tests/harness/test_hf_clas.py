@@ -151,6 +151,7 @@ def test_languages_tuned_to_0_are_told_as_left_alone(
     lm = clas(tokenizer, masks, alpha="tuned")
     lm.loglikelihood(requests("loglikelihood", ("hi", "de")))
     assert lm.get_model_info()["clas"]["left_alone"] == {"hi in test": "tuned to 0"}
+    assert "; steered requests: de in test 6 (task name); left alone: hi in test (tuned to 0)" in log.messages[-1]
 
 
 def test_the_results_file_says_what_was_steered(

@@ -10,6 +10,7 @@ from requests_made import TEXTS, clas
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import ClasError, MaskSet
+from lm_eval_clas.harness.tally import told_in_a_line
 
 
 def renamed(masks: MaskSet, **names: str) -> MaskSet:
@@ -35,6 +36,7 @@ def test_a_member_is_steered_as_its_macrolanguage_and_the_results_say_so(
     info = lm.steering_info()
     assert info["languages"] == {language: {"requests": 2, "recognized": {"task name": 2}, "steered_as": known}}
     assert info["left_alone"] == {}
+    assert f"steered requests: {known} 2 (task name); left alone: none" in told_in_a_line(info)
     forced = clas(tokenizer, renamed(masks, de=known), alpha=4, language=language)
     assert forced.loglikelihood(requests) == right
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
 import pytest
 from hub_data import XNLI, XQUAD
 from lm_eval.api.instance import Instance
 
+from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.languages.language_names import parse_language
 from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.routing import LanguageRouter, Recognized, from_doc
@@ -160,6 +163,50 @@ def test_a_task_without_a_language_in_its_name_is_in_that_of_its_texts() -> None
     assert route("newsuite", short) == {("vi", "detected")}
     both = LanguageRouter(KNOWN).recognize(requests("newsuite", [*mini("vi"), *mini("ru")]))
     assert [one.language for one in both] == ["vi"] * len(mini("vi")) + ["ru"] * len(mini("ru"))
+
+
+class OneOfTwo(Processes):
+    """One of two processes that run as threads, and hear what the other says."""
+
+    said: ClassVar[list[Any]] = []
+    together: ClassVar[threading.Barrier]
+
+    def gather(self, value: Any) -> list[Any]:
+        self.said[self.rank] = value
+        self.together.wait(60)
+        heard = list(self.said)
+        self.together.wait(60)
+        return heard
+
+
+def in_two_processes(asked: list[Instance]) -> list[Recognized]:
+    """What two processes find, each of every other document, in the order of a single one."""
+    OneOfTwo.said[:], OneOfTwo.together = [None, None], threading.Barrier(2)
+    routers = [LanguageRouter(KNOWN, processes=OneOfTwo(rank, 2)) for rank in range(2)]
+    with ThreadPoolExecutor(2) as threads:
+        halves = list(threads.map(lambda rank: routers[rank].recognize(asked[rank::2]), range(2)))
+    return [halves[number % 2][number // 2] for number in range(len(asked))]
+
+
+def test_processes_with_a_share_of_the_documents_judge_as_one_process_does() -> None:
+    """Each alone finds another language: every other text is German, and the name does not settle it."""
+    turn = [{"text": one["passage"]} for pair in zip(mini("hi"), mini("de"), strict=True) for one in pair]
+    last = [*turn, *({"text": one["passage"]} for one in mini("de"))]
+    for task, documents in (("newsuite", turn), ("newsuite_hi", turn), ("newsuite_it", turn[:7]), ("newsuite", last)):
+        asked = requests(task, documents)
+        assert in_two_processes(asked) == LanguageRouter(KNOWN).recognize(asked)
+    alone = [LanguageRouter(KNOWN).recognize(requests("newsuite_hi", turn)[rank::2]) for rank in range(2)]
+    assert {one.language for one in alone[0]} == {"hi"}
+    assert {one.language for one in alone[1]} == {"de"}
+
+
+def test_a_process_without_texts_of_a_task_hears_those_of_others() -> None:
+    """Documents with a field `language` are not looked at; here the second process has no others."""
+    documents = [one if number % 2 == 0 else {**one, "language": "fr"} for number, one in enumerate(mini("ru"))]
+    asked = requests("newsuite_hi", documents)
+    found = in_two_processes(asked)
+    assert found == LanguageRouter(KNOWN).recognize(asked)
+    assert set(found) == {Recognized("ru", "detected"), Recognized("fr", "doc")}
 
 
 def test_texts_say_nothing_of_languages_that_detection_does_not_know(caplog: pytest.LogCaptureFixture) -> None:

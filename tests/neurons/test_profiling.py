@@ -148,6 +148,32 @@ def test_input_by_input_equals_a_slow_reference(
         load_instance_shares(tmp_path, "signed-mean", "all", 0.5)
 
 
+def test_shares_input_by_input_are_those_of_the_same_inputs(
+    tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts, tmp_path: Path
+) -> None:
+    """Alone in a folder, too: what is there is taken for the same inputs only, and a profile may come after it."""
+    alone, asked = tmp_path / "alone", {"max_tokens": 200, "batch_size": 3}
+    shares = profile_instances(make_model(), tokenizer, texts, alone, **asked)  # type: ignore[arg-type]
+    assert np.array_equal(load_instance_shares(alone, "signed-mean", "all", 0.0), shares["all"])
+    counted: list[int] = []
+    again = profile_instances(make_model(), tokenizer, texts, alone, report=counted.append, **asked)  # type: ignore[arg-type]
+    assert (np.array_equal(again["last"], shares["last"]), counted) == (True, [])
+    others = {language: lines[::-1] for language, lines in texts.texts.items()}
+    for changed, model, given, options in (
+        ("max_tokens", make_model(), texts, {**asked, "max_tokens": 100}),
+        ("first_token", make_model(), texts, {**asked, "first_token": "keep"}),
+        ("site", make_model(), texts, {**asked, "site": "attn"}),
+        ("corpus_sha256", make_model(), ParallelTexts(texts.name, texts.ids, others), asked),
+        ("fingerprint", make_model("qwen2"), texts, asked),
+    ):
+        with pytest.raises(ClasError, match=rf"holds another profile \(it differs in .*{changed}"):
+            profile_instances(model, tokenizer, given, alone, **options)
+    profile(make_model(), tokenizer, texts, out=alone, max_tokens=200)
+    (alone / "clas_profile.json").unlink()
+    with pytest.raises(ClasError, match="does not tell what it was made from; delete it, or choose another --out"):
+        profile_instances(make_model(), tokenizer, texts, alone, **asked)  # type: ignore[arg-type]
+
+
 def test_overflow_in_bos_or_padding_does_not_count_and_elsewhere_is_told() -> None:
     h = torch.tensor([[[float("inf"), 1.0], [1.0, -1.0], [2.0, 3.0]]])
     sums = batch_statistics(h, torch.tensor([[0.0, 1.0, 1.0]]), torch.tensor([2]))

@@ -121,6 +121,22 @@ def test_profiles_of_other_models_are_refused(profiled: Profile, tokenizer: PreT
         compare_profiles(profiled, other)
 
 
+def test_profiles_that_count_other_positions_are_refused(profiled: Profile) -> None:
+    """Whether the first position counts, which may hold the attention sink: that is no other corpus."""
+    assert profiled.config.first_token == "skip"
+    kept = dataclasses.replace(profiled, config=profiled.config.model_copy(update={"first_token": "keep"}))
+    halves = [
+        dataclasses.replace(
+            profiled, config=profiled.config.model_copy(update={"corpus": f"mini-{half}", "corpus_sha256": half})
+        )
+        for half in ("first", "second")
+    ]
+    for pair, ceiling in (((profiled, kept), None), ((kept, profiled), None), ((kept, kept), (halves[0], halves[1]))):
+        with pytest.raises(ClasError, match="One profile counts the first position of every text, and another does not"):
+            compare_profiles(*pair, ceiling)
+    assert compare_profiles(kept, kept).languages
+
+
 def test_halves_are_every_other_item() -> None:
     whole = ParallelInputBuilder("mini", ["en", "hi"], 5).build()
     first, second = (ParallelInputBuilder("mini", ["en", "hi"], 5, half).build() for half in ("first", "second"))

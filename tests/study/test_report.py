@@ -7,6 +7,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +18,19 @@ from lm_eval_clas.comparing.rows import Comparison, LanguageCell, Row
 from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.drawing.web_page import embedded
 from lm_eval_clas.study.report.rendering import write_report
+from lm_eval_clas.study.report.run_sections import run_section
 from lm_eval_clas.study.report.sources import read_study
-from lm_eval_clas.study.report.verdicts import against_controls, beaten, headline, primary_of, told_by_language, verdict
-from lm_eval_clas.study.report.wording import drawable, interval, listed, named, number_text, signed
+from lm_eval_clas.study.report.verdicts import (
+    against_controls,
+    beaten,
+    headline,
+    primary_of,
+    steered_languages,
+    told_by_language,
+    verdict,
+)
+from lm_eval_clas.study.report.view import Table
+from lm_eval_clas.study.report.wording import drawable, interval, listed, named, number_text, signed, witnessed
 
 EVIL = "<script>alert('1')</script>\"><img src=x onerror=alert(1)> & $x^ {{ 7 * 7 }}"
 SECTIONS = [
@@ -235,8 +246,44 @@ def test_a_run_is_merged_from_its_tasks(tmp_path: Path) -> None:
     assert found["tuned"] == {"a": {"hi": {}}, "b": {"hi": {}}}
     assert found["alpha"] == 2
     assert found["layers"] == list(masks.bridge_layers)
+    assert "witness" not in found
     write("c_hi/m/results_2026-01-03T00-00-00.json", "c_hi", layers=[1])
     assert "each part" in read_study(tmp_path).runs["clas"]["layers"]
+
+
+def test_the_witnesses_of_a_runs_files_are_added_up_and_shown(tmp_path: Path) -> None:
+    base = make_steering([], make_masks(["en", "hi", "de"], 8, np.random.default_rng(0)))
+
+    def write(task: str, languages: dict[str, Any], **witness: dict[str, Any]) -> None:
+        content = {
+            "config": {
+                "clas": {
+                    **base,
+                    "languages": languages,
+                    "witness": {key.replace("_", " "): one for key, one in witness.items()},
+                }
+            },
+            "results": {task: {}},
+        }
+        write_text(tmp_path / "results" / "clas" / task / "results_2026-01-01T00-00-00.json", json.dumps(content))
+
+    def seen(requests: int, positions: int | dict[str, int], layers: list[int], digest: str = "a") -> dict[str, Any]:
+        return {"requests": requests, "positions": positions, "layers": layers, "factors_hash": digest, "check": {}}
+
+    told = {"requests": 9, "recognized": {"doc": 9}, "from_cache": 2, "steered_as": "quy"}
+    write("a_hi", {"qu": told}, hi=seen(1200, 4000, [3, 4]), de=seen(2, 7, [3]), hi_in_a=seen(10, 50, [3]))
+    write("b_hi", {"qu": told}, hi=seen(30, {"4": 200, "5": 100}, [4, 5], "b"), hi_in_b=seen(5, {"3": 8, "4": 9}, [3, 4]))
+    write("c_hi", {"qu": told}, de=seen(3, 3, [3]))
+    found = read_study(tmp_path).runs["clas"]
+    assert found["languages"] == {"qu": {"requests": 27, "recognized": {"doc": 27}, "from_cache": 6, "steered_as": "quy"}}
+    hindi = {"requests": 1230, "positions": {"3": 4000, "4": 4200, "5": 100}, "layers": [3, 4, 5], "check": {}}
+    assert found["witness"]["hi"] == hindi
+    assert found["witness"]["de"] == seen(5, 10, [3])
+    assert witnessed(found) == {"hi": (1230 + 10 + 5, 4200 + 50 + 9), "de": (5, 10)}
+    (table,) = (one for one in run_section(read_study(tmp_path)).blocks if isinstance(one, Table) and one.head[0] == "language")
+    assert table.head == ["language", "clas"]
+    cells = {row[0].text: (row[1].text, row[1].detail) for row in table.rows}
+    assert cells == {"German (de)": ("5", "10 positions"), "Hindi (hi)": ("1,245", "4,259 positions")}
 
 
 def test_a_damaged_picture_is_named(copy: Path) -> None:
@@ -371,6 +418,24 @@ def test_verdicts_by_language(clas: float, uniform: float, random: float, words:
     wins = int(clas > 0)
     assert f"{wins} did better than hf, {int(clas < 0)} worse" in told_by_language(made, row)
     assert f"in {int(words.startswith('beats all'))} of 2 steered languages" in beaten(made)
+
+
+@pytest.mark.parametrize(
+    "told", [{"left_alone": {"de in clas_xnli": "not tuned"}}, {"tuned": {"clas_xnli": {"de": {"alpha": 0.0}}}}]
+)
+def test_languages_that_were_left_alone_are_no_steered_ones(told: dict[str, Any]) -> None:
+    made = comparison(0.5, 0.1, 0.9)
+    for row, gain in zip(made.rows, (None, 1.0, 0.5, 0.5), strict=True):
+        row.cells["hi"] = LanguageCell(score=30 + (gain or 0), gain=gain)
+        row.cells["de"] = LanguageCell(score=30, gain=None if gain is None else 0.0)
+    row = primary_of(made)
+    assert row is not None
+    assert told_by_language(made, row).startswith("Of 2 steered languages, 1 did better than hf, 0 worse and 1 the same")
+    row.steering = {**row.steering, **told}
+    assert steered_languages(made) == ["hi"]
+    assert told_by_language(made, row).startswith("Of 1 steered language, 1 did better than hf, 0 worse and 0 the same")
+    assert "in 1 of 1 steered language" in beaten(made)
+    assert verdict(made, "de") in ("not steered (not tuned)", "not steered (tuned to 0)")
 
 
 def test_words() -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from rich.progress import Progress
+from strengths_made import with_strengths
 
+from lm_eval_clas import MaskSet
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.shapes import ModelShape
 from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.disk.written import claimed
+from lm_eval_clas.study.analyses import alphas_of_run
 from lm_eval_clas.study.recipe import StudyRecipe, shipped_recipes
 from lm_eval_clas.study.record import Stage, Study, content_hash, hash_of
 from lm_eval_clas.study.stages import StudyStages
@@ -185,3 +189,16 @@ def test_memory_of_a_shape_is_that_of_weights_and_cache() -> None:
     assert 16e9 < shape.memory(1, 1) < 17e9
     assert shape.seconds(0, 10) == pytest.approx(10 * shape.seconds(0, 1))
     assert json.loads(shape.model_dump_json())["layers"] == 32
+
+
+def test_strengths_of_the_analysed_run_may_be_in_a_file(masks: MaskSet, tmp_path: Path) -> None:
+    (tmp_path / "alpha.json").write_text('{"Hindi": -2, "default": 1}')
+    for alpha, found in (
+        (str(tmp_path / "alpha.json"), {"hi": -2, "default": 1}),
+        (3, {"default": 3}),
+        ("-1.5", {"default": -1.5}),
+        ("tuned", {"hi": -3.0, "default": 0.0}),
+    ):
+        recipe = SimpleNamespace(evaluate=SimpleNamespace(runs={"clas": {"alpha": alpha}}), analyse=SimpleNamespace(run="clas"))
+        tuned = with_strengths(masks, {"clas_mini_nli": {"hi": -3.0}})
+        assert alphas_of_run(SimpleNamespace(recipe=recipe), "clas_mini_nli", tuned) == found  # type: ignore[arg-type]

@@ -332,6 +332,12 @@ def test_grid_and_tasks(masks: MaskSet) -> None:
     assert kept == ["clas_xquad_tune_hi", "some_task"]
     assert "anchor" in skipped["clas_xquad_tune_en"]
     assert "'ar'" in skipped["clas_xquad_tune_ar"]
+    pairs = ["wmt16-de-en", "mt_en-hi", "flores_hin_Deva-deu_Latn"]
+    assert tunable(pairs, masks)[0] == pairs[1:]
+    assert tunable(pairs, masks, "source")[0] == [pairs[0], pairs[2]]
+    kept, skipped = tunable([*pairs, "some_task"], masks, "off")
+    assert (kept, list(skipped)) == (["some_task"], pairs)
+    assert skipped["mt_en-hi"] == "its name has two languages, 'en' and 'hi', and neither counts"
     with pytest.raises(ClasError, match="no task nonsense"):
         load_tasks(["nonsense"], [])
 

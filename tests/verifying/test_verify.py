@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -110,6 +111,30 @@ def test_every_kind_of_steering_is_verified(clas: Run, evaluate: Evaluate, profi
     names = {"tuned": ["hi in clas_mini_nli"], "int-mu": ["hi"], "zh": ["zh"]}  # German has no neurons of its own here
     told = next((names[one] for one in map(str, options.values()) if one in names), ["de", "hi"])
     assert sorted(one["language"] for one in found["languages"]) == told
+
+
+def test_a_member_of_a_macrolanguage_is_verified_as_it_was_steered(clas: Run, evaluate: Evaluate, masks: MaskSet) -> None:
+    """Chinese requests are steered as Cantonese, the only fitting language of these masks."""
+    languages = ["yue" if one == "zh" else one for one in masks.languages]
+    cantonese = dataclasses.replace(masks, config=masks.config.model_copy(update={"languages": languages}))
+    code, found = verified(clas, evaluate(cantonese, ["clas_mini_nli_zh"], alpha=-4))
+    assert (code, found["stands"]) == (0, True), found
+    assert [(one["language"], one["requests"]) for one in found["languages"]] == [("yue", 9)]
+
+
+@pytest.mark.parametrize(("pair", "language"), [("source", "de"), ("target", "hi")])
+def test_a_pair_of_languages_is_verified_as_it_was_steered(
+    clas: Run, evaluate: Evaluate, masks: MaskSet, tmp_path: Path, pair: str, language: str
+) -> None:
+    (tmp_path / "data.json").write_text(json.dumps([{"text": "Der Storch baut ein Nest.", "label": 0}] * 3))
+    (tmp_path / "mt.yaml").write_text(
+        "task: mt_de-hi\ndataset_path: json\ntest_split: test\noutput_type: multiple_choice\ndoc_to_text: '{{text}}'\n"
+        "doc_to_target: label\ndoc_to_choice: ['yes', 'no way']\nmetric_list:\n  - metric: acc\n"
+        f"dataset_kwargs:\n  data_files:\n    test: {tmp_path / 'data.json'}\n"
+    )
+    code, found = verified(clas, evaluate(masks, ["mt_de-hi"], include=(tmp_path,), alpha=-4, pair=pair))
+    assert (code, found["stands"]) == (0, True), found
+    assert [one["language"] for one in found["languages"]] == [language]
 
 
 def test_bfloat16_is_given_more_room(clas: Run, evaluate: Evaluate, masks: MaskSet) -> None:

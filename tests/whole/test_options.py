@@ -160,6 +160,7 @@ CASES: dict[str, dict[str, Case]] = {
         "metric": Case("acc_norm", "code", {"objective": "metric"}),
         "shared": Case(True, "chosen", {"tasks": "clas_mini_nli_hi,clas_mini_qa_de", "alphas": "-3,-1,1,3"}),
         "guard": Case(True, "chosen"),
+        "pair": Case("source", "out/scores/own_mt_de-hi.json", {"tasks": "own_mt_de-hi", "include_path": "{tasks}"}),
         "limit": Case(2, "prompts"),
         "num_fewshot": Case(1, "prompts"),
         "apply_chat_template": Case(True, "prompts", {"model": "{chatty}"}),
@@ -414,6 +415,14 @@ def things(
         found[name] = written(place, f"{name}.yaml", json.dumps(recipe | {"analyse": {"geometry_samples": None}}))
     shipped_task = "clas_mini_nli_hi"
     written(place / "tasks", "own.yaml", f"include: {_task_file(shipped_task)}\ntask: own_task_hi\n")
+    pairs = json.dumps([{"text": text, "label": 0} for text in ("Der Storch baut ein Nest.", "Tee wächst auf Hügeln.")])
+    data = written(place, "pairs.json", pairs)
+    pair = {
+        **{"task": "own_mt_de-hi", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(data)}}},
+        **{"test_split": "test", "output_type": "multiple_choice", "doc_to_text": "{{text}}", "doc_to_target": "label"},
+        **{"doc_to_choice": ["yes", "no way"], "metric_list": [{"metric": "acc"}]},
+    }
+    written(place / "tasks", "pair.yaml", json.dumps(pair))
     found["tasks"] = place / "tasks"
     return {name: str(path) for name, path in found.items()}
 

@@ -78,6 +78,9 @@ def _show_causes(found: Causes) -> None:
     if found.left_out:
         told = ", ".join(f"{language} ({why})" for language, why in found.left_out.items())
         console.print(f"Left out, as they were not steered: {escape(told)}.", highlight=False)
+    if found.averaged:
+        told = "; ".join(map(", ".join, found.averaged))
+        console.print(f"Columns of one language, whose mean is in the correlations: {escape(told)}.", highlight=False)
     table = number_table("Correlation with the gain, over languages, with 95 % intervals",
                    "cause", "n", "Pearson", "interval", "p", "Spearman", "interval", "p")  # fmt: skip
     for one in found.correlations:

@@ -55,6 +55,7 @@ def geometry(
     from lm_eval_clas.drawing.figures import new_figure
     from lm_eval_clas.geometry.geometry_run import FILES, run_geometry, shared_languages
     from lm_eval_clas.harness.model_loading import load_model
+    from lm_eval_clas.languages.macrolanguages import as_known
     from lm_eval_clas.masks.mask_set import MaskSet
     from lm_eval_clas.steering.options import SteeringOptions
     from lm_eval_clas.texts.corpora import ParallelInputBuilder
@@ -67,7 +68,7 @@ def geometry(
     SteeringOptions.parse(loaded, **options)  # before the model is loaded
     found = ParallelInputBuilder(corpus, parse_words(languages) or None, samples).build()
     texts = shared_languages(found, loaded)
-    if left_out := [language for language in found.languages if language not in texts.languages]:
+    if left_out := [one for one in found.languages if as_known(one, texts.languages) not in texts.languages]:
         messages.print(f"Left out, as the masks do not have them: {', '.join(left_out)}.", highlight=False)
     with replacing(out, FILES, force), progress_bars() as progress:
         lm = load_model(model, model_args, device)

@@ -36,6 +36,17 @@ class _Recognised(TypedDict, total=False):
 
     requests: int
     recognized: dict[str, int]
+    from_cache: int
+    steered_as: str
+
+
+class _OfWitness(TypedDict, total=False):
+    """What is read of what the witness saw in a language."""
+
+    requests: int
+    positions: int | dict[str, int]
+    layers: list[int]
+    factors_hash: str
 
 
 class _Steering(TypedDict, total=False):
@@ -47,6 +58,7 @@ class _Steering(TypedDict, total=False):
     anchor: str | None
     masks_hash: str
     languages: dict[str, _Recognised]
+    witness: dict[str, _OfWitness]
     left_alone: dict[str, str]
     unlike_tuning: dict[str, str]
     alpha: float | str | dict[str, float] | None

@@ -189,6 +189,9 @@ def causes_section(found: Mapping[str, Causes]) -> Section:
         if one.left_out:
             told = ", ".join(f"{code} ({why})" for code, why in one.left_out.items())
             warnings.append(f"Left out, as they were not steered: {told}.")
+        if one.averaged:
+            told = "; ".join(map(", ".join, one.averaged))
+            warnings.append(f"Columns of one language, whose mean is in the correlations: {told}.")
         if warnings:
             blocks.append(Bullets(warnings))
         rows = [

@@ -16,6 +16,7 @@ from lm_eval_clas.study.report.wording import (
     NONE,
     counted,
     language_list,
+    language_text,
     layers,
     left_alone,
     listed,
@@ -26,6 +27,7 @@ from lm_eval_clas.study.report.wording import (
     short,
     signed,
     steering_line,
+    witnessed,
 )
 
 # Fewer items than this leave intervals of several points, and a note says so.
@@ -160,7 +162,27 @@ def run_section(sources: Sources) -> Section:
         if len(sources.parts) > 1:
             blocks.append(Heading("Runs"))
         blocks.append(Table("What each run steered.", ["run", "steering"], rows, prose=frozenset({1})))
+    blocks += _witnessed(sources.runs)
     return Section("run", "What was run", blocks)
+
+
+def _witnessed(steering: Mapping[str, Mapping[str, Any]]) -> list[Block]:
+    """A table of what was steered in each run, by language; none where no run tells of it."""
+    seen = {label: counts for label, one in steering.items() if (counts := witnessed(one))}
+    if not seen:
+        return []
+    rows = []
+    for code in dict.fromkeys(code for counts in seen.values() for code in sorted(counts)):
+        cells = [TableCell(language_text(code))]
+        for counts in seen.values():
+            requests, positions = counts.get(code, (0, 0))
+            cells.append(TableCell(f"{requests:,}", f"{positions:,} positions") if requests else TableCell(NONE))
+        rows.append(cells)
+    caption = (
+        "Requests that the model answered while it was steered, and positions that a layer scaled meanwhile (padding counts). "
+        "Answers from a cache are not among them."
+    )
+    return [Table(caption, ["language", *seen], rows)]
 
 
 def _model(masks: MaskSet) -> str:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from lm_eval_clas.comparing.rows import Comparison, LanguageCell, Row
+from lm_eval_clas.comparing.task_families import language_of
 from lm_eval_clas.evidence.paired_tests import SIGNIFICANT
 from lm_eval_clas.steering.results_entry import CONTROLS
-from lm_eval_clas.study.report.wording import counted, interval, listed, named, number_text, signed
+from lm_eval_clas.study.report.wording import counted, interval, left_alone, listed, named, number_text, signed
 
 
 def method_of(row: Row) -> str:
@@ -38,8 +39,13 @@ def controls_of(comparison: Comparison) -> list[Row]:
 
 
 def steered_languages(comparison: Comparison) -> list[str]:
-    """The languages that steering can change: all but the anchor."""
-    return [code for code in comparison.languages if code != comparison.anchor]
+    """The languages that the method steered: all but the anchor, and those that it says it left alone."""
+    told = {} if (row := primary_of(comparison)) is None else row.steering
+    return [
+        column
+        for column in comparison.languages
+        if (code := language_of(column)) != comparison.anchor and not left_alone(told, code, comparison.family)
+    ]
 
 
 def significant(cell: LanguageCell | None) -> bool:
@@ -194,6 +200,8 @@ def verdict(comparison: Comparison, code: str) -> str:
         return "anchor, never steered"
     if row is None or cell is None:
         return "not compared"
+    if why := left_alone(row.steering, language_of(code), comparison.family):
+        return f"not steered ({why})"
     mark = " (significantly)" if significant(cell) else ""
     rivals = [(named(comparison.baseline) + mark, baseline.cells.get(code) if baseline is not None else None)]
     rivals += [(named(control.label), control.cells.get(code)) for control in controls_of(comparison)]

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lm_eval_clas.languages.codes import english_name
+from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.neurons.bridge import layers_text
+from lm_eval_clas.steering.results_entry import positions_by_layer
 
 MINUS = "\u2212"
 NONE = "\u2013"  # where there is no number
@@ -124,7 +126,27 @@ def recognition(steering: Mapping[str, Any], code: str) -> str:
     return listed([f"{names.get(str(source), source)} ({count} requests)" for source, count in sources.items()])
 
 
+def witnessed(steering: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Steered requests and positions by language, from the witness of a results file; empty where it does not tell.
+
+    Positions are those of the layer that scaled the most. Task families that were tuned are taken together.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    for key, seen in steering.get("witness", {}).items():
+        code = key.partition(" in ")[0]
+        requests, positions = found.get(code, (0, 0))
+        most = max(positions_by_layer(seen).values(), default=0)
+        found[code] = (requests + seen.get("requests", 0), positions + most)
+    return found
+
+
 def left_alone(steering: Mapping[str, Any], code: str, family: str) -> str:
     """Why a run left a language alone in a task family, from `config.clas`; empty if it did not."""
-    reasons = steering.get("left_alone")
-    return str(reasons.get(code) or reasons.get(f"{code} in {family}", "")) if isinstance(reasons, Mapping) else ""
+    family = task_family(family)
+    found: Any = steering.get("tuned")
+    for key in (family, code, "alpha"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    reasons = {f"{code} in {family}": "tuned to 0"} if found == 0 else {}  # older results do not tell
+    told = steering.get("left_alone")
+    reasons |= told if isinstance(told, Mapping) else {}
+    return str(reasons.get(code) or reasons.get(f"{code} in {family}", ""))
