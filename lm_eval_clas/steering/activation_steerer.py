@@ -199,8 +199,8 @@ class ActivationSteerer:
                     "for the model as it is."
                 )
 
-    def _effect(self, place: Projection, module: nn.Module, activation: torch.Tensor) -> Effect | None:
-        """What is done at a place in the pass that runs; None for nothing. Counts the positions."""
+    def _effect(self, place: Projection, module: nn.Module, activation: torch.Tensor) -> tuple[Effect, slice | None] | None:
+        """What is done at a place in the pass that runs, and to which rows; None for nothing. Counts the positions."""
         block = None if self._closed else block_in_force(self, self._open_blocks)
         if block is None or place.layer not in block.positions:
             return None
@@ -209,26 +209,27 @@ class ActivationSteerer:
                 "This is a copy of the model that the ActivationSteerer was made for, which steers the original only; make "
                 "one for the copy."
             )
-        effect = self._placed_at(block.language, place, activation)
+        effect, rows = self._placed_at(block.language, place, activation), block.rows_of(len(activation))
+        chosen = activation if rows is None else activation[rows]
         if (place.layer, place.start) in self._counted(block.language):
             if effect is None:
                 block.rounded[place.layer] = str(activation.dtype).removeprefix("torch.")
             else:
-                block.count(place.layer, activation.numel() // activation.shape[-1])
-        return effect
+                block.count(place.layer, chosen.numel() // chosen.shape[-1])
+        return None if effect is None or not chosen.numel() else (effect, rows)
 
     def _hook(self, place: Projection) -> Any:
         def steer(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
-            effect = self._effect(place, module, args[0])
-            return None if effect is None else (effect.on(args[0]), *args[1:])
+            found = self._effect(place, module, args[0])
+            return None if found is None else (found[0].on(args[0], found[1]), *args[1:])
 
         # Compiled code would keep the language of the time when it was compiled.
         return torch.compiler.disable(steer)  # type: ignore[no-untyped-call]
 
     def _tap(self, place: Projection) -> Tap:
         def ask(module: nn.Module, hidden: torch.Tensor) -> Change | None:
-            effect = self._effect(place, module, hidden)
-            return None if effect is None else effect.on_routed
+            found = self._effect(place, module, hidden)
+            return None if found is None else lambda routed: found[0].on_routed(routed, found[1])
 
         return ask
 

@@ -265,14 +265,17 @@ def test_hf_clas_scores_and_writes_with_steered_experts(profiles, tmp_path: Path
     assert CLASLM(str(tmp_path), masks=masks, alpha=-4.0, **options).loglikelihood(asked) != plain
 
 
-def test_a_sweep_resumes_under_steered_experts(profiles, tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+@pytest.mark.parametrize("family", ["qwen3_next", "qwen3_moe"])  # the second shares prefixes, and writes all settings at once
+def test_a_sweep_resumes_under_steered_experts(
+    family: str, profiles, tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
     """As `clas tune` runs it, in log-likelihoods and in generation."""
-    masks = MaskSet.from_profile(profiles("qwen3_next"), categorizer=NeuronCategorizer(min_tokens=1), bridge="2-3")
+    masks = MaskSet.from_profile(profiles(family), categorizer=NeuronCategorizer(min_tokens=1), bridge="2-3")
     settings = grid(masks, [-3, 2])
     for name, task in load_tasks(["clas_mini_nli_hi", "clas_mini_qa_de"], [str(shipped("tasks"))]).items():
         answers = []
         for resume in (True, False):
-            sweep = Sweep(FastLM(lively("qwen3_next"), tokenizer=tokenizer, batch_size=2), masks, settings, resume)
+            sweep = Sweep(FastLM(lively(family), tokenizer=tokenizer, batch_size=2), masks, settings, resume)
             assert (sweep._tape is not None) == resume
             sweep.start(tmp_path / f"{name}{resume}.jsonl", lambda done, total: None)
             rows = []

@@ -172,6 +172,7 @@ CASES: dict[str, dict[str, Case]] = {
         "batch_size": Case("1", "shapes"),
         "model_args": Case("dtype=bfloat16", "dtypes"),
         "device": Case("cpu:0", "loads"),
+        "cluster": Case("none", _CHOSEN),
         "seed": Case(5, _CHOSEN),
     },
     "route": {
@@ -193,6 +194,7 @@ CASES: dict[str, dict[str, Case]] = {
         "out": Case("{tmp}/tables", "names"),
         "cited": Case(True, "stdout"),
         "without_anchor": Case(True, "stdout"),
+        "cluster": Case("none", "stdout", {"results": "{together}"}),
         "resamples": Case(200, "stdout", {"results": "{graded}", "tasks": "xquad"}),
         "seed": Case(1, "stdout", {"results": "{graded}", "tasks": "xquad"}),
         "force": Case(True, "code", {"out": "{tmp}/taken"}),
@@ -388,6 +390,10 @@ def things(
         found[name] = place / name
         write_run(found[name] / "hf", draw(1, 30, graded, languages))
         write_run(found[name] / "clas", draw(2, 30, graded, languages), STEERED)
+    found["together"] = place / "together"
+    of_groups = {f"xnli_{one}": [{"cluster": number // 3} for number in range(30)] for one in languages}
+    for label, seed, clas in (("hf", 1, None), ("clas", 2, STEERED)):
+        write_run(found["together"] / label, draw(seed, 30, False, languages), clas, documents=of_groups)
     found["both"] = place / "both"
     for label, seed, clas in (("hf", 1, None), ("clas", 2, STEERED)):
         write_run(found["both"] / label, draw(seed, 30, False, languages) | draw(seed, 30, True, languages), clas)
@@ -675,6 +681,7 @@ FIELDS: dict[str, tuple[Any, str]] = {  # another value, and the stage that it c
     "model": ("{other}", "profile"),
     "model_args": ("dtype=bfloat16", "profile"),
     "device": ("cpu:0", "profile"),
+    "cluster": ("none", "tune"),
     "shape": (
         {"parameters": 1e9, "layers": 6, "hidden_size": 32, "neurons": 48, "vocabulary": 300, "kv_heads": 2, "head_size": 8},
         "paper",
