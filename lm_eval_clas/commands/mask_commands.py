@@ -329,7 +329,9 @@ def _show(masks: MaskSet) -> None:
     corpus = info["corpus"]
     size = info["model"]["fingerprint"]
     empty = masks.config.model.fingerprint.empty_layers
-    width = f"{size['neurons']:,} neurons" if info["site"] == "mlp" else f"{size['neurons']:,} channels of attention's output"
+    most = "up to " if size["holds"] else ""
+    what = "neurons" if info["site"] == "mlp" else "channels of attention's output"
+    width = f"{most}{size['neurons']:,} {what}"
     for label, text in [
         ("model", f"{info['model']['name']} ({size['model_type']}, {size['layers']} layers x {width})"),
         ("corpus", f"{corpus['name']}, {corpus['samples']} samples, {sum(corpus['tokens'].values()):,} tokens"),
