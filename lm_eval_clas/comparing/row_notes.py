@@ -117,8 +117,10 @@ def about_clusters(rows: Sequence[Row], clusters: Mapping[str, Clusters], fields
             found = {language: cell.correlation for language, cell in row.cells.items() if cell.correlation is not None}
             if row.correlation is not None:
                 low, high = (pick(found.items(), key=lambda pair: pair[1]) for pick in (min, max))
-                spread = f" ({low[1]:.2f} in {low[0]} to {high[1]:.2f} in {high[0]})" if len(found) > 1 else ""
-                told.append(f"'{row.label}' {row.correlation:.2f}{spread}")
+                spread = (
+                    f" ({_correlation(low[1])} in {low[0]} to {_correlation(high[1])} in {high[0]})" if len(found) > 1 else ""
+                )
+                told.append(f"'{row.label}' {_correlation(row.correlation)}{spread}")
         if told:
             notes.append(f"Correlation of gains within clusters, mean over languages: {'; '.join(told)}.")
     if one := [language for language, found in together.items() if found.count == 1]:
@@ -128,6 +130,10 @@ def about_clusters(rows: Sequence[Row], clusters: Mapping[str, Clusters], fields
     if one or few:
         notes.append(f"No interval of an average with a language of fewer than {FEWEST} clusters.")
     return notes
+
+
+def _correlation(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"  # 0.00, not -0.00
 
 
 def about_smallest(rows: Sequence[Row], unit: str) -> list[str]:

@@ -10,8 +10,8 @@ from lm_eval_clas.evidence.cluster_fields import Clustered, clustered
 from lm_eval_clas.evidence.smallest_gain import planned_error, smallest_gain
 from lm_eval_clas.languages.task_names import task_family
 
-# As measured on Gemma 3 270M: gains correlate by 0.11 to 0.23 within passages, steering changes about one choice in ten, and
-# the F1 of an answer moves by a fifth of the scale.
+# Gains were measured to correlate by 0.11 to 0.23 within passages (Gemma 3 270M, log-likelihood of XQuAD's gold answers). That
+# one choice in ten changes, and that the F1 of an answer moves by a fifth of the scale, is assumed, and said where it is used.
 CORRELATION = 0.2
 CHANGED = 0.1
 GRADED_SPREAD = 0.2
