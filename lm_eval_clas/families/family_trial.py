@@ -103,7 +103,7 @@ def _lively(model: nn.Module) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _AtSite:
     """What was found at a site: in words, the places, and the pattern that they needed."""
 
     cell: str
@@ -111,17 +111,17 @@ class _Found:
     pattern: str | None = None
 
 
-def _found(model: nn.Module, site: Site) -> _Found:
+def _found(model: nn.Module, site: Site) -> _AtSite:
     try:
-        return _Found(_names(model, found := find_projections(model, site)), found)
+        return _AtSite(_names(model, found := find_projections(model, site)), found)
     except ClasError as error:
         reason = str(error)
     for pattern in _PATTERNS if site == "mlp" else ():
         try:
-            return _Found(f"by pattern: `{pattern}`", find_projections(model, site, pattern), pattern)
+            return _AtSite(f"by pattern: `{pattern}`", find_projections(model, site, pattern), pattern)
         except ClasError:
             continue
-    return _Found(f"refused: {_reason(reason)}", [])
+    return _AtSite(f"refused: {_reason(reason)}", [])
 
 
 def _names(model: nn.Module, places: list[Projection]) -> str:
@@ -132,7 +132,7 @@ def _names(model: nn.Module, places: list[Projection]) -> str:
     return ", ".join(f"`{name}`" for name in names) + some
 
 
-def _steered_is_merged(model: nn.Module, ids: torch.Tensor, site: Site, found: _Found) -> str:
+def _steered_is_merged(model: nn.Module, ids: torch.Tensor, site: Site, found: _AtSite) -> str:
     try:
         masks = random_masks(model, site, found.pattern)
         with torch.no_grad(), ActivationSteerer(model, masks, projection=found.pattern, alpha=-3.0) as steerer:
