@@ -1,16 +1,18 @@
 """What the YAML files here name with `!function`: rows of our splits, the mini data, and the scores of an answer.
 
-The `language` column tells a steered model the language of a request; other models ignore it.
+The `language` column tells a steered model the language of a request; other models ignore it. The `cluster` column says which
+items hang together, as questions of one passage and hypotheses of one premise do, by the same marks in all languages.
 """
 
 from __future__ import annotations
 
 import json
 from importlib import resources
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_clas.texts.metrics import exact_match, f1, f1_lang
-from lm_eval_clas.texts.splits import xnli_rows, xquad_rows
+from lm_eval_clas.texts.splits import premise_of, xnli_rows, xquad_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -22,27 +24,39 @@ def with_language(dataset: Dataset) -> Dataset:
     return dataset.add_column("language", [language] * len(dataset))
 
 
-# The column is added before rows are chosen: adding it to a selection would copy the rows to the cache on disk.
+# Columns are added before rows are chosen: adding one to a selection would copy the rows to the cache on disk.
+
+
+def xnli(dataset: Dataset) -> Dataset:
+    """All rows, with `language` and `cluster`."""
+    clusters = [f"premise {premise_of(row)}" for row in range(len(dataset))]
+    return with_language(dataset).add_column("cluster", clusters)
 
 
 def xnli_dev(dataset: Dataset) -> Dataset:
-    return xnli_rows(with_language(dataset), "dev")
+    return xnli_rows(xnli(dataset), "dev")
 
 
 def xnli_tune(dataset: Dataset) -> Dataset:
-    return xnli_rows(with_language(dataset), "tune")
+    return xnli_rows(xnli(dataset), "tune")
+
+
+def xquad(dataset: Dataset) -> Dataset:
+    """All rows, with `language` and `cluster`: the questions of one passage stand together."""
+    passages = [number for number, (_, rows) in enumerate(groupby(dataset["context"])) for _ in rows]
+    return with_language(dataset).add_column("cluster", [f"passage {number}" for number in passages])
 
 
 def xquad_profile(dataset: Dataset) -> Dataset:
-    return xquad_rows(with_language(dataset), "profile")
+    return xquad_rows(xquad(dataset), "profile")
 
 
 def xquad_tune(dataset: Dataset) -> Dataset:
-    return xquad_rows(with_language(dataset), "tune")
+    return xquad_rows(xquad(dataset), "tune")
 
 
 def xquad_test(dataset: Dataset) -> Dataset:
-    return xquad_rows(with_language(dataset), "test")
+    return xquad_rows(xquad(dataset), "test")
 
 
 def mini(mini_language: str, **_: Any) -> dict[str, Dataset]:
@@ -76,6 +90,7 @@ def mini(mini_language: str, **_: Any) -> dict[str, Dataset]:
             "hypothesis": row[relation],
             "label": label,
             "language": mini_language,
+            "cluster": row["id"],
         }
         for row in rows
         for label, relation in enumerate(("entailment", "neutral", "contradiction"))

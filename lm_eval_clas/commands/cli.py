@@ -20,7 +20,13 @@ from lm_eval_clas.commands import (
     tune_command,
 )
 from lm_eval_clas.commands.application import app, failures, messages
-from lm_eval_clas.commands.explaining import causes_command, geometry_command, stability_command, verify_command
+from lm_eval_clas.commands.explaining import (
+    causes_command,
+    families_command,
+    geometry_command,
+    stability_command,
+    verify_command,
+)
 
 # Each module adds its commands to the application when it is imported; help lists them in this order.
 COMMANDS = (
@@ -36,6 +42,7 @@ COMMANDS = (
     paper_command,
     export_command,
     push_command,
+    families_command,
     shipped_commands,
 )
 _order = [module.__name__ for module in COMMANDS]  # whatever the order in which Python imported them

@@ -115,6 +115,7 @@ def profile_command(
     from lm_eval_clas.base.processes import Processes
     from lm_eval_clas.disk.written import require_ours
     from lm_eval_clas.harness.model_loading import load_model
+    from lm_eval_clas.neurons.bridge import layers_text
     from lm_eval_clas.neurons.instances import profile_instances
     from lm_eval_clas.neurons.profiling import profile
     from lm_eval_clas.texts.corpora import ParallelInputBuilder
@@ -150,6 +151,8 @@ def profile_command(
     console.print(
         f"Profiled {len(texts.ids)} items in {len(result.languages)} languages, {tokens:,} tokens: {escape(str(out))}"
     )
+    if empty := result.config.fingerprint.empty_layers:
+        messages.print(f"Left out, as they have no neurons at this site that a text reaches: layers {layers_text(empty)}.")
     tell_next("clas", "masks", str(out), "--out", "masks/NAME")
 
 
@@ -170,6 +173,9 @@ def masks(
     level: Annotated[Level, typer.Option(help="instance: also report categories input by input.")] = Level.dataset,
     beta: Annotated[float, number_option("Amplification of partial-shared neurons, unless a run gives another.")] = 0.4,
     gamma: Annotated[float, number_option("Damping of language-specific neurons, unless a run gives another.")] = 0.2,
+    min_tokens: Annotated[
+        int, typer.Option(help="Mixtures of experts: tokens that an expert must have seen in every language.", min=1)
+    ] = 100,
     keep_means: Annotated[bool, typer.Option(help="Store the means in the folder too (profile.safetensors).")] = False,
     specific: Annotated[
         str,
@@ -221,7 +227,7 @@ def masks(
     loaded = Profile.load_finished(profile)
     made = MaskSet.from_profile(
         loaded,
-        categorizer=NeuronCategorizer(statistic, tokens, threshold, by),  # type: ignore[arg-type]
+        categorizer=NeuronCategorizer(statistic, tokens, threshold, by, min_tokens),  # type: ignore[arg-type]
         anchor=anchor,
         bridge=bridge,
         exclude_last=exclude_last,
@@ -240,7 +246,7 @@ def masks(
     _finish(made, out, force)
 
 
-_OF_A_PROFILE = "statistic tokens by threshold anchor bridge exclude_last level beta gamma keep_means specific"
+_OF_A_PROFILE = "statistic tokens by threshold anchor bridge exclude_last level beta gamma min_tokens keep_means specific"
 
 
 def _refuse(context: typer.Context, names: str, because: str, unless: bool = False) -> None:
@@ -283,6 +289,7 @@ def inspect(
     masks: Annotated[str, typer.Argument(help="Mask folder, name of a shipped one, or Hub repository.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     plot: Annotated[Path | None, path_option("Draw categories by layer to FILE.png (or .pdf, .svg).")] = None,
+    experts: Annotated[Path | None, path_option("Draw the choice of experts by language to FILE.png.")] = None,
     force: Force = False,
 ) -> None:
     """Show what is in a mask folder: model, corpus, languages, categories by layer, bridge layers and why."""
@@ -296,6 +303,12 @@ def inspect(
         with replacing_file(plot, force):
             plot_categories(loaded, plot)
         messages.print(f"Wrote {escape(str(plot))}", highlight=False, soft_wrap=True)
+    if experts is not None:
+        from lm_eval_clas.masks.expert_picture import plot_experts
+
+        with replacing_file(experts, force):
+            plot_experts(loaded, experts)
+        messages.print(f"Wrote {escape(str(experts))}", highlight=False, soft_wrap=True)
     if as_json:
         print_out(json.dumps(summary(loaded), indent=2, ensure_ascii=False))
     else:
@@ -310,11 +323,15 @@ def _specific(info: dict[str, Any]) -> str:
 
 def _show(masks: MaskSet) -> None:
     from lm_eval_clas.masks.inspection import summary
+    from lm_eval_clas.neurons.bridge import layers_text
 
     info = summary(masks)
     corpus = info["corpus"]
     size = info["model"]["fingerprint"]
-    width = f"{size['neurons']:,} neurons" if info["site"] == "mlp" else f"{size['neurons']:,} channels of attention's output"
+    empty = masks.config.model.fingerprint.empty_layers
+    most = "up to " if size["holds"] else ""
+    what = "neurons" if info["site"] == "mlp" else "channels of attention's output"
+    width = f"{most}{size['neurons']:,} {what}"
     for label, text in [
         ("model", f"{info['model']['name']} ({size['model_type']}, {size['layers']} layers x {width})"),
         ("corpus", f"{corpus['name']}, {corpus['samples']} samples, {sum(corpus['tokens'].values()):,} tokens"),
@@ -322,15 +339,18 @@ def _show(masks: MaskSet) -> None:
         ("languages", f"{', '.join(info['languages'])}; anchor {info['anchor']}"),
         ("bridge", f"{', '.join(map(str, info['bridge_layers']))} ({info['bridge_rule']})"),
         *([("specific", _specific(info))] if info["specific"]["source"] != "counts" else []),
+        *([("left out", f"layers {layers_text(empty)}, which have no neurons at this site")] if empty else []),
         *([("added", f"{', '.join(info['added'])}; not counted in categories")] if info["added"] else []),
         ("steering", f"beta {info['beta']:g}, gamma {info['gamma']:g}; hash {info['hash']}"),
     ]:
         console.print(f"[bold]{label:10}[/bold]{escape(text)}", highlight=False)
     names = ("dead", "specific", "partial", "all")
-    table = Table("layer", *names, title="Neurons by layer and category (* bridge layer)", title_justify="left")
+    unmeasured = ("unmeasured",) if masks.measured is not None else ()
+    table = Table("layer", *names, *unmeasured, title="Neurons by layer and category (* bridge layer)", title_justify="left")
     for row in info["layers"]:
         mark = "*" if row["bridge"] else " "
-        table.add_row(f"{row['layer']:3} {mark}", *(f"{row[name]:6,} {row[f'{name}_share']:6.1%}" for name in names))
+        counts = (f"{row[name]:6,} {row[f'{name}_share']:6.1%}" for name in names)
+        table.add_row(f"{row['layer']:3} {mark}", *counts, *(f"{row[name]:6,}" for name in unmeasured))
     console.print(table)
     if len(info["languages"]) <= 20:
         table = Table(title="Overlap of active neurons in the bridge layers (Jaccard)", title_justify="left")

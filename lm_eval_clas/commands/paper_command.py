@@ -113,7 +113,8 @@ def _show_plan(stages: StudyStages, study: Study, todo: Sequence[str]) -> None:
 
 
 def _notes(recipe: StudyRecipe, works: dict[str, Work], speed: Speed | None, total: float, no_tokenizer: bool) -> list[str]:
-    notes = [f"[bold]Not counted:[/bold] {escape(why)}" for work in works.values() for why in work.unknown]
+    notes = [f"[bold]Can show:[/bold] {escape(gain)}" for work in works.values() for gain in work.gains]
+    notes += [f"[bold]Not counted:[/bold] {escape(why)}" for work in works.values() for why in work.unknown]
     if no_tokenizer:
         notes.append("The model's tokenizer is not here: tokens are taken to be 3 characters.")
     if speed is not None:

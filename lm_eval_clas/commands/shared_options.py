@@ -42,4 +42,8 @@ PartialScopeOption = Annotated[str, typer.Option(help="all, own or anchor, as in
 
 # What comes out.
 MetricOption = Annotated[str | None, typer.Option(help="Which metric; default: f1_lang, f1, acc, or the task's first.")]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(help="Field of documents that items of one passage, say, share; none: each item by itself; default: found."),
+]
 JsonFileOption = Annotated[Path | None, path_option("Write all of it to FILE.json too.")]

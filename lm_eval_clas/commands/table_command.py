@@ -15,7 +15,7 @@ from rich.text import Text
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.screen import print_out
 from lm_eval_clas.commands.application import Force, app, console, messages, parse_words, path_option, replacing
-from lm_eval_clas.commands.shared_options import MetricOption
+from lm_eval_clas.commands.shared_options import ClusterOption, MetricOption
 
 if TYPE_CHECKING:
     from lm_eval_clas.comparing.layouts import Orientation
@@ -62,6 +62,7 @@ def table_command(
     without_anchor: Annotated[
         bool, typer.Option("--without-anchor", help="Leave the anchor (English), which is not steered, out of averages.")
     ] = False,
+    cluster: ClusterOption = None,
     resamples: Annotated[int, typer.Option(help="Of permutation tests and the bootstrap.", min=100)] = 10_000,
     seed: Annotated[int, typer.Option(help="Of permutation tests and the bootstrap.", min=0)] = 0,
     force: Force = False,
@@ -83,10 +84,18 @@ def table_command(
     orientation: Orientation | None = None if languages is None else languages.value  # type: ignore[assignment]
     comparisons = [
         compare(
-            runs, family, metric, baseline, without_anchor=without_anchor, cited=cited, resamples=resamples, seed=seed
+            runs,
+            family,
+            metric,
+            baseline,
+            without_anchor=without_anchor,
+            cited=cited,
+            cluster=cluster,
+            resamples=resamples,
+            seed=seed,
         )
         for family in chosen
-    ]  # fmt: skip
+    ]
     if format is TableFormat.csv:
         print_out(tables.csv(comparisons), end="")
     elif format is TableFormat.json:

@@ -25,7 +25,14 @@ from lm_eval_clas.commands.application import (
     progress_bars,
     tell_next,
 )
-from lm_eval_clas.commands.shared_options import DeviceOption, MetricOption, ModelOption, PairLanguage, PairOption
+from lm_eval_clas.commands.shared_options import (
+    ClusterOption,
+    DeviceOption,
+    MetricOption,
+    ModelOption,
+    PairLanguage,
+    PairOption,
+)
 
 if TYPE_CHECKING:
     from lm_eval_clas.masks.strengths import Tuned
@@ -76,6 +83,7 @@ def tune(
         str, typer.Option(help="More arguments of the harness's hf (or vllm) model, e.g. dtype=bfloat16,revision=main.")
     ] = "",
     device: DeviceOption = None,
+    cluster: ClusterOption = None,
     seed: Annotated[int, typer.Option(help="Of the resampling behind intervals and the guard.", min=0)] = 0,
 ) -> None:
     """Find the best strength by task and language, in one load; lm_eval then uses it with alpha=tuned."""
@@ -142,6 +150,7 @@ def tune(
                 shared=shared,
                 guard=guard,
                 seed=seed,
+                cluster=cluster,
                 processes=processes,
             )
         except KeyboardInterrupt:
@@ -196,3 +205,11 @@ def _show_tuned(tuned: Tuned) -> None:
                 f"[bold]{one.chosen.alpha:g}[/bold]",
             )
     console.print(table)
+    for family, by_language in tuned.items():
+        together = [one for one in by_language.values() if one.clusters is not None and one.clusters < one.items]
+        if together:
+            fields = ", ".join(dict.fromkeys(f"'{name}'" for one in together for name in one.cluster_fields))
+            counts = sorted({one.clusters or 0 for one in together})
+            span = "-".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+            told = f"{family}: items of one {fields} hang together; intervals and p draw and flip {span} clusters."
+            console.print(escape(told), highlight=False)

@@ -11,9 +11,11 @@ from lm_eval_clas.comparing.gains import LanguageScores, RowRules, average_of_se
 from lm_eval_clas.comparing.pairing import require_same_items
 from lm_eval_clas.comparing.row_notes import (
     about_averages,
+    about_clusters,
     about_conditions,
     about_lacking,
     about_left_alone,
+    about_smallest,
     about_tuning,
     about_untested,
 )
@@ -45,6 +47,7 @@ def compare(
     *,
     without_anchor: bool = False,
     cited: bool = False,
+    cluster: str | None = None,
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Comparison:
@@ -60,10 +63,12 @@ def compare(
         baseline: a label; None for the run labelled `hf`, or the only one that steers nothing.
         without_anchor: leave the anchor, which is never steered, out of the averages. The paper has it in.
         cited: add the paper's figures, marked as cited.
+        cluster: the field of the documents by which items hang together; None finds it, `none` takes each item by itself.
         resamples: of the permutation test and of the bootstrap; `seed` is theirs.
 
     Raises:
-        ClasError: no such family, metric or baseline, no language that all runs have, or runs with different items.
+        ClasError: no such family, metric or baseline, no language that all runs have, runs with different items, or documents
+            without the field.
     """
     known = families(runs)
     if family not in known:
@@ -103,14 +108,17 @@ def compare(
         for one in entries
     }
     scale = _scale(name, [value for by_language in measured.values() for value in by_language.values()])
-    settings = RowRules(averaged, scale, higher, resamples, seed)
+    first_of_base = {one: base.members[0].tasks[tasks[one]] for one in measured[base.label]}
+    groups = {one: found for one, task in first_of_base.items() if (found := task.clusters(key, cluster)) is not None}
+    clusters = {language: found.clusters for language, found in groups.items()}
+    settings = RowRules(averaged, scale, higher, clusters, resamples, seed)
     rows: list[Row] = []
     for one in entries:
         row = baseline_row(one.label, measured[one.label], one.members[0].steering, settings).model_copy(
             update={"kind": one.kind}
         )
         rows.append(row if one is base else compared_row(row, measured[one.label], measured[base.label], settings))
-    test = _test(entries, measured, rows)
+    test = _test(entries, measured, rows, any(not one.alone for one in clusters.values()))
 
     notes += about_lacking(runs, tasks, shared)
     notes += about_averages(shared, averaged, anchor)
@@ -123,6 +131,9 @@ def compare(
     notes += about_left_alone(first, languages, family, anchor)
     notes += about_tuning(first, languages, family)
     notes += about_untested(*_untested(entries, measured, tasks), name)
+    fields = {language: found.field for language, found in groups.items() if found.field is not None}
+    notes += about_clusters(rows, clusters, fields)
+    notes += about_smallest(rows, "points" if scale > 1 else name)
     for one in entries:
         if len(one.members) > 1:
             seeds = ", ".join(str(member.seed) for member in one.members)
@@ -138,6 +149,7 @@ def compare(
         unit="points" if scale > 1 else name,
         higher_is_better=higher,
         test=test,
+        cluster_fields={language: fields[language] for language in languages if language in fields},
         baseline=base.label,
         languages=languages,
         anchor=anchor if anchor in languages else None,
@@ -168,10 +180,18 @@ def _scale(name: str, measured: Sequence[LanguageScores]) -> float:
     return 100.0 if all(-1 <= one.score <= 1 for one in measured) else 1.0
 
 
-def _test(entries: Sequence[_Entry], measured: Mapping[str, Mapping[str, LanguageScores]], rows: Sequence[Row]) -> str:
-    """What the p-values are of; rows of several seeds, whose means are neither right nor wrong, have a note of their own."""
+def _test(
+    entries: Sequence[_Entry], measured: Mapping[str, Mapping[str, LanguageScores]], rows: Sequence[Row], together: bool
+) -> str:
+    """What the p-values are of; rows of several seeds, whose means are neither right nor wrong, have a note of their own.
+
+    Args:
+        together: whether items of any language hang together.
+    """
     if not any(cell.p_value is not None for row in rows for cell in row.cells.values()):
         return "none"
+    if together:
+        return "cluster permutation"
     single = [one for entry in entries if len(entry.members) == 1 for one in measured[entry.label].values()]
     tested = [one for one in single if one.values is not None]
     return "exact McNemar" if tested and all(one.binary for one in tested) else "permutation"

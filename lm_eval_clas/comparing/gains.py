@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,9 @@ import numpy as np
 
 from lm_eval_clas.comparing.rows import LanguageCell, Row
 from lm_eval_clas.comparing.runs import TaskScores
+from lm_eval_clas.evidence.clusters import Clusters, within_correlation
 from lm_eval_clas.evidence.paired_tests import SIGNIFICANT, average_interval, holm, mcnemar, sign_flips
+from lm_eval_clas.evidence.smallest_gain import measured_error, smallest_gain, smallest_of_interval
 
 _EQUAL = 1e-9  # scores that differ by less are the same, added up in another order
 
@@ -44,12 +47,14 @@ class RowRules:
         averaged: the languages of the average.
         scale: 100 where the metric is a share of 1, else 1.
         higher_is_better: else a score above the baseline's is a loss.
+        clusters: of the items of each language, in the order of their scores.
         resamples: of permutations and of the bootstrap; `seed` is theirs.
     """
 
     averaged: Sequence[str]
     scale: float
     higher_is_better: bool
+    clusters: Mapping[str, Clusters]
     resamples: int
     seed: int
 
@@ -84,16 +89,23 @@ def compared_row(
         settings: how rows are made.
     """
     tests: dict[str, float] = {}
+    correlations: dict[str, float | None] = {}
+    smallest: dict[str, float | None] = {}
     both = {language: one for language, one in measured.items() if language in baseline}
     for language, one in both.items():
         other = baseline[language]
         if one.values is None or other.values is None:
             continue
         ours, theirs = one.values.to_numpy(), other.values.loc[one.values.index].to_numpy()
-        if one.binary and other.binary:
-            tests[language] = mcnemar(ours, theirs)
+        clusters = settings.clusters[language]
+        correlations[language] = within_correlation(ours - theirs, clusters)
+        smallest[language] = smallest_gain(settings.scale * measured_error(ours - theirs, clusters), clusters)
+        if one.binary and other.binary and clusters.alone:
+            p_value = mcnemar(ours, theirs)
         else:
-            tests[language] = sign_flips(ours, theirs, resamples=settings.resamples - 1, seed=settings.seed)
+            p_value = sign_flips(ours, theirs, clusters, resamples=settings.resamples - 1, seed=settings.seed)
+        if not math.isnan(p_value):
+            tests[language] = p_value
     adjusted = dict(zip(tests, holm(list(tests.values())), strict=True))
     gains = {language: settings.scale * (one.score - baseline[language].score) for language, one in both.items()}
     worse = -1.0 if settings.higher_is_better else 1.0
@@ -102,11 +114,19 @@ def compared_row(
     before = settings.scale * float(np.mean([baseline[language].score for language in settings.averaged]))
     gain = float(np.mean([gains[language] for language in settings.averaged]))
     low, high = _interval(measured, baseline, settings)
+    known = [one for one in correlations.values() if one is not None]
     return row.model_copy(
         update={
             "cells": {
                 language: cell.model_copy(
-                    update={"gain": gains.get(language), "p_value": tests.get(language), "p_holm": adjusted.get(language)}
+                    update={
+                        "gain": gains.get(language),
+                        "p_value": tests.get(language),
+                        "p_holm": adjusted.get(language),
+                        "clusters": settings.clusters[language].count if language in correlations else None,
+                        "correlation": correlations.get(language),
+                        "smallest": smallest.get(language),
+                    }
                 )
                 for language, cell in row.cells.items()
             },
@@ -117,6 +137,8 @@ def compared_row(
             "losses": len(losses),
             "significant_losses": len(set(found) & set(losses)) if tests else None,
             "significant_gains": len(set(found) - set(losses)) if tests else None,
+            "correlation": float(np.mean(known)) if known else None,
+            "smallest": None if low is None or high is None else smallest_of_interval(low, high),
         }
     )
 
@@ -133,8 +155,11 @@ def _interval(
         differences.append(ours - theirs.loc[ours.index])
     # Languages whose items have the same numbers may be translations of each other, and harm is done only if they are
     # and nobody minds; see `average_interval`.
-    parallel = all(one.index.equals(differences[0].index) for one in differences)
     low, high = average_interval(
-        [one.to_numpy() for one in differences], parallel=parallel, resamples=settings.resamples, seed=settings.seed
+        [one.to_numpy() for one in differences],
+        [settings.clusters[language] for language in settings.averaged],
+        parallel=[tuple(one.index) for one in differences],
+        resamples=settings.resamples,
+        seed=settings.seed,
     )
-    return settings.scale * low, settings.scale * high
+    return (None, None) if math.isnan(low) else (settings.scale * low, settings.scale * high)

@@ -124,6 +124,8 @@ def caption(comparison: Comparison) -> tuple[str, str, str]:
     """Of a table: the family, the metric, and the rest in words: unit, items, and what gains are over."""
     items = [cell.items for row in comparison.rows for cell in row.cells.values() if cell.items is not None]
     counted = f", {_span(items)} items per language" if items else ""
+    together = [cell.clusters for row in comparison.rows for cell in row.cells.values() if cell.clusters is not None]
+    counted += f" in {_span(together)} clusters" if together and comparison.cluster_fields else ""
     unit = "in points" if comparison.unit == "points" else "in its own unit"
     common = os.path.commonprefix(list(comparison.tasks.values())).rstrip("_")  # noqa: RUF071 - of names, not of paths
     split = f", tasks {common}" if common != comparison.family and len(comparison.tasks) > 1 else ""
@@ -140,7 +142,8 @@ def legend(comparison: Comparison) -> str:
         adjusted = f", Holm-adjusted over {tested} languages" if tested > 1 else ""
         parts.append(f"p < {SIGNIFICANT:g}, two-sided {test} on the same items{adjusted}")
     if any(row.low is not None for row in comparison.rows):
-        parts.append("interval: 95 % bootstrap over items, of the average gain")
+        drawn = "clusters of items" if comparison.cluster_fields else "items"
+        parts.append(f"interval: 95 % bootstrap over {drawn}, of the average gain")
     if any(row.percent is not None for row in comparison.rows):
         parts.append(f"%: that gain relative to the average of {comparison.baseline}")
     if any(row.losses is not None for row in comparison.rows):

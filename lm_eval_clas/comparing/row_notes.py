@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from lm_eval_clas.comparing.rows import Row
 from lm_eval_clas.comparing.runs import Run
 from lm_eval_clas.comparing.task_families import language_of
+from lm_eval_clas.evidence.clusters import FEWEST, Clusters
 from lm_eval_clas.languages.task_names import task_family
 
 
@@ -91,6 +93,67 @@ def about_untested(unlogged: Sequence[str], no_mean: Sequence[str], metric: str)
             f"No tests of {_quoted(no_mean)}: {metric} is not the mean of the logged items, so scores are as reported."
         )
     return notes
+
+
+def about_clusters(rows: Sequence[Row], clusters: Mapping[str, Clusters], fields: Mapping[str, str]) -> list[str]:
+    """How items hang together, how alike their gains are, and where there are too few clusters to tell anything.
+
+    Args:
+        rows: of the table.
+        clusters: by language.
+        fields: by which field of the documents, by language; those whose items are all by themselves are not there.
+    """
+    notes = []
+    together = {language: one for language, one in clusters.items() if not one.alone}
+    if together:
+        counts, items = ([getattr(one, name) for one in together.values()] for name in ("count", "items"))
+        names = ", ".join(dict.fromkeys(f"'{fields[language]}'" for language in together))
+        notes.append(
+            f"Items of one {names} hang together: {_span(items)} items are in {_span(counts)} clusters, and tests and "
+            "intervals flip and draw clusters."
+        )
+        told = []
+        for row in rows:
+            found = {language: cell.correlation for language, cell in row.cells.items() if cell.correlation is not None}
+            if row.correlation is not None:
+                low, high = (pick(found.items(), key=lambda pair: pair[1]) for pick in (min, max))
+                spread = (
+                    f" ({_correlation(low[1])} in {low[0]} to {_correlation(high[1])} in {high[0]})" if len(found) > 1 else ""
+                )
+                told.append(f"'{row.label}' {_correlation(row.correlation)}{spread}")
+        if told:
+            notes.append(f"Correlation of gains within clusters, mean over languages: {'; '.join(told)}.")
+    if one := [language for language, found in together.items() if found.count == 1]:
+        notes.append(f"All items of {', '.join(one)} are in one cluster, so nothing is tested there.")
+    if few := [language for language, found in clusters.items() if 1 < found.count < FEWEST or found.items < FEWEST]:
+        notes.append(f"Fewer than {FEWEST} clusters in {', '.join(few)}: no test of so few can reach p < 0.05.")
+    if one or few:
+        notes.append(f"No interval of an average with a language of fewer than {FEWEST} clusters.")
+    return notes
+
+
+def _correlation(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"  # 0.00, not -0.00
+
+
+def about_smallest(rows: Sequence[Row], unit: str) -> list[str]:
+    """Which gains such items can show at all, as their spread was measured."""
+    told = []
+    for row in rows:
+        single = [cell.smallest for cell in row.cells.values() if cell.smallest is not None]
+        if row.smallest is not None:
+            ends = [f"{end:.3g}" for end in dict.fromkeys((min(single), max(single)))] if single else []
+            told.append(f"'{row.label}' {row.smallest:.3g}" + (f" (in one language {' to '.join(ends)})" if ends else ""))
+    if not told:
+        return []
+    return [
+        f"Smallest average gain, in {unit}, that so many items with this spread show in 80 % of cases (p < 0.05): "
+        f"{'; '.join(told)}."
+    ]
+
+
+def _span(numbers: Sequence[int]) -> str:
+    return f"{min(numbers):,}" if min(numbers) == max(numbers) else f"{min(numbers):,} to {max(numbers):,}"
 
 
 def _quoted(labels: Sequence[str]) -> str:

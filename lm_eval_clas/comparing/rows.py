@@ -20,6 +20,9 @@ class LanguageCell(Strict):
         gain: score minus the baseline's on the same items, in points; None for the baseline and for cited figures.
         p_value: two-sided, of the paired test that the comparison names; None where nothing was compared.
         p_holm: the same, adjusted over the row's languages (Holm 1979).
+        clusters: how many groups of items the test takes as one, such as passages; `items`, where all are by themselves.
+        correlation: of the gains within clusters (intraclass); None where no items hang together, or nothing changed.
+        smallest: the gain that such a test finds in 80 % of cases, of so many items whose gains vary as much; without Holm.
     """
 
     score: float
@@ -27,6 +30,9 @@ class LanguageCell(Strict):
     gain: float | None = None
     p_value: float | None = None
     p_holm: float | None = None
+    clusters: int | None = None
+    correlation: float | None = None
+    smallest: float | None = None
 
 
 class Row(Strict):
@@ -37,10 +43,12 @@ class Row(Strict):
         kind: `baseline`, `method`, `control`, or `cited` from a publication.
         cells: by language; those that the run lacks are not there.
         average: mean over the comparison's languages, each counting once, in points.
-        gain: average minus the baseline's, in points; `low` and `high`: its 95 % bootstrap interval over items.
+        gain: average minus the baseline's, in points; `low` and `high`: its 95 % bootstrap interval over clusters of items.
         percent: the same gain relative to the baseline's average, in per cent.
         losses: languages whose score is worse than the baseline's; `significant_losses` and `significant_gains`: those with
             `p_holm` below 0.05, None where nothing was tested.
+        correlation: of gains within clusters, the mean of those of its cells.
+        smallest: the average gain that is found in 80 % of cases, as the interval tells.
         steering: `config.clas` of the results file: method, alpha, masks' hash; empty for other models.
         source: of a cited row: where the figures come from.
     """
@@ -56,6 +64,8 @@ class Row(Strict):
     losses: int | None = None
     significant_losses: int | None = None
     significant_gains: int | None = None
+    correlation: float | None = None
+    smallest: float | None = None
     steering: dict[str, Any] = Field(default_factory=dict)
     source: str | None = None
 
@@ -68,7 +78,9 @@ class Comparison(Strict):
         tasks: the harness's task name by language.
         metric: what is compared; `unit` is `points`, or the metric's name where it is no share of 1.
         higher_is_better: if not, a language with a higher score than the baseline's is one that loses.
-        test: the paired test behind the p-values: `exact McNemar`, `permutation`, or `none` where no samples were logged.
+        test: the paired test behind the p-values: `exact McNemar`, `permutation`, `cluster permutation` where items hang
+            together, or `none` where no samples were logged.
+        cluster_fields: the field of the documents by which items hang together, by language; languages without are not there.
         baseline: the label of the baseline's row.
         languages: those that any run has, in the order of columns. The anchor comes first, if it is there. Where a language has
             several tasks, each is a column of its own, such as `hi-Latn`.
@@ -84,6 +96,7 @@ class Comparison(Strict):
     unit: str
     higher_is_better: bool = True
     test: str
+    cluster_fields: dict[str, str] = Field(default_factory=dict)
     baseline: str
     languages: list[str]
     anchor: str | None = None

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.comparing.formats.logged_samples import read_samples
+from lm_eval_clas.comparing.formats.logged_samples import read_documents, read_samples
+from lm_eval_clas.evidence.cluster_fields import SWITCHED_OFF, Clustered, clustered
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,21 @@ class TaskScores:
         if not len(values) or values.isna().any() or abs(values.mean() - reported) > 1e-6 * max(1.0, abs(reported)):
             return None
         return values
+
+    def clusters(self, key: str, field: str | None) -> Clustered | None:
+        """Which of the items of `item_scores` hang together, in their order; None where there are no such items.
+
+        Args:
+            key: metric and filter, such as `acc,none`.
+            field: of the documents, as `clustered` takes it.
+
+        Raises:
+            ClasError: a document lacks the field.
+        """
+        if self.samples is None or (values := self.item_scores(key)) is None:
+            return None
+        documents = {} if field == SWITCHED_OFF else read_documents(self.samples)
+        return clustered([documents.get(number) for number in values.index], field, self.task)
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def frame(comparison: Comparison) -> Any:
             lines.append({**who, "language": language, "task": comparison.tasks[language], **cell.model_dump()})
         summary = row.model_dump(exclude={"label", "kind", "cells", "steering", "average"})
         lines.append({**who, "language": None, "score": row.average, **summary})
-    numbers = ("items", "losses", "significant_losses", "significant_gains")
+    numbers = ("items", "clusters", "losses", "significant_losses", "significant_gains")
     return pd.DataFrame(lines).astype(dict.fromkeys(numbers, "Int64"))
 
 

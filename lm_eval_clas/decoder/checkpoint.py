@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.decoder.projections import OTHER_TOWERS, Projection
+from lm_eval_clas.decoder.anatomy.decoder_lists import OTHER_TOWERS
+from lm_eval_clas.decoder.mixtures.expert_weights import expert_scales
+from lm_eval_clas.decoder.projections import Projection
 from lm_eval_clas.disk.checked_json import parse_json, read_json
 
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -75,32 +77,52 @@ class Checkpoint:
         """Bytes of all files with weights."""
         return sum((self.folder / name).stat().st_size for name in self.shards)
 
-    def key(self, projection: Projection) -> str:
-        """The name of a module's weight, which may have another beginning than the module: it depends on what was saved.
+    def scales(self, place: Projection, factors: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """What to multiply the weights of a place by, by their names: arrays that broadcast over them.
+
+        A weight may have another beginning than its module: it depends on what was saved.
+
+        Args:
+            place: a linear module, or experts.
+            factors: of its neurons, float32.
 
         Raises:
             ClasError: the checkpoint has no such weight, several, or one of another shape.
         """
-        key = weight_key(projection.name, self.files)
-        shape = list(projection.module.weight.shape)  # type: ignore[union-attr, arg-type]
-        found = header(self.folder / self.files[key])[0].get(key, {})
-        if found.get("shape") != shape:
+        if place.experts:
+            headers = {shard: header(self.folder / shard)[0] for shard in self.shards}
+            shapes = {key: headers[shard][key]["shape"] for key, shard in self.files.items() if key in headers[shard]}
+            module, by_expert = place.module, factors.reshape(place.experts, -1)
+            found = expert_scales(place.name, module.down_proj.shape, bool(module.is_transposed), by_expert, shapes)  # type: ignore[arg-type, union-attr]
+        else:
+            key = weight_key(place.name, self.files)
+            transposed = type(place.module).__name__ == "Conv1D"  # GPT-2's is [neurons, hidden]
+            self._require_shape(key, list(place.module.weight.shape))  # type: ignore[union-attr, arg-type]
+            found = {key: factors[:, None] if transposed else factors[None, :]}
+        for key in found:
+            self._require_floats(key)
+        return found
+
+    def _require_shape(self, key: str, shape: list[int]) -> None:
+        there = header(self.folder / self.files[key])[0].get(key, {})
+        if there.get("shape") != shape:
             raise ClasError(
-                f"The checkpoint's '{key}' is {found.get('dtype')} {found.get('shape')}, and the model's is {shape}; it "
+                f"The checkpoint's '{key}' is {there.get('dtype')} {there.get('shape')}, and the model's is {shape}; it "
                 "cannot be merged: use --format ia3."
             )
-        if found.get("dtype") not in ("F64", "F32", "F16", "BF16"):
+
+    def _require_floats(self, key: str) -> None:
+        there = header(self.folder / self.files[key])[0].get(key, {})
+        if there.get("dtype") not in ("F64", "F32", "F16", "BF16"):
             raise ClasError(
-                f"The checkpoint's '{key}' is quantised ({found.get('dtype')}), and scaling would need to quantise it again; "
+                f"The checkpoint's '{key}' is quantised ({there.get('dtype')}), and scaling would need to quantise it again; "
                 "use --format ia3, or merge the unquantised model and quantise that."
             )
-        return key
 
     def copy_scaled(
         self,
         folder: Path,
         factors: dict[str, NDArray[np.float32]],
-        transposed: bool,
         report: Callable[[], None] = lambda: None,
     ) -> None:
         """Copies the checkpoint with tokenizer and configuration into a folder. All bytes stay but those of scaled weights.
@@ -109,8 +131,7 @@ class Checkpoint:
 
         Args:
             folder: an empty one.
-            factors: by weight, float32 [neurons].
-            transposed: whether weights are [neurons, hidden] and not [hidden, neurons].
+            factors: by weight, float32, what it is multiplied by.
             report: called after each file of weights.
 
         Raises:
@@ -122,7 +143,7 @@ class Checkpoint:
         for shard in self.shards:
             shutil.copyfile(self.folder / shard, folder / shard)
             for key in (key for key in factors if self.files[key] == shard):
-                _write_scaled(self.folder / shard, folder / shard, key, factors[key], transposed)
+                _write_scaled(self.folder / shard, folder / shard, key, factors[key])
             report()
 
 
@@ -165,7 +186,7 @@ def header(path: Path) -> tuple[dict[str, dict[str, object]], int]:
     return content, 8 + length
 
 
-def _write_scaled(source: Path, copy: Path, key: str, factors: NDArray[np.float32], transposed: bool) -> None:
+def _write_scaled(source: Path, copy: Path, key: str, factors: NDArray[np.float32]) -> None:
     """Multiplies one weight in float32 (float64 where it is that) and writes it over its bytes in the copy, in its dtype."""
     import torch
     from safetensors import safe_open
@@ -173,8 +194,7 @@ def _write_scaled(source: Path, copy: Path, key: str, factors: NDArray[np.float3
     with safe_open(source, framework="pt") as tensors:
         weight = tensors.get_tensor(key)
     wide = torch.promote_types(weight.dtype, torch.float32)
-    scale = torch.from_numpy(factors).to(wide)
-    scaled = (weight.to(wide) * (scale[:, None] if transposed else scale)).to(weight.dtype).contiguous()
+    scaled = (weight.to(wide) * torch.from_numpy(factors).to(wide)).to(weight.dtype).contiguous()
     if not scaled.isfinite().all() and weight.isfinite().all():
         raise ClasError(f"'{key}' times these factors does not fit {weight.dtype}; choose a smaller alpha, or --format ia3.")
     entries, begin = header(source)

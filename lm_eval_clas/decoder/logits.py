@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
+from lm_eval_clas.decoder.anatomy.configuration import text_config
 from lm_eval_clas.decoder.below_head import bare_model, decoder_of
-from lm_eval_clas.decoder.projections import text_config
+from lm_eval_clas.decoder.prefixes import cache_parameter
 
 # Logits held at a time: 64 MiB in float32, which is 64 positions of a vocabulary of 262,144.
 _AT_ONCE = 2**24
@@ -40,18 +42,25 @@ class RowLogits:
         self._decoder = decoder_of(model)
         if self._head is None or self._decoder is bare:
             raise HeadError(f"{type(bare).__name__} has no output embeddings above a decoder.")
+        self._parameters = inspect.signature(bare.forward).parameters
         self._chunk = max(1, _AT_ONCE // text_config(bare).vocab_size)
 
-    def __call__(self, rows: torch.Tensor, **inputs: Any) -> Iterator[torch.Tensor]:
+    def __call__(self, rows: torch.Tensor, cache: Any = None, **inputs: Any) -> Iterator[torch.Tensor]:
         """Runs the model and yields the logits of `rows` in order, [chunk, vocabulary] each, in the model's dtype.
 
         Args:
             rows: int64 [rows, 2], sequence and position of each.
-            inputs: of the model's forward pass; `input_ids` among them.
+            cache: the key-value cache, for a model that takes one.
+            inputs: of the model's forward pass, `input_ids` among them; those that it has no parameter for are left out.
 
         Raises:
             HeadError: the model does not call its output embeddings as a module.
         """
+        inputs = {name: value for name, value in inputs.items() if name in self._parameters}
+        if cache is not None:
+            name = cache_parameter(self._parameters)
+            assert name is not None, "a model without a cache shares no prefixes"
+            inputs[name] = cache
         hidden: torch.Tensor | None = None
         decoded: Any = None
         start = 0
@@ -95,3 +104,11 @@ def _handing_out(module: nn.Module, output: Any) -> Iterator[None]:
             del module.forward
         else:
             module.forward = before
+
+
+def padded(rows: Sequence[Sequence[int]], device: torch.device, *, left: bool) -> torch.Tensor:
+    """int64 [rows, longest], padded with zeros."""
+    width = max(map(len, rows))
+    zeros = [(0,) * (width - len(row)) for row in rows]
+    filled = [(*zero, *row) if left else (*row, *zero) for zero, row in zip(zeros, rows, strict=True)]
+    return torch.tensor(filled, dtype=torch.long, device=device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,6 +12,10 @@ from typing import Any
 from torch import nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.anatomy.configuration import field
+from lm_eval_clas.decoder.anatomy.decoder_lists import decoder_lists, runs_on_text
 
 # A shared prefix costs one more pass, which pays from about this many tokens on.
 _WORTH = 8
@@ -115,26 +120,68 @@ def can_share_prefixes(model: nn.Module) -> bool:
 
     It is where every layer is full or sliding-window attention over keys of its own, and positions are either told to the
     model or relative (ALiBi). It is not for recurrent layers, for attention in fixed chunks of absolute positions, for
-    layers that share keys, and for rotary embeddings that change with the length of the whole input.
+    layers that share keys or do not run on text, for rotary embeddings that change with the length of the whole input, for
+    positions that do not begin at 0, and where attention sees fewer keys than are in the cache, or other ones.
     """
     config: Any = model.config
     text = config.get_text_config(decoder=True)
     takes = inspect.signature(model.forward).parameters
     if cache_parameter(takes) is None or "attention_mask" not in takes:
         return False
-    if "position_ids" not in takes and not (getattr(text, "alibi", False) or text.model_type == "bloom"):
+    if "position_ids" not in takes and not (field(text, "alibi", False) or text.model_type == "bloom"):
         return False
-    rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    rope = field(text, "rope_parameters", None) or field(text, "rope_scaling", None) or {}
     kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]
     if any(kind.get("rope_type", kind.get("type")) in ("dynamic", "longrope") for kind in kinds):
         return False
-    if set(getattr(text, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}:
+    if set(field(text, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}:
         return False
-    if getattr(text, "attention_chunk_size", None) or getattr(text, "num_kv_shared_layers", 0):
+    if field(text, "attention_chunk_size", None) or field(text, "num_kv_shared_layers", 0):
+        return False
+    if _masks_by_content(model) or _counts_positions_from_tokens(model):
+        return False
+    if not _all_layers_run(model):
         return False
     try:
         layers = DynamicCache(config=config).layers
     except (TypeError, AttributeError, KeyError):  # a model with a cache of its own kind
         return False
+    if any(isinstance(layer, DynamicSlidingWindowLayer) for layer in layers) and not _masks_by_window(model):
+        return False  # the cache would drop keys that the model attends to
     # Some caches make their layers as they go; those are all full attention.
     return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+
+
+def _all_layers_run(model: nn.Module) -> bool:
+    """Whether all layers run on text alone: others leave nothing in the cache."""
+    try:
+        return all(runs_on_text(layer) for _, layers in decoder_lists(model) for layer in layers)
+    except ClasError:  # a model whose configuration names no layers
+        return False
+
+
+def _masks_by_content(model: nn.Module) -> bool:
+    """Whether attention has weights that decide which keys it sees, among which those of padding would count."""
+    return any(
+        name in ("A", "dt_bias")
+        for module in model.modules()
+        if "Attention" in type(module).__name__
+        for name, _ in module.named_parameters(recurse=False)
+    )
+
+
+def _counts_positions_from_tokens(model: nn.Module) -> bool:
+    """Whether positions begin elsewhere than at 0, as RoBERTa's do behind its padding token's number, and cannot be told."""
+    return any(
+        isinstance(module, nn.Embedding) and module.padding_idx is not None and "position" in name
+        for name, module in model.named_modules()
+    )
+
+
+def _masks_by_window(model: nn.Module) -> bool:
+    """Whether the model's code masks what is outside a sliding window, as far as can be seen from what it imports."""
+    for module in model.modules():
+        code = vars(sys.modules.get(type(module).__module__) or object)
+        if "create_causal_mask" in code:
+            return "create_sliding_window_causal_mask" in code
+    return True  # versions before transformers made masks in one place

@@ -3,6 +3,7 @@
 The intermediate activation `h` of an MLP is the input of its down-projection, whatever the family calls it
 (`down_proj`, `fc2`, `dense_4h_to_h`, `c_proj`), so that is the one place to read neurons and to steer them: site `mlp`. The
 concatenated heads of attention are the input of its output projection (`o_proj`, `out_proj`, `dense`, `c_proj`): site `attn`.
+A layer may have several such places (experts, and an MLP that all tokens share), or none (a state-space layer).
 """
 
 from __future__ import annotations
@@ -16,58 +17,56 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from lm_eval_clas.base.errors import ClasError
-
-ATTENTION = re.compile("attn|attention", re.IGNORECASE)
-OTHER_TOWERS = re.compile("vision|visual|image|audio", re.IGNORECASE)
-# Of attention: what makes queries, keys and values, alone, fused (query_key_value, Wqkv) or in two steps (kv_b_proj).
-_INTO_HEADS = re.compile(r"(^|_)[qkv]+(_|$)|query|key|value|wqkv|c_attn", re.IGNORECASE)
-_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+from lm_eval_clas.decoder.anatomy.configuration import text_config
+from lm_eval_clas.decoder.anatomy.decoder_lists import decoder_lists, layer_count, runs_on_text
+from lm_eval_clas.decoder.anatomy.expert_parts import other_experts, registered_experts
+from lm_eval_clas.decoder.anatomy.linear_parts import LinearPart, attention_outputs, down_projections, features, heads_of
+from lm_eval_clas.decoder.mixtures.expert_products import Change, Routed
+from lm_eval_clas.decoder.mixtures.expert_taps import Tap, TapHandle, tap
 
 Site = Literal["mlp", "attn"]
 
 
 @dataclass(frozen=True)
 class Projection:
-    """One layer's projection back to the hidden size: its name inside the model, the module, and its input width in neurons.
+    """One place of a layer: a projection back to the hidden size, whose inputs are neurons.
 
-    `heads` is the number of attention heads that share the width evenly, one after the other; None for MLPs, and where the
-    configuration names none that would.
+    Attributes:
+        name: of the module, inside the model.
+        module: linear; or all experts of a layer.
+        neurons: its input width; for experts, that of all of them, one after the other.
+        heads: how many attention heads share the width evenly, one after the other; None for MLPs, and where neither the
+            module nor the configuration names a number that would.
+        layer: of the decoder.
+        start: the place of its first neuron on the layer's axis.
+        experts: how many experts share the width evenly; None where every token takes the same way.
     """
 
     name: str
     module: nn.Module
     neurons: int
     heads: int | None = None
+    layer: int = 0
+    start: int = 0
+    experts: int | None = None
 
-
-def text_config(model: nn.Module) -> Any:
-    """The configuration of the text decoder, also where a multimodal model nests it."""
-    config: Any = model.config
-    return config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
-
-
-def decoder_layers(model: nn.Module) -> list[nn.Module]:
-    """The layers of the text decoder, in order.
-
-    Raises:
-        ClasError: no list of modules has as many as the configuration names.
-    """
-    count = text_config(model).num_hidden_layers
-    for name, layers in model.named_modules():
-        if isinstance(layers, nn.ModuleList) and len(layers) == count and not OTHER_TOWERS.search(name):
-            return list(layers)
-    raise ClasError(f"Found no list of {count} decoder layers in {type(model).__name__}; it is not supported here.")
+    @property
+    def here(self) -> slice:
+        """Its neurons on the layer's axis."""
+        return slice(self.start, self.start + self.neurons)
 
 
 def find_projections(model: nn.Module, site: Site = "mlp", pattern: str | None = None) -> list[Projection]:
     """The projections of all decoder layers whose inputs are the neurons of a site, first layer first.
 
-    `mlp`: in each layer, the one linear module outside attention that maps back to the hidden size and has a sibling that
-    widens the hidden size to its own input width (once, or twice for a fused gate and up projection). `attn`: the last linear
-    module of the one attention module that maps to the hidden size and makes no queries, keys or values. Quantised and
-    PEFT-wrapped linear modules count as linear; what a wrapper contains is not looked at.
+    `mlp`: in each layer, the linear module outside attention that maps back to the hidden size and has a sibling that
+    widens the hidden size to its own input width (once, or twice for a fused gate and up projection); and the experts. `attn`:
+    the last linear module of attention that maps to the hidden size and makes no queries, keys or values. Quantised and
+    PEFT-wrapped linear modules count as linear; what a wrapper contains is not looked at. Layers that have no such place (a
+    state-space layer), or that a pass on text alone does not run, have no neurons; see `layers_without`.
 
     Args:
         model: a Hugging Face decoder, bare or wrapped by PEFT.
@@ -75,8 +74,9 @@ def find_projections(model: nn.Module, site: Site = "mlp", pattern: str | None =
         pattern: a shell-style pattern of module names that overrides the search, e.g. `*.mlp.down_proj`.
 
     Raises:
-        ClasError: no such module in some layer, or more than one (a mixture of experts); the message names the modules
-            that were seen. Or the model is in slices (tensor parallelism), or is a wrapper without a configuration.
+        ClasError: no such module in any layer, or several that could be it, or experts of a kind that cannot be steered; the
+            message names the modules that were seen. Or the model is in slices (tensor parallelism), or is a wrapper without a
+            configuration.
     """
     if not hasattr(model, "config"):
         raise ClasError(
@@ -85,39 +85,74 @@ def find_projections(model: nn.Module, site: Site = "mlp", pattern: str | None =
         )
     if int(getattr(model, "tp_size", None) or 1) > 1:
         raise slices_error()
-    found = _matching(model, pattern) if pattern is not None else _by_structure(model, site)
-    if site == "mlp":
-        return found
-    heads = getattr(text_config(model), "num_attention_heads", None)
-    known = isinstance(heads, int) and heads > 0 and found[0].neurons % heads == 0
-    return [replace(projection, heads=heads) for projection in found] if known else found
+    return _matching(model, site, pattern) if pattern is not None else _by_structure(model, site)
+
+
+def layers_without(model: nn.Module, projections: Sequence[Projection]) -> tuple[int, ...]:
+    """The decoder's layers that have no neurons at the site of these projections."""
+    return tuple(sorted(set(range(layer_count(model))) - {projection.layer for projection in projections}))
 
 
 def _by_structure(model: nn.Module, site: Site) -> list[Projection]:
     config = text_config(model)
-    experts = next((int(getattr(config, name) or 0) for name in _EXPERTS if hasattr(config, name)), 0)
-    if site == "mlp" and experts > 1:
-        raise ClasError(
-            f"{type(model).__name__} is a mixture of {experts} experts, whose neurons have no single down-projection per layer "
-            "(in transformers 5 all experts' weights are one tensor, with no module to hook); supported are its attention "
-            "(clas profile --site attn), and a dense MLP beside the experts that projection=PATTERN names in every layer."
-        )
-    candidates = _down_projections if site == "mlp" else _attention_outputs
-    found = []
-    for name, layers in model.named_modules():
-        if isinstance(layers, nn.ModuleList) and len(layers) == config.num_hidden_layers:
-            if OTHER_TOWERS.search(name) and site == "attn":
-                continue  # encoders of images and sounds have attention, too
-            each = [list(candidates(layer, f"{name}.{i}", config.hidden_size)) for i, layer in enumerate(layers)]
-            if all(len(one) == 1 for one in each):
-                found.append([one[0] for one in each])
-    if len(found) != 1 or len({projection.neurons for projection in found[0]}) != 1:
+    found: list[list[Projection]] = []
+    doubts: list[str] = []
+    for name, layers in decoder_lists(model):
+        places: list[Projection] = []
+        for number, layer in enumerate(layers):
+            if runs_on_text(layer):
+                here, doubt = _places_of(layer, site, config)
+                doubts += [doubt] if doubt else []
+                places += _placed([replace(one, name=f"{name}.{number}.{one.name}") for one in here], number)
+        if places:
+            found.append(places)
+    if doubts:
+        raise ClasError(f"{type(model).__name__} cannot be steered at site {site} as it is: {doubts[0]}")
+    if len(found) != 1:
         what, example = _WORDS[site]
         raise ClasError(
-            f"Found no single {what} in every layer of {type(model).__name__}; its modules are "
-            f"{_seen(model, config.num_hidden_layers)}. Name them with projection=PATTERN, e.g. projection={example}."
+            f"Found no single {what} in the layers of {type(model).__name__}; its modules are {_seen(model)}. Name them with "
+            f"projection=PATTERN, e.g. projection={example}."
         )
     return found[0]
+
+
+def _places_of(layer: nn.Module, site: Site, config: Any) -> tuple[list[Projection], str]:
+    """One layer's places, by their names in it; or why they are in doubt."""
+    hidden: int = config.hidden_size
+    if site == "attn":
+        ways_out = attention_outputs(layer, hidden)
+        if len(ways_out) > 1:
+            return [], f"several modules of a layer could be attention's output projection ({_names(ways_out)}); {_NAME_IT}"
+        return [Projection(one.name, one.module, one.width, heads_of(one, layer, config)) for one in ways_out], ""
+    ways_down = down_projections(layer, hidden)
+    if len({type(one.parent) for one in ways_down}) > 1:
+        return [], f"several modules of a layer could be the MLP's down-projection ({_names(ways_down)}); {_NAME_IT}"
+    if kind := other_experts(layer):
+        beside = f" A dense MLP beside them can be named: projection=*.{ways_down[0].name}." if ways_down else ""
+        return [], (
+            f"it is a mixture of experts that are {kind}; supported are experts that the registry of transformers 5 runs, and "
+            f"any model's attention (clas profile --site attn).{beside}"
+        )
+    places = [Projection(one.name, one.module, one.width) for one in ways_down]
+    places += [Projection(name, module, many * width, experts=many) for name, module, many, width in registered_experts(layer)]
+    return places, ""
+
+
+_NAME_IT = "name the right one with projection=PATTERN."
+
+
+def _names(parts: Sequence[LinearPart]) -> str:
+    return ", ".join(one.name for one in parts)
+
+
+def _placed(places: Sequence[Projection], layer: int) -> list[Projection]:
+    """Places of a layer, side by side on its axis."""
+    result, start = [], 0
+    for place in places:
+        result.append(replace(place, layer=layer, start=start))
+        start += place.neurons
+    return result
 
 
 def slices_error() -> ClasError:
@@ -135,22 +170,37 @@ _WORDS: dict[Site, tuple[str, str]] = {
 
 
 @contextmanager
-def reading(projections: Sequence[Projection], read: Callable[[int, torch.Tensor], None]) -> Iterator[Callable[[], None]]:
-    """Calls `read(layer, h)` with the input of every projection inside the block.
+def reading(
+    projections: Sequence[Projection], read: Callable[[int, torch.Tensor | Routed], None]
+) -> Iterator[Callable[[], None]]:
+    """Calls `read(place, h)` with the input of every projection inside the block; `place` counts the projections.
 
-    `h` is [batch, tokens, neurons], but for the MLPs of OPT, which flattens the first two.
+    `h` is [batch, tokens, neurons], but for the MLPs of OPT, which flattens the first two; of experts, it is `Routed`, once for
+    all of them or for some at a time.
 
     Yields:
         a function to call after each pass, which raises a ClasError if a projection was not read once in it.
     """
     times = [0] * len(projections)
 
-    def hook(layer: int) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+    def hook(place: int) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
         def count(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-            times[layer] += 1
-            read(layer, args[0])
+            times[place] += 1
+            read(place, args[0])
 
         return count
+
+    def experts(place: int) -> Tap:
+        def ask(module: nn.Module, hidden: torch.Tensor) -> Change:
+            times[place] += 1
+
+            def change(routed: Routed) -> torch.Tensor:
+                read(place, routed)
+                return routed.h
+
+            return change
+
+        return ask
 
     def passed() -> None:
         for projection, ran in zip(projections, times, strict=True):
@@ -161,7 +211,10 @@ def reading(projections: Sequence[Projection], read: Callable[[int, torch.Tensor
                 )
         times[:] = [0] * len(times)
 
-    handles = [projection.module.register_forward_pre_hook(hook(i)) for i, projection in enumerate(projections)]
+    handles: list[TapHandle | RemovableHandle] = [
+        tap(one.module, experts(i)) if one.experts else one.module.register_forward_pre_hook(hook(i))
+        for i, one in enumerate(projections)
+    ]
     try:
         yield passed
     finally:
@@ -169,69 +222,25 @@ def reading(projections: Sequence[Projection], read: Callable[[int, torch.Tensor
             handle.remove()
 
 
-def _features(module: nn.Module) -> tuple[int, int] | None:
-    """Input and output width of a linear module, plain, quantised or wrapped; None for anything else."""
-    if isinstance(getattr(module, "in_features", None), int) and isinstance(getattr(module, "out_features", None), int):
-        return int(module.in_features), int(module.out_features)  # type: ignore[arg-type]
-    if type(module).__name__ == "Conv1D":  # GPT-2's transposed linear module
-        width_in, width_out = module.weight.shape  # type: ignore[union-attr, misc]
-        return int(width_in), int(width_out)
-    return None
-
-
-def _linears(module: nn.Module, name: str) -> Iterator[tuple[str, tuple[int, int], nn.Module]]:
-    for child_name, child in module.named_children():
-        full = f"{name}.{child_name}"
-        if (features := _features(child)) is not None:
-            yield full, features, child
-        else:
-            yield from _linears(child, full)
-
-
-def _down_projections(layer: nn.Module, name: str, hidden: int) -> Iterator[Projection]:
-    linears = [
-        (full, features, module) for full, features, module in _linears(layer, name) if not ATTENTION.search(full[len(name) :])
-    ]
-    for full, (width, out), module in linears:
-        parent = full.rpartition(".")[0]
-        # A state-space mixer has the same widths, and parameters of its own; an MLP is made of linear modules alone.
-        if parent != name and any(True for _ in layer.get_submodule(parent[len(name) + 1 :]).parameters(recurse=False)):
-            continue
-        siblings = [f for other, f, _ in linears if other != full and other.rpartition(".")[0] == parent]
-        if out == hidden and any(f[0] == hidden and f[1] in (width, 2 * width) for f in siblings):
-            # Where width and hidden size are equal, the widening sibling looks the same; the later module is the way back.
-            if width == hidden and full != linears[-1][0]:
-                continue
-            yield Projection(full, module, width)
-
-
-def _attention_outputs(layer: nn.Module, name: str, hidden: int) -> Iterator[Projection]:
-    by_parent: dict[str, Projection] = {}
-    for full, (width, out), module in _linears(layer, name):
-        parent, _, own = full.rpartition(".")
-        if ATTENTION.search(parent[len(name) :]) and out == hidden and not _INTO_HEADS.search(own):
-            by_parent[parent] = Projection(full, module, width)  # the last one stays
-    yield from by_parent.values()
-
-
-def _matching(model: nn.Module, pattern: str) -> list[Projection]:
+def _matching(model: nn.Module, site: Site, pattern: str) -> list[Projection]:
     found = []
     for name, module in model.named_modules():
-        if fnmatch.fnmatchcase(name, pattern) and (features := _features(module)) is not None:
-            found.append(Projection(name, module, features[0]))
+        if fnmatch.fnmatchcase(name, pattern) and (widths := features(module)) is not None:
+            parent = model.get_submodule(name.rpartition(".")[0])
+            heads = heads_of(LinearPart(name, module, *widths, parent), model, text_config(model)) if site == "attn" else None
+            found.append(Projection(name, module, widths[0], heads))
     found.sort(key=lambda projection: [int(number) for number in re.findall(r"\d+", projection.name)])
-    layers = text_config(model).num_hidden_layers
-    if len(found) != layers or len({projection.neurons for projection in found}) != 1:
+    layers = layer_count(model)
+    if len(found) != layers:
         raise ClasError(
-            f"projection={pattern} matches {len(found)} linear modules of {type(model).__name__}, but it must match one "
-            f"of equal width in each of its {layers} layers; its modules are {_seen(model, layers)}."
+            f"projection={pattern} matches {len(found)} linear modules of {type(model).__name__}, but it must match one in "
+            f"each of its {layers} layers; its modules are {_seen(model)}."
         )
-    return found
+    return [replace(projection, layer=layer) for layer, projection in enumerate(found)]
 
 
-def _seen(model: nn.Module, layers: int) -> str:
-    """The names of the modules in one layer (or at the top, where no list of layers is found), for an error message."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == layers:
-            return ", ".join(f"{name}.0.{child}" for child, _ in module[0].named_modules() if child) or name
+def _seen(model: nn.Module) -> str:
+    """The names of the modules in the first layer of the decoder (or at the top, where no list is found), for an error."""
+    for name, layers in decoder_lists(model):
+        return ", ".join(f"{name}.0.{child}" for child, _ in layers[0].named_modules() if child) or name
     return ", ".join(name for name, _ in model.named_modules() if name.count(".") < 2 and name)

@@ -9,22 +9,63 @@ pass, since the layers above see the same tensors in the same shapes.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from transformers import Cache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from lm_eval_clas.decoder.projections import decoder_layers
+from lm_eval_clas.decoder.anatomy.configuration import text_config
+from lm_eval_clas.decoder.anatomy.decoder_lists import decoder_layers
+from lm_eval_clas.decoder.below_head import bare_model
+from lm_eval_clas.decoder.prefixes import cache_parameter
+from lm_eval_clas.decoder.text_batches import device_of
+
+# Of a pass that shows whether a model can be resumed: sequences and tokens.
+_SEQUENCES, _TOKENS, _MORE = 2, 12, 2
+
+
+def can_resume(model: Any, layer: int) -> bool:
+    """Whether passes that are resumed at a layer are bitwise full ones: some are run both ways, with and without a cache.
+
+    Not every decoder is a chain of layers that hand on hidden states alone: some share keys, or states of their own, with
+    layers above.
+    """
+    size, device = text_config(model).vocab_size, device_of(model)
+    ids = torch.arange(_SEQUENCES * (_TOKENS + _MORE)).reshape(_SEQUENCES, -1) % size
+    try:
+        with torch.no_grad():
+            full, tape = _logits(model, ids.to(device)), Tape(model, layer)
+            # The first run records; of the others, the second would see what the first replay has overwritten.
+            return all(torch.equal(_logits(model, ids.to(device), tape), full) for _ in range(3))
+    except Exception:  # a family's own code may raise every kind where its layers are not run as it expects
+        return False
+
+
+def _logits(model: Any, ids: torch.Tensor, tape: Tape | None = None) -> torch.Tensor:
+    """Of a pass without a cache, of one with, and of the next tokens, one by one, that go on from the cache."""
+    start, logits = ids[:, :_TOKENS], []
+    with tape.running(2) if tape is not None else nullcontext():
+        logits.append(model(input_ids=start, use_cache=False).logits)
+        first = model(input_ids=start)
+        logits.append(first.logits)
+        cache = next((one for one in first.values() if isinstance(one, Cache)), None)
+        name = cache_parameter(inspect.signature(bare_model(model).forward).parameters)
+        for place in range(_TOKENS, ids.shape[1]) if cache is not None and name is not None else ():
+            mask = torch.ones_like(ids[:, : place + 1])
+            logits.append(model(input_ids=ids[:, place, None], attention_mask=mask, **{str(name): cache}).logits)
+    return torch.cat(logits, dim=1)
 
 
 @dataclass
 class _Pass:
     """What the layers below gave in one forward pass."""
 
-    hidden: torch.Tensor | None = None
+    output: Any = None  # of the last of them: the hidden states, or a tuple that begins with them
     extras: dict[int, int] = field(default_factory=dict)  # by layer: how many more outputs it has, for those with tuples
     cached: dict[int, Any] = field(default_factory=dict)  # by layer: its part of the key-value cache
 
@@ -110,17 +151,27 @@ def _taped(forward: Callable[..., Any], i: int, last: int, state: _State) -> Cal
         cache = next((value for value in (*args, *kwargs.values()) if isinstance(value, Cache)), None)
         if state.replays:
             if cache is not None and i in this.cached:
-                # A copy, as the pass may append to it; its tensors are replaced then, never written to.
-                cache.layers[i : i + 1] = [copy.copy(this.cached[i])]
-            hidden = this.hidden if i == 0 and this.hidden is not None else hidden
+                cache.layers[i : i + 1] = [_copied(this.cached[i])]
+            if i == last:
+                return this.output
             return (hidden, *[None] * this.extras[i]) if i in this.extras else hidden
         output = forward(hidden, *args, **kwargs)
         if isinstance(output, tuple):
             this.extras[i] = len(output) - 1
         if cache is not None:
-            this.cached[i] = copy.copy(cache.layers[i])
+            this.cached[i] = _copied(cache.layers[i])
         if i == last:
-            this.hidden = output[0] if isinstance(output, tuple) else output
+            # Beside hidden states, some layers hand on other tensors (the router's, for example); objects are of their pass.
+            kept = [one if isinstance(one, torch.Tensor) else None for one in output] if isinstance(output, tuple) else []
+            this.output = tuple(kept) if kept else output
         return output
 
     return run
+
+
+def _copied(layer: Any) -> Any:
+    """A layer's part of the cache, which the pass may go on with: keys and values are replaced then, never written to.
+
+    The states of a recurrence are written to.
+    """
+    return copy.copy(layer) if type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) else copy.deepcopy(layer)

@@ -8,7 +8,6 @@ have in common once (`prefixes.py`). The answers are the same up to float noise.
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -16,8 +15,8 @@ import torch
 from transformers import DynamicCache
 
 from lm_eval_clas.decoder.below_head import bare_model
-from lm_eval_clas.decoder.logits import RowLogits
-from lm_eval_clas.decoder.prefixes import Continuation, Group, cache_parameter, can_share_prefixes, group_by_prefix
+from lm_eval_clas.decoder.logits import RowLogits, padded
+from lm_eval_clas.decoder.prefixes import Continuation, Group, can_share_prefixes, group_by_prefix
 
 # Suffixes are short beside their prefix, so more of them than a batch has sequences fit into one pass.
 _SUFFIXES_PER_SEQUENCE = 4
@@ -49,7 +48,6 @@ class Scorer:
         self._dtype = dtype or torch.float32
         bare = bare_model(model)
         self._config = bare.config
-        self._parameters = inspect.signature(bare.forward).parameters
         self._shares = can_share_prefixes(bare)
 
     def plan(self, requests: Sequence[Continuation]) -> list[Group]:
@@ -71,27 +69,27 @@ class Scorer:
             for row, group in enumerate(groups):
                 reads.add(row, 0, group, ())
             # Padded on the right and without a mask, as the harness does it: nothing looks at what comes after it.
-            inputs = self._padded([group.prefix for group in groups], left=False)
-            self._run(reads, found, input_ids=inputs, **self._taken(use_cache=False))
+            inputs = padded([group.prefix for group in groups], self._device, left=False)
+            self._run(reads, found, input_ids=inputs, use_cache=False)
         return found.answers()
 
     def _score_with_suffixes(self, groups: Sequence[Group], requests: Sequence[Continuation], found: _Found) -> None:
         # Prefixes are padded on the left, so that each suffix follows its prefix at once, as sliding windows count.
-        inputs = self._padded([group.prefix for group in groups], left=True)
-        mask = self._padded([(1,) * len(group.prefix) for group in groups], left=True)
+        inputs = padded([group.prefix for group in groups], self._device, left=True)
+        mask = padded([(1,) * len(group.prefix) for group in groups], self._device, left=True)
         reads = _Reads(requests)
         for row, group in enumerate(groups):
             for suffix in group.members:
                 reads.add(row, inputs.shape[1] - len(group.prefix), group, suffix, in_prefix=True)
         cache = DynamicCache(config=self._config)
-        taken = self._taken(use_cache=True, position_ids=(mask.cumsum(-1) - 1).clamp(min=0))
-        self._run(reads, found, input_ids=inputs, attention_mask=mask, **self._cached(cache), **taken)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        self._run(reads, found, cache, input_ids=inputs, attention_mask=mask, use_cache=True, position_ids=positions)
         ends = [(row, suffix) for row, group in enumerate(groups) for suffix in group.members if suffix]
         ends.sort(key=lambda end: len(end[1]), reverse=True)
         at_once = _SUFFIXES_PER_SEQUENCE * len(groups)
         for part in (ends[start : start + at_once] for start in range(0, len(ends), at_once)):
             rows = torch.tensor([row for row, _ in part], device=self._device)
-            inputs = self._padded([suffix for _, suffix in part], left=False)
+            inputs = padded([suffix for _, suffix in part], self._device, left=False)
             reads = _Reads(requests)
             for i, (row, suffix) in enumerate(part):
                 reads.add(i, 0, groups[row], suffix)
@@ -99,17 +97,18 @@ class Scorer:
             self._run(
                 reads,
                 found,
+                _select(cache, rows),
                 input_ids=inputs,
                 attention_mask=torch.cat([mask[rows], torch.ones_like(inputs)], dim=-1),
-                **self._cached(_select(cache, rows)),
-                **self._taken(use_cache=True, position_ids=positions),
+                use_cache=True,
+                position_ids=positions,
             )
 
-    def _run(self, reads: _Reads, found: _Found, **inputs: Any) -> None:
+    def _run(self, reads: _Reads, found: _Found, cache: DynamicCache | None = None, **inputs: Any) -> None:
         rows = torch.tensor(list(reads.rows) or [(0, 0)])  # a prefix of which nothing is read still fills the cache
         row_of, targets = torch.tensor(reads.row_of, dtype=torch.long), torch.tensor(reads.targets, dtype=torch.long)
         start = 0
-        for chunk in self._logits(rows, **inputs):
+        for chunk in self._logits(rows, cache, **inputs):
             here = ((row_of >= start) & (row_of < start + len(chunk))).nonzero().squeeze(-1)
             local = (row_of[here] - start).to(chunk.device)
             wanted = targets[here].to(chunk.device)
@@ -117,22 +116,6 @@ class Scorer:
             log_probabilities = chunk[local, wanted] - chunk.logsumexp(-1)[local]
             found.add([reads.owners[i] for i in here.tolist()], log_probabilities, chunk.argmax(-1)[local] == wanted)
             start += len(chunk)
-
-    def _taken(self, **arguments: Any) -> dict[str, Any]:
-        """Those arguments that the model has a parameter for."""
-        return {name: value for name, value in arguments.items() if name in self._parameters}
-
-    def _cached(self, cache: DynamicCache) -> dict[str, Any]:
-        name = cache_parameter(self._parameters)
-        assert name is not None, "a model without a cache shares no prefixes"
-        return {name: cache}
-
-    def _padded(self, rows: Sequence[Sequence[int]], *, left: bool) -> torch.Tensor:
-        """int64 [rows, longest], padded with zeros."""
-        width = max(map(len, rows))
-        zeros = [(0,) * (width - len(row)) for row in rows]
-        padded = [(*zero, *row) if left else (*row, *zero) for zero, row in zip(zeros, rows, strict=True)]
-        return torch.tensor(padded, dtype=torch.long, device=self._device)
 
 
 def _select(cache: DynamicCache, rows: torch.Tensor) -> DynamicCache:

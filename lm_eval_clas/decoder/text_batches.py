@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.decoder.projections import text_config
+from lm_eval_clas.decoder.anatomy.configuration import text_config
 from lm_eval_clas.disk.checked_json import shown
 
 

@@ -16,7 +16,9 @@ import torch
 from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.decoder.projections import ATTENTION, OTHER_TOWERS, Site
+from lm_eval_clas.decoder.anatomy.decoder_lists import OTHER_TOWERS
+from lm_eval_clas.decoder.anatomy.linear_parts import ATTENTION
+from lm_eval_clas.decoder.projections import Site
 
 
 def find_row_projections(model: nn.Module, count: int, site: Site, pattern: str | None = None) -> dict[int, Any]:

@@ -1,7 +1,8 @@
 """Is a setting better than the baseline, or was it lucky? Paired resampling of items. Pure functions of numbers.
 
 All settings answer the same items, so whatever is resampled is an item with its scores under every setting. That keeps
-the correlation between settings, on which both the intervals and the adjustment for picking the best depend.
+the correlation between settings, on which both the intervals and the adjustment for picking the best depend. Items of one
+cluster, such as the questions of one passage, are drawn and flipped together.
 
 The choices below were settled by simulation: data without any effect, the best of 8 settings, 50 and 200 items, 600 to
 1500 data sets each, and the share of them with p <= 0.05.
@@ -27,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.evidence.clusters import Clusters
 from lm_eval_clas.evidence.paired_tests import TIE
 
 
@@ -38,7 +40,8 @@ class Gains:
         scores: float64 [settings].
         gains: float64 [settings]: score minus the baseline's score; 0 for the baseline.
         low: float64 [settings], high: the same: the interval of each gain, pointwise (not adjusted for picking the best).
-        items: how many items were measured. Of very few, the interval is too narrow: of a single one, it has no width.
+        items: how many items were measured; `clusters`: in how many clusters. Of very few, the interval is too narrow: of a
+            single one, it has no width.
     """
 
     scores: NDArray[np.float64]
@@ -46,12 +49,13 @@ class Gains:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     items: int
+    clusters: int
     _p_values: NDArray[np.float64]
 
     def p_value(self, setting: int) -> float:
         """One-sided p that this setting's gain is above 0, adjusted for its having been picked as the best of all.
 
-        Never below 1 / (1 + resamples), nor (up to resampling) below 1 / 2**items. 1 if the gain is 0 or less.
+        Never below 1 / (1 + resamples), nor (up to resampling) below 1 / 2**clusters. 1 if the gain is 0 or less.
         """
         return float(self._p_values[setting])
 
@@ -60,6 +64,7 @@ def paired_gains(
     values: Sequence[Sequence[Any]],
     baseline: int,
     aggregate: Callable[[Sequence[Any]], float] | None = None,
+    clusters: Clusters | None = None,
     *,
     resamples: int = 2000,
     seed: int = 0,
@@ -67,11 +72,12 @@ def paired_gains(
 ) -> Gains:
     """Compares settings that were measured on the same items. Higher is better.
 
-    The interval is the percentile bootstrap's over items (Efron & Tibshirani 1993, An Introduction to the Bootstrap,
-    chapter 13). The p-value is a single-step max-T (Westfall & Young 1993, Resampling-Based Multiple Testing, chapter 2):
-    the null distribution swaps setting and baseline in a random half of the items, the same for all settings, which flips
-    the signs of their differences (Fisher's paired randomisation test); the statistic is the largest of the gains, each
-    divided by its standard deviation under the flips. Scores that are exchangeable with the baseline's make it exact.
+    The interval is the percentile bootstrap's over clusters of items (Efron & Tibshirani 1993, An Introduction to the
+    Bootstrap, chapter 13). The p-value is a single-step max-T (Westfall & Young 1993, Resampling-Based Multiple Testing,
+    chapter 2): the null distribution swaps setting and baseline in a random half of the clusters, the same for all
+    settings, which flips the signs of their differences (Fisher's paired randomisation test); the statistic is the largest of
+    the gains, each divided by its standard deviation under the flips. Scores that are exchangeable with the baseline's make
+    it exact.
 
     Args:
         values: values[s][i], the score of item i under setting s: a number, or whatever `aggregate` takes.
@@ -79,6 +85,7 @@ def paired_gains(
         aggregate: a metric's own aggregation of a list of items, such as corpus F1 or Matthews correlation; None is the
             mean. It is called settings * (1 + items) times, and must be smooth in the items: a median is not, and gets
             wrong intervals (Efron & Tibshirani, chapter 11).
+        clusters: of the items; None takes every item by itself.
         resamples: of the bootstrap and of the flips, each.
         seed: of both.
         level: of the interval.
@@ -101,7 +108,7 @@ def paired_gains(
             f"Gains need finite scores, but under setting {setting} item {item} has none; leave that setting out, or use "
             "another metric."
         )
-    return gains_of(shares, baseline, resamples=resamples, seed=seed, level=level)
+    return gains_of(shares, baseline, clusters, resamples=resamples, seed=seed, level=level)
 
 
 def item_shares(
@@ -131,7 +138,13 @@ def item_shares(
 
 
 def gains_of(
-    shares: NDArray[np.float64], baseline: int = 0, *, resamples: int = 2000, seed: int = 0, level: float = 0.95
+    shares: NDArray[np.float64],
+    baseline: int = 0,
+    clusters: Clusters | None = None,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> Gains:
     """As `paired_gains`, of finite `item_shares`.
 
@@ -141,18 +154,20 @@ def gains_of(
     if resamples < 1 or not 0 < level < 1:
         raise ClasError(f"resamples must be 1 or more and level between 0 and 1, not {resamples} and {level}.")
     scores = shares.mean(axis=1)
-    items = shares.shape[1]
+    clusters = clusters or Clusters.single(shares.shape[1])
     differences = shares - shares[baseline]
+    sums, sizes, count = clusters.sums(differences), clusters.sizes, clusters.count
 
     rng = np.random.default_rng(seed)
     drawn = np.empty((resamples, len(shares)))
     flipped = np.empty((resamples + 1, len(shares)))
-    flipped[0] = differences @ np.ones(items)  # what was measured is one of the flips, and counts among them
+    flipped[0] = sums @ np.ones(count)  # what was measured is one of the flips, and counts among them
     for resample in range(resamples):
-        drawn[resample] = differences @ np.bincount(rng.integers(items, size=items), minlength=items)
-        flipped[resample + 1] = differences @ (1.0 - 2.0 * rng.integers(2, size=items))
+        times = np.bincount(rng.integers(count, size=count), minlength=count)
+        drawn[resample] = sums @ times / (sizes @ times)
+        flipped[resample + 1] = sums @ (1.0 - 2.0 * rng.integers(2, size=count))
     tail = (1 - level) / 2
-    low, high = np.quantile(drawn / items, (tail, 1 - tail), axis=0)
+    low, high = np.quantile(drawn, (tail, 1 - tail), axis=0)
 
     # Around 0, where the flips are centred: it is 0 only for a setting that equals the baseline on every item.
     spread = np.sqrt(np.mean(flipped**2, axis=0))
@@ -160,7 +175,7 @@ def gains_of(
     # The baseline's statistic is 0 throughout. Being one of those to pick from, it makes p = 1 for gains of 0 or less.
     best = statistic.max(axis=1)
     p_values = np.mean(best[:, None] >= statistic[0] - TIE, axis=0)
-    return Gains(scores, differences.mean(axis=1), low, high, items, p_values)
+    return Gains(scores, differences.mean(axis=1), low, high, clusters.items, count, p_values)
 
 
 def _numbers(values: Sequence[Sequence[Any]]) -> NDArray[np.float64]:

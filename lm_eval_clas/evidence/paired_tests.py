@@ -2,16 +2,20 @@
 
 Beside `best_of_many.py`, which asks whether the best of many settings is better than the baseline (one-sided, adjusted for
 having picked it), this asks about one run that was decided on before: in each language, better or worse?
+
+Items of one cluster, such as the questions of one passage, are flipped and drawn together: taken one by one, they find what
+is not there (`benchmarks/clusters.py`; figures in docs/comparing.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.evidence.clusters import FEWEST, Clusters, connected
 
 SIGNIFICANT = 0.05  # the p-value below which a difference is called one
 # Rounding must not tell two equal sums apart when resamples are compared with what was measured.
@@ -43,27 +47,38 @@ def mcnemar(score: ArrayLike, baseline: ArrayLike) -> float:
     return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
 
 
-def sign_flips(score: ArrayLike, baseline: ArrayLike, *, resamples: int = 9999, seed: int = 0) -> float:
-    """Two-sided p of Fisher's paired randomisation test: run and baseline are swapped in a random half of the items.
+def sign_flips(
+    score: ArrayLike, baseline: ArrayLike, clusters: Clusters | None = None, *, resamples: int = 9999, seed: int = 0
+) -> float:
+    """Two-sided p of Fisher's paired randomisation test: run and baseline are swapped in a random half of the clusters.
 
     Fisher 1935, The Design of Experiments, section 21. The statistic is the sum of the differences; p is the share of
     flips whose sum is at least as far from 0. Where there are no more flips than `resamples`, all of them are tried;
     else what was measured counts among the random ones (Phipson & Smyth 2010, Statistical Applications in Genetics and
-    Molecular Biology 9:39), so that p is never below 1 / (1 + resamples). For scores of 0 and 1 it is McNemar's test.
+    Molecular Biology 9:39), so that p is never below 1 / (1 + resamples). For scores of 0 and 1 it is McNemar's test, if all
+    items are alone. With k clusters p is never below 2 / 2**k, so that fewer than 6 cannot show anything at 0.05.
 
     Args:
         score: [items], any unit.
         baseline: [items], of the same items.
+        clusters: of the same items; None takes every item by itself.
         resamples: how many random flips.
         seed: of the random flips.
+
+    Returns:
+        NaN where all of several items are in one cluster, which leaves nothing to compare.
 
     Raises:
         ClasError: a score is not a finite number, or the numbers of items differ.
     """
     ours, theirs = _pair(score, baseline)
-    differences = np.abs(ours - theirs)
-    measured = abs(float((ours - theirs).sum())) - TIE * max(1.0, float(differences.sum()))
-    differences = differences[differences > 0]  # flipping a difference of 0 changes nothing
+    clusters = clusters or Clusters.single(ours.size)
+    if clusters.count == 1 < clusters.items:
+        return float("nan")
+    sums = clusters.sums(ours - theirs)
+    differences = np.abs(sums)
+    measured = abs(float(sums.sum())) - TIE * max(1.0, float(np.abs(ours - theirs).sum()))
+    differences = differences[differences > TIE]  # flipping a difference of 0 changes nothing
     if 2 ** len(differences) <= resamples:
         signs = 1.0 - 2.0 * (np.arange(2 ** len(differences))[:, None] >> np.arange(len(differences)) & 1)
         return float(np.mean(np.abs(signs @ differences) >= measured))
@@ -72,8 +87,8 @@ def sign_flips(score: ArrayLike, baseline: ArrayLike, *, resamples: int = 9999, 
     rng = np.random.default_rng(seed)
     beyond = 0
     for count in _batches(resamples, len(sizes)):
-        sums = (2.0 * rng.binomial(counts, 0.5, size=(count, len(sizes))) - counts) @ sizes
-        beyond += int(np.sum(np.abs(sums) >= measured))
+        flipped = (2.0 * rng.binomial(counts, 0.5, size=(count, len(sizes))) - counts) @ sizes
+        beyond += int(np.sum(np.abs(flipped) >= measured))
     return (1 + beyond) / (1 + resamples)
 
 
@@ -92,22 +107,35 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def average_interval(
-    differences: Sequence[ArrayLike], *, parallel: bool = False, resamples: int = 10_000, seed: int = 0, level: float = 0.95
+    differences: Sequence[ArrayLike],
+    clusters: Sequence[Clusters] | None = None,
+    *,
+    parallel: Sequence[Hashable] | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> tuple[float, float]:
-    """The percentile bootstrap interval of the mean over languages of each language's mean difference.
+    """The bootstrap interval of the mean over languages of each language's mean difference.
 
-    Stratified: every resample draws each language's items anew from that language (Efron & Tibshirani 1993, An
-    Introduction to the Bootstrap, chapter 13; Davison & Hinkley 1997, Bootstrap Methods and their Application, section
-    3.2), and languages, which are no sample of anything, stay. So it is about other items, and not about other languages.
+    Stratified: every resample draws each language's clusters anew from that language (Efron & Tibshirani 1993, An
+    Introduction to the Bootstrap, chapter 13; Davison & Hinkley 1997, Bootstrap Methods and their Application, sections
+    3.2 and 3.8), and languages, which are no sample of anything, stay. So it is about other items, not other languages.
+    Percentiles are those of Student's t with as many degrees of freedom as the fewest clusters leave: of few, plain
+    ones make an interval too narrow (Hesterberg 2015, The American Statistician 69(4), section 5.3).
 
     Args:
         differences: [languages][items], score minus the baseline's, in any unit.
-        parallel: the languages have the same items, such as translations of one question, in one order: all draw the same
-            ones. A question that gains in one language may gain in others, and independent draws would make the interval
-            too narrow then. Where items are unrelated, it changes nothing.
+        clusters: of each language's items; None takes every item by itself.
+        parallel: a mark for each language; those with the same mark have the same items, such as translations of one
+            question, in one order: all draw the same clusters, in which items are together that are so in any of them. A
+            question that gains in one language may gain in others, and independent draws would make the interval too narrow
+            then. Where items are unrelated, it changes nothing. None draws each language apart.
         resamples: how many.
         seed: of the draws.
         level: of the interval.
+
+    Returns:
+        NaN twice where fewer than 6 clusters in a language leave nothing that could be told.
 
     Raises:
         ClasError: no languages or items, a difference that is not a finite number, or parallel languages with different
@@ -118,21 +146,42 @@ def average_interval(
         raise ClasError("An interval needs at least one language and one item in each; nothing was measured.")
     if not all(np.isfinite(row).all() for row in rows):
         raise ClasError("An interval needs finite scores; leave out what has others.")
-    if parallel:
-        if len({row.size for row in rows}) > 1:
-            raise ClasError("Languages with different numbers of items are not parallel; draw them independently.")
-        rows = [np.mean(rows, axis=0)]
+    of_rows = [Clusters.single(row.size) for row in rows] if clusters is None else list(clusters)
+    strata: dict[Hashable, list[int]] = {}
+    for language, mark in enumerate(range(len(rows)) if parallel is None else parallel):
+        strata.setdefault(mark, []).append(language)
     rng = np.random.default_rng(seed)
-    drawn = np.mean([_resampled_means(row, rng, resamples) for row in rows], axis=0)
-    low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2))
+    drawn, fewest = np.zeros(resamples), np.inf
+    for languages in strata.values():
+        if len({rows[one].size for one in languages}) > 1:
+            raise ClasError("Languages with different numbers of items are not parallel; draw them independently.")
+        together = connected([of_rows[one] for one in languages])
+        fewest = min(fewest, together.count)
+        means = np.mean([rows[one] for one in languages], axis=0)
+        drawn += len(languages) / len(rows) * _resampled_means(means, together, rng, resamples)
+    if fewest < FEWEST:
+        return float("nan"), float("nan")
+    tail = _tail((1 - level) / 2, int(fewest))
+    low, high = np.quantile(drawn, (tail, 1 - tail))
     return float(low), float(high)
 
 
-def _resampled_means(values: NDArray[np.float64], rng: np.random.Generator, resamples: int) -> NDArray[np.float64]:
-    """[resamples]: a resample of items is a multinomial draw of their values, of which most are equal."""
-    kinds, counts = np.unique(values, return_counts=True)
-    draws = [rng.multinomial(values.size, counts / values.size, size=n) @ kinds for n in _batches(resamples, len(kinds))]
-    means: NDArray[np.float64] = np.concatenate(draws) / values.size
+def _tail(share: float, clusters: int) -> float:
+    """The percentile in the place of `share`, wider as the clusters are fewer."""
+    from scipy.stats import norm, t
+
+    return float(norm.cdf(np.sqrt(clusters / (clusters - 1)) * t.ppf(share, clusters - 1)))
+
+
+def _resampled_means(
+    values: NDArray[np.float64], clusters: Clusters, rng: np.random.Generator, resamples: int
+) -> NDArray[np.float64]:
+    """[resamples]: a resample of clusters is a multinomial draw of their sums and sizes, of which most are equal."""
+    parts = np.stack([clusters.sums(values), clusters.sizes], axis=1)
+    kinds, counts = np.unique(parts, axis=0, return_counts=True)
+    drawn = [rng.multinomial(clusters.count, counts / clusters.count, size=n) @ kinds for n in _batches(resamples, len(kinds))]
+    sums, sizes = np.concatenate(drawn).T
+    means: NDArray[np.float64] = sums / sizes
     return means
 
 

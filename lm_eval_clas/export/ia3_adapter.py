@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.projections import Projection
 from lm_eval_clas.export.outline import Outline, Scaling
 from lm_eval_clas.export.written_export import Export, ExportThere
 
 
 def adapter_config(scaling: Scaling, model: Outline) -> dict[str, Any]:
     """The contents of `adapter_config.json`: all fields of PEFT's `IA3Config`, with the bridge layers' modules by name."""
-    modules = [model.projections[layer].name for layer in scaling.steering.layers]
+    modules = [place.name for place in _linear_places(scaling, model)]
     return {
         "auto_mapping": None,
         "base_model_name_or_path": model.base,
@@ -40,14 +42,29 @@ def adapter_files(scaling: Scaling, model: Outline) -> dict[str, bytes]:
     from safetensors.numpy import save
 
     vectors = {
-        f"base_model.model.{model.projections[layer].name}.ia3_l": np.ascontiguousarray(scaling.factors[layer][None])
-        for layer in scaling.steering.layers
+        f"base_model.model.{place.name}.ia3_l": np.ascontiguousarray(scaling.factors[place.layer, place.here][None])
+        for place in _linear_places(scaling, model)
     }
     return {
         # As bytes, because safetensors' own writing turns a full disk into an exception of its own.
         "adapter_model.safetensors": save(vectors, metadata={"format": "pt"}),
         "adapter_config.json": (json.dumps(adapter_config(scaling, model), indent=2) + "\n").encode(),
     }
+
+
+def _linear_places(scaling: Scaling, model: Outline) -> list[Projection]:
+    """The modules that get a vector.
+
+    Raises:
+        ClasError: there are experts among them.
+    """
+    places = model.places(scaling)
+    if any(place.experts for place in places):
+        raise ClasError(
+            "An (IA)3 adapter has one vector for a linear module, and experts have none of their own, each with factors of its "
+            "own; use --format merged, which scales their weights."
+        )
+    return places
 
 
 def find_ia3(export: Export) -> ExportThere:

@@ -9,6 +9,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.checkpoint import Checkpoint
 from lm_eval_clas.export.outline import Outline
@@ -60,10 +63,9 @@ def write_merged(export: Export, found: ExportThere, checkpoint: Checkpoint, rep
         ClasError: a weight is not in the checkpoint or does not fit, or the folder cannot be written.
     """
     scaling, model = export.scaling, export.model
-    factors = {
-        checkpoint.key(model.projections[layer]): scaling.factors[layer]
-        for layer in scaling.steering.layers
-        if (scaling.factors[layer] != 1).any()
-    }
+    factors: dict[str, NDArray[np.float32]] = {}
+    for place in model.places(scaling):
+        if ((own := scaling.factors[place.layer, place.here]) != 1).any():
+            factors |= checkpoint.scales(place, own)
     with export.writing(found) as temporary:
-        checkpoint.copy_scaled(temporary, factors, model.transposed, report)
+        checkpoint.copy_scaled(temporary, factors, report)

@@ -71,6 +71,10 @@ class Outline:
         """Whether the weights of projections are [neurons, hidden] (GPT-2) and not [hidden, neurons]."""
         return type(self.projections[0].module).__name__ == "Conv1D"
 
+    def places(self, scaling: Scaling) -> list[Projection]:
+        """The places of the layers that are steered."""
+        return [place for place in self.projections if place.layer in scaling.steering.layers]
+
 
 def outline(
     pretrained: str,

@@ -96,7 +96,7 @@ class Export:
         """The contents of `clas_export.json` but for the hashes of files."""
         return {
             **provenance(self.scaling, self.masks, self.model, self.kind),
-            "modules": [self.model.projections[layer].name for layer in self.scaling.steering.layers],
+            "modules": [place.name for place in self.model.places(self.scaling)],
             "source": dict(self.source),
         }
 

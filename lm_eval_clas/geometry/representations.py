@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.anatomy.configuration import text_config
+from lm_eval_clas.decoder.anatomy.decoder_lists import decoder_layers
 from lm_eval_clas.decoder.below_head import decoder_of
-from lm_eval_clas.decoder.projections import decoder_layers, text_config
 from lm_eval_clas.decoder.text_batches import Batch, device_of, position_limit, text_batches
 from lm_eval_clas.geometry.measurements import Pooling
 from lm_eval_clas.neurons.profiling import OnProgress

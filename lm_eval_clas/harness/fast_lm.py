@@ -1,8 +1,8 @@
-"""`FastLM`: the harness's Hugging Face model with `Scorer` for log-likelihoods, chosen by `scoring=`."""
+"""`FastLM`: the harness's Hugging Face model with `Scorer` and `GreedyDecoder` under it, chosen by `scoring=`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from tqdm import tqdm
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.logs import own_logger
 from lm_eval_clas.base.processes import Processes
+from lm_eval_clas.decoder.greedy import GreedyDecoder, Ways, chooses_plainly
 from lm_eval_clas.decoder.logits import HeadError
 from lm_eval_clas.decoder.prefixes import Continuation
 from lm_eval_clas.decoder.scoring import Scorer, group_batches
@@ -34,7 +35,7 @@ def default_device() -> str:
 
 
 class FastLM(HFLM):
-    """HFLM that computes only the logits that are read and runs shared prefixes once.
+    """HFLM that computes only the logits that are read, runs shared prefixes once, and ends each answer by itself.
 
     Under a launcher, each process has a copy of the model and answers its own requests, without waiting for the others.
 
@@ -66,6 +67,7 @@ class FastLM(HFLM):
         # machine for the one among all.
         self._rank, self._world_size = processes.rank, processes.size
         self._scorer: Scorer | None = None
+        self._decoder: GreedyDecoder | None = None
         self._auto_batch_size: int | None = None
         # Encoder-decoders, models in slices, and prompt tuning, which puts positions in front of the input, keep to HFLM's
         # path.
@@ -73,6 +75,7 @@ class FastLM(HFLM):
         if scoring == "fast" and self.backend == "causal" and not prompts and kwargs.get("tp_plan") is None:
             try:
                 self._scorer = Scorer(self.model, self.device, self.softmax_dtype)
+                self._decoder = GreedyDecoder(self.model, self.device) if chooses_plainly(self.model) else None
             except HeadError as error:
                 logger.info("hf-clas: scoring=stock is used: %s", error)
 
@@ -109,14 +112,112 @@ class FastLM(HFLM):
         return list(super().loglikelihood(requests, disable_tqdm))
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        for context in {request.args[0] for request in requests if not request.args[0].strip()}:
-            if not self.tok_encode(context):
-                raise ClasError(
-                    "A text cannot be generated after an empty prompt, as this tokenizer puts no token of its own in front; "
-                    "give the task a prompt."
-                )
+        self._require_prompts(requests)
         self._require_room(requests)
-        return list(super().generate_until(requests, disable_tqdm))
+        by_options: dict[tuple[tuple[str, ...], int] | None, list[int]] = {}
+        for position, request in enumerate(requests):
+            by_options.setdefault(self._greedy(request.args[1]), []).append(position)
+        stock = by_options.pop(None, [])
+        answers: dict[int, str] = {}
+        quiet = disable_tqdm or self.rank != 0 or not by_options
+        with tqdm(total=len(requests) - len(stock), desc="Running generate_until requests", disable=quiet) as bar:
+            for positions in by_options.values():
+                asked = [requests[position] for position in positions]
+                try:
+                    for place, (answer,) in self._written(asked, Ways()):
+                        answers[positions[place]] = answer
+                        self.cache_hook.add_partial("generate_until", asked[place].args, answer)
+                        bar.update()
+                except HeadError as error:
+                    self._keep_to_stock(error)
+                    stock += [position for position in positions if position not in answers]
+        if stock:
+            answers.update(zip(stock, super().generate_until([requests[i] for i in stock], disable_tqdm), strict=True))
+        return [answers[position] for position in range(len(requests))]
+
+    def generates_fast(self, options: Mapping[str, Any]) -> bool:
+        """Whether `GreedyDecoder` writes the answer to a request with such generation options."""
+        return self._greedy(options) is not None
+
+    def generation_batches(self, requests: Sequence[Instance], size: int) -> list[list[int]]:
+        """Positions of requests, all with the same options, that `GreedyDecoder` runs together."""
+        assert self._decoder is not None
+        return [
+            [owner for group in batch for owners in group.members.values() for owner in owners]
+            for batch in self._decoder.plan(self._prompts(requests), size)
+        ]
+
+    def generate_in(self, ways: Ways, requests: Sequence[Instance], check: bool) -> list[list[str]] | None:
+        """The answers in each of several ways, [ways][requests], to requests with the same options, for which `generates_fast`.
+
+        Args:
+            ways: they begin a batch anew with their first one.
+            requests: one of `generation_batches`.
+            check: whether to see if prompts are the same inside `ways.prompts` as outside.
+
+        Returns:
+            None where they are not, or where `generates_fast` holds no longer.
+        """
+        self._require_prompts(requests)
+        decoder = self._decoder
+        assert decoder is not None
+        try:
+            answers = dict(self._written(requests, ways))
+            if check:
+                (batch,) = decoder.plan(self._prompts(requests), len(requests))
+                with self._autocast():
+                    if not decoder.prompts_hold(batch, ways):
+                        return None
+        except HeadError as error:
+            self._keep_to_stock(error)
+            return None
+        return [[answers[position][way] for position in range(len(requests))] for way in range(ways.count)]
+
+    def _greedy(self, options: Mapping[str, Any]) -> tuple[tuple[str, ...], int] | None:
+        """The texts that end an answer and the most tokens it has, where the options ask for no more than greedy choices."""
+        until, most = options.get("until", []), options.get("max_gen_toks", self.max_gen_toks)
+        until = [until] if isinstance(until, str) else until
+        plain = (
+            self._decoder is not None
+            and not set(options) - {"until", "max_gen_toks", "do_sample", "temperature"}
+            and not options.get("do_sample")
+            and not options.get("temperature")
+            and isinstance(until, list)
+            and all(isinstance(text, str) for text in until)
+            and isinstance(most, int)
+            and 0 < most < self.max_length
+            and getattr(self, "think_end_token", None) is None
+        )
+        if not plain:
+            return None
+        end = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
+        return tuple(until if end in until else [*until, end]), most
+
+    def _prompts(self, requests: Sequence[Instance]) -> list[tuple[int, ...]]:
+        """The tokens of each request's prompt, cut from the left as the harness does it for a prompt that runs alone."""
+        known = self._greedy(requests[0].args[1])
+        assert known is not None
+        room = self.max_length - known[1]
+        return [
+            tuple(self.tok_batch_encode([request.args[0]], left_truncate_len=room, truncation=self.truncation)[0][0].tolist())
+            for request in requests
+        ]
+
+    def _written(self, requests: Sequence[Instance], ways: Ways) -> Iterator[tuple[int, list[str]]]:
+        """The position of each request, all with the same options, and its answers by way, as they are found."""
+        decoder, known = self._decoder, self._greedy(requests[0].args[1])
+        assert decoder is not None
+        assert known is not None
+        until, most = known
+        stops = _Stops(self.tokenizer, until)
+        size: Any = self.batch_size
+        size = self._detect_batch_size() if size == "auto" else int(size)
+        for batch in decoder.plan(self._prompts(requests), size):
+            with self._autocast():
+                written = decoder.write(batch, size, most, stops, ways)
+            for positions, by_way in written:
+                answers = [_before(until, self.tok_decode(tokens)) for tokens in by_way]
+                yield from ((position, answers) for position in positions)
 
     def _loglikelihood_tokens(
         self, requests: list[Tokenized], disable_tqdm: bool = False, override_bs: int | None = None
@@ -128,8 +229,7 @@ class FastLM(HFLM):
             try:
                 return self._score(self._scorer, requests, disable_tqdm, override_bs)
             except HeadError as error:
-                logger.warning("hf-clas: scoring=stock is used from here on: %s", error)
-                self._scorer = None
+                self._keep_to_stock(error)
         return list(super()._loglikelihood_tokens(requests, disable_tqdm, override_bs))
 
     def _score(
@@ -144,12 +244,9 @@ class FastLM(HFLM):
         if size == "auto":
             self.batch_sizes: dict[int, int] = {}
             longest = [requests[next(iter(group.members[max(group.members, key=len)]))] for group in groups]
-        autocast = torch.autocast(
-            self.device.type, dtype=self.mixed_precision_dtype, enabled=self.mixed_precision_dtype is not None
-        )
         with (
             tqdm(total=len(requests), desc="Running loglikelihood requests", disable=disable_tqdm or self.rank != 0) as bar,
-            autocast,
+            self._autocast(),
         ):
             for batch in group_batches(groups, lambda at: self._batch_scheduler(at, longest) if size == "auto" else int(size)):
                 for position, log_likelihood, is_greedy in scorer.score(batch, scored):
@@ -160,11 +257,28 @@ class FastLM(HFLM):
                     bar.update()
         return [answers[position] for position in range(len(requests))]
 
+    def _keep_to_stock(self, error: HeadError) -> None:
+        logger.warning("hf-clas: scoring=stock is used from here on: %s", error)
+        self._scorer = self._decoder = None
+
+    def _autocast(self) -> torch.autocast:
+        dtype = self.mixed_precision_dtype
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
     def _unscorable(self, context: int, continuation: int) -> ClasError:
         return ClasError(
             f"A continuation of {continuation} tokens after {context} cannot be scored: it takes a context, and at least one "
             f"token and at most the model's {self.max_length} of a continuation."
         )
+
+    def _require_prompts(self, requests: Sequence[Instance]) -> None:
+        """Refuses prompts of no token."""
+        for context in {request.args[0] for request in requests if not request.args[0].strip()}:
+            if not self.tok_encode(context):
+                raise ClasError(
+                    "A text cannot be generated after an empty prompt, as this tokenizer puts no token of its own in front; "
+                    "give the task a prompt."
+                )
 
     def _require_room(self, requests: Sequence[Instance]) -> None:
         """Refuses to generate so much that no prompt fits before it, which the harness finds out in the middle of a run."""
@@ -207,3 +321,22 @@ class FastLM(HFLM):
             return int(super()._batch_scheduler(pos, n_reordered_requests))
         finally:
             self.batch_schedule = schedule
+
+
+class _Stops:
+    """Whether an answer's last tokens have one of the texts that end it, looked for as the harness does."""
+
+    def __init__(self, tokenizer: Any, texts: Sequence[str]) -> None:
+        self._tokenizer = tokenizer
+        # A text may be written in other tokens than the tokenizer's; two more than it takes are looked at.
+        self._windows = [(text, len(tokenizer.encode(text, add_special_tokens=False)) + 2) for text in texts]
+
+    def __call__(self, answer: Sequence[int]) -> bool:
+        return any(text in self._tokenizer.decode(answer[-window:]) for text, window in self._windows)
+
+
+def _before(texts: Sequence[str], answer: str) -> str:
+    """What is before the first of the texts that end an answer."""
+    for text in filter(None, texts):
+        answer = answer.split(text)[0]
+    return answer

@@ -51,7 +51,8 @@ class CLASLM(SteeredLM[ActivationSteerer], FastLM):
         unseen: what to do with a language that the masks do not know: `off` leaves it alone, `shared` steers it with the
             neurons of scope `all`.
         projection: a pattern of module names, for models whose projections at the masks' site are not found by structure.
-        scoring: `fast` computes only the logits that are read; `stock` is HFLM's own path, float for float.
+        scoring: `fast` computes only the logits that are read, and runs what prompts share once, also to generate greedily;
+            `stock` is HFLM's own path, float for float.
 
     Raises:
         ClasError: an option is wrong, or the masks do not fit the model.

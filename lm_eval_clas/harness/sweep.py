@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
 from lm_eval_clas.base.processes import Processes
-from lm_eval_clas.decoder.resuming import Tape
+from lm_eval_clas.decoder.greedy import Ways
+from lm_eval_clas.decoder.resuming import Tape, can_resume
 from lm_eval_clas.disk.journal import Journal
 from lm_eval_clas.harness.fast_lm import FastLM, logger
 from lm_eval_clas.languages.macrolanguages import as_known
@@ -74,7 +76,7 @@ class Sweep(LM):
         """Makes what steers, for each setting."""
         self._steerers = [ActivationSteerer(self._lm.model, self._masks, **setting.options()) for setting in settings]
         first = min(min(setting.layers) for setting in settings)
-        self._tape = Tape(self._lm.model, first) if resume and first > 0 else None
+        self._tape = Tape(self._lm.model, first) if resume and first > 0 and can_resume(self._lm.model, first) else None
         self._checked = False
 
     # What the harness asks of a model to build requests.
@@ -185,6 +187,12 @@ class Sweep(LM):
             alike.setdefault(tuple(key), []).append(positions)
         size = self._documents_at_once()
         for group in alike.values():
+            one = requests[group[0][0]]
+            if one.request_type == "generate_until" and self._lm.generates_fast(one.args[1]):
+                flat = [position for positions in group for position in positions]
+                for batch in self._lm.generation_batches([requests[position] for position in flat], size):
+                    yield [flat[place] for place in batch]
+                continue
             group.sort(key=length, reverse=True)
             for start in range(0, len(group), size):
                 yield [position for positions in group[start : start + size] for position in positions]
@@ -198,6 +206,8 @@ class Sweep(LM):
         answer = getattr(self._lm, kind)
         if language is None:  # the anchor, or not in the masks: no setting steers it
             return [answer(batch, disable_tqdm=True)] * len(self._steerers)
+        if kind == "generate_until" and self._lm.generates_fast(batch[0].args[1]):
+            return self._generate(batch, language)
         passes = 1 if kind == "generate_until" else None
         answers = []
         for steerer in self._steerers:
@@ -207,12 +217,42 @@ class Sweep(LM):
         if self._tape:
             self._tape.clear()
             if not self._resumes(answer, batch, language, answers[-1]):
-                logger.warning(
-                    "This model cannot be resumed at a layer exactly; every setting runs full passes, and takes longer."
-                )
-                self._tape = None
+                self._run_in_full()
                 return self._run(kind, batch, language)
         return answers
+
+    def _generate(self, batch: list[Instance], language: str) -> list[list[str]]:
+        """The answers of all settings to one batch of generations, [settings][requests], written side by side."""
+        blocks = [steerer.language(language) for steerer in self._steerers]
+
+        def steer(counts: Sequence[int]) -> None:
+            for block, end, count in zip(blocks, accumulate(counts), counts, strict=True):
+                block.rows, block.sequences = slice(end - count, end), sum(counts)
+
+        def prompts(setting: int) -> AbstractContextManager[None]:
+            if self._tape and setting == 0:
+                self._tape.clear()
+            return self._tape.running() if self._tape else nullcontext()
+
+        with ExitStack() as opened:
+            for block in blocks:
+                opened.enter_context(block)
+            check = self._tape is not None and not self._checked
+            answers = self._lm.generate_in(Ways(len(blocks), steer, prompts), batch, check)
+        if self._tape:
+            self._tape.clear()
+        if answers is None:
+            if self._lm.generates_fast(batch[0].args[1]):
+                self._run_in_full()
+            return self._run("generate_until", batch, language)
+        self._checked = True
+        for block, steerer in zip(blocks, self._steerers, strict=True):
+            block.require_steered(f"{len(batch)} requests at alpha {steerer.steering.strength(language):g}")
+        return answers
+
+    def _run_in_full(self) -> None:
+        logger.warning("This model cannot be resumed at a layer exactly; every setting runs full passes, and takes longer.")
+        self._tape = None
 
     def _resumes(self, answer: Callable[..., Any], batch: list[Instance], language: str, resumed: list[Any]) -> bool:
         """Whether the last setting's first batch is that of a full pass: a model of an unknown make may hide something."""

@@ -24,7 +24,7 @@ from lm_eval_clas.disk.files import sha256
 from lm_eval_clas.languages.language_names import parse_language
 from lm_eval_clas.masks.mask_config import AddedLanguage
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.neurons.categories import NeuronCategorizer
+from lm_eval_clas.neurons.categories import MIN_TOKENS, NeuronCategorizer
 from lm_eval_clas.neurons.profile_folder import Profile
 from lm_eval_clas.neurons.profiling import profile
 from lm_eval_clas.texts.corpora import ParallelTexts, read_lines
@@ -110,14 +110,19 @@ def add_language(
 
 def _appended(masks: MaskSet, text: MonolingualText, profiled: Profile) -> MaskSet:
     config = masks.config
-    active = NeuronCategorizer(config.statistic, config.tokens, config.threshold, config.by).active(profiled)
-    means, owned = masks.means, masks.owned
+    enough = config.min_tokens or MIN_TOKENS
+    active = NeuronCategorizer(config.statistic, config.tokens, config.threshold, config.by, enough).active(profiled)
+    if masks.measured is not None:
+        active &= masks.measured
+    means, owned, routed = masks.means, masks.owned, masks.routed
+    if (seen := profiled.tokens_seen(config.tokens)) is not None and routed is not None:
+        routed = np.concatenate([routed, seen])
     if means is not None:
         means = np.concatenate([means, profiled.mean(config.statistic, config.tokens)])
     if owned is not None:
         own = np.zeros_like(active)
         if config.specific.bar is not None:
-            probable = NeuronCategorizer("share-positive", config.tokens, config.specific.bar, config.by)
+            probable = NeuronCategorizer("share-positive", config.tokens, config.specific.bar, config.by, enough)
             own = masks.specific & probable.active(profiled)
         owned = np.concatenate([owned, own])
     added = AddedLanguage(
@@ -133,4 +138,5 @@ def _appended(masks: MaskSet, text: MonolingualText, profiled: Profile) -> MaskS
         active=np.concatenate([masks.active, active]),
         means=means,
         owned=owned,
+        routed=routed,
     )

@@ -9,7 +9,7 @@ import numpy as np
 from lm_eval_clas.drawing.figures import BLACK, COLORS, GREY, LARGE, MIDDLE, PALE, new_figure, open_axes, save
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.neurons.bridge import layers_text
-from lm_eval_clas.neurons.categories import category_shares
+from lm_eval_clas.neurons.categories import NO_NEURON, UNMEASURED, category_shares
 
 # Categories of neurons run from unshared to shared; dead ones are grey.
 _LABELS = ("dead (0 languages)", "language-specific (1)", "partial-shared", "all-shared")
@@ -27,7 +27,9 @@ def plot_categories(masks: MaskSet, path: str | Path, width: float | None = None
     Raises:
         ClasError: matplotlib is not installed, or the file cannot be written.
     """
-    share = category_shares(masks.categories)
+    there = np.maximum((masks.categories != NO_NEURON).sum(axis=1), 1)
+    measured = masks.steerable.sum(axis=1) / there
+    share = category_shares(masks.categories) * measured[:, None]
     layers = np.arange(len(share))
     figure = new_figure(width or min(12, 3.2 + 0.18 * len(layers)), 3.6)
     from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -39,6 +41,9 @@ def plot_categories(masks: MaskSet, path: str | Path, width: float | None = None
             layers, share[:, category], 0.86, bottom, color=_CATEGORY_COLORS[category], label=_LABELS[category], linewidth=0
         )
         bottom += share[:, category]
+    if masks.measured is not None:
+        rest = (masks.categories == UNMEASURED).sum(axis=1) / there
+        axes.bar(layers, rest, 0.86, bottom, color="white", edgecolor=GREY, label="unmeasured", linewidth=0.5)
     first, last = masks.bridge_layers[0], masks.bridge_layers[-1]
     axes.plot([first - 0.45, last + 0.45], [1.03, 1.03], color=BLACK, linewidth=2.5, clip_on=False, solid_capstyle="butt")
     span = layers_text(masks.bridge_layers).replace("-", "\u2013")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.neurons.categories import CATEGORIES, DEAD, PARTIAL, category_counts, category_shares
+from lm_eval_clas.neurons.categories import CATEGORIES, DEAD, PARTIAL, UNMEASURED, category_counts, category_shares
 
 
 def overlap(masks: MaskSet) -> NDArray[np.float64]:
@@ -51,6 +51,7 @@ def summary(masks: MaskSet) -> dict[str, Any]:
                 "bridge": layer in masks.bridge_layers,
                 **{name: int(count[layer, i]) for i, name in enumerate(CATEGORIES)},
                 **{f"{name}_share": round(float(share[layer, i]), 4) for i, name in enumerate(CATEGORIES)},
+                **_unmeasured(masks, layer),
                 "score": round(float(share[layer, PARTIAL] - share[layer, DEAD]), 4),
             }
             for layer in range(len(share))
@@ -64,3 +65,10 @@ def summary(masks: MaskSet) -> dict[str, Any]:
         "date": config.date,
         "package_version": config.package_version,
     }
+
+
+def _unmeasured(masks: MaskSet, layer: int) -> dict[str, int]:
+    """Of a mixture of experts: how many neurons of a layer have no category, as too few tokens reached their expert."""
+    if masks.measured is None:
+        return {}
+    return {"unmeasured": int(np.count_nonzero(masks.categories[layer] == UNMEASURED))}

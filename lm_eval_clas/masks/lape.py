@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.decoder.heads import spread
 from lm_eval_clas.disk.checked_files import user_path
 from lm_eval_clas.disk.checked_json import shown
 from lm_eval_clas.disk.files import sha256
@@ -67,21 +66,24 @@ class LapeSelector:
         if not 0 < self.percentile < 1:
             raise ClasError(f"--lape-percentile must be a share between 0 and 1, like 0.95, not {self.percentile}.")
 
-    def select(self, probabilities: NDArray[np.floating[Any]]) -> LapeSelection:
-        """Selects from probabilities in 0..1, [languages, layers, neurons].
+    def select(self, probabilities: NDArray[np.floating[Any]], there: NDArray[np.bool_] | None = None) -> LapeSelection:
+        """Selects from probabilities in 0..1, [languages, layers, neurons], of neurons that are `there`.
 
         Of neurons with equal entropies, the first ones in the order of layers come first.
 
         Raises:
             ClasError: `top` is less than one neuron, or no neuron is left.
         """
-        place = max(1, round(probabilities.size * self.percentile)) - 1
-        bar = float(np.partition(probabilities, place, axis=None)[place])
-        above = probabilities > bar
+        there = np.ones(probabilities.shape[1:], dtype=bool) if there is None else there
+        known = probabilities[:, there]
+        place = max(1, round(known.size * self.percentile)) - 1
+        bar = float(np.partition(known, place, axis=None)[place])
+        above = (probabilities > bar) & there
         each = np.where(above.any(axis=0), entropy(probabilities), np.inf).ravel()
-        count = round(self.top * each.size)
+        neurons = np.count_nonzero(there)
+        count = round(self.top * neurons)
         if count < 1:
-            raise ClasError(f"--lape-top {self.top:g} keeps none of {each.size:,} neurons; give a larger share.")
+            raise ClasError(f"--lape-top {self.top:g} keeps none of {neurons:,} neurons; give a larger share.")
         kept = np.zeros(each.size, dtype=bool)
         kept[np.argsort(each, kind="stable")[:count]] = True
         owned = above & kept.reshape(probabilities.shape[1:])  # those that were dropped are above the bar nowhere
@@ -113,9 +115,13 @@ def with_lape(masks: MaskSet, profile: Profile, selector: LapeSelector | None = 
     """
     selector = selector or LapeSelector()
     # By head, a head is one unit: it is kept or dropped as a whole, and counts as one.
-    selection = selector.select(profile.units("share-positive", masks.config.tokens, masks.config.by))
+    fingerprint = masks.config.model.fingerprint
+    by_head = masks.config.by == "head"
+    units = profile.units("share-positive", masks.config.tokens, masks.config.by)
+    there = fingerprint.pool(masks.steerable[None].astype(np.float32))[0] > 0 if by_head else masks.steerable
+    selection = selector.select(units, there)
     source = SpecificSource(source="lape", top=selector.top, percentile=selector.percentile, bar=selection.bar)
-    return masks.with_specific(spread(selection.owned, masks.active.shape[-1]), source)
+    return masks.with_specific(fingerprint.spread(selection.owned, by_head), source)
 
 
 def with_neuron_file(masks: MaskSet, path: str | Path, languages: Sequence[str]) -> MaskSet:

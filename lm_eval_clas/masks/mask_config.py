@@ -89,6 +89,7 @@ class MaskConfig(StrictFinite):
 
     Attributes:
         first_token: whether the first position of a text counted; older folders, which do not say, kept it.
+        min_tokens: of a mixture of experts: how many tokens an expert saw at least in every language where it was measured.
     """
 
     format_version: int = MASKS_FORMAT
@@ -102,6 +103,7 @@ class MaskConfig(StrictFinite):
     tokens: Tokens = "all"
     first_token: FirstToken = "keep"
     threshold: float = 0.0
+    min_tokens: int | None = Field(default=None, gt=0)
     corpus: CorpusSource
     bridge_layers: list[int] = Field(min_length=1)
     bridge_rule: str
@@ -127,7 +129,7 @@ class MaskConfig(StrictFinite):
             raise ValueError(f"the anchor '{self.anchor}' is an added language")
         if len(self.languages) - len(self.added) < 2:
             raise ValueError("fewer than two of its languages were profiled on parallel texts")
-        if self.by == "head" and (self.site != "attn" or self.model.fingerprint.heads is None):
+        if self.by == "head" and (self.site != "attn" or not self.model.fingerprint.has_heads):
             raise ValueError("it is by head, and names no attention heads")
         layers = self.model.fingerprint.layers
         if (
@@ -148,8 +150,9 @@ class MaskConfig(StrictFinite):
     def activity(self) -> str:
         """What makes a neuron active, in words."""
         tokens = "all but first" if (self.tokens, self.first_token) == ("all", "skip") else self.tokens
-        by = f", by head ({self.model.fingerprint.heads} heads)" if self.by == "head" else ""
-        return f"{self.statistic} over {tokens} tokens above {self.threshold:g}{by}"
+        by = f", by head ({self.model.fingerprint.heads or 'unequal'} heads)" if self.by == "head" else ""
+        seen = f", in experts that saw {self.min_tokens} tokens or more in every language" if self.min_tokens else ""
+        return f"{self.statistic} over {tokens} tokens above {self.threshold:g}{by}{seen}"
 
 
 def read_config(folder: Path) -> MaskConfig:

@@ -2,7 +2,8 @@
 
 clas_config.json     what the masks are: model, languages, corpus, rule, bridge layers, strengths (readable, checked)
 masks.safetensors    `active`: uint8, bits packed along neurons, [languages, layers, ceil(neurons / 8)]; `specific` alike,
-                     where each language's specific neurons do not come from counting languages
+                     where each language's specific neurons do not come from counting languages; of a mixture of experts,
+                     `routed`, int64 [languages, layers, units], the tokens that each expert saw
 profile.safetensors  optional: `means`, float32 [languages, layers, neurons], and `counts`, int64 [languages]
 """
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.heads import Scalar
 from lm_eval_clas.disk.checked_json import shown
 from lm_eval_clas.disk.files import put, put_text, sha256, shipped, writing
 from lm_eval_clas.disk.tensors import Shapes, read_tensors
@@ -39,7 +41,16 @@ from lm_eval_clas.masks.mask_config import (
 )
 from lm_eval_clas.masks.mask_place import MASKS_FILE, MASKS_FILES, PROFILE_FILE, require_masks_place
 from lm_eval_clas.neurons.bridge import select_bridge_layers
-from lm_eval_clas.neurons.categories import DEAD, PARTIAL, SPECIFIC, NeuronCategorizer, categorize
+from lm_eval_clas.neurons.categories import (
+    ALL,
+    DEAD,
+    MIN_TOKENS,
+    PARTIAL,
+    SPECIFIC,
+    NeuronCategorizer,
+    categorize,
+    measured_neurons,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +69,7 @@ class MaskSet:
         means: float32 [languages, layers, neurons], the statistic the masks came from, where it was kept.
         owned: bool [languages, layers, neurons], each language's specific neurons, where another source than counts of
             languages says so (`config.specific`); None where counts do.
+        routed: of a mixture of experts: int64 [languages, layers, units], how many tokens each expert saw.
         origin: the Hub repository and commit they were loaded from; None for a folder.
     """
 
@@ -65,6 +77,7 @@ class MaskSet:
     active: NDArray[np.bool_]
     means: NDArray[np.float32] | None = None
     owned: NDArray[np.bool_] | None = None
+    routed: NDArray[np.int64] | None = None
     origin: HubOrigin | None = None
 
     @property
@@ -89,8 +102,27 @@ class MaskSet:
 
     @cached_property
     def categories(self) -> NDArray[np.uint8]:
-        """uint8 [layers, neurons]: 0 dead, 1 language-specific, 2 partial-shared, 3 all-shared, over `counted`."""
-        return categorize(self._of_counted(self.active))
+        """uint8 [layers, neurons]: 0 dead, 1 language-specific, 2 partial-shared, 3 all-shared, over `counted`.
+
+        Beside these, 4 is unmeasured, and 5 no neuron, in a layer that is narrower than the widest.
+        """
+        return categorize(self._of_counted(self.active), self.measured, self.config.model.fingerprint.exists)
+
+    @cached_property
+    def measured(self) -> NDArray[np.bool_] | None:
+        """Of a mixture of experts: bool [layers, neurons], whose expert saw enough tokens in every counted language.
+
+        The others are active nowhere, have no category, and are never steered. None where all tokens take the same way.
+        """
+        layout = self.config.model.fingerprint.layout
+        if self.routed is None or layout is None:
+            return None
+        return measured_neurons(self._of_counted(self.routed), self.config.min_tokens or MIN_TOKENS, layout)
+
+    @cached_property
+    def steerable(self) -> NDArray[np.bool_]:
+        """bool [layers, neurons]: where there are neurons, and they were measured."""
+        return self.categories <= ALL
 
     @cached_property
     def specific(self) -> NDArray[np.bool_]:
@@ -125,6 +157,10 @@ class MaskSet:
         # What came later than the first folders enters only where it is used, so that their hashes hold.
         if self.owned is not None:
             content += b"specific" + np.packbits(self.owned, axis=-1).tobytes()
+        if self.measured is not None:
+            content += b"measured" + np.packbits(self.measured, axis=-1).tobytes()
+        if self.config.model.fingerprint.holds is not None:
+            content += b"holds" + json.dumps(self.config.model.fingerprint.holds).encode()
         if self.config.site != "mlp":
             content += json.dumps([self.config.site, self.config.by]).encode()
         if self.config.added:
@@ -136,7 +172,7 @@ class MaskSet:
         """16 hex digits over the means, which decide `method=int-mu`; None where they were not kept."""
         return None if self.means is None else hashlib.sha256(self.means.tobytes()).hexdigest()[:16]
 
-    def _of_counted(self, by_language: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _of_counted(self, by_language: NDArray[Scalar]) -> NDArray[Scalar]:
         return by_language[[self.index(one) for one in self.counted]] if self.config.added else by_language
 
     def code_of(self, language: str) -> str:
@@ -194,7 +230,8 @@ class MaskSet:
         if anchor not in profile.languages:
             raise ClasError(f"The anchor '{anchor}' was not profiled ({', '.join(profile.languages)} were); give another.")
         active = categorizer.active(profile)
-        choice = select_bridge_layers(categorize(active), bridge, exclude_last)
+        choice = select_bridge_layers(categorizer.categories(profile), bridge, exclude_last)
+        routed = profile.tokens_seen(categorizer.tokens)
         source = profile.config
         config = MaskConfig(
             model=ModelSource(name=source.model, revision=source.revision, fingerprint=source.fingerprint),
@@ -207,6 +244,7 @@ class MaskSet:
             tokens=categorizer.tokens,
             first_token=source.first_token,
             threshold=categorizer.threshold,
+            min_tokens=None if routed is None else categorizer.min_tokens,
             corpus=CorpusSource(
                 name=source.corpus,
                 sha256=source.corpus_sha256,
@@ -218,7 +256,7 @@ class MaskSet:
             bridge_rule=choice.why,
         )
         means = profile.mean(categorizer.statistic, categorizer.tokens) if keep_means else None
-        return cls(config, active, means)
+        return cls(config, active, means, routed=routed)
 
     def with_instance_shares(self, shares: NDArray[np.float64]) -> MaskSet:
         """The same masks with per-input category shares, float64 [layers, 4], noted in the configuration."""
@@ -253,6 +291,8 @@ class MaskSet:
         tensors: dict[str, dict[str, NDArray[Any]]] = {MASKS_FILE: {"active": np.packbits(self.active, axis=-1)}}
         if self.owned is not None:
             tensors[MASKS_FILE]["specific"] = np.packbits(self.owned, axis=-1)
+        if self.routed is not None:
+            tensors[MASKS_FILE]["routed"] = self.routed
         if self.means is not None:
             tokens = self.config.corpus.tokens | {one: text.tokens for one, text in self.config.added.items()}
             counts = [tokens.get(language, 0) for language in self.languages]
@@ -287,13 +327,18 @@ class MaskSet:
         shape = (len(config.languages), fingerprint.layers, fingerprint.neurons)
         names = ["active"] if config.specific.source == "counts" else ["active", "specific"]
         bits = ("uint8", (*shape[:2], -(-shape[2] // 8)))
-        packed = _read(folder, MASKS_FILE, config, dict.fromkeys(names, bits))
+        expected_bits: Shapes = dict.fromkeys(names, bits)
+        layout = fingerprint.layout
+        of_experts = config.min_tokens is not None and layout is not None
+        if of_experts and layout is not None:
+            expected_bits = {**expected_bits, "routed": ("int64", (*shape[:2], layout.units))}
+        packed = _read(folder, MASKS_FILE, config, expected_bits)
         masks = {name: np.unpackbits(packed[name], axis=-1, count=shape[2]).astype(bool) for name in names}
         means = None
         if PROFILE_FILE in config.files:
             expected = {"means": ("float32", shape), "counts": ("int64", shape[:1])}
             means = _read(folder, PROFILE_FILE, config, expected)["means"]
-        return cls(config, masks["active"], means, masks.get("specific"), origin)
+        return cls(config, masks["active"], means, masks.get("specific"), packed.get("routed"), origin)
 
 
 def _locate(source: str | Path) -> tuple[Path, HubOrigin | None]:

@@ -101,6 +101,8 @@ class TunedStrength(StrictFinite):
         objective: `metric`, or `loglikelihood` of the gold answer in nats.
         guarded, shared: whether the guard was on, and whether one setting was chosen for everything.
         items: how many, and `items_sha256` over their tasks, numbers and contents.
+        clusters: how many groups of items (by `cluster_fields` of their documents) the interval and p-value take as one; None
+            where they were made of single items by an older version. `correlation`: of the best one's gains within them.
         documents: `short_hashes` hashes of the items; empty where they are not.
         conditions: what it was tuned under.
         measured: every setting that has a score, alpha 0 first.
@@ -117,6 +119,9 @@ class TunedStrength(StrictFinite):
     tasks: list[str]
     items: int = Field(ge=1)
     items_sha256: str
+    clusters: int | None = Field(default=None, ge=1)
+    cluster_fields: list[str] = Field(default_factory=list)
+    correlation: float | None = None
     documents: str = Field(default="", pattern=r"^([0-9a-f]{16}( [0-9a-f]{16})*)?$")
     conditions: Conditions = Conditions()
     measured: list[TriedSetting]

@@ -79,22 +79,24 @@ class BridgeLayerSelector:
         share = category_shares(categories)
         score = share[:, PARTIAL] - share[:, DEAD]
         first, end = (total + 1) // 2, total - self.exclude_last
-        if self.exclude_last < 0 or first >= end:
+        # Layers without neurons that were measured are no part of a run, and do not end one.
+        late = [layer for layer in range(max(first, 0), end) if share[layer].any()]
+        if self.exclude_last < 0 or not late:
             raise ClasError(f"exclude-last {self.exclude_last} leaves no late layer of {total}; choose a smaller number.")
-        best = first + int(np.argmax(score[first:end]))
+        best = max(late, key=lambda layer: float(score[layer]))
         if score[best] <= 0:
             raise ClasError(
                 f"No bridge layer: in layers {first}-{end - 1} dead neurons outnumber partial-shared ones everywhere; try "
                 "another statistic or threshold, or name the layers (--bridge 24-29)."
             )
         good = score >= self.tolerance * score[best]
-        low, high = best, best
-        while low > first and good[low - 1]:
+        low = high = late.index(best)
+        while low > 0 and good[late[low - 1]]:
             low -= 1
-        while high + 1 < end and good[high + 1]:
+        while high + 1 < len(late) and good[late[high + 1]]:
             high += 1
         return BridgeChoice(
-            tuple(range(low, high + 1)),
+            tuple(late[low : high + 1]),
             f"auto: the layers around layer {best} (score {score[best]:.3f}, partial-shared minus dead) that reach "
             f"{self.tolerance:.0%} of it, among layers {first}-{end - 1} of {total}",
         )

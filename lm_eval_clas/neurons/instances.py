@@ -19,6 +19,8 @@ from torch import nn
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.decoder.below_head import decoder_of
+from lm_eval_clas.decoder.fingerprint import ModelFingerprint
+from lm_eval_clas.decoder.mixtures.expert_products import Routed
 from lm_eval_clas.decoder.projections import Projection, Site, find_projections, reading
 from lm_eval_clas.decoder.text_batches import Batch, device_of, position_limit, text_batches
 from lm_eval_clas.disk.tensors import read_tensors, write_tensors
@@ -67,6 +69,11 @@ def profile_instances(
     processes = processes or Processes()
     folder = None if out is None else Path(out)
     projections = find_projections(model, site, projection)
+    if any(one.experts for one in projections):
+        raise ClasError(
+            "One input's tokens reach some of the experts only, so there are no categories input by input of a mixture of "
+            "experts; drop --level instance, or profile attention with --site attn."
+        )
     max_tokens = min(max_tokens, position_limit(model))
     options: dict[str, Any] = {"site": site, "projection": projection, "max_tokens": max_tokens, "first_token": first_token}
     if name is None and folder is not None and (there := processes.from_main(lambda: load_config(folder))) is not None:
@@ -101,7 +108,8 @@ def _count(
     report: Callable[[int], None] | None,
     processes: Processes,
 ) -> dict[Tokens, NDArray[np.float64]]:
-    totals = {tokens: np.zeros((len(projections), len(CATEGORIES))) for tokens in TOKENS}
+    fingerprint = ModelFingerprint.of(model, projections)
+    totals = {tokens: np.zeros((fingerprint.layers, len(CATEGORIES))) for tokens in TOKENS}
     for done, number in enumerate(processes.share(range(len(texts.ids))), start=1):
         lines = [texts.texts[language][number] for language in texts.languages]
         active: dict[Tokens, list[NDArray[np.bool_]]] = {tokens: [] for tokens in TOKENS}
@@ -109,10 +117,10 @@ def _count(
         for batch in text_batches(
             tokenizer, lines, batch_size, max_tokens, device_of(model), sort=False, skip_first=first_token == "skip"
         ):
-            for tokens, part in _active(model, projections, batch).items():
+            for tokens, part in _active(model, projections, fingerprint, batch).items():
                 active[tokens].append(part)
         for tokens, parts in active.items():
-            totals[tokens] += category_shares(categorize(np.concatenate(parts)))
+            totals[tokens] += category_shares(categorize(np.concatenate(parts), exists=fingerprint.exists))
         if report is not None:
             report(min(done * processes.size, len(texts.ids)))
     return {tokens: processes.sum(total) / len(texts.ids) for tokens, total in totals.items()}
@@ -142,17 +150,22 @@ def _load(path: Path, layers: int) -> dict[Tokens, NDArray[np.float64]]:
     return {tokens: found[tokens] for tokens in TOKENS}
 
 
-def _active(model: nn.Module, projections: list[Projection], batch: Batch) -> dict[Tokens, NDArray[np.bool_]]:
+def _active(
+    model: nn.Module, projections: list[Projection], fingerprint: ModelFingerprint, batch: Batch
+) -> dict[Tokens, NDArray[np.bool_]]:
     """bool [texts, layers, neurons] by tokens, from one pass."""
-    layers: dict[Tokens, list[torch.Tensor]] = {tokens: [] for tokens in TOKENS}
+    shape = (len(batch.last), fingerprint.layers, fingerprint.neurons)
+    active: dict[Tokens, NDArray[np.bool_]] = {tokens: np.zeros(shape, dtype=bool) for tokens in TOKENS}
 
-    def read(layer: int, h: torch.Tensor) -> None:
+    def read(place: int, h: torch.Tensor | Routed) -> None:
+        assert isinstance(h, torch.Tensor)
+        at = (slice(None), projections[place].layer, projections[place].here)
         real, last = batch.real.to(h.device), batch.last.to(h.device)
         h = h.view(*real.shape, -1)
-        layers["all"].append((torch.where(real[..., None] > 0, h.float(), 0.0).sum(1) > 0).cpu())
-        layers["last"].append((h[torch.arange(len(h), device=h.device), last] > 0).cpu())
+        active["all"][at] = (torch.where(real[..., None] > 0, h.float(), 0.0).sum(1) > 0).cpu().numpy()
+        active["last"][at] = (h[torch.arange(len(h), device=h.device), last] > 0).cpu().numpy()
 
     with reading(projections, read) as passed, torch.inference_mode():
         decoder_of(model)(**batch.inputs, use_cache=False)
         passed()
-    return {tokens: torch.stack(parts, dim=1).numpy() for tokens, parts in layers.items()}
+    return active

@@ -2,7 +2,8 @@
 
 clas_profile.json       what was profiled on what: model, corpus, languages
 LANGUAGE.safetensors    one finished language: `TOKENS.STATISTIC`, float64 [layers, neurons], and `counts`, int64 [2], of
-                        all real tokens and of last ones
+                        all real tokens and of last ones; of a mixture of experts, float32, as there are many neurons, and
+                        `routed`, int64 [2, layers, units], of the tokens that reached each expert
 """
 
 from __future__ import annotations
@@ -19,11 +20,10 @@ from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint, model_name
-from lm_eval_clas.decoder.heads import pool
 from lm_eval_clas.decoder.projections import Projection, Site
 from lm_eval_clas.disk.checked_json import Strict, first_fault, read_json
 from lm_eval_clas.disk.files import write_text
-from lm_eval_clas.disk.tensors import Shapes, read_tensors, write_tensors
+from lm_eval_clas.disk.tensors import read_tensors, write_tensors
 from lm_eval_clas.disk.written import claimed
 from lm_eval_clas.languages.codes import LanguageCode
 from lm_eval_clas.neurons.activity import STATISTICS, TOKENS, By, FirstToken, Statistic, Tokens
@@ -53,6 +53,12 @@ class ProfileConfig(Strict):
     max_tokens: int
     first_token: FirstToken = "keep"
 
+    @property
+    def experts(self) -> bool:
+        """Whether the model is a mixture of experts, each of which sees some of the tokens."""
+        layout = self.fingerprint.layout
+        return self.site == "mlp" and layout is not None and layout.shared_out
+
     @field_validator("languages")
     @classmethod
     def _each_once(cls, languages: list[str]) -> list[str]:
@@ -66,17 +72,23 @@ class Sums:
     """One language's sums over texts.
 
     Attributes:
-        sums: by tokens and statistic, float64 [layers, neurons].
+        sums: by tokens and statistic, float64 [layers, neurons]; float32 of a mixture of experts.
         counts: by tokens, how many tokens were summed: all real ones, or one per text.
+        routed: of a mixture of experts: by tokens, how many reached each expert, int64 [layers, units]; all of them, for an
+            MLP that all tokens share.
     """
 
-    sums: dict[tuple[Tokens, Statistic], NDArray[np.float64]]
+    sums: dict[tuple[Tokens, Statistic], NDArray[np.floating[Any]]]
     counts: dict[Tokens, int]
+    routed: dict[Tokens, NDArray[np.int64]] | None = None
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(
             {key: self.sums[key] + other.sums[key] for key in self.sums},
             {key: self.counts[key] + other.counts[key] for key in self.counts},
+            None
+            if self.routed is None or other.routed is None
+            else {key: self.routed[key] + other.routed[key] for key in TOKENS},
         )
 
 
@@ -93,9 +105,21 @@ class Profile:
         return tuple(language for language in self.config.languages if language in self.by_language)
 
     def mean(self, statistic: Statistic, tokens: Tokens) -> NDArray[np.float32]:
-        """The mean of a statistic over tokens, float32 [languages, layers, neurons]."""
-        sums = [self.by_language[language] for language in self.languages]
-        return np.stack([(one.sums[tokens, statistic] / one.counts[tokens]).astype(np.float32) for one in sums])
+        """The mean of a statistic over the tokens that reached a neuron, float32 [languages, layers, neurons]; else 0."""
+        layout = self.config.fingerprint.layout
+        means = np.empty((len(self.languages), self.config.fingerprint.layers, self.config.fingerprint.neurons), np.float32)
+        for mean, language in zip(means, self.languages, strict=True):
+            one = self.by_language[language]
+            if one.routed is None or layout is None:
+                mean[:] = one.sums[tokens, statistic] / one.counts[tokens]
+            else:
+                mean[:] = one.sums[tokens, statistic] / layout.spread(np.maximum(one.routed[tokens], 1)).clip(1)
+        return means
+
+    def tokens_seen(self, tokens: Tokens) -> NDArray[np.int64] | None:
+        """How many tokens reached each expert, int64 [languages, layers, units]; None where all tokens take the same way."""
+        routed = [self.by_language[language].routed for language in self.languages]
+        return None if any(one is None for one in routed) else np.stack([one[tokens] for one in routed if one is not None])
 
     def units(self, statistic: Statistic, tokens: Tokens, by: By) -> NDArray[np.floating[Any]]:
         """The mean of a statistic over tokens by channel, as `mean`, or by head: float32 [languages, layers, heads].
@@ -103,14 +127,13 @@ class Profile:
         Raises:
             ClasError: by head, and the profile is not of attention, or of an unknown number of heads.
         """
-        heads = self.config.fingerprint.heads
         if by == "channel":
             return self.mean(statistic, tokens)
         if self.config.site != "attn":
             raise ClasError("Only attention has heads, and this profile is of MLPs; make one with 'clas profile --site attn'.")
-        if heads is None:
+        if not self.config.fingerprint.has_heads:
             raise ClasError("This model's configuration names no number of heads that its attention has; drop --by head.")
-        return pool(self.mean(statistic, tokens), heads)
+        return self.config.fingerprint.pool(self.mean(statistic, tokens))
 
     def merge(self, other: Profile) -> Profile:
         """The profile of both sets of texts together: sums add up, language by language.
@@ -249,6 +272,8 @@ def save_language(sums: Sums, folder: Path, language: str) -> None:
     """Writes one language's sums."""
     tensors: dict[str, NDArray[Any]] = {f"{tokens}.{statistic}": value for (tokens, statistic), value in sums.sums.items()}
     tensors["counts"] = np.array([sums.counts[tokens] for tokens in TOKENS], dtype=np.int64)
+    if sums.routed is not None:
+        tensors["routed"] = np.stack([sums.routed[tokens] for tokens in TOKENS])
     write_tensors(folder / f"{language}.safetensors", tensors)
 
 
@@ -261,12 +286,22 @@ def load_language(folder: Path, language: str, config: ProfileConfig) -> Sums:
     path = folder / f"{language}.safetensors"
     shape = (config.fingerprint.layers, config.fingerprint.neurons)
     names = {(tokens, statistic): f"{tokens}.{statistic}" for tokens in TOKENS for statistic in STATISTICS}
-    expected: Shapes = {**dict.fromkeys(names.values(), ("float64", shape)), "counts": ("int64", (len(TOKENS),))}
+    kind = "float32" if config.experts else "float64"
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {
+        **dict.fromkeys(names.values(), (kind, shape)),
+        "counts": ("int64", (len(TOKENS),)),
+    }
+    layout = config.fingerprint.layout
+    if config.experts and layout is not None:
+        expected["routed"] = ("int64", (len(TOKENS), shape[0], layout.units))
     try:
         found = read_tensors(path, expected)
         if found["counts"].min() < 1 or any(not np.isfinite(found[name]).all() for name in names.values()):
             raise ValueError("it holds counts below 1 or sums that are not finite")
+        if "routed" in found and found["routed"].min() < 0:
+            raise ValueError("it holds counts below 0")
     except ValueError as error:
         raise ClasError(f"'{path}' is damaged ({error}); profile again into another folder.") from error
     counts = {tokens: int(count) for tokens, count in zip(TOKENS, found["counts"], strict=True)}
-    return Sums({key: found[name] for key, name in names.items()}, counts)
+    routed = dict(zip(TOKENS, found["routed"], strict=True)) if "routed" in found else None
+    return Sums({key: found[name] for key, name in names.items()}, counts, routed)

@@ -15,6 +15,8 @@ from torch import nn
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.decoder.below_head import decoder_of
+from lm_eval_clas.decoder.fingerprint import ModelFingerprint
+from lm_eval_clas.decoder.mixtures.expert_products import Routed
 from lm_eval_clas.decoder.projections import Projection, Site, find_projections, reading
 from lm_eval_clas.decoder.text_batches import Batch, device_of, position_limit, text_batches
 from lm_eval_clas.disk.written import claimed
@@ -43,7 +45,8 @@ def profile(
     """Profiles every neuron of a model at one site on parallel texts, one language after the other.
 
     Texts run through the decoder without its LM head, in batches sorted by length. For each neuron the sums of h, |h| and
-    [h > 0] are taken over all real tokens and over each text's last one; padding and special tokens (BOS) do not count, nor
+    [h > 0] are taken over all real tokens and over each text's last one (in experts, over those that
+    reached them); padding and special tokens (BOS) do not count, nor
     does the first position, unless `first_token` keeps it.
     Products and batch sums are float32 whatever the model's dtype, totals float64. Memory does not grow with the texts.
 
@@ -78,7 +81,7 @@ def profile(
         finished = {} if folder is None else processes.from_main(lambda: _resumed(folder, config))
         for language, lines in texts.texts.items():
             if language not in finished:
-                statistics = ActivationStatistics(projections)
+                statistics = ActivationStatistics(projections, config.fingerprint)
                 # The batches are those of a single process, so that only the order of the additions in float64 differs.
                 skip = first_token == "skip"
                 every = text_batches(tokenizer, lines, batch_size, max_tokens, device_of(model), skip_first=skip)
@@ -96,11 +99,14 @@ def profile(
 
 
 class ActivationStatistics:
-    """Accumulates sums of h, |h| and [h > 0] at every projection's input."""
+    """Accumulates sums of h, |h| and [h > 0] at every projection's input, on the axes of a model's layers."""
 
-    def __init__(self, projections: list[Projection]) -> None:
+    def __init__(self, projections: list[Projection], fingerprint: ModelFingerprint) -> None:
         self._projections = projections
-        self._totals: list[torch.Tensor | None] = [None] * len(projections)  # [tokens, statistics, neurons] per layer
+        self._fingerprint = fingerprint
+        # By projection: [tokens, statistics, neurons]; of experts [experts, tokens, statistics + 1, channels], the last of
+        # which is how many tokens there were, in the first channel.
+        self._totals: list[torch.Tensor | None] = [None] * len(projections)
         self._counts: dict[Tokens, int] = {"all": 0, "last": 0}
         self._batch: Batch | None = None
         self._passed: Callable[[], None] = lambda: None
@@ -136,29 +142,48 @@ class ActivationStatistics:
             ClasError: an activation was infinite.
         """
         processes = processes or Processes()
-        # A process that had no batch adds nothing.
-        nothing = np.zeros((len(TOKENS), len(STATISTICS), self._projections[0].neurons))
-        totals = [nothing if total is None else total.double().cpu().numpy() for total in self._totals]
-        stacked = processes.sum(np.stack(totals))  # [layers, tokens, statistics, neurons]
+        size, layout = self._fingerprint, self._fingerprint.layout
+        experts = any(one.experts for one in self._projections)
+        stacked = np.zeros((size.layers, len(TOKENS), len(STATISTICS), size.neurons))
+        routed = np.zeros((len(TOKENS), size.layers, layout.units if layout is not None else 1))
+        for place, total in zip(self._projections, self._totals, strict=True):
+            if total is None:  # a process that had no batch adds nothing
+                continue
+            numbers = total.double().cpu().numpy()
+            before = sum(one.experts or 1 for one in self._projections if one.layer == place.layer and one.start < place.start)
+            if place.experts:
+                routed[:, place.layer, before : before + place.experts] = numbers[:, :, -1, 0].T
+                numbers = numbers[:, :, :-1].transpose(1, 2, 0, 3).reshape(len(TOKENS), len(STATISTICS), -1)
+            else:
+                routed[:, place.layer, before] = list(self._counts.values())
+            stacked[place.layer, :, :, place.here] = numbers
+        stacked = processes.sum(stacked)  # [layers, tokens, statistics, neurons]
+        routed = processes.sum(routed)
         counts = processes.sum(np.array(list(self._counts.values()), dtype=np.float64))
         if not np.isfinite(stacked).all():
             raise ClasError("Activations are infinite in this dtype; load the model with dtype=bfloat16 or dtype=float32.")
         return Sums(
             {
-                (tokens, statistic): np.ascontiguousarray(stacked[:, i, j])
+                (tokens, statistic): np.ascontiguousarray(stacked[:, i, j], dtype=np.float32 if experts else np.float64)
                 for i, tokens in enumerate(TOKENS)
                 for j, statistic in enumerate(STATISTICS)
             },
             {tokens: int(count) for tokens, count in zip(self._counts, counts, strict=True)},
+            dict(zip(TOKENS, routed.astype(np.int64), strict=True)) if experts else None,
         )
 
-    def _read(self, layer: int, h: torch.Tensor) -> None:
+    def _read(self, place: int, h: torch.Tensor | Routed) -> None:
         assert self._batch is not None
-        sums = batch_statistics(h, self._batch.real.to(h.device), self._batch.last.to(h.device))
+        if isinstance(h, Routed):
+            experts = self._projections[place].experts
+            assert experts is not None
+            sums = routed_statistics(h, self._batch.real.to(h.h.device), self._batch.last.to(h.h.device), experts)
+        else:
+            sums = batch_statistics(h, self._batch.real.to(h.device), self._batch.last.to(h.device))
         # MPS has no float64; there, totals stay float32.
         sums = sums if sums.device.type == "mps" else sums.double()
-        total = self._totals[layer]
-        self._totals[layer] = sums if total is None else total.add_(sums)
+        total = self._totals[place]
+        self._totals[place] = sums if total is None else total.add_(sums)
 
 
 def batch_statistics(h: torch.Tensor, real: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
@@ -181,6 +206,20 @@ def batch_statistics(h: torch.Tensor, real: torch.Tensor, last: torch.Tensor) ->
             torch.stack([final.sum(0), final.abs().sum(0), (final > 0).float().sum(0)]),
         ]
     )
+
+
+def routed_statistics(routed: Routed, real: torch.Tensor, last: torch.Tensor, experts: int) -> torch.Tensor:
+    """The same of experts, float32 [experts, tokens, statistics + 1, channels]; the last one is the number of tokens."""
+    is_last = torch.zeros_like(real)
+    is_last[torch.arange(len(last), device=last.device), last] = 1
+    h = routed.h.float()
+    result = h.new_zeros((experts, len(TOKENS), len(STATISTICS) + 1, h.shape[-1]))
+    for i, weights in enumerate((real.flatten(), is_last.flatten())):
+        counts = weights[routed.tokens] > 0
+        rows, of = h[counts], routed.experts[counts]
+        for j, numbers in enumerate((rows, rows.abs(), (rows > 0).float(), torch.ones_like(rows))):
+            result[:, i, j].index_add_(0, of, numbers)
+    return result
 
 
 def _resumed(folder: Path, config: ProfileConfig) -> dict[str, Sums]:

@@ -11,7 +11,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.evidence.overlap_by_chance import jaccard, jaccard_by_chance, kappa
 from lm_eval_clas.neurons.agreement import Agreement, Stability
 from lm_eval_clas.neurons.bridge import select_bridge_layers
-from lm_eval_clas.neurons.categories import CATEGORIES, NeuronCategorizer, categorize
+from lm_eval_clas.neurons.categories import ALL, CATEGORIES, NeuronCategorizer
 from lm_eval_clas.neurons.profile_folder import Profile
 from lm_eval_clas.texts.corpora import split_half
 
@@ -85,7 +85,8 @@ def agreements(a: Categories, b: Categories, bridge: Sequence[int]) -> list[Agre
     rows: list[tuple[int | None, Categories, Categories]] = [(None, a[list(bridge)].ravel(), b[list(bridge)].ravel())]
     rows += [(layer, a[layer], b[layer]) for layer in range(len(a))]
     found = []
-    for layer, one, other in rows:
+    for layer, *both in rows:
+        one, other = (categories[(both[0] <= ALL) & (both[1] <= ALL)] for categories in both)  # what was measured twice
         for number, category in enumerate(CATEGORIES):
             in_one, in_other = one == number, other == number
             found.append(
@@ -123,7 +124,7 @@ def _require_halves(ceiling: tuple[Profile, Profile], compared: tuple[Profile, P
 
 def _categories(profile: Profile, languages: Sequence[str], categorizer: NeuronCategorizer) -> Categories:
     """Categories counted over these languages only."""
-    return categorize(categorizer.active(profile)[[profile.languages.index(one) for one in languages]])
+    return categorizer.categories(profile, languages)
 
 
 def _name(profile: Profile) -> str:

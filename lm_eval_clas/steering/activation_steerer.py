@@ -18,19 +18,21 @@ from torch.utils.hooks import RemovableHandle
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
-from lm_eval_clas.decoder.projections import find_projections
+from lm_eval_clas.decoder.mixtures.expert_products import Change
+from lm_eval_clas.decoder.mixtures.expert_taps import Tap, TapHandle, tap
+from lm_eval_clas.decoder.projections import Projection, find_projections
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.steering.attaching import AttachmentCheck, check_attachment
 from lm_eval_clas.steering.language_blocks import LanguageBlock, block_in_force
 from lm_eval_clas.steering.language_factors import LanguageFactors
-
-_Placed = tuple[torch.Tensor | None, torch.Tensor | None]  # one layer's factors and shifts; None where there are none
+from lm_eval_clas.steering.placed_effect import Effect
 
 
 class ActivationSteerer(LanguageFactors):
     """Steers a model's neurons for one language at a time, at the site that the masks were made for.
 
-    One forward pre-hook per bridge layer is registered when the steerer is made and stays until `close`. A language only
+    One forward pre-hook per place in the bridge layers (of experts, a tap) is registered when the steerer is made and stays
+    until `close`. A language only
     swaps the factors that the hooks read; with none, or with the anchor, the hooks hand the activation on untouched. When the
     hooks are in place, one pass of a few tokens shows that they do what they should (`check`). They run outside of compiled
     code, so that a model may be compiled before or after.
@@ -65,19 +67,20 @@ class ActivationSteerer(LanguageFactors):
         self._names = [projection.name for projection in projections]
         self.check: AttachmentCheck | None = None
         self._model = model
-        self._placed: dict[tuple[str | None, int, torch.device, torch.dtype], _Placed] = {}
+        self._placed: dict[tuple[str | None, int, int, torch.device, torch.dtype], Effect | None] = {}
         self._open_blocks: set[LanguageBlock] = set()
-        self._handles: list[RemovableHandle] = []
+        self._handles: list[RemovableHandle | TapHandle] = []
         self._closed = False
         hooked = () if self.steering.does_nothing else self.steering.layers
-        self._projections = {layer: projections[layer] for layer in hooked}
+        self._places = [projection for projection in projections if projection.layer in hooked]
+        self._counting: dict[str | None, set[tuple[int, int]]] = {}
         # All languages take the same way, so one of them shows whether it leads anywhere.
         if (language := next(filter(self.changes, masks.languages), None)) is None or not hooked:
             self._attach()
             return
         try:
             self.check = check_attachment(
-                model, self._projections, self._attach, self._block(language), lambda *at: self._expected(language, *at)
+                model, self._places, self._attach, self._block(language), lambda *at: self._at(language, *at)
             )
         except BaseException:
             self.close()
@@ -117,64 +120,87 @@ class ActivationSteerer(LanguageFactors):
         self.close()
 
     def _attach(self) -> None:
-        for layer, projection in self._projections.items():
-            self._handles.append(projection.module.register_forward_pre_hook(self._hook(layer, projection.module)))
+        for place in self._places:
+            module = place.module
+            self._handles.append(
+                tap(module, self._tap(place)) if place.experts else module.register_forward_pre_hook(self._hook(place))
+            )
 
     def _block(self, language: str | None) -> LanguageBlock:
         return LanguageBlock(self, self._open_blocks, language, self.steered_layers(language))
 
     def _require_unchanged(self) -> None:
         """The modules that were hooked are still the model's, and still hooked."""
-        for projection, handle in zip(self._projections.values(), self._handles, strict=True):
+        for projection, handle in zip(self._places, self._handles, strict=True):
             try:
                 same = self._model.get_submodule(projection.name) is projection.module
             except AttributeError:
                 same = False
-            if not same or handle.id not in projection.module._forward_pre_hooks:
+            on = handle.on if isinstance(handle, TapHandle) else handle.id in projection.module._forward_pre_hooks
+            if not same or not on:
                 what = "has lost its hook" if same else "is another module now"
                 raise ClasError(
                     f"The model was changed after this ActivationSteerer was made ('{projection.name}' {what}); make a new one "
                     "for the model as it is."
                 )
 
-    def _hook(self, layer: int, own: nn.Module) -> Any:
+    def _effect(self, place: Projection, module: nn.Module, activation: torch.Tensor) -> tuple[Effect, slice | None] | None:
+        """What is done at a place in the pass that runs, and to which rows; None for nothing. Counts the positions."""
+        block = None if self._closed else block_in_force(self, self._open_blocks)
+        if block is None or place.layer not in block.positions:
+            return None
+        if module is not place.module:
+            raise ClasError(
+                "This is a copy of the model that the ActivationSteerer was made for, which steers the original only; make "
+                "one for the copy."
+            )
+        effect, rows = self._placed_at(block.language, place, activation), block.rows_of(len(activation))
+        chosen = activation if rows is None else activation[rows]
+        if (place.layer, place.start) in self._counted(block.language):
+            if effect is None:
+                block.rounded[place.layer] = str(activation.dtype).removeprefix("torch.")
+            else:
+                block.count(place.layer, chosen.numel() // chosen.shape[-1])
+        return None if effect is None or not chosen.numel() else (effect, rows)
+
+    def _hook(self, place: Projection) -> Any:
         def steer(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
-            block = None if self._closed else block_in_force(self, self._open_blocks)
-            if block is None or layer not in block.positions:
-                return None
-            if module is not own:
-                raise ClasError(
-                    "This is a copy of the model that the ActivationSteerer was made for, which steers the original only; make "
-                    "one for the copy."
-                )
-            activation = args[0]
-            factors, shifts = self._place(block.language, layer, activation)
-            if factors is None:
-                block.rounded[layer] = str(activation.dtype).removeprefix("torch.")
-                return None
-            block.count(layer, activation.numel() // activation.shape[-1])
-            return (_steered(activation, factors, shifts), *args[1:])
+            found = self._effect(place, module, args[0])
+            return None if found is None else (found[0].on(args[0], found[1]), *args[1:])
 
         # Compiled code would keep the language of the time when it was compiled.
         return torch.compiler.disable(steer)  # type: ignore[no-untyped-call]
 
-    def _place(self, language: str | None, layer: int, activation: torch.Tensor) -> _Placed:
-        """One layer's factors and shifts on the activation's device and in its dtype; None where they do nothing there."""
-        key = (language, layer, activation.device, activation.dtype)
+    def _tap(self, place: Projection) -> Tap:
+        def ask(module: nn.Module, hidden: torch.Tensor) -> Change | None:
+            found = self._effect(place, module, hidden)
+            return None if found is None else lambda routed: found[0].on_routed(routed, found[1])
+
+        return ask
+
+    def _counted(self, language: str | None) -> set[tuple[int, int]]:
+        """The places, by layer and first neuron, that count positions: in each layer the first that is changed."""
+        if language not in self._counting:
+            factors = self.factors(language)
+            counting: dict[int, int] = {}
+            for place in self._places:
+                if (factors[place.layer, place.here] != 1).any():
+                    counting.setdefault(place.layer, place.start)
+            self._counting[language] = set(counting.items())
+        return self._counting[language]
+
+    def _placed_at(self, language: str | None, place: Projection, activation: torch.Tensor) -> Effect | None:
+        """What is done at a place, on the activation's device and in its dtype; None where that is nothing."""
+        key = (language, place.layer, place.start, activation.device, activation.dtype)
         if key not in self._placed:
-            factors, shifts = self._at(language, layer, activation)
-            nothing = bool((factors == 1).all()) and (shifts is None or not shifts.any())
-            self._placed[key] = (None, None) if nothing else (factors, shifts)
+            effect = self._at(language, place, activation)
+            self._placed[key] = effect if effect.changes else None
         return self._placed[key]
 
-    def _at(self, language: str | None, layer: int, activation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        place = (activation.device, activation.dtype)
+    def _at(self, language: str | None, place: Projection, activation: torch.Tensor) -> Effect:
         shifts = self.shifts(language)
-        return self.factors(language)[layer].to(*place), None if shifts is None else shifts[layer].to(*place)
-
-    def _expected(self, language: str | None, layer: int, activation: torch.Tensor) -> torch.Tensor:
-        return _steered(activation, *self._at(language, layer, activation))
-
-
-def _steered(activation: torch.Tensor, factors: torch.Tensor, shifts: torch.Tensor | None) -> torch.Tensor:
-    return activation * factors if shifts is None else torch.addcmul(shifts, activation, factors)
+        parts = [None if all_ is None else all_[place.layer, place.here] for all_ in (self.factors(language), shifts)]
+        wide = (-1,) if place.experts is None else (place.experts, -1)
+        factors, shift = (None if one is None else one.reshape(wide).to(activation.device, activation.dtype) for one in parts)
+        assert factors is not None
+        return Effect(factors, shift)

@@ -54,15 +54,23 @@ def steering_factors(masks: MaskSet, steering: SteeringOptions, language: str | 
             partial = partial & masks.active_in(masks.anchor)[layers]
     bridge[partial] = 1 + alpha * steering.beta
     bridge[specific] = 1 - alpha * steering.gamma  # the second, as a neuron that is both is specific
-    if steering.method == "uniform":
-        bridge[:] = bridge.mean(axis=1, keepdims=True, dtype=np.float64)
-    elif steering.method == "random":
-        heads = masks.config.model.fingerprint.heads if masks.config.by == "head" else None
+    if steering.method in ("uniform", "random"):
         for row, layer in zip(bridge, layers, strict=True):
-            # One shuffle a layer, the same for every language, whichever other layers are steered. By head, heads stay whole.
-            np.random.default_rng([steering.seed, layer]).shuffle(row.reshape(heads, -1) if heads else row)
+            there = masks.steerable[layer]
+            if there.any():
+                row[there] = _control(masks, steering, layer, row[there])
     factors[layers] = bridge
     return factors
+
+
+def _control(masks: MaskSet, steering: SteeringOptions, layer: int, row: NDArray[np.float32]) -> NDArray[np.float32]:
+    """One layer's factors for a control: their mean everywhere, or each somewhere else."""
+    if steering.method == "uniform":
+        return np.full_like(row, row.mean(dtype=np.float64))
+    heads = masks.config.model.fingerprint.heads_in(layer) if masks.config.by == "head" else None
+    # One shuffle a layer, the same for every language, whichever other layers are steered. By head, heads stay whole.
+    np.random.default_rng([steering.seed, layer]).shuffle(row.reshape(heads, -1) if heads else row)
+    return row
 
 
 def steering_shifts(masks: MaskSet, steering: SteeringOptions, language: str | None) -> NDArray[np.float32] | None:

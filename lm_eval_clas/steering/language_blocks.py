@@ -31,6 +31,8 @@ class LanguageBlock:
 
     Attributes:
         positions: by layer of `layers`, how many positions it scaled inside the block: all that ran, padding among them.
+        rows: those of a pass's sequences that are steered; None for all.
+        sequences: how many sequences the pass has, where only some are steered.
         rounded: dtypes in which the factors of some layer are all 1, so that nothing is scaled there.
     """
 
@@ -38,6 +40,8 @@ class LanguageBlock:
         self.language = language
         self.layers = tuple(layers)
         self.positions = dict.fromkeys(layers, 0)
+        self.rows: slice | None = None
+        self.sequences = 1
         self.rounded: dict[int, str] = {}
         self._owner = owner
         self._open_blocks = open_blocks
@@ -61,6 +65,13 @@ class LanguageBlock:
                 f"The model ran in a thread that has no language, while the block for {self._called} steered nothing; enter "
                 "language() in the thread that runs the model, or start it with contextvars.copy_context().run."
             )
+
+    def rows_of(self, length: int) -> slice | None:
+        """The steered rows of an activation whose first axis is that long: sequences, or all their tokens; None for all."""
+        if self.rows is None:
+            return None
+        each = length // max(1, self.sequences)
+        return slice(self.rows.start * each, self.rows.stop * each)
 
     def count(self, layer: int, positions: int) -> None:
         """Adds positions that a layer scaled."""

@@ -21,6 +21,7 @@ from lm_eval_clas.disk.checked_json import read_json
 from lm_eval_clas.disk.files import cache_dir, write_text
 from lm_eval_clas.languages.language_names import parse_language
 from lm_eval_clas.languages.task_names import from_task_name
+from lm_eval_clas.study.planned_gains import planned_gains
 from lm_eval_clas.study.recipe import DEMO_MODEL, StudyRecipe
 from lm_eval_clas.study.record import hash_of
 from lm_eval_clas.study.stages import StudyStages
@@ -38,6 +39,7 @@ class Work:
         scored: those of them that are only scored or profiled; `prompted`: those that are followed by generation.
         steps: decoding steps, a batch at a time, if every answer were as long as it may be.
         unknown: what could not be counted, and why.
+        gains: the smallest ones that its items can show, a sentence for each family of tasks.
     """
 
     stage: str
@@ -47,6 +49,7 @@ class Work:
     prompted: float = 0
     steps: int = 0
     unknown: list[str] = field(default_factory=list)
+    gains: list[str] = field(default_factory=list)
 
     @property
     def tokens(self) -> float:
@@ -76,7 +79,9 @@ def work_of(stages: StudyStages, tokenizer: Any | None) -> list[Work]:
     runs = len(recipe.evaluate.runs)
     evaluate = Work("evaluate", f"{runs} runs")
     for part in recipe.parts.values():
-        for task in _tasks(stages, part.evaluate, recipe.evaluate.num_fewshot, evaluate).values():
+        tasks = _tasks(stages, part.evaluate, recipe.evaluate.num_fewshot, evaluate)
+        evaluate.gains += planned_gains(tasks, part.limit, recipe.cluster)
+        for task in tasks.values():
             _add(evaluate, task, part.limit, tokenizer, _number(recipe.evaluate.batch_size), times=runs)
     tuned = any(part.tune for part in recipe.parts.values())
     works = [_profile(stages, tokenizer), *([_tune(stages, tokenizer)] if tuned else []), evaluate]

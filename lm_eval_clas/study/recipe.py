@@ -131,6 +131,8 @@ class StudyRecipe(StrictFinite):
         engine_args: more arguments of the harness's `vllm`, beside `model_args`.
         variants: other masks of every part, by name: what they have different from `masks`, such as `{specific: lape}`,
             `{anchor: zh}` or `{tokens: last}`. Strengths are tuned on `masks` alone, and variants take them over.
+        cluster: the field of documents by which items hang together in tests and intervals; None finds it, `none` takes each
+            item by itself.
         shape: of the model, for what memory and time to expect where it cannot be loaded and measured.
     """
 
@@ -141,6 +143,7 @@ class StudyRecipe(StrictFinite):
     engine: Literal["hf", "vllm"] = "hf"
     engine_args: str = ""
     device: str | None = None
+    cluster: str | None = None
     shape: ModelShape | None = None
     profile: ProfileStep = Field(default_factory=ProfileStep)
     masks: MasksStep = Field(default_factory=MasksStep)

@@ -126,7 +126,10 @@ class StudyStages(Workplace):
     def _tune_inputs(self) -> Any:
         masks = {part: self._masks_identity(self.made_masks(part)) for part in self.tuned_parts}
         tasks = {name: part.tune for name, part in self.recipe.parts.items()}
-        return [self._model_identity, masks, tasks, self.recipe.tune_step.model_dump()] if all(masks.values()) else None
+        # Without the word, a study that was tuned before there was one stands.
+        clusters = [self.recipe.cluster] if self.recipe.cluster else []
+        step = self.recipe.tune_step.model_dump()
+        return [self._model_identity, masks, tasks, step, *clusters] if all(masks.values()) else None
 
     def _tune(self) -> list[str]:
         return [self._tune_part(part) for part in self.tuned_parts]
@@ -172,6 +175,7 @@ class StudyStages(Workplace):
             shared=step.shared,
             guard=step.guard,
             seed=step.seed,
+            cluster=self.recipe.cluster,
         )
         for bar in set(self.progress.task_ids) - before:
             self.progress.remove_task(bar)
@@ -180,7 +184,7 @@ class StudyStages(Workplace):
             *("--tasks", ",".join(wanted), f"--alphas={','.join(f'{alpha:g}' for alpha in step.alphas)}"),
             *given({"objective": step.objective, "limit": step.limit, "num-fewshot": step.num_fewshot}),
             *given({"apply-chat-template": step.apply_chat_template, "shared": step.shared, "guard": step.guard}),
-            *given({"engine": "vllm" if in_vllm else None, "model-args": recipe.model_args}),
+            *given({"engine": "vllm" if in_vllm else None, "model-args": recipe.model_args, "cluster": self.recipe.cluster}),
             *given({"device": None if in_vllm else self.recipe.device}),
             *("--batch-size", step.batch_size, "--seed", step.seed, "--out", out),
         )
@@ -258,7 +262,8 @@ class StudyStages(Workplace):
         return analyse(self)
 
     def _tables_inputs(self) -> Any:
-        return self._results_inputs()
+        results = self._results_inputs()
+        return results and [results, "clusters", self.recipe.cluster]
 
     def _tables(self) -> list[str]:
         from lm_eval_clas.comparing.tables import write_tables
@@ -266,8 +271,8 @@ class StudyStages(Workplace):
         commands, out = [], self.folder / "tables"
         for name, comparison in self.comparisons().items():
             write_tables(comparison, out, name=name)
-            options = ["--baseline", comparison.baseline, "--tasks", comparison.family]
-            commands.append(command("clas", "table", *self.results, *options, "--out", out))
+            options = {"baseline": comparison.baseline, "tasks": comparison.family, "cluster": self.recipe.cluster}
+            commands.append(command("clas", "table", *self.results, *given(options), "--out", out))
         return commands
 
     def _report_inputs(self) -> Any:

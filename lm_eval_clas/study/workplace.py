@@ -120,10 +120,12 @@ class Workplace:
         runs = read_runs(self.results)
         found: dict[str, Comparison] = {}
         for family in families(runs):
-            found[family] = compare(runs, family, baseline=self.recipe.analyse.baseline)
+            found[family] = compare(runs, family, baseline=self.recipe.analyse.baseline, cluster=self.recipe.cluster)
             for row in found[family].rows:
                 if row.kind == "control":
-                    found[f"{family}-against-{row.label}"] = compare(runs, family, baseline=row.label)
+                    found[f"{family}-against-{row.label}"] = compare(
+                        runs, family, baseline=row.label, cluster=self.recipe.cluster
+                    )
         return found
 
     @property

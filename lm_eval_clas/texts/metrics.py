@@ -91,9 +91,12 @@ def f1(prediction: str, golds: Sequence[str]) -> float:
 def f1_lang(prediction: str, golds: Sequence[str], language: str) -> float:
     """Token F1 with the language's own normalisation and tokens.
 
-    Differs from MLQA's script in this: NFKC and case folding in place of lower case (with Turkish dotted and dotless
-    i), symbols go as well as punctuation in every script, Arabic's article goes only at the start of a word, combining
-    marks stay with their base, and an answer of nothing but articles or punctuation keeps them.
+    Differs from MLQA's script (mlqa_evaluation_v1.py) in this: NFKC and case folding in place of lower case (with Turkish
+    dotted and dotless i); symbols, spacing accents and invisible format characters (Unicode's Cf, such as zero-width joiners,
+    soft hyphens and direction marks) go as well as punctuation in every script; Arabic's article goes only at the start of a
+    word and cuts none in two; more languages have articles, and any language is taken; characters are tokens in all scripts
+    without spaces, not in U+4E00 to U+9FA5 alone, and combining marks stay with their base; and an answer of nothing but
+    articles or punctuation keeps them. A table is in docs/tasks-and-data.md.
 
     Args:
         prediction: The answer to score.

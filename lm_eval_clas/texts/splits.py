@@ -74,6 +74,11 @@ def xnli_split(row: int) -> XnliSplit:
     return "tune" if row in _xnli_tune() else "dev"
 
 
+def premise_of(row: int) -> int:
+    """The number of the premise of a row of XNLI's validation or test split: the three hypotheses of one stand together."""
+    return row // HYPOTHESES_PER_PREMISE
+
+
 def xquad_rows(dataset: Dataset, split: XquadSplit) -> Dataset:
     """The rows of one of our XQuAD splits, in their original order.
 

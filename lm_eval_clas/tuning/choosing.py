@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lm_eval_clas.evidence.best_of_many import Gains, gains_of, item_shares
+from lm_eval_clas.evidence.clusters import Clusters, within_correlation
 from lm_eval_clas.evidence.paired_tests import SIGNIFICANT
 from lm_eval_clas.masks.strengths import Conditions, Dropped, Setting, TriedSetting, Tuned, TunedStrength, short_hashes
 from lm_eval_clas.neurons.bridge import layers_text
@@ -24,6 +26,8 @@ class Unit:
         higher_is_better: of the metric.
         documents: task, number and hash of each item.
         conditions: under which it was measured.
+        clusters: of the items; None takes each by itself.
+        cluster_fields: of the documents, by which they hang together.
     """
 
     family: str
@@ -37,14 +41,21 @@ class Unit:
     higher_is_better: bool = True
     documents: Sequence[tuple[str, int, str]] = ()
     conditions: Conditions = field(default_factory=Conditions)
+    clusters: Clusters | None = None
+    cluster_fields: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class _WithGains:
-    """A unit's gains: of setting s, those in row `rows[s]`; and why the others have none."""
+    """A unit's gains: of setting s, those in row `rows[s]`; and why the others have none.
+
+    Attributes:
+        shares: float64 [rows, items], whose means the scores are.
+    """
 
     unit: Unit
     gains: Gains
+    shares: NDArray[np.float64]
     rows: dict[int, int]
     dropped: dict[int, str]
 
@@ -111,6 +122,9 @@ def choose(
             tasks=list(unit.tasks),
             items=gains.items,
             items_sha256=unit.items_sha256,
+            clusters=gains.clusters,
+            cluster_fields=list(unit.cluster_fields),
+            correlation=_correlation(one, rows[best]),
             documents=short_hashes(digest for _, _, digest in unit.documents),
             conditions=unit.conditions,
             measured=list(measured.values()),
@@ -133,7 +147,14 @@ def _compare(unit: Unit, settings: Sequence[Setting], seed: int, report: Callabl
     for s, why in dropped.items():
         report(f"{where}: {_called(s, settings)} is left out: {why} there.")
     kept = [s for s in range(len(settings)) if s not in dropped]
-    return _WithGains(unit, gains_of(shares[kept], seed=seed), {s: row for row, s in enumerate(kept)}, dropped)
+    gains = gains_of(shares[kept], clusters=unit.clusters, seed=seed)
+    return _WithGains(unit, gains, shares[kept], {s: row for row, s in enumerate(kept)}, dropped)
+
+
+def _correlation(measured: _WithGains, row: int) -> float | None:
+    """Of the gains of one setting within clusters."""
+    clusters = measured.unit.clusters
+    return None if clusters is None else within_correlation(measured.shares[row] - measured.shares[0], clusters)
 
 
 def _why(unit: Unit, setting: int, shares: Sequence[float]) -> str:

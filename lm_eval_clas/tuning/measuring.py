@@ -27,6 +27,8 @@ from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.base.version import __version__
 from lm_eval_clas.disk.checked_json import read_json
 from lm_eval_clas.disk.files import write_text
+from lm_eval_clas.evidence.cluster_fields import clustered
+from lm_eval_clas.evidence.clusters import Clusters
 from lm_eval_clas.harness.sweep import Sweep
 from lm_eval_clas.harness.task_loading import FEWSHOT_SEED
 from lm_eval_clas.languages.macrolanguages import as_known
@@ -226,15 +228,20 @@ def _samples(sweep: Sweep, name: str, task: Any, recipe: TuningPlan) -> list[dic
 
 
 def units(
-    scores: Iterable[ItemScores], tasks: Mapping[str, Any], masks: MaskSet, report: Callable[[str], None] = lambda _: None
+    scores: Iterable[ItemScores],
+    tasks: Mapping[str, Any],
+    masks: MaskSet,
+    report: Callable[[str], None] = lambda _: None,
+    cluster: str | None = None,
 ) -> list[Unit]:
     """What strengths are chosen for: items by task family and language.
 
     Args:
         report: told of documents that are no items, a sentence for each task and language.
+        cluster: the field by which documents hang together, as `clustered` takes it.
 
     Raises:
-        ClasError: tasks of one family have different metrics.
+        ClasError: tasks of one family have different metrics, or documents lack the field.
     """
     gathered: dict[tuple[str, str], list[tuple[ItemScores, LanguageItems]]] = {}
     for score in scores:
@@ -255,6 +262,11 @@ def units(
         task = tasks[score.task]
         aggregate = task.aggregation()[score.metric] if of_metric else None
         documents = [document for _, items in parts for document in items.documents]
+        groups = [
+            clustered([tasks[part.task].eval_docs[number] for _, number, _ in items.documents], cluster, part.task)
+            for part, items in parts
+        ]
+        marks = [(part, number) for part, group in enumerate(groups) for number in group.clusters.numbers.tolist()]
         made.append(
             Unit(
                 family=family,
@@ -268,6 +280,8 @@ def units(
                 higher_is_better=bool(task.higher_is_better().get(score.metric, True)) if of_metric else True,
                 documents=documents,
                 conditions=Conditions.common(part.conditions for part, _ in parts),
+                clusters=Clusters.of(marks),
+                cluster_fields=tuple(dict.fromkeys(group.field for group in groups if group.field is not None)),
             )
         )
     return made

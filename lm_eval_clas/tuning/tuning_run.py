@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from rich.markup import escape
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.disk.files import write_text
+from lm_eval_clas.evidence.cluster_fields import clustered
 from lm_eval_clas.harness.sweep import Sweep
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Tuned
@@ -38,6 +40,7 @@ def run_tuning(
     shared: bool = False,
     guard: bool = False,
     seed: int = 0,
+    cluster: str | None = None,
     processes: Processes | None = None,
 ) -> Tuned:
     """Tunes strengths and writes them to the run folder and into a mask folder.
@@ -52,6 +55,7 @@ def run_tuning(
         sweep_with: what asks the model under all settings.
         progress: gets a bar for each task.
         shared, guard, seed: as in `choose`.
+        cluster: the field by which documents hang together, as in `units`.
         processes: those that call this together, each with a model of its own; the main one writes. Default: this one alone.
 
     Raises:
@@ -69,6 +73,9 @@ def run_tuning(
     if recipe.objective == "loglikelihood":
         for name in missing:
             GoldAnswers(name, tasks[name], recipe.limit)  # refused now, and not after the model has run
+    if cluster is not None:
+        for name, task in tasks.items():  # as above
+            clustered(list(islice(task.eval_docs, recipe.limit)), cluster, name)
     sweep = sweep_with(load(), masks, recipe.settings, processes=processes, pair=recipe.pair) if missing else None
     scores = []
     for name, task in tasks.items():
@@ -84,7 +91,7 @@ def run_tuning(
     def told(sentence: str) -> None:
         progress.console.print(f"[bold]Warning:[/bold] {escape(sentence)}", highlight=False, soft_wrap=True)
 
-    found = units(scores, tasks, masks, told)
+    found = units(scores, tasks, masks, told, cluster)
     if not found:
         raise ClasError("None of the items is in a language that the masks steer and has a score; nothing can be tuned.")
     tuned = choose(found, recipe.settings, shared=shared, guard=guard, seed=seed, report=told)

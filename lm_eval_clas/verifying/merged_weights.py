@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,14 +10,15 @@ import torch
 from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.projections import Projection
 
 
 @contextmanager
-def merged(modules: Mapping[int, nn.Module], factors: torch.Tensor, shifts: torch.Tensor | None) -> Iterator[None]:
+def merged(places: Sequence[Projection], factors: torch.Tensor, shifts: torch.Tensor | None) -> Iterator[None]:
     """Inside the block, projections compute W (s * h + t) as (W diag(s)) h + W t; afterwards they are as they were.
 
     Args:
-        modules: linear modules by layer; plain, GPT-2's, or wrapped by LoRA.
+        places: linear modules, plain, GPT-2's, or wrapped by LoRA; and experts.
         factors, shifts: s and t, float32 [layers, neurons]; t is None where nothing is added.
 
     Raises:
@@ -27,14 +28,18 @@ def merged(modules: Mapping[int, nn.Module], factors: torch.Tensor, shifts: torc
     without_bias: list[nn.Module] = []
     try:
         with torch.no_grad():
-            for layer, module in modules.items():
+            for place in places:
+                module, here = place.module, (place.layer, place.here)
+                if place.experts:
+                    saved.append(_scaled_experts(place, factors[here], None if shifts is None else shifts[here]))
+                    continue
                 base: Any = getattr(module, "base_layer", module)
-                added = None if shifts is None else _image(module, shifts[layer])
+                added = None if shifts is None else _image(module, shifts[here])
                 for one in _linear_parts(module):
                     weight = one.weight
                     assert isinstance(weight, nn.Parameter)
                     saved.append((weight, weight.detach().clone()))
-                    scale = factors[layer].to(weight.device)
+                    scale = factors[here].to(weight.device)
                     scale = scale[:, None] if type(one).__name__ == "Conv1D" else scale[None, :]
                     weight.copy_((weight.float() * scale).to(weight.dtype))
                 if added is not None and base.bias is None:
@@ -50,6 +55,20 @@ def merged(modules: Mapping[int, nn.Module], factors: torch.Tensor, shifts: torc
                 weight.copy_(before)
         for base in without_bias:
             base.bias = None  # type: ignore[assignment]
+
+
+def _scaled_experts(place: Projection, factors: torch.Tensor, shifts: torch.Tensor | None) -> tuple[nn.Parameter, torch.Tensor]:
+    """Scales the second product of all experts, and returns it as it was."""
+    weight = place.module.down_proj
+    assert isinstance(weight, nn.Parameter)
+    assert place.experts is not None
+    if shifts is not None:
+        raise ClasError("method=int-mu adds to the activations of experts, which no weight does; it cannot be verified.")
+    before = weight.detach().clone()
+    scale = factors.reshape(place.experts, -1).to(weight.device)
+    scale = scale[:, :, None] if place.module.is_transposed else scale[:, None, :]
+    weight.copy_((weight.float() * scale).to(weight.dtype))
+    return weight, before
 
 
 def _linear_parts(module: nn.Module) -> list[nn.Module]:

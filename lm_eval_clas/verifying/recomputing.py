@@ -196,10 +196,10 @@ class Verification:
         logged = [one for requests in group.items.values() for one in requests if not _sampled(one)]
         verified = Verified(group.called(self._tuned), len(group.items), len(logged))
         reasons: list[str] = []
-        modules = {layer: projections[layer].module for layer in range(len(factors)) if (factors[layer] != 1).any()}
+        places = [place for place in projections if (factors[place.layer, place.here] != 1).any()]
         answers: dict[bool, list[float | str]] = {}
         for steered in (True, False):
-            with merged(modules, factors, shifts) if steered else nullcontext():
+            with merged(places, factors, shifts) if steered else nullcontext():
                 answers[steered] = []
                 for one in logged:
                     answers[steered].append(_answer(lm, one))

@@ -85,13 +85,11 @@ def test_runs_of_the_harness(study: Path) -> None:
         "clas_mini_qa": {"hi": "clas_mini_qa_hi"},
     }
     found = compare(runs, "clas_mini_nli")
-    assert (found.baseline, found.metric, found.unit, found.test, found.anchor) == (
-        "hf",
-        "acc",
-        "points",
-        "exact McNemar",
-        "en",
-    )
+    told = (found.baseline, found.metric, found.unit, found.test, found.anchor)
+    assert told == ("hf", "acc", "points", "cluster permutation", "en")
+    assert found.cluster_fields == dict.fromkeys(LANGUAGES, "cluster")  # three hypotheses of one premise
+    assert {cell.clusters for row in found.rows[1:] for cell in row.cells.values()} == {2}
+    assert compare(runs, "clas_mini_nli", cluster="none").test == "exact McNemar"
     assert found.languages == ["en", "de", "hi", "zh"] == found.average_languages
     assert [(row.label, row.kind) for row in found.rows] == [
         ("hf", "baseline"), ("random alpha 2, 2 seeds", "control"), ("uniform alpha 2", "control"), ("clas alpha 2", "method"),

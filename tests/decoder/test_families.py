@@ -138,22 +138,13 @@ def moe(name: str, **options: object) -> PreTrainedModel:
 
 
 @pytest.mark.parametrize(("name", "experts"), [("Mixtral", "num_local_experts"), ("Qwen3Moe", "num_experts")])
-@pytest.mark.parametrize("implementation", [None, "eager"])
-def test_experts_are_refused_and_their_attention_is_steered(
-    name: str, experts: str, implementation: str | None, tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts
+def test_the_attention_of_a_mixture_is_steered(
+    name: str, experts: str, tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts
 ) -> None:
-    """If transformers one day calls a module for each expert, this test says so: then there is a place to hook."""
     model = moe(name, **{experts: 4})
-    if hasattr(model, "set_experts_implementation"):  # transformers 4 has a module for each expert, and several in a layer
-        if implementation is not None:
-            model.set_experts_implementation(implementation)
-        fused = [module for module in model.modules() if type(module).__name__.endswith("Experts")]
-        assert len(fused) == LAYERS
-        assert not any(isinstance(child, torch.nn.Linear) for module in fused for child in module.modules())
-    elif implementation is not None:
-        pytest.skip("transformers 4 has one way to run experts")
-    with pytest.raises(ClasError, match=r"mixture of 4 experts.*--site attn"):
-        find_projections(model)
+    if not hasattr(model, "set_experts_implementation"):  # transformers 4 has a module for each expert, and several in a layer
+        with pytest.raises(ClasError, match=r"mixture of experts that are .*--site attn"):
+            find_projections(model)
     plain = logits(model)
     masks = masks_of(profile(model, tokenizer, texts, max_tokens=60, site="attn"))
     with ActivationSteerer(model, masks, alpha=-3.0) as steerer, steerer.language("de"):

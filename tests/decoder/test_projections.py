@@ -49,13 +49,18 @@ def test_a_peft_wrapper_is_looked_through_and_hooked_as_a_whole() -> None:
     assert all(hasattr(projection.module, "base_layer") for projection in found)
 
 
-def test_a_mixture_of_experts_is_refused() -> None:
+def test_experts_that_are_modules_of_their_own_are_refused() -> None:
+    """As transformers 4 has them; transformers 5 holds all experts of a layer in one module."""
     config = Qwen3MoeConfig(
         vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2, num_experts=4,
         moe_intermediate_size=16, num_experts_per_tok=2, head_dim=16,
     )  # fmt: skip
-    with pytest.raises(ClasError, match="mixture of 4 experts"):
-        find_projections(Qwen3MoeForCausalLM(config))
+    model = Qwen3MoeForCausalLM(config)
+    for layer in model.model.layers:
+        one = torch.nn.ModuleDict({"gate_proj": torch.nn.Linear(32, 16), "down_proj": torch.nn.Linear(16, 32)})
+        layer.mlp.experts = torch.nn.ModuleList([one] * 4)
+    with pytest.raises(ClasError, match=r"mixture of experts that are a list of 4 modules \('mlp.experts'\)"):
+        find_projections(model)
 
 
 def test_an_unknown_structure_is_refused_with_the_names_that_were_seen() -> None:

@@ -72,7 +72,7 @@ def test_resumed_scores_are_bitwise_full_ones(family: str, kind: str, scoring: s
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_resumed_generation_is_the_same_text(family: str, tokenizer: PreTrainedTokenizerFast) -> None:
-    lm, scale, calls = lm_with_scale(family, tokenizer)
+    lm, scale, calls = lm_with_scale(family, tokenizer, scoring="stock")
     options = {"until": ["zzz"], "max_gen_toks": 12, "do_sample": False}
     requests = [Instance("generate_until", {}, (text * 6, options), i) for i, text in enumerate(TEXTS)]
     tape = Tape(lm.model, FIRST)

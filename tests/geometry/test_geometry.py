@@ -15,8 +15,8 @@ from small_models import FAMILIES, LAYERS, Run, make_model
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, profile
+from lm_eval_clas.decoder.anatomy.decoder_lists import decoder_layers
 from lm_eval_clas.decoder.below_head import decoder_of
-from lm_eval_clas.decoder.projections import decoder_layers
 from lm_eval_clas.geometry.distances import (
     centroid_distance,
     cosine,

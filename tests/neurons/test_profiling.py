@@ -14,6 +14,7 @@ from small_models import make_model
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import ClasError, Profile, profile
+from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.projections import find_projections, reading
 from lm_eval_clas.decoder.text_batches import Batch
 from lm_eval_clas.neurons.activity import STATISTICS, TOKENS
@@ -181,7 +182,8 @@ def test_overflow_in_bos_or_padding_does_not_count_and_elsewhere_is_told() -> No
     model = make_model()
     with torch.no_grad():
         find_projections(model)[0].module.weight.fill_(float("inf"))
-    statistics = ActivationStatistics(find_projections(model))
+    projections = find_projections(model)
+    statistics = ActivationStatistics(projections, ModelFingerprint.of(model, projections))
     ids = torch.arange(5, 15)[None]
     batch = Batch({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, torch.ones(1, 10), torch.tensor([9]))
     with statistics.reading():

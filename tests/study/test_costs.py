@@ -9,6 +9,7 @@ import pytest
 from rich.progress import Progress
 from transformers import PreTrainedTokenizerFast
 
+from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.shapes import ModelShape
 from lm_eval_clas.study.costs import Speed, Work, calibrate, computed, work_of
 from lm_eval_clas.study.recipe import StudyRecipe
@@ -92,6 +93,29 @@ def test_the_calibration_is_kept_and_measured_again_for_another_model(
     kept.write_text("{")
     with pytest.raises(TypeError):
         calibrate(made)
+
+
+def test_the_smallest_gain_is_told_with_what_is_assumed(checkpoint: Path, tmp_path: Path) -> None:
+    parts = {
+        "nli": {"corpus": "mini", "evaluate": ["clas_mini_nli_hi", "clas_mini_nli_de"]},
+        "qa": {"corpus": "mini", "evaluate": ["clas_mini_qa_hi"], "limit": 12},
+        "few": {"corpus": "mini", "evaluate": ["clas_mini_nli_sw"], "limit": 9},
+    }
+    told = works(stages(checkpoint, tmp_path, parts=parts), None)["evaluate"].gains
+    # By hand: 16 clusters of 3, t of 15 degrees of freedom.
+    gain = 100 * (0.1 * (1 + 2 * 0.2) / 48) ** 0.5 * (2.1314 + 0.8662)
+    assert told == [
+        f"clas_mini_nli: 48 items a language in 16 clusters (by 'cluster') show a gain of {gain:.1f} points in a language in "
+        f"80 % of cases (p < 0.05, before Holm), and one of the average of 2 languages of {gain / 2**0.5:.1f} (if languages "
+        f"gain independently) to {gain:.1f}, assuming that 10 % of answers change, and gains correlate by 0.2 within clusters.",
+        "clas_mini_qa: 12 items a language show a gain of 17.8 points in a language in 80 % of cases (p < 0.05, before "
+        "Holm), assuming that the gain of an item has a standard deviation of 20 points.",
+        "clas_mini_nli: 3 clusters of items are too few to show any gain; plan more.",
+    ]
+    apart = works(stages(checkpoint, tmp_path, parts=parts, cluster="none"), None)["evaluate"].gains
+    assert apart[0].startswith("clas_mini_nli: 48 items a language show a gain of ")
+    with pytest.raises(ClasError, match="48 of 48 documents of clas_mini_nli_hi have no field 'passage'"):
+        works(stages(checkpoint, tmp_path, parts=parts, cluster="passage"), None)
 
 
 def test_time_is_computed_from_the_shape(checkpoint: Path, tmp_path: Path) -> None:

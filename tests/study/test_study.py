@@ -8,6 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
+from rich.progress import Progress
 from strengths_made import with_strengths
 
 from lm_eval_clas import MaskSet
@@ -17,7 +19,8 @@ from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.disk.written import claimed
 from lm_eval_clas.study.analyses import alphas_of_run
 from lm_eval_clas.study.recipe import StudyRecipe, shipped_recipes
-from lm_eval_clas.study.record import Stage, Study, content_hash
+from lm_eval_clas.study.record import Stage, Study, content_hash, hash_of
+from lm_eval_clas.study.stages import StudyStages
 
 MINIMAL = """
 name: x
@@ -51,6 +54,20 @@ class Log:
             raise KeyboardInterrupt
         write_text(out / "whole", str(self.value))
         return ["cp a b"]
+
+
+def test_clusters_that_a_recipe_does_not_name_leave_what_was_tuned_and_evaluated(tmp_path: Path) -> None:
+    """A study of before there were clusters gets new tables and a new report: its other stages have the same inputs."""
+    recipes = [StudyRecipe.model_validate({**yaml.safe_load(MINIMAL), **more}) for more in ({}, {"cluster": "context"})]
+    made = [StudyStages(recipe, tmp_path, Progress(disable=True)) for recipe in recipes]
+    for name, same in {"profile": True, "masks": True, "evaluate": True, "analyse": True, "tables": False}.items():
+        with pytest.MonkeyPatch.context() as patch:
+            for one in made:  # as if everything before it were there
+                patch.setattr(one, "_masks_identity", lambda folder: ["hash"])
+            patch.setattr("lm_eval_clas.study.stages.content_hash", lambda path: "hash")
+            inputs = [next(s for s in one.all() if s.name == name).inputs() for one in made]
+        assert (hash_of(inputs[0]) == hash_of(inputs[1])) == same, name
+        assert ("cluster" in json.dumps(inputs[0], default=str)) == (name == "tables")
 
 
 def test_a_stage_is_skipped_until_its_inputs_change(study: Study, tmp_path: Path) -> None:

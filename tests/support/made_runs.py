@@ -24,9 +24,10 @@ def write_run(
     offset: int = 0,
     samples: bool = True,
     reported: float | None = None,
+    documents: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     **more: Any,
 ) -> Path:
-    """A results file and its samples as the harness writes them, with these items' scores."""
+    """A results file and its samples as the harness writes them, with these items' scores (and documents, if given)."""
     folder.mkdir(parents=True, exist_ok=True)
     values = {task: [one] if isinstance(one, float) else list(one) for task, one in tasks.items()}
     scores = {task: float(np.mean(one)) if reported is None else reported for task, one in values.items()}
@@ -50,6 +51,8 @@ def write_run(
             {"doc_id": i + offset, "doc_hash": f"{task}{i + offset}", "prompt_hash": "p", "filter": "none", metric: value}
             for i, value in enumerate(one)
         ]
+        for line, document in zip(lines, (documents or {}).get(task, ()), strict=False):
+            line["doc"] = document
         (folder / f"samples_{task}_{date}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in reversed(lines)))
     return path
 

@@ -187,7 +187,7 @@ def test_merged_weights_are_the_hooks_function(masks: MaskSet, profiled: Profile
     hooked = model(input_ids=inputs).logits
     for handle in handles:
         handle.remove()
-    with merged({i: one.module for i, one in enumerate(projections)}, factors, shifts):
+    with merged(projections, factors, shifts):
         assert torch.allclose(model(input_ids=inputs).logits, hooked, rtol=1e-3, atol=1e-3)
     assert torch.equal(model(input_ids=inputs).logits, before)
     assert not torch.allclose(hooked, before, atol=1e-2)

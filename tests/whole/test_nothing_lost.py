@@ -58,6 +58,7 @@ OTHERS = {
     "eval": "is the harness's, whose files have the date in their names",
     "verify": "prints",
     "serve": "answers over the network",
+    "families": "prints",
     "push": "writes to the Hub (test_hub.py)",
 }
 WHOLE = ("profile", "tune", "paper", "demo", "export ia3", "export merged")  # commands that want a folder for themselves

@@ -27,6 +27,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 from logged_runs import logged_run
 from made_runs import STEERED, draw, write_run
+from mixtures_made import mixture_profile
 from prompts_seen import prompts_of
 from pydantic import BaseModel
 from rich.progress import Progress
@@ -90,6 +91,7 @@ BASES: dict[str, dict[str, Any]] = {
     "paper": {"recipe": "{recipe}", "only": "profile", "out": "{tmp}/out"},
     "export": {"masks": "{masks}", "model": "{model}", "language": "hi", "format": "ia3", "alpha": "-2", "out": "{tmp}/out"},
     "push": {"masks": "{masks}", "repository": "user/name"},
+    "families": {"names": "llama"},
     "demo": {"out": "{tmp}/out"},
     "serve": {"model": "{model}", "masks": "{masks}"},
     "eval": {}, "tasks": {}, "demo-model": {},
@@ -131,6 +133,7 @@ CASES: dict[str, dict[str, Case]] = {
         "level": Case("instance", _CONFIG, {"threshold": 0}),
         "beta": Case(0.7, _CONFIG),
         "gamma": Case(0.7, _CONFIG),
+        "min_tokens": Case(300, _CONFIG, {"profile": "{mixture}", "bridge": "1-2"}),
         "keep_means": Case(True, "names"),
         "specific": Case("lape", _TENSORS),
         "specific_languages": Case("de,hi", _TENSORS, {"specific": "{list}", "specific_languages": "hi,de"}),
@@ -146,6 +149,7 @@ CASES: dict[str, dict[str, Case]] = {
         "masks": Case("{fewer}", "stdout"),
         "as_json": Case(True, "stdout"),
         "plot": Case("{tmp}/picture.png", "names"),
+        "experts": Case("{tmp}/experts.png", "names", {"masks": "{routed}"}),
         "force": Case(True, "code", {"plot": "{tmp}/taken/a.png"}),
     },
     "tune": {
@@ -169,6 +173,7 @@ CASES: dict[str, dict[str, Case]] = {
         "batch_size": Case("1", "shapes"),
         "model_args": Case("dtype=bfloat16", "dtypes"),
         "device": Case("cpu:0", "loads"),
+        "cluster": Case("none", _CHOSEN),
         "seed": Case(5, _CHOSEN),
         "engine": Case("vllm", "code"),  # the device is given
     },
@@ -191,6 +196,7 @@ CASES: dict[str, dict[str, Case]] = {
         "out": Case("{tmp}/tables", "names"),
         "cited": Case(True, "stdout"),
         "without_anchor": Case(True, "stdout"),
+        "cluster": Case("none", "stdout", {"results": "{together}"}),
         "resamples": Case(200, "stdout", {"results": "{graded}", "tasks": "xquad"}),
         "seed": Case(1, "stdout", {"results": "{graded}", "tasks": "xquad"}),
         "force": Case(True, "code", {"out": "{tmp}/taken"}),
@@ -289,6 +295,7 @@ CASES: dict[str, dict[str, Case]] = {
         "message": Case("Better masks", "calls"),
         "force": Case(True, "code", {"repository": "user/taken"}),
     },
+    "families": {"names": Case("opt", "stdout"), "markdown": Case(True, "stdout")},
     "demo": {
         "data": Case("hub", "calls"),
         "out": Case("{tmp}/elsewhere", "names"),
@@ -383,6 +390,9 @@ def things(
     fewer = MaskSet.from_profile(Profile.load_finished(found["few"]), bridge="3-4")
     for name, made in {"masks": masks, "fewer": fewer, "tuned": masks.with_tuned(choose(units, settings))}.items():
         found[name] = made.save(place / name)
+    mixture_profile().save(place / "mixture")
+    found["mixture"] = place / "mixture"
+    found["routed"] = MaskSet.from_profile(mixture_profile(), bridge="1-2").save(place / "routed")
     found["list"] = place / "some.neuron.pth"
     torch.save([[torch.tensor([n, 7]) for _ in range(6)] for n in (1, 2)], found["list"])
 
@@ -394,6 +404,10 @@ def things(
         found[name] = place / name
         write_run(found[name] / "hf", draw(1, 30, graded, languages))
         write_run(found[name] / "clas", draw(2, 30, graded, languages), STEERED)
+    found["together"] = place / "together"
+    of_groups = {f"xnli_{one}": [{"cluster": number // 3} for number in range(30)] for one in languages}
+    for label, seed, clas in (("hf", 1, None), ("clas", 2, STEERED)):
+        write_run(found["together"] / label, draw(seed, 30, False, languages), clas, documents=of_groups)
     found["both"] = place / "both"
     for label, seed, clas in (("hf", 1, None), ("clas", 2, STEERED)):
         write_run(found["both"] / label, draw(seed, 30, False, languages) | draw(seed, 30, True, languages), clas)
@@ -685,6 +699,7 @@ FIELDS: dict[str, tuple[Any, str]] = {  # another value, and the stage that it c
     "engine": ("vllm", "report"),
     "engine_args": ("max_num_seqs=9", "report"),
     "device": ("cpu:0", "profile"),
+    "cluster": ("none", "tune"),
     "shape": (
         {"parameters": 1e9, "layers": 6, "hidden_size": 32, "neurons": 48, "vocabulary": 300, "kv_heads": 2, "head_size": 8},
         "paper",

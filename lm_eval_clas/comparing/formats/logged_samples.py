@@ -56,12 +56,28 @@ def read_samples(path: Path, metrics: Sequence[str]) -> Any:
     try:
         rows = [_row(sample, number, names) for number, sample in enumerate(_samples(path), start=1)]
     except (OSError, ValueError) as error:
-        raise ClasError(f"'{path}' is damaged or cannot be read ({error}); leave it out, or run the task again.") from error
+        raise _damaged(path, error) from error
     frame = pd.DataFrame(rows, columns=["filter", "doc_id", *_HASHES, *names])
     if frame["filter"].isna().all():
         filters = list(dict.fromkeys(key.partition(",")[2] for key in metrics))
         frame["filter"] = [filters[number] if number < len(filters) else None for number in frame.groupby("doc_id").cumcount()]
     return frame
+
+
+def read_documents(path: Path) -> dict[int, Any]:
+    """What was asked about, by `doc_id`, as the task has it; None where samples were logged without.
+
+    Raises:
+        ClasError: the file is damaged.
+    """
+    try:
+        return {sample["doc_id"]: sample.get("doc") for sample in _samples(path)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ClasError:
+    return ClasError(f"'{path}' is damaged or cannot be read ({error}); leave it out, or run the task again.")
 
 
 def _samples(path: Path) -> Iterator[Any]:

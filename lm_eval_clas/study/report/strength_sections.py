@@ -14,10 +14,11 @@ from lm_eval_clas.drawing.web_page import WIDTH, in_the_page, inline, picture, w
 from lm_eval_clas.masks.category_picture import plot_categories
 from lm_eval_clas.masks.inspection import summary
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.masks.strengths import Tuned
+from lm_eval_clas.masks.strengths import Tuned, TunedStrength
 from lm_eval_clas.study.report.view import Block, Gallery, Heading, Legend, Picture, Section, Table, TableCell, Text
 from lm_eval_clas.study.report.wording import (
     NONE,
+    counted,
     drawable,
     interval,
     language_text,
@@ -54,7 +55,7 @@ def strengths_section(tuned: Tuned, where: Path) -> Section:
                     TableCell(signed(scale * one.best.gain, digits)),
                     TableCell(interval(scale * one.best.low, scale * one.best.high, digits)),
                     TableCell(probability(one.p_value)),
-                    TableCell(str(one.items)),
+                    TableCell(str(one.items), _together(one)),
                 ]
             )
         kinds = sorted({(one.metric, one.objective, one.guarded, one.shared) for one in by_language.values()})
@@ -66,6 +67,12 @@ def strengths_section(tuned: Tuned, where: Path) -> Section:
         caption = f"Strengths of {family} ({listed(told)}), on tuning items; other items may gain less."
         blocks.append(Table(caption, head, rows))
     return Section("strengths", "Strength by language", blocks)
+
+
+def _together(strength: TunedStrength) -> str:
+    if strength.clusters is None:
+        return "one by one"
+    return counted(strength.clusters, "cluster") if strength.clusters < strength.items else ""
 
 
 def _panels(curves: Sequence[Curve], name: str) -> Gallery:

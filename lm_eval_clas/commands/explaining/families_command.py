@@ -1,0 +1,46 @@
+"""`clas families`: which families of decoders are supported, tried on tiny random models."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.screen import print_out
+from lm_eval_clas.commands.application import app, console, progress_bars
+
+
+@app.command(name="families")
+def list_families(
+    names: Annotated[list[str] | None, typer.Argument(help="Families, e.g. llama qwen3_moe; default: all of them.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table, as docs/families.md has it.")] = False,
+) -> None:
+    """Show which families of decoders are supported: each is tried on a tiny model with random weights."""
+    from lm_eval_clas.base.logs import quiet_libraries
+    from lm_eval_clas.families import family_table
+    from lm_eval_clas.families.family_trial import try_family
+
+    quiet_libraries()
+    known = family_table.decoder_families()
+    if unknown := [name for name in names or [] if name not in known]:
+        raise ClasError(
+            f"transformers has no causal language model of the family '{unknown[0]}'; give the model_type of a config.json, or "
+            "no name for all families."
+        )
+    trials = []
+    with progress_bars() as progress:
+        task = progress.add_task("families", total=len(names or known))
+        for name in names or known:
+            trials.append(try_family(name))
+            progress.advance(task)
+    if markdown:
+        print_out("\n".join(family_table.family_rows(trials)))
+    else:
+        table = Table(*family_table.HEADINGS)
+        for one in trials:
+            table.add_row(*map(escape, one.cells))
+        console.print(table)
+    console.print(family_table.totals(trials), highlight=False)

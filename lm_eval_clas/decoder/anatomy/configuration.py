@@ -1,0 +1,30 @@
+"""Reading a model's configuration, of which any field may be missing, or raise an error of transformers' own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+
+def field(config: Any, name: str, default: Any = None) -> Any:
+    """A field of a configuration; the default where it has none, or cannot say.
+
+    Gemma 4 raises an error of its own for `head_dim`, since its layers have two: `getattr` with a default does not help there.
+    """
+    try:
+        return getattr(config, name, default)
+    except Exception:  # transformers raises every kind there
+        return default
+
+
+def whole_number(config: Any, *names: str) -> int | None:
+    """The first of these fields that holds a whole number above 0; None if none does."""
+    found = (field(config, name) for name in names)
+    return next((value for value in found if isinstance(value, int) and not isinstance(value, bool) and value > 0), None)
+
+
+def text_config(model: nn.Module) -> Any:
+    """The configuration of the text decoder, also where a multimodal model nests it."""
+    config: Any = model.config
+    return config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config

@@ -1,0 +1,74 @@
+"""The smallest gain that so many items can show: what a test finds in 80 % of cases. Pure functions of numbers.
+
+For a plan, the spread of gains and their correlation within clusters are assumed; for a run that is there, their error is
+measured.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lm_eval_clas.evidence.clusters import FEWEST, Clusters
+from lm_eval_clas.evidence.paired_tests import SIGNIFICANT
+
+POWER = 0.8  # share of cases in which a gain of that size is found
+
+
+def planned_error(clusters: Clusters, correlation: float, spread: float) -> float:
+    """The standard error of a mean gain, as clusters make it larger than that of independent items.
+
+    Kish 1965, Survey Sampling, section 8.2, for clusters of unequal size: items count as if they were fewer by the factor
+    1 + (m - 1) * correlation, with m the size of the cluster that an item is in, on average.
+
+    Args:
+        clusters: of the items.
+        correlation: of gains within clusters.
+        spread: standard deviation of a single item's gain.
+    """
+    sizes = clusters.sizes
+    size = float(sizes @ sizes) / clusters.items
+    return spread * math.sqrt((1 + (size - 1) * correlation) / clusters.items)
+
+
+def measured_error(gains: ArrayLike, clusters: Clusters) -> float:
+    """The standard error of the mean of gains [items], from the sums of clusters.
+
+    Cochran 1977, Sampling Techniques, section 9.2.
+    """
+    values = np.asarray(gains, dtype=float)
+    rest = clusters.sums(values - values.mean())
+    return math.sqrt(float(rest @ rest) * clusters.count / max(1, clusters.count - 1)) / clusters.items
+
+
+def smallest_gain(error: float, clusters: Clusters) -> float | None:
+    """The mean gain that flips of clusters at 0.05, two-sided, find in 80 % of cases: by Student's t of their sums.
+
+    Clusters of unequal size have unequal sums if every item gains, which is noise to that test: so the gain must be larger
+    by what it adds to their variance itself.
+
+    Args:
+        error: standard error of the mean gain.
+        clusters: of the items.
+
+    Returns:
+        None for too few clusters to show anything, and where nothing varies.
+    """
+    from scipy.stats import t
+
+    count, sizes = clusters.count, clusters.sizes
+    if count < FEWEST or error <= 0:
+        return None
+    errors = float(t.ppf(1 - SIGNIFICANT / 2, count - 1) + t.ppf(POWER, count - 1))
+    left = 1 - errors**2 * float(sizes.var(ddof=1)) * count / clusters.items**2
+    return errors * error / math.sqrt(left) if left > 0 else None
+
+
+def smallest_of_interval(low: float, high: float) -> float | None:
+    """The same of a mean whose 95 % interval is known; None where it has no width."""
+    from scipy.stats import norm
+
+    edge = float(norm.ppf(1 - SIGNIFICANT / 2))
+    return (high - low) / 2 * (edge + float(norm.ppf(POWER))) / edge if high > low else None

@@ -1,0 +1,65 @@
+"""The table of families: on the screen's and on the documentation's page, and what is worse in a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+
+from lm_eval_clas.families.family_trial import WRONG, YES, FamilyTrial
+
+HEADINGS = ("family", "MLP", "attention", "steered = merged", "resumable", "prefixes shared", "(IA)3", "vLLM")
+
+
+def decoder_families() -> list[str]:
+    """Every family that the installed transformers has a causal language model for, in its order."""
+    from transformers.models.auto import modeling_auto
+
+    return sorted(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
+
+def totals(trials: Sequence[FamilyTrial]) -> str:
+    """How many families there are of each kind, in one sentence."""
+    built = [one for one in trials if one.built]
+    structure = sum(one.mlp.startswith("`") for one in built)
+    pattern = sum(one.mlp.startswith("by pattern") for one in built)
+    attention = sum(one.attn.startswith("`") for one in built)
+    counts = {name: sum(getattr(one, name) == YES for one in built) for name in ("same", "resumable", "prefixes", "ia3")}
+    wrong = sum(WRONG in one.cells for one in trials)
+    return (
+        f"Of {len(trials)} families, {len(built)} were built tiny. MLPs: {structure} found by structure, {pattern} by pattern, "
+        f"{len(built) - structure - pattern} refused; attention: {attention} found. Steered = merged: {counts['same']}; "
+        f"resumable: {counts['resumable']}; prefixes shared: {counts['prefixes']}; (IA)3: {counts['ia3']}; "
+        f"silently wrong: {wrong}."
+    )
+
+
+def family_rows(trials: Sequence[FamilyTrial]) -> Iterator[str]:
+    """The lines of a Markdown table."""
+    yield f"| {' | '.join(HEADINGS)} |"
+    yield f"| {' | '.join('---' for _ in HEADINGS)} |"
+    for one in trials:
+        yield f"| {' | '.join(cell.replace('|', '/') for cell in one.cells)} |"
+
+
+def read_family_page(text: str) -> dict[str, FamilyTrial]:
+    """The rows of a page that `family_rows` wrote, by family."""
+    rows = (line.strip("| \n").split(" | ") for line in text.splitlines() if line.startswith("| "))
+    trials = [FamilyTrial(*row) for row in rows if len(row) == len(fields(FamilyTrial)) and row[0] not in ("family", "---")]
+    return {one.family: one for one in trials}
+
+
+def worse(before: FamilyTrial, now: FamilyTrial) -> list[str]:
+    """What was possible before and is not now, or would be silently wrong."""
+    found = []
+    for heading, old, new in zip(HEADINGS[1:], before.cells[1:], now.cells[1:], strict=True):
+        if new == WRONG or _worth(new) < _worth(old):
+            found.append(f"{now.family}, {heading}: {old} before, {new} now")
+    return found
+
+
+def _worth(cell: str) -> int:
+    if cell == WRONG:
+        return -1
+    if cell.startswith(("refused", "not built", "no", "-")):
+        return 0
+    return 1 if cell.startswith("by pattern") else 2
