@@ -119,7 +119,7 @@ def test_without_a_language_nothing_is_changed(served: ServedSteering) -> None:
 
 def test_the_anchor_and_a_language_that_is_detected_but_not_in_the_masks_are_not_steered(served: ServedSteering) -> None:
     server = Server(served)
-    french = "La rivière est montée pendant la nuit et le pont a été fermé, alors les gens sont rentrés chez eux."
+    french = "La rivière est montée pendant la nuit et la route a été fermée, alors les gens sont rentrés chez eux."
     for prompt, language in ((HINDI, "en"), (french, "detect")):
         assert server.post({"prompt": prompt}, {"X-CLAS-Language": language})[1]["x-clas-steered"] == "no"
     assert [one.get("vllm_xargs") for one in server.seen] == [None, None]
