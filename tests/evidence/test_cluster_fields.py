@@ -86,6 +86,16 @@ def test_languages_take_the_same_field() -> None:
     assert {one.clusters.count for one in found} == {10}
 
 
+def test_most_languages_decide() -> None:
+    """A label that is long in one of three makes no clusters, nor does a text of two go before one of all."""
+    labels = [documents(each=1, category=lambda i, long=long: f"{long} {i // 6}") for long in (PASSAGE, "Law", "Law")]
+    assert clustered(labels[0], None, "t").field == "category"
+    assert [one.field for one in clustered_alike([("t", one) for one in labels], None)] == [None] * 3
+    notes = [documents(note=lambda i, long=long: f"{long} {i // 6}") for long in (PASSAGE * 2, PASSAGE * 2, "Law")]
+    assert [clustered(one, None, "t").field for one in notes] == ["note", "note", "passage"]
+    assert [one.field for one in clustered_alike([("t", one) for one in notes], None)] == ["passage"] * 3
+
+
 def test_a_task_without_the_field_of_the_others_has_one_of_its_own() -> None:
     other = [{"premise": f"{PASSAGE} {i // 4}"} for i in range(40)]
     named, own, single = documents(), documents(cluster=lambda i: i // 6), documents(each=1)
