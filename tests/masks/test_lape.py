@@ -185,9 +185,7 @@ def test_languages_of_the_file_are_matched_by_name(lape: MaskSet, masks: MaskSet
 @pytest.mark.parametrize("method", ["clas", "int-mu", "random"])
 def test_a_published_list_does_not_steer_what_was_not_measured(method: str, tmp_path: Path) -> None:
     """On a mixture of experts, of which too few tokens reached some: their neurons stay as they are."""
-    made = MaskSet.from_profile(
-        mixture_profile(), categorizer=NeuronCategorizer(threshold=0.0), bridge="1-3", keep_means=True
-    )
+    made = MaskSet.from_profile(mixture_profile(), categorizer=NeuronCategorizer(threshold=0.0), bridge="1-3", keep_means=True)
     exists, measured = made.config.model.fingerprint.exists, made.measured
     assert exists is not None
     assert measured is not None
