@@ -108,8 +108,8 @@ class BridgeLayerSelector:
         few = f"less than {self.least_measured:.0%} of the neurons were measured"
         if not late:
             raise ClasError(
-                f"No bridge layer: in each of the layers {layers_text(have)}, {few}; profile more texts, lower --min-tokens, or "
-                "name the layers (--bridge 24-29)."
+                f"No bridge layer: in each of the layers {layers_text(have)}, {few}; profile more texts, lower "
+                "--min-tokens, or name the layers (--bridge 24-29)."
             )
         best = max(late, key=lambda layer: float(score[layer]))
         if score[best] <= 0:

@@ -138,9 +138,7 @@ class NeuronCategorizer:
 
     def categories(self, profile: Profile, languages: Sequence[str] | None = None) -> NDArray[np.uint8]:
         """Categories counted over these languages of a profile, or all: uint8 [layers, neurons]."""
-        return categorize(
-            self.active(profile, languages), self.measured(profile, languages), profile.config.fingerprint.exists
-        )
+        return categorize(self.active(profile, languages), self.measured(profile, languages), profile.config.fingerprint.exists)
 
 
 def _places(profile: Profile, languages: Sequence[str] | None) -> list[int]:

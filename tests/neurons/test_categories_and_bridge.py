@@ -107,7 +107,9 @@ def test_a_layer_of_which_little_was_measured_is_no_bridge_layer() -> None:
     assert 6 not in select_bridge_layers(categories, exclude_last=0).layers
     assert "measured" not in select_bridge_layers(categories).why
     categories[:, 400:] = UNMEASURED
-    with pytest.raises(ClasError, match="No bridge layer: in each of the layers 5-7, less than 50% of the neurons were measured"):
+    with pytest.raises(
+        ClasError, match="No bridge layer: in each of the layers 5-7, less than 50% of the neurons were measured"
+    ):
         select_bridge_layers(categories)
 
 
