@@ -13,16 +13,19 @@ from lm_eval_clas.comparing.row_notes import (
     about_averages,
     about_clusters,
     about_conditions,
+    about_drawing,
     about_lacking,
     about_left_alone,
+    about_single_items,
     about_smallest,
     about_tuning,
     about_untested,
 )
 from lm_eval_clas.comparing.rows import Comparison, Row, RowKind
 from lm_eval_clas.comparing.run_labels import seeds_label
-from lm_eval_clas.comparing.runs import Run
+from lm_eval_clas.comparing.runs import Run, clusters_of
 from lm_eval_clas.comparing.task_families import families, language_of
+from lm_eval_clas.evidence.clusters import Clusters
 from lm_eval_clas.steering.results_entry import CONTROLS
 from lm_eval_clas.texts.metrics import PREFERRED_METRICS
 
@@ -109,7 +112,7 @@ def compare(
     }
     scale = _scale(name, [value for by_language in measured.values() for value in by_language.values()])
     first_of_base = {one: base.members[0].tasks[tasks[one]] for one in measured[base.label]}
-    groups = {one: found for one, task in first_of_base.items() if (found := task.clusters(key, cluster)) is not None}
+    groups = clusters_of(first_of_base, key, cluster)
     clusters = {language: found.clusters for language, found in groups.items()}
     settings = RowRules(averaged, scale, higher, clusters, resamples, seed)
     rows: list[Row] = []
@@ -133,11 +136,16 @@ def compare(
     notes += about_untested(*_untested(entries, measured, tasks), name)
     fields = {language: found.field for language, found in groups.items() if found.field is not None}
     notes += about_clusters(rows, clusters, fields)
+    together = test == "cluster permutation"
+    single = [one for one in languages if together and _by_mcnemar(one, measured, base.label, clusters)]
+    notes += about_single_items(single)
+    of_base = {one: measured[base.label][one].values for one in averaged}
+    notes += about_drawing(rows, {one: tuple(its.index) for one, its in of_base.items() if its is not None}, clusters)
     notes += about_smallest(rows, "points" if scale > 1 else name)
     for one in entries:
         if len(one.members) > 1:
             seeds = ", ".join(str(member.seed) for member in one.members)
-            paired = "; p by permutation of each item's mean over seeds" if test == "exact McNemar" else ""
+            paired = "; p by permutation of each item's mean over seeds" if single or test == "exact McNemar" else ""
             notes.append(f"{one.label}: mean over seeds {seeds}{paired}.")
     if cited:
         paper, about = cited_rows(family)
@@ -195,6 +203,15 @@ def _test(
     single = [one for entry in entries if len(entry.members) == 1 for one in measured[entry.label].values()]
     tested = [one for one in single if one.values is not None]
     return "exact McNemar" if tested and all(one.binary for one in tested) else "permutation"
+
+
+def _by_mcnemar(
+    language: str, measured: Mapping[str, Mapping[str, LanguageScores]], baseline: str, clusters: Mapping[str, Clusters]
+) -> bool:
+    """Whether a row is compared with the baseline by McNemar's test, as `compared_row` chooses it."""
+    if language not in clusters or not clusters[language].alone or not measured[baseline][language].binary:
+        return False
+    return any(its[language].binary for label, its in measured.items() if label != baseline and language in its)
 
 
 def _untested(

@@ -153,8 +153,7 @@ def _interval(
         if ours is None or theirs is None:
             return None, None
         differences.append(ours - theirs.loc[ours.index])
-    # Languages whose items have the same numbers may be translations of each other, and harm is done only if they are
-    # and nobody minds; see `average_interval`.
+    # Languages whose items have the same numbers may be translations of each other; see `average_interval`.
     low, high = average_interval(
         [one.to_numpy() for one in differences],
         [settings.clusters[language] for language in settings.averaged],

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from lm_eval_clas.comparing.rows import Row
 from lm_eval_clas.comparing.runs import Run
 from lm_eval_clas.comparing.task_families import language_of
-from lm_eval_clas.evidence.clusters import FEWEST, Clusters
+from lm_eval_clas.evidence.clusters import FEWEST, Clusters, agreeing
 from lm_eval_clas.languages.task_names import task_family
 
 
@@ -130,6 +130,38 @@ def about_clusters(rows: Sequence[Row], clusters: Mapping[str, Clusters], fields
     if one or few:
         notes.append(f"No interval of an average with a language of fewer than {FEWEST} clusters.")
     return notes
+
+
+def about_drawing(rows: Sequence[Row], numbered: Mapping[str, Hashable], clusters: Mapping[str, Clusters]) -> list[str]:
+    """Languages whose items have the same numbers and clusters that do not agree: the interval takes them as unrelated.
+
+    Args:
+        rows: of the table.
+        numbered: the numbers of the items of each language of the average.
+        clusters: by language.
+    """
+    if all(row.low is None for row in rows):
+        return []
+    notes = []
+    for numbers in dict.fromkeys(numbered.values()):
+        languages = [language for language, its in numbered.items() if its == numbers and language in clusters]
+        groups = agreeing([clusters[language] for language in languages])
+        if len(groups) > 1:
+            told = "; ".join(", ".join(languages[one] for one in group.languages) for group in groups)
+            notes.append(
+                f"Items of {', '.join(languages)} have the same numbers, but not the same clusters: the interval takes them as "
+                f"items that have nothing to do with one another ({told}), and is too narrow if they are translations."
+            )
+    return notes
+
+
+def about_single_items(languages: Sequence[str]) -> list[str]:
+    """Languages with another test than the table's, that of clusters.
+
+    Args:
+        languages: whose items are by themselves, and right or wrong.
+    """
+    return [f"No items hang together in {', '.join(languages)}: the test there is exact McNemar."] if languages else []
 
 
 def _correlation(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.comparing.formats.logged_samples import read_documents, read_samples
-from lm_eval_clas.evidence.cluster_fields import SWITCHED_OFF, Clustered, clustered
+from lm_eval_clas.evidence.cluster_fields import SWITCHED_OFF, Clustered, clustered_alike
 
 
 @dataclass(frozen=True)
@@ -65,20 +66,27 @@ class TaskScores:
             return None
         return values
 
-    def clusters(self, key: str, field: str | None) -> Clustered | None:
-        """Which of the items of `item_scores` hang together, in their order; None where there are no such items.
 
-        Args:
-            key: metric and filter, such as `acc,none`.
-            field: of the documents, as `clustered` takes it.
+def clusters_of(tasks: Mapping[str, TaskScores], key: str, field: str | None) -> dict[str, Clustered]:
+    """Which of the items of `item_scores` hang together, in their order; tasks without such items are not there.
 
-        Raises:
-            ClasError: a document lacks the field.
-        """
-        if self.samples is None or (values := self.item_scores(key)) is None:
-            return None
-        documents = {} if field == SWITCHED_OFF else read_documents(self.samples)
-        return clustered([documents.get(number) for number in values.index], field, self.task)
+    Args:
+        tasks: of one family, by language.
+        key: metric and filter, such as `acc,none`.
+        field: of the documents, as `clustered_alike` takes it.
+
+    Raises:
+        ClasError: a document lacks the field.
+    """
+    scored = {one: values for one, task in tasks.items() if task.samples and (values := task.item_scores(key)) is not None}
+
+    def documents() -> Iterator[tuple[str, list[Any]]]:
+        for language, values in scored.items():
+            path = tasks[language].samples
+            known = {} if field == SWITCHED_OFF or path is None else read_documents(path)
+            yield tasks[language].task, [known.get(number) for number in values.index]
+
+    return dict(zip(scored, clustered_alike(documents(), field), strict=True))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from lm_eval_clas.base.errors import ClasError
 
 # Flipping k clusters gives 2**k sums, of which the two furthest from 0 mirror each other: p is never below 2 / 2**k.
 FEWEST = 6
+_KEPT = 0.8  # share of the fewest clusters of a language that must be left when languages are joined
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,44 @@ def connected(partitions: Sequence[Clusters]) -> Clusters:
         for item, number in enumerate(one.numbers.tolist()):
             parents[root(item)] = root(representative.setdefault(number, item))
     return Clusters.of([root(item) for item in range(first.items)])
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Languages of the same items, by their position, and the clusters that all of them are drawn by."""
+
+    languages: tuple[int, ...]
+    clusters: Clusters
+
+
+def agreeing(partitions: Sequence[Clusters]) -> list[Joined]:
+    """Languages whose items have the same numbers, parted into those whose clusters agree: the others are not translations.
+
+    Translations may differ a little in what hangs together: one text, translated twice, may have become two. Joining such
+    clusters costs next to none, is on the safe side, and keeps what languages gain in common. Items that only happen to be
+    numbered alike, the first 100 of each language, have clusters that overlap in chains: joining them leaves a few, of which
+    nothing can be told. So a language joins the first of the groups before it that leaves at least 80 % of the clusters of
+    whichever language has the fewest, and no fewer than are needed to show anything, if there were so many. Languages of
+    single items join any others.
+
+    Args:
+        partitions: of as many items, by language.
+
+    Returns:
+        each language in one group.
+    """
+    groups: list[Joined] = []
+    fewest: list[int] = []
+    for language, own in enumerate(partitions):
+        for number, group in enumerate(groups):
+            together, least = connected([group.clusters, own]), min(fewest[number], own.count)
+            if together.count >= max(_KEPT * least, min(FEWEST, least)):
+                groups[number], fewest[number] = Joined((*group.languages, language), together), least
+                break
+        else:
+            groups.append(Joined((language,), own))
+            fewest.append(own.count)
+    return groups
 
 
 def within_correlation(values: ArrayLike, clusters: Clusters) -> float | None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.evidence.clusters import FEWEST, Clusters, connected
+from lm_eval_clas.evidence.clusters import FEWEST, Clusters, agreeing
 
 SIGNIFICANT = 0.05  # the p-value below which a difference is called one
 # Rounding must not tell two equal sums apart when resamples are compared with what was measured.
@@ -127,9 +127,10 @@ def average_interval(
         differences: [languages][items], score minus the baseline's, in any unit.
         clusters: of each language's items; None takes every item by itself.
         parallel: a mark for each language; those with the same mark have the same items, such as translations of one
-            question, in one order: all draw the same clusters, in which items are together that are so in any of them. A
-            question that gains in one language may gain in others, and independent draws would make the interval too narrow
-            then. Where items are unrelated, it changes nothing. None draws each language apart.
+            question, in one order: those whose clusters agree, as `agreeing` has it, draw the same clusters, in which items
+            are together that are so in any of them. A question that gains in one language may gain in others, and
+            independent draws would make the interval too narrow then. Where items are unrelated and all single, drawing
+            them together changes nothing; unrelated clusters do not agree. None draws each language apart.
         resamples: how many.
         seed: of the draws.
         level: of the interval.
@@ -155,10 +156,10 @@ def average_interval(
     for languages in strata.values():
         if len({rows[one].size for one in languages}) > 1:
             raise ClasError("Languages with different numbers of items are not parallel; draw them independently.")
-        together = connected([of_rows[one] for one in languages])
-        fewest = min(fewest, together.count)
-        means = np.mean([rows[one] for one in languages], axis=0)
-        drawn += len(languages) / len(rows) * _resampled_means(means, together, rng, resamples)
+        for group in agreeing([of_rows[one] for one in languages]):
+            fewest = min(fewest, group.clusters.count)
+            means = np.mean([rows[languages[one]] for one in group.languages], axis=0)
+            drawn += len(group.languages) / len(rows) * _resampled_means(means, group.clusters, rng, resamples)
     if fewest < FEWEST:
         return float("nan"), float("nan")
     tail = _tail((1 - level) / 2, int(fewest))

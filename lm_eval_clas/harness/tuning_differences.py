@@ -10,7 +10,7 @@ from lm_eval.api.instance import Instance
 from lm_eval_clas.harness.fast_lm import logger
 from lm_eval_clas.harness.prompting import note_prompting, prompting_of
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.masks.strengths import document_hash, short_hashes
+from lm_eval_clas.masks.strengths import known_hashes
 
 _CALLED = {
     "num_fewshot": "number of shots",
@@ -32,7 +32,7 @@ class TuningDifferences:
     def __init__(self, masks: MaskSet) -> None:
         self._tuned = masks.config.tuned
         self._tuned_on: dict[_Where, frozenset[str]] = {}
-        self._hashes: dict[tuple[str | None, int | None], str] = {}  # of documents, by task and number
+        self._hashes: dict[tuple[str | None, int | None], set[str]] = {}  # of documents, by task and number
         self._warned: set[str] = set()
         self._otherwise: set[tuple[_Where, str]] = set()
         self._again: dict[_Where, set[str]] = {}
@@ -60,14 +60,14 @@ class TuningDifferences:
                 self._warn(name, f"{told}; another strength may be better here", where)
         if tuned.documents:
             tuned_on = self._tuned_on.setdefault(where, frozenset(tuned.documents.split()))
-            if again := {self._hash(request) for request in requests} & tuned_on:
+            if again := set().union(*map(self._hashed, requests)) & tuned_on:
                 self._again.setdefault(where, set()).update(again)
                 self._warn("items", "items that it was tuned on; their scores are too high: report another split", where)
 
-    def _hash(self, request: Instance) -> str:
+    def _hashed(self, request: Instance) -> set[str]:
         place = (request.task_name, request.doc_id)
         if place not in self._hashes:
-            self._hashes[place] = short_hashes([document_hash(request.doc)])
+            self._hashes[place] = known_hashes(request.doc)
         return self._hashes[place]
 
     def _warn(self, kind: str, told: str, where: _Where) -> None:

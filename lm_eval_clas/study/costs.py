@@ -80,7 +80,7 @@ def work_of(stages: StudyStages, tokenizer: Any | None) -> list[Work]:
     evaluate = Work("evaluate", f"{runs} runs")
     for part in recipe.parts.values():
         tasks = _tasks(stages, part.evaluate, recipe.evaluate.num_fewshot, evaluate)
-        evaluate.gains += planned_gains(tasks, part.limit, recipe.cluster)
+        evaluate.gains += planned_gains(tasks, part.limit, recipe.cluster, parse_language(recipe.masks.anchor))
         for task in tasks.values():
             _add(evaluate, task, part.limit, tokenizer, _number(recipe.evaluate.batch_size), times=runs)
     tuned = any(part.tune for part in recipe.parts.values())

@@ -27,8 +27,7 @@ from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.base.version import __version__
 from lm_eval_clas.disk.checked_json import read_json
 from lm_eval_clas.disk.files import write_text
-from lm_eval_clas.evidence.cluster_fields import clustered
-from lm_eval_clas.evidence.clusters import Clusters
+from lm_eval_clas.evidence.cluster_fields import Clustered, clustered_alike, clusters_over_tasks
 from lm_eval_clas.harness.sweep import Sweep
 from lm_eval_clas.harness.task_loading import FEWSHOT_SEED
 from lm_eval_clas.languages.macrolanguages import as_known
@@ -227,6 +226,9 @@ def _samples(sweep: Sweep, name: str, task: Any, recipe: TuningPlan) -> list[dic
     return sorted((sample for sample in samples if sample["filter"] == first), key=lambda sample: int(sample["doc_id"]))
 
 
+_Gathered = Mapping[tuple[str, str], list[tuple[ItemScores, LanguageItems]]]  # items by task family and language
+
+
 def units(
     scores: Iterable[ItemScores],
     tasks: Mapping[str, Any],
@@ -238,7 +240,7 @@ def units(
 
     Args:
         report: told of documents that are no items, a sentence for each task and language.
-        cluster: the field by which documents hang together, as `clustered` takes it.
+        cluster: the field by which documents hang together, as `clustered_alike` takes it.
 
     Raises:
         ClasError: tasks of one family have different metrics, or documents lack the field.
@@ -253,6 +255,7 @@ def units(
                 )
             if items.documents:
                 gathered.setdefault((task_family(score.task, masks.languages), language), []).append((score, items))
+    together = _together(gathered, tasks, cluster)
     made = []
     for (family, language), parts in gathered.items():
         score = parts[0][0]
@@ -262,11 +265,7 @@ def units(
         task = tasks[score.task]
         aggregate = task.aggregation()[score.metric] if of_metric else None
         documents = [document for _, items in parts for document in items.documents]
-        groups = [
-            clustered([tasks[part.task].eval_docs[number] for _, number, _ in items.documents], cluster, part.task)
-            for part, items in parts
-        ]
-        marks = [(part, number) for part, group in enumerate(groups) for number in group.clusters.numbers.tolist()]
+        groups = together[family, language]
         made.append(
             Unit(
                 family=family,
@@ -280,11 +279,24 @@ def units(
                 higher_is_better=bool(task.higher_is_better().get(score.metric, True)) if of_metric else True,
                 documents=documents,
                 conditions=Conditions.common(part.conditions for part, _ in parts),
-                clusters=Clusters.of(marks),
+                clusters=clusters_over_tasks(groups),
                 cluster_fields=tuple(dict.fromkeys(group.field for group in groups if group.field is not None)),
             )
         )
     return made
+
+
+def _together(gathered: _Gathered, tasks: Mapping[str, Any], cluster: str | None) -> dict[tuple[str, str], list[Clustered]]:
+    """Which items hang together, part by part of what was gathered: by the same field in all of a family."""
+    found: dict[tuple[str, str], list[Clustered]] = {where: [] for where in gathered}
+    for family in dict.fromkeys(family for family, _ in gathered):
+        places = [(where, part, items) for where, parts in gathered.items() if where[0] == family for part, items in parts]
+        documents = (
+            (part.task, [tasks[part.task].eval_docs[number] for _, number, _ in items.documents]) for _, part, items in places
+        )
+        for (where, _, _), one in zip(places, clustered_alike(documents, cluster), strict=True):
+            found[where].append(one)
+    return found
 
 
 def _metric(name: str, task: Any, wanted: str | None) -> str:

@@ -19,7 +19,7 @@ from lm_eval_clas.comparing.results_files import read_runs
 from lm_eval_clas.comparing.rows import Comparison
 from lm_eval_clas.comparing.tables import latex, markdown_table
 from lm_eval_clas.evidence.clusters import Clusters, within_correlation
-from lm_eval_clas.evidence.paired_tests import average_interval, sign_flips
+from lm_eval_clas.evidence.paired_tests import average_interval, mcnemar, sign_flips
 
 Documents = Mapping[str, Sequence[Mapping[str, Any]]]
 PASSAGE = "The night train leaves the capital at nine in the evening and reaches the coast at dawn"
@@ -137,6 +137,40 @@ def test_each_language_has_clusters_of_its_own(tmp_path: Path) -> None:
     both = [gains_of(runs, "xnli_hi"), gains_of(runs, "xnli_sw")]
     low, _ = average_interval(both, [Clusters.of([i // 5 for i in range(60)]), Clusters.single(40)])
     assert found.rows[1].low == pytest.approx(100 * low)
+    assert found.test == "cluster permutation"
+    assert found.rows[1].cells["sw"].p_value == mcnemar(both[1] > 0, both[1] < 0)
+    assert "No items hang together in sw: the test there is exact McNemar." in found.notes
+
+
+def test_items_of_the_same_number_in_other_passages_are_drawn_apart(tmp_path: Path) -> None:
+    """As the first items of data sets that are no translations; joined, their passages would be three."""
+    runs = write_runs(tmp_path, {"mlqa_hi": passages(60, 5), "mlqa_sw": passages(60, 4), "mlqa_de": passages(60, 5)})
+    found = compare(read_runs([runs]), "mlqa")
+    both = [gains_of(runs, f"mlqa_{one}") for one in ("de", "hi", "sw")]
+    clusters = [Clusters.of([i // each for i in range(60)]) for each in (5, 5, 4)]
+    low, high = average_interval(both, clusters, parallel="aab")
+    assert (found.rows[1].low, found.rows[1].high) == pytest.approx((100 * low, 100 * high))
+    assert found.rows[1].smallest is not None
+    told = (
+        "Items of de, hi, sw have the same numbers, but not the same clusters: the interval takes them as items that have "
+        "nothing to do with one another (de, hi; sw), and is too narrow if they are translations."
+    )
+    assert told in found.notes
+    assert "No items hang together" not in " ".join(found.notes)
+    alike = compare(read_runs([runs]), "mlqa", cluster="topic")
+    assert "the same numbers" not in " ".join(alike.notes)
+
+
+def test_all_languages_are_clustered_by_the_same_field(tmp_path: Path) -> None:
+    """A label that is long in one language makes no clusters there, and a summary that is longer is no other field."""
+    documents = {
+        f"xnli_{one}": [
+            {**document, "summary": f"{PASSAGE * times} {number // 5}", "label": f"{label} {number // 10}"}
+            for number, document in enumerate(passages(60, 5))
+        ]
+        for one, times, label in (("de", 1, "Law"), ("hi", 3, PASSAGE * 5), ("sw", 3, "Law"))
+    }
+    assert set(compare(read_runs([write_runs(tmp_path, documents)]), "xnli").cluster_fields.values()) == {"summary"}
 
 
 def test_without_samples_nothing_is_clustered(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from scipy.stats import permutation_test
 
 from lm_eval_clas import ClasError
 from lm_eval_clas.evidence.best_of_many import paired_gains
-from lm_eval_clas.evidence.clusters import Clusters, connected, within_correlation
+from lm_eval_clas.evidence.clusters import Clusters, agreeing, connected, within_correlation
 from lm_eval_clas.evidence.paired_tests import average_interval, sign_flips
 
 
@@ -146,6 +146,43 @@ def test_parallel_languages_draw_the_same_clusters() -> None:
     assert np.diff(apart)[0] == pytest.approx(np.diff(one)[0] / math.sqrt(3), rel=0.1)
     pair = average_interval([gains, gains, -gains], [clusters] * 3, parallel="aab")
     assert pair[0] == pytest.approx(np.quantile([2 / 3 * a - b / 3 for a, b in _means(gains, clusters)], 0.023), abs=0.01)
+
+
+def test_translations_whose_clusters_differ_a_little_are_drawn_together() -> None:
+    """One premise has become two in one language, two have become one in another, and a fourth language has none."""
+    own = [item // 3 for item in range(90)]
+    split = [100 if item == 4 else number for item, number in enumerate(own)]
+    merged = [max(number, 1) for number in own]
+    partitions = [Clusters.of(own), Clusters.of(split), Clusters.of(merged), Clusters.single(90)]
+    (group,) = agreeing(partitions)
+    assert (group.languages, group.clusters.count) == ((0, 1, 2, 3), 29)
+    rng = np.random.default_rng(11)
+    gains = drawn(partitions[0], 0.6, rng)
+    together = average_interval([gains] * 4, partitions, parallel="aaaa")
+    assert together == pytest.approx(average_interval([gains], [group.clusters]))
+
+
+@pytest.mark.parametrize("sizes", [(5, 4, 7), (3, 4, 5)])
+def test_passages_that_only_have_the_same_numbers_are_drawn_apart(sizes: tuple[int, ...]) -> None:
+    """The first 100 items of each language, whose passages overlap in chains: all are connected, or nearly so."""
+    partitions = [Clusters.of([item // size for item in range(100)]) for size in (*sizes, sizes[0])]
+    assert connected(partitions).count < 6
+    assert [group.languages for group in agreeing(partitions)] == [(0, 3), (1,), (2,)]
+    rng = np.random.default_rng(12)
+    gains = [drawn(one, 0.3, rng) for one in partitions]
+    low, high = average_interval(gains, partitions, parallel="aaaa")
+    assert (low, high) == pytest.approx(average_interval(gains, partitions, parallel="abca"), abs=0.02)
+    assert 0 < high - low < 0.6
+
+
+def test_joining_leaves_as_many_clusters_as_can_show_something() -> None:
+    own = Clusters.of([item // 10 for item in range(60)])
+    chained = Clusters.of([max(item // 10, 1) for item in range(60)])
+    assert (own.count, chained.count) == (6, 5)
+    assert len(agreeing([own, chained])) == 1  # one of them shows nothing by itself
+    other = Clusters.of([0 if item in (9, 10) else 1 + item // 10 for item in range(60)])
+    assert connected([own, other]).count == 5
+    assert len(agreeing([own, other])) == 2
 
 
 def _means(gains: np.ndarray, clusters: Clusters) -> list[tuple[float, float]]:

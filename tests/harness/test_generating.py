@@ -125,8 +125,8 @@ def test_a_model_that_cannot_be_resumed_runs_in_full(
             one.hidden = None if one.hidden is None else one.hidden + 1
         return running(tape, passes)
 
-    monkeypatch.setattr(Tape, "running", spoiled)
     sweep = Sweep(FastLM(make_model(), tokenizer=tokenizer, batch_size=4), masks, settings(masks, (2, 3, 4)))
+    monkeypatch.setattr(Tape, "running", spoiled)  # after the trial at the start, which would see it, too
     assert swept(sweep, requests, 4) == whole
     assert "cannot be resumed" in caplog.text
 

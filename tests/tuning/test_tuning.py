@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -26,10 +27,11 @@ from lm_eval_clas.harness.fast_lm import FastLM
 from lm_eval_clas.harness.sweep import Sweep
 from lm_eval_clas.harness.task_loading import load_tasks
 from lm_eval_clas.languages.task_names import task_family
-from lm_eval_clas.masks.strengths import Setting, Tuned
+from lm_eval_clas.masks.strengths import Setting, Tuned, document_hash, short_hashes
 from lm_eval_clas.tuning.choosing import Unit, choose
 from lm_eval_clas.tuning.curves import tuned_curves
-from lm_eval_clas.tuning.measuring import TuningPlan, grid, tunable
+from lm_eval_clas.tuning.item_scores import ItemScores, LanguageItems
+from lm_eval_clas.tuning.measuring import TuningPlan, grid, tunable, units
 from lm_eval_clas.tuning.tuning_run import run_tuning
 
 TASKS = ("clas_mini_nli_hi", "clas_mini_qa_de", "clas_mini_nli_zh")
@@ -268,6 +270,53 @@ def test_the_items_of_tuning_are_known_again(
         "report another split."
     ]
     assert lm.get_model_info()["clas"]["unlike_tuning"] == {"hi in clas_mini_nli": "2 of the 4 items that it was tuned on"}
+
+
+def test_masks_that_were_tuned_before_documents_had_marks_know_their_items(
+    run: Run, tokenizer: PreTrainedTokenizerFast, tasks: dict[str, Any], tmp_path: Path, log: Log
+) -> None:
+    run()
+    path = tmp_path / "run" / "masks" / "clas_config.json"
+    config = json.loads(path.read_text())
+    task = tasks["clas_mini_nli_hi"]
+    before = [{name: value for name, value in doc.items() if name != "cluster"} for doc in list(task.eval_docs)[:4]]
+    hashes = short_hashes(map(document_hash, before))
+    tuned = config["tuned"]["clas_mini_nli"]["hi"]
+    assert not set(hashes.split()) & set(tuned["documents"].split())
+    tuned["documents"] = hashes
+    path.write_text(json.dumps(config))
+    lm = CLASLM(make_model(), masks=path.parent, alpha="tuned", tokenizer=tokenizer, batch_size=2)
+    evaluate(lm, {"clas_mini_nli_hi": other_documents(task, 1)}, limit=5, bootstrap_iters=0)
+    assert len(log.warnings) == 1
+    assert lm.get_model_info()["clas"]["unlike_tuning"] == {"hi in clas_mini_nli": "3 of the 4 items that it was tuned on"}
+
+
+def test_tasks_over_the_same_passages_are_tuned_on_the_same_clusters(masks: MaskSet) -> None:
+    """Four passages of three questions in each of two tasks."""
+    passage = "The night train leaves the capital at nine in the evening and reaches the coast at dawn"
+    docs = {name: [{"context": f"{passage} {number // 3}"} for number in range(12)] for name in ("made_hi", "made_dev_hi")}
+    made = {
+        name: SimpleNamespace(eval_docs=its, aggregation=lambda: {"acc": None}, higher_is_better=dict)
+        for name, its in docs.items()
+    }
+    scores = [
+        ItemScores(
+            task=name,
+            objective="metric",
+            metric="acc",
+            languages={"hi": LanguageItems(documents=[(name, n, "a" * 64) for n in range(12)], values=[[1.0] * 12])},
+        )
+        for name in made
+    ]
+    found = {name: units(scores, made, masks, cluster=name)[0] for name in ("none", "context")}
+    (unclear,) = units(scores, made, masks)
+    assert unclear.tasks == ("made_hi", "made_dev_hi")
+    assert found["none"].clusters is not None
+    assert found["none"].clusters.count == 24
+    for one in (found["context"], unclear):
+        assert one.clusters is not None
+        assert one.clusters.numbers.tolist() == [number // 3 for number in range(12)] * 2
+        assert one.cluster_fields == ("context",)
 
 
 def test_what_older_masks_do_not_record_is_not_compared(
