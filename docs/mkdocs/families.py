@@ -21,12 +21,13 @@ INTRODUCTION = """# Which families of models
 
 Made by `python docs/mkdocs/families.py` with transformers {version}, and checked in CI: no cell may get worse, and none
 may be silently wrong. `clas families` prints the same for the versions that you have. Every family for which
-transformers has a causal language model is built tiny, with random weights, and tried.
+transformers has a causal language model is built tiny, with random weights, and tried; all but the last column.
 
 {totals}
 
 - **MLP**, **attention**: the modules whose inputs are neurons, as they are found by structure (`mlp.experts`: a mixture
-  of experts, whose neurons are those of every expert); *by pattern*: with `projection=PATTERN`; *refused*, and why.
+  of experts, whose neurons are those of every expert); *by pattern*: with `projection=PATTERN`, and what it matches;
+  *refused*, and why.
   Where some layers have none (state-space layers, layers that only images reach), the number of those that do is given;
   the others are left out.
 - **steered = merged**: at both sites, steered logits are those of a model whose weights are scaled, and others than
@@ -34,8 +35,12 @@ transformers has a causal language model is built tiny, with random weights, and
 - **resumable**: `clas tune` runs the layers below the bridge once, and the results are the same to the last bit; *no*
   means that it runs them every time.
 - **prefixes shared**: what requests have in common runs once; *no* means that every request runs whole.
-- **(IA)3**: steering the MLP can be exported as an adapter; experts have no module that could get a vector.
-- **vLLM**: a *merged* checkpoint is an ordinary one of its family, and is served by a vLLM that knows the family.
+- **(IA)3**: steering the MLP is exported as an adapter, which PEFT loads, and the logits are those of the hook; *no*:
+  experts have no module that could get a vector.
+- **vLLM**: not tried. *merged* says that steering the MLP can be a merged checkpoint; it is an ordinary one of its family,
+  for a vLLM that knows the family.
+
+*failed* is said with the error, where something raised one that is no refusal.
 
 *not built* is said of families whose default configuration the rules for tiny ones do not make consistent, or that need
 another library or other inputs than text. It does not say that such a model is not supported: load it, and what cannot

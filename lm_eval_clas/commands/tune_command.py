@@ -103,13 +103,13 @@ def tune(
     quiet_libraries()
     new_figure(1, 1)  # a missing matplotlib is told now, and not after hours
     loaded = MaskSet.load(masks)
-    total = loaded.config.model.fingerprint.layers
+    size = loaded.config.model.fingerprint
     settings = grid(
         loaded,
         parse_numbers("--alphas", alphas),
         parse_numbers("--betas", betas),
         parse_numbers("--gammas", gammas),
-        [parse_layers(one, total) for one in parse_words(layers)],
+        [parse_layers(one, size.layers, size.empty_layers) for one in parse_words(layers)],
     )
     if len(settings) < 2:
         raise ClasError("--alphas has nothing to try beside 0; give strengths like -2,-1,1,2.")

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, model_validator
 from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.decoder.anatomy.configuration import field, text_config
+from lm_eval_clas.decoder.anatomy.configuration import field, hidden_size, text_config
 from lm_eval_clas.decoder.anatomy.decoder_lists import layer_count
 from lm_eval_clas.decoder.anatomy.layer_axes import LayerAxes
 from lm_eval_clas.decoder.heads import Scalar, pool, spread
@@ -112,7 +112,7 @@ class ModelFingerprint(Strict):
             model_type=config.model_type,
             layers=layers,
             neurons=max(layout.widths),
-            hidden_size=config.hidden_size,
+            hidden_size=hidden_size(model),
             heads=projections[0].heads if alike and len(heads) == 1 else None,
             config_hash=hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16],
             holds=None if alike else layout.written,

@@ -8,14 +8,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import torch
 from torch import nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.logs import own_logger
 from lm_eval_clas.decoder.anatomy.configuration import field
 from lm_eval_clas.decoder.anatomy.decoder_lists import decoder_lists, runs_on_text
+from lm_eval_clas.decoder.text_batches import device_of
+
+logger = own_logger("lm_eval.models.hf_clas")
 
 # A shared prefix costs one more pass, which pays from about this many tokens on.
 _WORTH = 8
@@ -121,8 +127,14 @@ def can_share_prefixes(model: nn.Module) -> bool:
     It is where every layer is full or sliding-window attention over keys of its own, and positions are either told to the
     model or relative (ALiBi). It is not for recurrent layers, for attention in fixed chunks of absolute positions, for
     layers that share keys or do not run on text, for rotary embeddings that change with the length of the whole input, for
-    positions that do not begin at 0, and where attention sees fewer keys than are in the cache, or other ones.
+    positions that do not begin at 0, and where attention sees fewer keys than are in the cache, or other ones. What is left is
+    tried once for each model, on a few tokens: code of a family's own may not take such a cache at all.
     """
+    return _looks_shareable(model) and _goes_on_from_cache(model)
+
+
+def _looks_shareable(model: nn.Module) -> bool:
+    """What can be told without running the model."""
     config: Any = model.config
     text = config.get_text_config(decoder=True)
     takes = inspect.signature(model.forward).parameters
@@ -150,6 +162,39 @@ def can_share_prefixes(model: nn.Module) -> bool:
         return False  # the cache would drop keys that the model attends to
     # Some caches make their layers as they go; those are all full attention.
     return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+
+
+_tried: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def _goes_on_from_cache(model: nn.Module) -> bool:
+    """Whether a pass over padded prefixes and one over what follows them run at all."""
+    if model not in _tried:
+        try:
+            _go_on_from_cache(model)
+        except Exception as error:  # the family's own code may raise every kind
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            logger.info("hf-clas: every request runs whole, as %s takes no shared prefix: %s", type(model).__name__, reason)
+            _tried[model] = False
+        else:
+            _tried[model] = True
+    return _tried[model]
+
+
+@torch.no_grad()
+def _go_on_from_cache(model: nn.Module) -> None:
+    takes = inspect.signature(model.forward).parameters
+    device, cache = device_of(model), DynamicCache(config=model.config)
+    name = cache_parameter(takes)
+    assert name is not None
+    given = torch.ones(2, 6, dtype=torch.long, device=device)
+    given[1, 0] = 0  # the second prefix is shorter
+    positions = (given.cumsum(-1) - 1).clamp(min=0)
+    for here in (slice(0, 4), slice(4, 6)):
+        inputs = {"input_ids": positions[:, here], "attention_mask": given[:, : here.stop], "position_ids": positions[:, here]}
+        model(**{one: value for one, value in inputs.items() if one in takes}, **{name: cache}, use_cache=True)
+        rows = torch.tensor([0, 1], device=device)
+        cache.batch_select_indices(rows)
 
 
 def _all_layers_run(model: nn.Module) -> bool:

@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.decoder.anatomy.configuration import text_config
+from lm_eval_clas.decoder.anatomy.configuration import hidden_size, text_config
 from lm_eval_clas.decoder.anatomy.decoder_lists import decoder_lists, layer_count, runs_on_text
 from lm_eval_clas.decoder.anatomy.expert_parts import other_experts, registered_experts
 from lm_eval_clas.decoder.anatomy.linear_parts import LinearPart, attention_outputs, down_projections, features, heads_of
@@ -94,14 +94,14 @@ def layers_without(model: nn.Module, projections: Sequence[Projection]) -> tuple
 
 
 def _by_structure(model: nn.Module, site: Site) -> list[Projection]:
-    config = text_config(model)
+    config, hidden = text_config(model), hidden_size(model)
     found: list[list[Projection]] = []
     doubts: list[str] = []
     for name, layers in decoder_lists(model):
         places: list[Projection] = []
         for number, layer in enumerate(layers):
             if runs_on_text(layer):
-                here, doubt = _places_of(layer, site, config)
+                here, doubt = _places_of(layer, site, config, hidden)
                 doubts += [doubt] if doubt else []
                 places += _placed([replace(one, name=f"{name}.{number}.{one.name}") for one in here], number)
         if places:
@@ -117,9 +117,8 @@ def _by_structure(model: nn.Module, site: Site) -> list[Projection]:
     return found[0]
 
 
-def _places_of(layer: nn.Module, site: Site, config: Any) -> tuple[list[Projection], str]:
+def _places_of(layer: nn.Module, site: Site, config: Any, hidden: int) -> tuple[list[Projection], str]:
     """One layer's places, by their names in it; or why they are in doubt."""
-    hidden: int = config.hidden_size
     if site == "attn":
         ways_out = attention_outputs(layer, hidden)
         if len(ways_out) > 1:

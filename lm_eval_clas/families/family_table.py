@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
-from lm_eval_clas.families.family_trial import WRONG, YES, FamilyTrial
+from lm_eval_clas.families.family_trial import FAILED, WRONG, YES, FamilyTrial
 
 HEADINGS = ("family", "MLP", "attention", "steered = merged", "resumable", "prefixes shared", "(IA)3", "vLLM")
 
@@ -24,12 +25,14 @@ def totals(trials: Sequence[FamilyTrial]) -> str:
     pattern = sum(one.mlp.startswith("by pattern") for one in built)
     attention = sum(one.attn.startswith("`") for one in built)
     counts = {name: sum(getattr(one, name) == YES for one in built) for name in ("same", "resumable", "prefixes", "ia3")}
+    refused = sum(one.mlp.startswith("refused") for one in built)
     wrong = sum(WRONG in one.cells for one in trials)
+    failed = sum(any(cell.startswith(FAILED) for cell in one.cells) for one in trials)
     return (
         f"Of {len(trials)} families, {len(built)} were built tiny. MLPs: {structure} found by structure, {pattern} by pattern, "
-        f"{len(built) - structure - pattern} refused; attention: {attention} found. Steered = merged: {counts['same']}; "
+        f"{refused} refused; attention: {attention} found. Steered = merged: {counts['same']}; "
         f"resumable: {counts['resumable']}; prefixes shared: {counts['prefixes']}; (IA)3: {counts['ia3']}; "
-        f"silently wrong: {wrong}."
+        f"failed: {failed}; silently wrong: {wrong}."
     )
 
 
@@ -49,10 +52,10 @@ def read_family_page(text: str) -> dict[str, FamilyTrial]:
 
 
 def worse(before: FamilyTrial, now: FamilyTrial) -> list[str]:
-    """What was possible before and is not now, or would be silently wrong."""
+    """What was possible before and is not now, in as many layers and modules, or would be silently wrong."""
     found = []
     for heading, old, new in zip(HEADINGS[1:], before.cells[1:], now.cells[1:], strict=True):
-        if new == WRONG or _worth(new) < _worth(old):
+        if new == WRONG or _worth(new) < _worth(old) or (_worth(new) == _worth(old) and _has_less(old, new)):
             found.append(f"{now.family}, {heading}: {old} before, {new} now")
     return found
 
@@ -60,6 +63,21 @@ def worse(before: FamilyTrial, now: FamilyTrial) -> list[str]:
 def _worth(cell: str) -> int:
     if cell == WRONG:
         return -1
-    if cell.startswith(("refused", "not built", "no", "-")):
+    if cell.startswith(("refused", "not built", "no", "-", FAILED)):
         return 0
     return 1 if cell.startswith("by pattern") else 2
+
+
+def _has_less(old: str, new: str) -> bool:
+    """Whether a cell lacks one of another's modules, or has them in fewer layers."""
+    return _worth(old) > 0 and (not _modules(old) <= _modules(new) or _layers(new) < _layers(old))
+
+
+def _modules(cell: str) -> set[str]:
+    return set(re.findall("`([^`]+)`", cell))
+
+
+def _layers(cell: str) -> float:
+    """The share of the layers that have any; where nothing is said of them, all."""
+    some = re.search(r"\(in (\d+) of (\d+) layers\)", cell)
+    return int(some[1]) / int(some[2]) if some else 1.0

@@ -9,24 +9,29 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import get_args
 
 import torch
 from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.decoder.anatomy.decoder_lists import layer_count
+from lm_eval_clas.decoder.anatomy.decoder_lists import decoder_lists, layer_count
+from lm_eval_clas.decoder.anatomy.expert_parts import other_experts, registered_experts
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.prefixes import Continuation, can_share_prefixes, group_by_prefix
 from lm_eval_clas.decoder.projections import Projection, Site, find_projections
 from lm_eval_clas.decoder.resuming import Tape, can_resume
 from lm_eval_clas.decoder.scoring import Scorer
+from lm_eval_clas.export.ia3_adapter import adapter_files
+from lm_eval_clas.export.outline import Outline, Scaling
 from lm_eval_clas.families.random_masks import random_masks
 from lm_eval_clas.families.tiny_models import VOCABULARY, tiny_model
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
 from lm_eval_clas.verifying.merged_weights import merged
 
-YES, NO, WRONG, NOTHING = "yes", "no", "WRONG", "-"
+YES, NO, WRONG, NOTHING, FAILED = "yes", "no", "WRONG", "-", "failed"
 _TOLERANCE = 1e-3  # of log-likelihoods and of logits, as a share of the largest; a wrong path is off by far more
 _PATTERNS = ("*.down_proj", "*.fc2", "*.mlp.c_proj", "*.output.dense", "*.w2", "*.wo")
 
@@ -38,11 +43,12 @@ class FamilyTrial:
     Attributes:
         family: transformers' name of it, `config.model_type`.
         mlp, attn: the modules that steering works on, as found by structure; `by pattern: ...`; or `refused: ...`.
-        same: whether steering equals scaled weights, at every site that was found.
+        same: whether steering equals scaled weights, at every site that was found; `failed: ...` here and elsewhere, where code
+            raised what is no refusal of ours.
         resumable: whether passes resumed at a layer equal full ones, bit for bit.
         prefixes: whether what requests have in common runs once, and their scores are the same then.
-        ia3: whether the MLP's steering can be an (IA)3 adapter.
-        vllm: whether a merged checkpoint can be served: of a family that vLLM knows, by any vLLM.
+        ia3: whether the MLP's steering as an (IA)3 adapter, loaded by PEFT, is what the hook does.
+        vllm: whether the MLP's steering can be a merged checkpoint; that a vLLM serves it is not tried here.
     """
 
     family: str
@@ -78,18 +84,21 @@ def try_family(family: str) -> FamilyTrial:
     except Exception as error:  # transformers raises every kind where a configuration is not consistent
         return FamilyTrial(family, f"not built: {_short(error)}")
     found = {site: _found(model, site) for site in get_args(Site)}
-    same = [_steered_is_merged(model, ids, site, one) for site, one in found.items() if one.places]
-    places = found["mlp"].places
-    some_experts = any(one.experts for one in places)
+    same = {
+        site: _attempt(lambda site=site, one=one: _steered_is_merged(model, ids, site, one))  # type: ignore[misc]
+        for site, one in found.items()
+        if one.places
+    }
     return FamilyTrial(
         family,
         mlp=found["mlp"].cell,
         attn=found["attn"].cell,
-        same=_together(same),
+        same=_together(list(same.values())),
         resumable=_attempt(lambda: _resumable(model, ids)),
         prefixes=_attempt(lambda: _shares_prefixes(model)),
-        ia3=NOTHING if not places else NO if some_experts else YES,
-        vllm=NOTHING if not places else "merged",
+        vllm="merged" if same.get("mlp") == YES else NOTHING,
+        # The last, as the adapter stays on.
+        ia3=_attempt(lambda: _adapter_is_steered(model, ids, found["mlp"])) if found["mlp"].places else NOTHING,
     )
 
 
@@ -113,15 +122,30 @@ class _AtSite:
 
 def _found(model: nn.Module, site: Site) -> _AtSite:
     try:
+        return _look(model, site)
+    except Exception as error:  # no kind that one family raises is to end the trial of the others
+        return _AtSite(_failed(error), [])
+
+
+def _look(model: nn.Module, site: Site) -> _AtSite:
+    try:
         return _AtSite(_names(model, found := find_projections(model, site)), found)
     except ClasError as error:
         reason = str(error)
     for pattern in _PATTERNS if site == "mlp" else ():
         try:
-            return _AtSite(f"by pattern: `{pattern}`", find_projections(model, site, pattern), pattern)
+            found = find_projections(model, site, pattern)
         except ClasError:
             continue
+        # Experts match no pattern, so what does is the MLP beside them.
+        rest = "; its experts are not steered" if _has_experts(model) else ""
+        return _AtSite(f"by pattern: `{pattern}`, here {_names(model, found)}{rest}", found, pattern)
     return _AtSite(f"refused: {_reason(reason)}", [])
+
+
+def _has_experts(model: nn.Module) -> bool:
+    layers = [layer for _, layers in decoder_lists(model) for layer in layers]
+    return any(other_experts(layer) or any(registered_experts(layer)) for layer in layers)
 
 
 def _names(model: nn.Module, places: list[Projection]) -> str:
@@ -133,20 +157,39 @@ def _names(model: nn.Module, places: list[Projection]) -> str:
 
 
 def _steered_is_merged(model: nn.Module, ids: torch.Tensor, site: Site, found: _AtSite) -> str:
-    try:
-        masks = random_masks(model, site, found.pattern)
-        with torch.no_grad(), ActivationSteerer(model, masks, projection=found.pattern, alpha=-3.0) as steerer:
-            plain, idle = model(input_ids=ids).logits, model(input_ids=ids).logits
-            with steerer.language("de"):
-                steered = model(input_ids=ids).logits
-            with merged(found.places, steerer.factors("de"), None):
-                expected = model(input_ids=ids).logits
-    except ClasError as error:
-        return f"refused: {_reason(str(error))}"
-    largest = expected.abs().max()
-    moved = (steered - plain).abs().max() > _TOLERANCE * largest
-    equal = (steered - expected).abs().max() <= _TOLERANCE * largest
-    return YES if moved and equal and torch.equal(plain, idle) else WRONG
+    masks = random_masks(model, site, found.pattern)
+    with torch.no_grad(), ActivationSteerer(model, masks, projection=found.pattern, alpha=-3.0) as steerer:
+        plain, idle = model(input_ids=ids).logits, model(input_ids=ids).logits
+        with steerer.language("de"):
+            steered = model(input_ids=ids).logits
+        with merged(found.places, steerer.factors("de"), None):
+            expected = model(input_ids=ids).logits
+    moved = not _close(plain, steered, expected)
+    return YES if moved and _close(steered, expected, expected) and torch.equal(plain, idle) else WRONG
+
+
+def _adapter_is_steered(model: nn.Module, ids: torch.Tensor, found: _AtSite) -> str:
+    """Leaves the model with the adapter on it."""
+    if any(one.experts for one in found.places):
+        return NO
+    from peft import PeftModel
+
+    masks = random_masks(model, "mlp", found.pattern)
+    with torch.no_grad(), ActivationSteerer(model, masks, projection=found.pattern, alpha=-3.0) as steerer:
+        with steerer.language("de"):
+            steered = model(input_ids=ids).logits
+        scaling = Scaling("de", steerer.steering, steerer.factors("de").numpy())
+    with TemporaryDirectory() as folder:
+        for name, content in adapter_files(scaling, Outline("tiny", None, model.config, found.places)).items():
+            (Path(folder) / name).write_bytes(content)
+        adapted = PeftModel.from_pretrained(model, folder).eval()  # type: ignore[arg-type]
+    with torch.no_grad():
+        logits = adapted(input_ids=ids).logits
+    return YES if _close(logits, steered, steered) else WRONG
+
+
+def _close(one: torch.Tensor, other: torch.Tensor, scale: torch.Tensor) -> bool:
+    return bool((one - other).abs().max() <= _TOLERANCE * scale.abs().max())
 
 
 def _resumable(model: nn.Module, ids: torch.Tensor) -> str:
@@ -180,11 +223,17 @@ def _shares_prefixes(model: nn.Module) -> str:
 
 
 def _attempt(run: Callable[[], str]) -> str:
-    """What `run` says; that it cannot be done, where it raises."""
+    """What `run` says; why it is refused, or how it failed, where it raises."""
     try:
         return run()
+    except ClasError as error:
+        return f"refused: {_reason(str(error))}"
     except Exception as error:  # the family's own code may raise every kind; the user sees an error, too, and no wrong number
-        return f"no: {_short(error)}"
+        return _failed(error)
+
+
+def _failed(error: Exception) -> str:
+    return f"{FAILED}: {_short(error)}"
 
 
 def _together(cells: list[str]) -> str:

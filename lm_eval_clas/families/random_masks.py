@@ -12,7 +12,7 @@ from lm_eval_clas.masks.mask_set import MaskSet
 
 
 def random_masks(model: nn.Module, site: Site = "mlp", pattern: str | None = None, seed: int = 0) -> MaskSet:
-    """Every layer is in the bridge; a neuron is active in each of three languages in every second case."""
+    """Every layer that has neurons is in the bridge; a neuron is active in each of three languages in every second case."""
     size = ModelFingerprint.of(model, find_projections(model, site, pattern))
     active = np.random.default_rng(seed).random((3, size.layers, size.neurons)) < 0.5
     config = MaskConfig(
@@ -21,7 +21,7 @@ def random_masks(model: nn.Module, site: Site = "mlp", pattern: str | None = Non
         anchor="en",
         site=site,
         corpus=CorpusSource(name="none", sha256="", samples=1, tokens={}),
-        bridge_layers=list(range(size.layers)),
+        bridge_layers=[layer for layer in range(size.layers) if layer not in size.empty_layers],
         bridge_rule="all",
     )
     return MaskSet(config, active if size.exists is None else active & size.exists)

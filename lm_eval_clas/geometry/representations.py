@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.decoder.anatomy.configuration import text_config
+from lm_eval_clas.decoder.anatomy.configuration import hidden_size
 from lm_eval_clas.decoder.anatomy.decoder_lists import decoder_layers
 from lm_eval_clas.decoder.below_head import decoder_of
 from lm_eval_clas.decoder.text_batches import Batch, device_of, position_limit, text_batches
@@ -62,7 +62,7 @@ def represent(
     """
     layers = decoder_layers(model)
     max_tokens = min(max_tokens, position_limit(model))
-    shape = (len(texts.languages), len(layers) + 1, len(texts.ids), text_config(model).hidden_size)
+    shape = (len(texts.languages), len(layers) + 1, len(texts.ids), hidden_size(model))
     points: Points = {pooling: np.empty(shape, dtype=np.float32) for pooling in POOLINGS}
     for number, (language, lines) in enumerate(texts.texts.items()):
         # Of like length together. Not sorted by `text_batches`, which does not tell where it puts an item.

@@ -20,13 +20,11 @@ class ExpertChoice:
         shares: float64 [languages, experts], of all choices that a language's tokens made; rows sum to 1.
         distances: float64 [languages], how far a language's shares are from the anchor's: the Jensen-Shannon divergence in
             bits, 0 for the same and 1 for no expert in common.
-        unmeasured: how many experts saw too few tokens in some language.
     """
 
     layer: int
     shares: NDArray[np.float64]
     distances: NDArray[np.float64]
-    unmeasured: int
 
 
 def expert_choices(masks: MaskSet) -> list[ExpertChoice]:
@@ -38,7 +36,7 @@ def expert_choices(masks: MaskSet) -> list[ExpertChoice]:
     layout = masks.config.model.fingerprint.layout
     if masks.routed is None or layout is None:
         raise ClasError("These masks are of a model without experts, so there is no choice of experts to show; drop --experts.")
-    anchor, enough, found = masks.index(masks.anchor), masks.config.min_tokens or 1, []
+    anchor, found = masks.index(masks.anchor), []
     for layer, places in enumerate(layout.layers):
         first = 0
         for units, _ in places:
@@ -47,7 +45,7 @@ def expert_choices(masks: MaskSet) -> list[ExpertChoice]:
             if units > 1:
                 shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
                 distances = np.array([jensen_shannon(row, shares[anchor]) for row in shares])
-                found.append(ExpertChoice(layer, shares, distances, int((counts.min(axis=0) < enough).sum())))
+                found.append(ExpertChoice(layer, shares, distances))
     return found
 
 

@@ -40,6 +40,7 @@ def summary(masks: MaskSet) -> dict[str, Any]:
         "tokens": config.tokens,
         "first_token": config.first_token,
         "threshold": config.threshold,
+        "min_tokens": config.min_tokens,
         "bridge_layers": list(masks.bridge_layers),
         "bridge_rule": config.bridge_rule,
         "beta": config.beta,

@@ -128,7 +128,7 @@ def with_neuron_file(masks: MaskSet, path: str | Path, languages: Sequence[str])
     """The same masks with the language-specific neurons of a published `.neuron.pth` file.
 
     Languages of the file that the masks do not have are left out; those of the masks that the file does not have get no
-    specific neurons.
+    specific neurons. Neurons that were not measured are left out, too.
 
     Args:
         masks: of the model that the file is for.
@@ -149,8 +149,8 @@ def with_neuron_file(masks: MaskSet, path: str | Path, languages: Sequence[str])
     if not codes or None in codes or len(set(codes)) < len(codes):
         given = ",".join(languages)
         raise ClasError(f"--specific-languages must name the language of each list, like en,zh,fr, each once; not '{given}'.")
-    fingerprint = masks.config.model.fingerprint
-    lists = dict(zip(map(str, codes), read_neuron_file(path, len(codes), fingerprint.layers, fingerprint.neurons), strict=True))
+    widths = masks.config.model.fingerprint.widths
+    lists = dict(zip(map(str, codes), read_neuron_file(path, len(codes), widths), strict=True))
     # A list of Arabic is that of Egyptian Arabic, too, if the file has no nearer one.
     found = {one: lists[code] for one in masks.languages if (code := as_known(one, lists)) in lists}
     if not found:
@@ -163,10 +163,15 @@ def with_neuron_file(masks: MaskSet, path: str | Path, languages: Sequence[str])
     return masks.with_specific(owned, SpecificSource(source="file", file=path.name, sha256=sha256(path)))
 
 
-def read_neuron_file(path: Path, languages: int, layers: int, neurons: int) -> NDArray[np.bool_]:
+def read_neuron_file(path: Path, languages: int, widths: Sequence[int]) -> NDArray[np.bool_]:
     """Reads a list over languages of lists over layers of neurons' numbers: bool [languages, layers, neurons].
 
     Only tensors and lists are read (`torch.load(weights_only=True)`); a pickle of anything else is refused unopened.
+
+    Args:
+        path: the file.
+        languages: how many it must have.
+        widths: how many neurons each layer of the model has.
 
     Raises:
         ClasError: it cannot be read, or is not of this form and size.
@@ -188,7 +193,8 @@ def read_neuron_file(path: Path, languages: int, layers: int, neurons: int) -> N
             f"'{path}' has lists for {len(found)} languages, but --specific-languages names {languages}; name each list once, "
             "in order (the published scripts leave out languages at the end that have no neurons)."
         )
-    result = np.zeros((languages, layers, neurons), dtype=bool)
+    layers = len(widths)
+    result = np.zeros((languages, layers, max(widths)), dtype=bool)
     for number, by_layer in enumerate(found):
         if not isinstance(by_layer, list | tuple) or len(by_layer) != layers:
             have = f"{len(by_layer)} layers" if isinstance(by_layer, list | tuple) else "no list of layers"
@@ -196,10 +202,12 @@ def read_neuron_file(path: Path, languages: int, layers: int, neurons: int) -> N
                 f"'{path}', language {number}: has {have}, and the model has {layers} layers; is it for this model?"
             )
         for layer, numbers in enumerate(by_layer):
-            where = f"'{path}', language {number}, layer {layer}"
+            where, neurons = f"'{path}', language {number}, layer {layer}", widths[layer]
             plain = isinstance(numbers, torch.Tensor) and numbers.layout == torch.strided
             if not plain or numbers.dtype != torch.int64 or numbers.ndim != 1:
                 raise ClasError(f"{where}: must be a one-dimensional tensor of whole numbers (int64).")
+            if len(numbers) and not neurons:
+                raise ClasError(f"{where}: names neurons, and this layer of the model has none; is it for this model?")
             if len(numbers) > neurons or len(np.unique(numbers.numpy())) != len(numbers):
                 raise ClasError(f"{where}: names a neuron twice.")
             if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < neurons:

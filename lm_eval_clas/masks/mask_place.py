@@ -15,7 +15,7 @@ from lm_eval_clas.masks.strengths import Tuned
 MASKS_FILE = "masks.safetensors"
 PROFILE_FILE = "profile.safetensors"
 # By file, the tensors that it may have: what shows that it is ours where a killed process left it without its configuration.
-TENSORS = {MASKS_FILE: {"active", "specific"}, PROFILE_FILE: {"means", "counts"}}
+TENSORS = {MASKS_FILE: {"active", "specific", "routed"}, PROFILE_FILE: {"means", "counts"}}
 # What belongs to a folder of masks on the Hub; it is never written here.
 CARD, PICTURE = "README.md", "categories.png"
 MASKS_FILES = (MASKS_CONFIG_FILE, *TENSORS)

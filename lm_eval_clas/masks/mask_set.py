@@ -268,8 +268,8 @@ class MaskSet:
         return replace(self, config=self.config.model_copy(update={"beta": beta, "gamma": gamma}))
 
     def with_specific(self, owned: NDArray[np.bool_], source: SpecificSource) -> MaskSet:
-        """The same masks with specific neurons of another source, bool [languages, layers, neurons]."""
-        return replace(self, owned=owned, config=self.config.model_copy(update={"specific": source}))
+        """The same masks with specific neurons of another source, bool [languages, layers, neurons], of those to be steered."""
+        return replace(self, owned=owned & self.steerable, config=self.config.model_copy(update={"specific": source}))
 
     def with_tuned(self, tuned: Tuned) -> MaskSet:
         """The same masks with tuned strengths; those of other tasks and languages stay."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.neurons.categories import DEAD, PARTIAL, category_shares
+from lm_eval_clas.neurons.categories import DEAD, NO_NEURON, PARTIAL, category_counts, category_shares
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,18 @@ class BridgeChoice:
     why: str
 
 
-def parse_layers(layers: str | int | Sequence[int], total: int) -> tuple[int, ...]:
+def parse_layers(layers: str | int | Sequence[int], total: int, empty: Collection[int] = ()) -> tuple[int, ...]:
     """Layers given by a user: `24-29` (both included), `24`, or a sequence of numbers, all zero-based.
 
+    A range may go over layers without neurons: it is of those that have some.
+
+    Args:
+        layers: what was given.
+        total: how many layers the model has.
+        empty: those without neurons at the site.
+
     Raises:
-        ClasError: not of that form, empty, or outside 0..total-1.
+        ClasError: not of that form, empty, or outside 0..total-1; or a layer without neurons is named, alone or in a sequence.
     """
     if isinstance(layers, str):
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", layers)
@@ -44,7 +51,17 @@ def parse_layers(layers: str | int | Sequence[int], total: int) -> tuple[int, ..
             raise ClasError(f"layers must be a range like 24-29 or a list of numbers, not {layers!r}.") from error
     if not chosen or min(chosen) < 0 or max(chosen) >= total:
         raise ClasError(f"layers {layers} are out of range: this model has layers 0-{total - 1}, first one first.")
-    return tuple(sorted(set(chosen)))
+    given_empty = sorted({*chosen} & {*empty})
+    full = sorted({*chosen} - {*empty})
+    # A range goes from one layer with neurons to another; a layer that is named is meant.
+    if given_empty and not (isinstance(layers, str) and full):
+        have = [layer for layer in range(total) if layer not in empty]
+        raise ClasError(
+            f"layers {layers}: {'layer' if len(given_empty) == 1 else 'layers'} {layers_text(given_empty)} of this model "
+            f"{'has' if len(given_empty) == 1 else 'have'} no neurons at the site of these masks, and cannot be steered; "
+            f"those that have some are {layers_text(have)}."
+        )
+    return tuple(full)
 
 
 def layers_text(layers: Sequence[int]) -> str:
@@ -59,15 +76,18 @@ class BridgeLayerSelector:
 
     The score of a layer is its share of partial-shared neurons minus its share of dead ones. Of the layers from half
     depth on, without the last `exclude_last`, the best is taken, and with it the contiguous run of layers around it whose
-    score is at least `tolerance` of the best.
+    score is at least `tolerance` of the best. Shares are of neurons that were measured; a layer in which less than
+    `least_measured` were is no part of a run, and does not end one, as if it had none.
 
     Attributes:
         exclude_last: how many of the last layers are never bridge layers.
         tolerance: share of the best score that a neighbour needs.
+        least_measured: share of a layer's neurons; of a mixture of experts, too few tokens may have reached most of them.
     """
 
     exclude_last: int = 2
     tolerance: float = 0.9
+    least_measured: float = 0.5
 
     def select(self, categories: NDArray[np.uint8]) -> BridgeChoice:
         """Chooses from categories, uint8 [layers, neurons].
@@ -79,10 +99,18 @@ class BridgeLayerSelector:
         share = category_shares(categories)
         score = share[:, PARTIAL] - share[:, DEAD]
         first, end = (total + 1) // 2, total - self.exclude_last
-        # Layers without neurons that were measured are no part of a run, and do not end one.
-        late = [layer for layer in range(max(first, 0), end) if share[layer].any()]
-        if self.exclude_last < 0 or not late:
+        neurons = np.count_nonzero(categories != NO_NEURON, axis=1)
+        have = [layer for layer in range(max(first, 0), end) if neurons[layer]]
+        if self.exclude_last < 0 or not have:
             raise ClasError(f"exclude-last {self.exclude_last} leaves no late layer of {total}; choose a smaller number.")
+        enough = category_counts(categories).sum(axis=1) >= self.least_measured * neurons
+        late, skipped = ([layer for layer in have if enough[layer] == wanted] for wanted in (True, False))
+        few = f"less than {self.least_measured:.0%} of the neurons were measured"
+        if not late:
+            raise ClasError(
+                f"No bridge layer: in each of the layers {layers_text(have)}, {few}; profile more texts, lower "
+                "--min-tokens, or name the layers (--bridge 24-29)."
+            )
         best = max(late, key=lambda layer: float(score[layer]))
         if score[best] <= 0:
             raise ClasError(
@@ -98,7 +126,8 @@ class BridgeLayerSelector:
         return BridgeChoice(
             tuple(late[low : high + 1]),
             f"auto: the layers around layer {best} (score {score[best]:.3f}, partial-shared minus dead) that reach "
-            f"{self.tolerance:.0%} of it, among layers {first}-{end - 1} of {total}",
+            f"{self.tolerance:.0%} of it, among layers {first}-{end - 1} of {total}"
+            + (f", without {layers_text(skipped)}, where {few}" if skipped else ""),
         )
 
 
@@ -114,4 +143,5 @@ def select_bridge_layers(
     """
     if layers == "auto":
         return BridgeLayerSelector(exclude_last).select(categories)
-    return BridgeChoice(parse_layers(layers, len(categories)), "given by the user")
+    empty = np.flatnonzero((categories == NO_NEURON).all(axis=1)).tolist()
+    return BridgeChoice(parse_layers(layers, len(categories), empty), "given by the user")

@@ -114,28 +114,32 @@ class NeuronCategorizer:
         if not np.isfinite(self.threshold):
             raise ClasError(f"threshold must be a finite number, not {self.threshold}.")
 
-    def active(self, profile: Profile) -> NDArray[np.bool_]:
-        """bool [languages, layers, neurons], languages in the profile's order; False where a neuron is unmeasured.
+    def active(self, profile: Profile, languages: Sequence[str] | None = None) -> NDArray[np.bool_]:
+        """bool [languages, layers, neurons], of these languages of a profile; or of all, in its order.
+
+        False where a neuron is unmeasured: in any of these languages.
 
         Raises:
             ClasError: by head, and the profile is not of attention, or of an unknown number of heads.
         """
         fingerprint = profile.config.fingerprint
         active = fingerprint.spread(profile.units(self.statistic, self.tokens, self.by) > self.threshold, self.by == "head")
-        measured = self.measured(profile)
+        measured = self.measured(profile, languages)
+        active = active[_places(profile, languages)]
         return active if measured is None else active & measured
 
-    def measured(self, profile: Profile) -> NDArray[np.bool_] | None:
-        """bool [layers, neurons]: whose expert saw enough tokens in every language; None without experts."""
+    def measured(self, profile: Profile, languages: Sequence[str] | None = None) -> NDArray[np.bool_] | None:
+        """bool [layers, neurons]: whose expert saw enough tokens in each of these languages, or all; None without experts."""
         seen = profile.tokens_seen(self.tokens)
         layout = profile.config.fingerprint.layout
         if seen is None or layout is None:
             return None
-        return measured_neurons(seen, self.min_tokens, layout)
+        return measured_neurons(seen[_places(profile, languages)], self.min_tokens, layout)
 
     def categories(self, profile: Profile, languages: Sequence[str] | None = None) -> NDArray[np.uint8]:
         """Categories counted over these languages of a profile, or all: uint8 [layers, neurons]."""
-        active = self.active(profile)
-        if languages is not None:
-            active = active[[profile.languages.index(one) for one in languages]]
-        return categorize(active, self.measured(profile), profile.config.fingerprint.exists)
+        return categorize(self.active(profile, languages), self.measured(profile, languages), profile.config.fingerprint.exists)
+
+
+def _places(profile: Profile, languages: Sequence[str] | None) -> list[int]:
+    return [profile.languages.index(one) for one in (profile.languages if languages is None else languages)]

@@ -74,7 +74,7 @@ class SteeringOptions:
                 raise ClasError(f"{name} must be one of {', '.join(known)}, not '{value}'.")
         if method == "int-mu":
             _require_signed_means(masks)
-        total = masks.config.model.fingerprint.layers
+        size = masks.config.model.fingerprint
         try:
             whole_seed = int(seed)
             if whole_seed != float(seed) or whole_seed < 0 or isinstance(seed, bool):
@@ -85,7 +85,7 @@ class SteeringOptions:
             alpha=parse_alpha(alpha, masks),
             beta=masks.config.beta if beta is None else _number("beta", beta),
             gamma=masks.config.gamma if gamma is None else _number("gamma", gamma),
-            layers=masks.bridge_layers if layers is None else parse_layers(layers, total),
+            layers=masks.bridge_layers if layers is None else parse_layers(layers, size.layers, size.empty_layers),
             specific_scope=specific_scope,  # type: ignore[arg-type]
             partial_scope=partial_scope,  # type: ignore[arg-type]
             method=method,  # type: ignore[arg-type]

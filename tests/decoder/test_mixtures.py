@@ -17,9 +17,12 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, profile
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
+from lm_eval_clas.decoder.mixtures.expert_taps import tap
+from lm_eval_clas.decoder.mixtures.expert_weights import expert_scales
 from lm_eval_clas.decoder.projections import find_projections
 from lm_eval_clas.decoder.resuming import Tape, can_resume
 from lm_eval_clas.disk.files import shipped
+from lm_eval_clas.disk.hash_lines import RECORD
 from lm_eval_clas.families.random_masks import random_masks
 from lm_eval_clas.families.tiny_models import tiny_model
 from lm_eval_clas.harness.fast_lm import FastLM
@@ -27,6 +30,8 @@ from lm_eval_clas.harness.sweep import Sweep
 from lm_eval_clas.harness.task_loading import load_tasks
 from lm_eval_clas.masks.expert_choice import expert_choices, jensen_shannon
 from lm_eval_clas.masks.expert_picture import plot_experts
+from lm_eval_clas.masks.inspection import summary
+from lm_eval_clas.masks.mask_place import strange_masks
 from lm_eval_clas.neurons.instances import profile_instances
 from lm_eval_clas.neurons.profile_folder import Profile
 from lm_eval_clas.texts.corpora import ParallelTexts
@@ -121,7 +126,8 @@ def test_a_profile_is_that_of_a_slow_reference(family: str, profiles, tokenizer,
     for one in places:
         one.module.register_forward_pre_hook(lambda module, args, at=one.layer: given.__setitem__(at, args))
     size = ModelFingerprint.of(model, find_projections(model))
-    sums, counts = np.zeros((size.layers, size.neurons)), np.zeros((size.layers, size.layout.units), dtype=int)
+    sums = np.zeros((size.layers, size.neurons))
+    counts, last = (np.zeros((size.layers, size.layout.units), dtype=int) for _ in range(2))
     for text in texts.texts["hi"]:
         ids = tokenizer(text, return_tensors="pt", truncation=True, max_length=60)["input_ids"]
         logits(model, ids)
@@ -139,17 +145,17 @@ def test_a_profile_is_that_of_a_slow_reference(family: str, profiles, tokenizer,
                 at = one.start + expert * width
                 sums[one.layer, at : at + width] += h.detach().double().sum(0).numpy()
                 counts[one.layer, first + expert] += len(tokens)
+                last[one.layer, first + expert] += int(expert in index[-1])
     found = profiled.by_language["hi"]
     for one in places:
         np.testing.assert_allclose(
             found.sums["all", "signed-mean"][one.layer, one.here], sums[one.layer, one.here], rtol=1e-3, atol=1e-3
         )
         first = units_before(model, one.layer)
-        assert found.routed["all"][one.layer, first : first + one.experts].tolist() == (
-            counts[one.layer, first : first + one.experts].tolist()
-        )
-    k = found.routed["last"][places[0].layer].max()
-    assert k <= len(texts.ids)
+        here = (one.layer, slice(first, first + one.experts))
+        assert found.routed["all"][here].tolist() == counts[here].tolist()
+        assert found.routed["last"][here].tolist() == last[here].tolist()
+        assert last[here].sum() == len(texts.ids) * given[one.layer][1].shape[-1]  # each text has one last token
 
 
 @every
@@ -242,6 +248,43 @@ def test_what_cannot_be_said_of_experts_is_refused(tokenizer, texts: ParallelTex
         expert_choices(masks)
     with pytest.raises(ClasError, match="min-tokens must be a whole number from 1 on"):
         NeuronCategorizer(min_tokens=0)
+
+
+def test_the_handle_of_a_tap_that_is_off_takes_off_no_other() -> None:
+    module = next(one.module for one in find_projections(lively("mixtral")) if one.experts)
+    for first in (False, True):
+        old = tap(module, lambda *_: None, first)
+        old.remove()
+        new = tap(module, lambda *_: None, first)
+        assert not old.on
+        old.remove()
+        assert new.on
+        new.remove()
+
+
+def test_only_a_second_product_by_name_is_scaled() -> None:
+    """Experts without a gate have a first product of the same shape, the other way round."""
+    factors, shape = np.full((4, 48), 2.0, dtype=np.float32), (4, 32, 48)
+    layer = "model.layers.1.mlp.experts"
+    for name in ("down_proj", "w2_weight", "fc2.weight"):
+        there = {f"{layer}.up_proj": (4, 48, 32), f"{layer}.{name}": shape}
+        assert set(expert_scales(layer, shape, False, factors, there)) == {f"{layer}.{name}"}
+    alone = {f"{layer}.up_proj": (4, 48, 32)}
+    each = {f"{layer}.{i}.up_t.weight": (32, 48) for i in range(4)}
+    for there in (alone, each, {**alone, **each}):
+        with pytest.raises(ClasError, match="has no weights of a known name and their shape for the second product"):
+            expert_scales(layer, shape, False, factors, there)
+    named = {f"{layer}.{i}.w2.weight": (32, 48) for i in range(4)}
+    assert set(expert_scales(layer, shape, False, factors, {**alone, **each, **named})) == set(named)
+
+
+def test_masks_of_a_mixture_are_told_as_ours_without_their_configuration(profiles, tmp_path: Path) -> None:
+    masks = MaskSet.from_profile(profiles("mixtral"), categorizer=NeuronCategorizer(min_tokens=7), bridge="1-3")
+    folder = masks.save(tmp_path / "masks")
+    for name in (RECORD, "clas_config.json"):
+        (folder / name).unlink(missing_ok=True)
+    assert strange_masks(folder) == []  # as a killed process leaves it
+    assert summary(masks)["min_tokens"] == 7
 
 
 def test_a_copy_and_another_implementation_are_told() -> None:

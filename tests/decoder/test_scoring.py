@@ -12,9 +12,12 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from small_models import FAMILIES, make_model
 from transformers import PreTrainedTokenizerFast
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet
 from lm_eval_clas.decoder.prefixes import Continuation, can_share_prefixes, group_by_prefix
+from lm_eval_clas.decoder.scoring import Scorer
+from lm_eval_clas.families.tiny_models import tiny_model
 
 
 def both(family: str, tokenizer: PreTrainedTokenizerFast, **options: Any) -> tuple[HFLM, CLASLM]:
@@ -133,3 +136,29 @@ def test_prefixes_are_not_shared_where_that_is_not_exact(change: dict[str, Any])
     for name, value in change.items():
         setattr(model.config, name, value)
     assert not can_share_prefixes(model)
+
+
+@pytest.mark.parametrize("family", ["dory", "xlm"])
+def test_a_family_whose_code_takes_no_shared_prefix_runs_every_request_whole(family: str) -> None:
+    if family not in CONFIG_MAPPING:
+        pytest.skip("this version of transformers does not have the family")
+    model = tiny_model(family)
+    assert not can_share_prefixes(model)
+    start = tuple(range(20, 50))
+    requests = [Continuation((*start, 60 + i), (60 + i, 61 + i)) for i in range(3)]
+    scorer = Scorer(model, torch.device("cpu"))
+    groups = scorer.plan(requests)
+    assert not any(group.has_suffixes for group in groups)
+    for answer in scorer.score(groups, requests):
+        tokens, targets = requests[answer.position].tokens, requests[answer.position].targets
+        with torch.no_grad():
+            told = model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0, -2:].log_softmax(-1)
+        assert answer.log_likelihood == pytest.approx(float(told[0, targets[0]] + told[1, targets[1]]), rel=1e-4)
+
+
+def test_whether_a_prefix_can_be_shared_is_tried_once() -> None:
+    model, passes = make_model(), []
+    model.register_forward_pre_hook(lambda *_: passes.append(1))
+    assert can_share_prefixes(model)
+    assert can_share_prefixes(model)
+    assert len(passes) == 2

@@ -226,3 +226,16 @@ def test_recurrent_gemma_reads_padding_with_and_without_steering() -> None:
             steered = both()
         with merged(find_projections(model), steerer.factors("de"), None):
             torch.testing.assert_close(steered, both(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["d_model", "n_embd"])
+def test_a_hidden_size_of_another_name_is_found_and_none_is_told(name: str) -> None:
+    model = tiny_model("llama")
+    expected = ModelFingerprint.of(model, find_projections(model))
+    setattr(model.config, name, model.config.hidden_size)
+    vars(model.config)["hidden_size"] = None  # the class checks what is assigned
+    assert [one.name for one in find_projections(model)] == [one.name for one in find_projections(tiny_model("llama"))]
+    assert ModelFingerprint.of(model, find_projections(model)).hidden_size == expected.hidden_size
+    delattr(model.config, name)
+    with pytest.raises(ClasError, match="The configuration of LlamaForCausalLM has no hidden size"):
+        find_projections(model)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import transformers
 
+from lm_eval_clas.export.ia3_adapter import adapter_files
+from lm_eval_clas.export.outline import Outline, Scaling
 from lm_eval_clas.families.family_table import decoder_families, family_rows, read_family_page, totals, worse
 from lm_eval_clas.families.family_trial import NO, WRONG, YES, FamilyTrial, try_family
 from lm_eval_clas.families.tiny_models import tiny_model
@@ -54,6 +57,18 @@ def test_a_page_is_read_as_it_was_written() -> None:
         ({"mlp": "`fc2`"}, {"mlp": "by pattern: `*.fc2`"}, 1),
         ({"mlp": "by pattern: `*.fc2`"}, {"mlp": "refused: why"}, 1),
         ({"mlp": "refused: why"}, {"mlp": "refused: another"}, 0),
+        ({"mlp": "refused: why"}, {"mlp": "failed: KeyError: a"}, 0),
+        ({"mlp": "`fc2`"}, {"mlp": "failed: KeyError: `fc2`"}, 1),
+        ({"ia3": YES}, {"ia3": "failed: KeyError: a"}, 1),
+        # Less of what was found.
+        ({"mlp": "`mlp.shared.down_proj`, `mlp.experts`"}, {"mlp": "`mlp.shared.down_proj`"}, 1),
+        ({"mlp": "`mlp.experts`"}, {"mlp": "`mlp.shared.down_proj`, `mlp.experts`"}, 0),
+        ({"mlp": "`fc2`"}, {"mlp": "`fc2` (in 2 of 4 layers)"}, 1),
+        ({"mlp": "`fc2` (in 3 of 4 layers)"}, {"mlp": "`fc2` (in 2 of 4 layers)"}, 1),
+        ({"mlp": "`fc2` (in 2 of 4 layers)"}, {"mlp": "`fc2`"}, 0),
+        ({"attn": "`o_proj`"}, {"attn": "`o_proj` (in 2 of 4 layers)"}, 1),
+        ({"mlp": "by pattern: `*.fc2`, here `a.fc2`, `b.fc2`"}, {"mlp": "by pattern: `*.fc2`, here `b.fc2`"}, 1),
+        ({"mlp": "by pattern: `*.fc2`, here `a.fc2`"}, {"mlp": "`b.fc2`"}, 0),
     ],
 )
 def test_what_is_worse(before: dict[str, str], now: dict[str, str], found: int) -> None:
@@ -65,9 +80,43 @@ def test_what_is_worse(before: dict[str, str], now: dict[str, str], found: int) 
 def test_a_wrong_path_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a rule lets pass what is not exact, the row says so."""
     monkeypatch.setattr("lm_eval_clas.families.family_trial.can_resume", lambda *_: True)
-    assert try_family("gemma3n_text").resumable.startswith("no: KeyError")
+    assert try_family("gemma3n_text").resumable.startswith("failed: KeyError")
     monkeypatch.setattr("lm_eval_clas.families.family_trial.merged", _nothing)
     assert try_family("llama").same == WRONG
+
+
+def _raise(*_: object, **__: object) -> None:
+    raise KeyError("something of the family's own")
+
+
+@pytest.mark.parametrize(("name", "cell"), [("find_projections", "mlp"), ("merged", "same"), ("adapter_files", "ia3")])
+def test_an_error_of_one_family_is_a_cell(name: str, cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody loses the rows of all others by it."""
+    monkeypatch.setattr(f"lm_eval_clas.families.family_trial.{name}", _raise)
+    trial = try_family("llama")
+    assert getattr(trial, cell).startswith("failed: KeyError")
+    assert worse(FamilyTrial("llama", "`mlp.down_proj`", same=YES, ia3=YES), trial)
+    assert "failed: 1;" in totals([trial])
+
+
+def test_an_adapter_that_steers_otherwise_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("peft")
+
+    def off(scaling: Scaling, model: Outline) -> dict[str, bytes]:
+        return adapter_files(replace(scaling, factors=scaling.factors * 0.5), model)
+
+    assert try_family("llama").ia3 == YES
+    monkeypatch.setattr("lm_eval_clas.families.family_trial.adapter_files", off)
+    assert try_family("llama").ia3 == WRONG
+
+
+@pytest.mark.skipif(transformers.__version__ < "5", reason="these tiny models are of transformers 5")
+@pytest.mark.parametrize("family", ["llama4_text", "axk2"])
+def test_what_a_pattern_steers_beside_experts_is_named(family: str) -> None:
+    if family not in decoder_families():
+        pytest.skip("this version of transformers does not have the family")
+    cell = try_family(family).mlp
+    assert re.fullmatch(r"by pattern: `\*\.down_proj`, here .*`[a-z_.]+\.down_proj`; its experts are not steered", cell)
 
 
 def _nothing(*_: object):

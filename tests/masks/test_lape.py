@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mixtures_made import mixture_profile
 from slow_lape import slow
 from small_models import LAYERS, NEURONS, Run, make_model
 
@@ -19,6 +20,8 @@ from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorize
 from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.masks.inspection import summary
 from lm_eval_clas.masks.lape import LapeSelector, entropy, read_neuron_file, with_lape, with_neuron_file
+from lm_eval_clas.steering.effects import steering_factors, steering_shifts
+from lm_eval_clas.steering.options import SteeringOptions
 
 
 def mask(lists: list[list[list[int]]], neurons: int) -> np.ndarray:
@@ -160,7 +163,7 @@ def save(path: Path, owned: np.ndarray) -> Path:
 def test_a_published_file_reads_back(lape: MaskSet, masks: MaskSet, tmp_path: Path) -> None:
     assert lape.owned is not None
     path = save(tmp_path / "LLaMA.neuron.pth", lape.owned)
-    assert np.array_equal(read_neuron_file(path, 4, LAYERS, NEURONS), lape.owned)
+    assert np.array_equal(read_neuron_file(path, 4, [NEURONS] * LAYERS), lape.owned)
     made = with_neuron_file(masks, path, lape.languages)
     assert made.owned is not None
     assert np.array_equal(made.owned, lape.owned)
@@ -177,6 +180,40 @@ def test_languages_of_the_file_are_matched_by_name(lape: MaskSet, masks: MaskSet
     assert np.array_equal(made.specific_in("zh"), lape.specific_in("zh"))
     assert np.array_equal(made.specific_in("en"), lape.specific_in("en"))
     assert not made.specific_in("hi").any()
+
+
+@pytest.mark.parametrize("method", ["clas", "int-mu", "random"])
+def test_a_published_list_does_not_steer_what_was_not_measured(method: str, tmp_path: Path) -> None:
+    """On a mixture of experts, of which too few tokens reached some: their neurons stay as they are."""
+    made = MaskSet.from_profile(mixture_profile(), categorizer=NeuronCategorizer(threshold=0.0), bridge="1-3", keep_means=True)
+    exists, measured = made.config.model.fingerprint.exists, made.measured
+    assert exists is not None
+    assert measured is not None
+    unmeasured = exists & ~measured
+    assert unmeasured[1:].any()
+    path = save(tmp_path / "mixture.neuron.pth", np.stack([exists] * 3))
+    listed = with_neuron_file(made, path, made.languages)
+    assert np.array_equal(listed.specific_in("hi"), measured)
+    assert not (listed.specific & unmeasured).any()
+    steering = SteeringOptions.parse(listed, alpha=1.0, gamma=0.25, method=method)
+    assert (steering_factors(listed, steering, "hi")[unmeasured] == 1).all()
+    shifts = steering_shifts(listed, steering, "hi")
+    assert shifts is None or not shifts[unmeasured].any()
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [(0, "language 1, layer 0: names neurons outside 0-2"), (1, "language 1, layer 1: names neurons, and this layer .* none")],
+)
+def test_numbers_past_the_end_of_a_narrow_layer_are_refused(layer: int, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "some.neuron.pth"
+    lists = [[long(0, 2), long(), long(4)] for _ in range(2)]
+    torch.save(lists, path)
+    assert read_neuron_file(path, 2, [3, 0, 5]).sum() == 6
+    lists[1][layer] = long(3)
+    torch.save(lists, path)
+    with pytest.raises(ClasError, match=message):
+        read_neuron_file(path, 2, [3, 0, 5])
 
 
 class Malicious:
@@ -196,7 +233,7 @@ def test_a_malicious_pickle_is_refused_and_not_run(write: Any, tmp_path: Path) -
     path = tmp_path / "evil.neuron.pth"
     write([[Malicious(tmp_path / "was-run")]], path)
     with pytest.raises(ClasError, match=r"holds more than lists of tensors|must be a file of torch.save") as caught:
-        read_neuron_file(path, 1, 1, 48)
+        read_neuron_file(path, 1, [48])
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "was-run").exists()
 
@@ -227,7 +264,7 @@ def test_files_that_do_not_fit_are_refused(content: Any, message: str, tmp_path:
     path = tmp_path / "some.neuron.pth"
     torch.save(content, path)
     with pytest.raises(ClasError, match=message):
-        read_neuron_file(path, 2, 2, 48)
+        read_neuron_file(path, 2, [48, 48])
 
 
 def test_damaged_and_missing_files_are_refused(lape: MaskSet, masks: MaskSet, tmp_path: Path) -> None:
@@ -242,7 +279,7 @@ def test_damaged_and_missing_files_are_refused(lape: MaskSet, masks: MaskSet, tm
     for cut in (content[: len(content) // 2], content[:-30], b"", content[:900] + b"\0" * 64 + content[964:]):
         path.write_bytes(cut)
         with pytest.raises(ClasError):
-            read_neuron_file(path, 4, LAYERS, NEURONS)
+            read_neuron_file(path, 4, [NEURONS] * LAYERS)
     with pytest.raises(ClasError, match="There is no file"):
         with_neuron_file(masks, tmp_path / "nothing", masks.languages)
 

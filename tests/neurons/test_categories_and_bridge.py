@@ -6,10 +6,11 @@ import time
 
 import numpy as np
 import pytest
+from mixtures_made import mixture_profile
 
 from lm_eval_clas import ClasError, NeuronCategorizer, Profile, categorize, select_bridge_layers
 from lm_eval_clas.neurons.bridge import layers_text, parse_layers
-from lm_eval_clas.neurons.categories import category_shares
+from lm_eval_clas.neurons.categories import NO_NEURON, UNMEASURED, category_shares
 
 
 def test_categories_equal_a_loop() -> None:
@@ -91,6 +92,62 @@ def test_where_no_layer_qualifies_the_rule_says_so() -> None:
         select_bridge_layers(picture([0.2] * 10, [0.5] * 10))
     with pytest.raises(ClasError, match="leaves no late layer"):
         select_bridge_layers(picture([0.5] * 4, [0] * 4))
+
+
+def test_a_layer_of_which_little_was_measured_is_no_bridge_layer() -> None:
+    """One measured expert of many says little of its layer, and does not compete with whole ones."""
+    categories = picture([0.5] * 4 + [0.8, 0.8, 0.8, 0.8, 0.5, 0.5], [0] * 10)
+    assert select_bridge_layers(categories).layers == (5, 6, 7)
+    categories[6, 10:] = UNMEASURED  # what was measured is all partial-shared
+    assert category_shares(categories)[6, 2] == 1
+    choice = select_bridge_layers(categories)
+    assert choice.layers == (5, 7)
+    assert choice.why.endswith("without 6, where less than 50% of the neurons were measured")
+    categories[6, 10:500] = 3
+    assert 6 not in select_bridge_layers(categories, exclude_last=0).layers
+    assert "measured" not in select_bridge_layers(categories).why
+    categories[:, 400:] = UNMEASURED
+    with pytest.raises(
+        ClasError, match="No bridge layer: in each of the layers 5-7, less than 50% of the neurons were measured"
+    ):
+        select_bridge_layers(categories)
+
+
+def test_what_no_layer_has_is_not_unmeasured() -> None:
+    """A narrow layer is whole: places past its end are no neurons that were not measured."""
+    categories = picture([0.5] * 10, [0] * 10)
+    categories[7, :900], categories[7, 900:] = NO_NEURON, 2
+    assert select_bridge_layers(categories).layers == (7,)
+
+
+@pytest.mark.parametrize("layers", [4, "4", "4-5", [3, 4], (5,)])
+def test_layers_without_neurons_are_refused(layers: object) -> None:
+    with pytest.raises(ClasError, match=r"layers? (4|5|4-5) of this model ha(s|ve) no neurons at the site"):
+        parse_layers(layers, 10, empty=(4, 5))  # type: ignore[arg-type]
+    categories = picture([0.5] * 10, [0] * 10)
+    categories[4:6] = NO_NEURON
+    with pytest.raises(ClasError, match="no neurons at the site"):
+        select_bridge_layers(categories, layers)  # type: ignore[arg-type]
+
+
+def test_a_range_over_layers_without_neurons_is_of_the_others() -> None:
+    assert parse_layers("3-6", 10, empty=(4, 5)) == (3, 6)
+
+
+def test_the_languages_compared_decide_what_was_measured() -> None:
+    profiled = mixture_profile()
+    seen = profiled.by_language["de"].routed["all"]
+    seen[:] = 0  # no token of it reached any expert
+    categorizer = NeuronCategorizer()
+    two, three = categorizer.categories(profiled, ["en", "hi"]), categorizer.categories(profiled)
+    few = np.minimum(profiled.by_language["en"].routed["all"], profiled.by_language["hi"].routed["all"]) < 100
+    layout = profiled.config.fingerprint.layout
+    assert layout is not None
+    assert np.array_equal(two == UNMEASURED, layout.spread(few))
+    assert np.array_equal(three == UNMEASURED, layout.exists)
+    active = categorizer.active(profiled, ["en", "hi"])
+    assert np.array_equal(active, (profiled.mean("signed-mean", "all")[:2] > 0) & (two <= 3))
+    assert active.any()
 
 
 @pytest.mark.parametrize("layers", ["24-29", "-1", "3-", "a", [1.5, "x"], 99, [], "5-2", "0-99999999999999"])

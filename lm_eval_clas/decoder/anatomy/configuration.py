@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from lm_eval_clas.base.errors import ClasError
+
 
 def field(config: Any, name: str, default: Any = None) -> Any:
     """A field of a configuration; the default where it has none, or cannot say.
@@ -28,3 +30,19 @@ def text_config(model: nn.Module) -> Any:
     """The configuration of the text decoder, also where a multimodal model nests it."""
     config: Any = model.config
     return config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+
+
+def hidden_size(model: nn.Module) -> int:
+    """The width of what goes from layer to layer of the text decoder, whatever its configuration calls it.
+
+    Raises:
+        ClasError: it has no such field.
+    """
+    names = ("hidden_size", "d_model", "n_embd")
+    found = whole_number(text_config(model), *names)
+    if found is None:
+        raise ClasError(
+            f"The configuration of {type(model).__name__} has no hidden size ({', '.join(names[:-1])} or {names[-1]}), without "
+            "which its neurons cannot be found; add hidden_size to it."
+        )
+    return found

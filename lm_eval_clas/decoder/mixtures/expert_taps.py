@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import count
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from lm_eval_clas.decoder.mixtures.expert_products import Change, Routed, all_at
 # Given the module and the rows that enter it, says what to do with this pass's activations; None for nothing.
 Tap = Callable[[nn.Module, torch.Tensor], Change | None]
 _TAPS, _OURS = "_lm_eval_clas_taps", "lm_eval_clas."
+_numbers = count(1)  # of taps; never one twice, so that an old handle takes off nobody else's
 _switched: dict[int, tuple[Any, str | None, int]] = {}  # by id: a configuration, what it had, and how many taps need it
 
 
@@ -41,9 +43,9 @@ class TapHandle:
         """Takes the tap off; with its last one, a model has its own implementation again."""
         if self.module.__dict__.get(_TAPS, {}).pop(self.key, None) is None:
             return
-        config, before, count = _switched.pop(id(self.module.config))
-        if count > 1:
-            _switched[id(config)] = (config, before, count - 1)
+        config, before, needed = _switched.pop(id(self.module.config))
+        if needed > 1:
+            _switched[id(config)] = (config, before, needed - 1)
         elif str(config._experts_implementation).startswith(_OURS):
             config._experts_implementation = before
 
@@ -57,13 +59,13 @@ def tap(module: nn.Module, ask: Tap, first: bool = False) -> TapHandle:
         first: before all other taps, and not after them.
     """
     taps: dict[int, Tap] = module.__dict__.setdefault(_TAPS, {})
-    key = max(taps, default=0) + 1 if not first else min(taps, default=0) - 1
+    key = -next(_numbers) if first else next(_numbers)
     taps[key] = ask
     config: Any = module.config
-    kept, before, count = _switched.get(id(config), (config, config._experts_implementation, 0))
-    if count == 0:
+    kept, before, needed = _switched.get(id(config), (config, config._experts_implementation, 0))
+    if needed == 0:
         config._experts_implementation = _registered(before)
-    _switched[id(config)] = (kept, before, count + 1)
+    _switched[id(config)] = (kept, before, needed + 1)
     return TapHandle(module, key)
 
 

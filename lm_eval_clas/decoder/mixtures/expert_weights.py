@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from lm_eval_clas.base.errors import ClasError
 
 _EACH = re.compile(r"(?:^|\.)experts\.(\d+)\.(.+)$")
-_DOWN = ("down_proj.weight", "w2.weight", "fc2.weight", "down_proj", "output_linear.weight")
+# What the second product is called. A shape is not enough: without a gate, the first one has the same, the other way round.
+_DOWN = ("down_proj.weight", "w2.weight", "fc2.weight", "down_proj", "output_linear.weight", "w2_weight", "down_projs")
+_NAMED = tuple(f".{name}" for name in _DOWN)
 
 
 def expert_scales(
@@ -40,23 +42,23 @@ def expert_scales(
         ((experts, hidden, channels), factors[:, None, :]),
         ((experts, channels, hidden), factors[:, :, None]),
     ):
-        found = [key for key, one in single.items() if one == wanted]
-        found = [key for key in found if key.endswith(_DOWN)] or found
+        found = [key for key, one in single.items() if one == wanted and key.endswith(_NAMED)]
         if len(found) == 1 and (hidden != channels or wanted == tuple(shape)):
             return {found[0]: scale}
     by_ending: dict[str, dict[int, str]] = {}
     for key, one in here.items():
-        if (match := _EACH.search(key)) and tuple(one) == (hidden, channels):
+        if (match := _EACH.search(key)) and match[2] in _DOWN and tuple(one) == (hidden, channels):
             by_ending.setdefault(match[2], {})[int(match[1])] = key
     whole = {ending: keys for ending, keys in by_ending.items() if sorted(keys) == list(range(experts))}
-    named = {ending: keys for ending, keys in whole.items() if ending in _DOWN} or whole
-    if len(named) != 1:
-        what = f"several weights that could be it ({', '.join(named)})" if named else "no weights of their shape in that layer"
+    if len(whole) != 1:
+        what = (
+            f"several weights that could be it ({', '.join(whole)})" if whole else "no weights of a known name and their shape"
+        )
         raise ClasError(
             f"The checkpoint has {what} for the second product of the experts '{name}', so it cannot be merged; load the model "
             "with transformers 5, save it with save_pretrained, and merge that."
         )
-    return {key: factors[expert][None, :] for expert, key in next(iter(named.values())).items()}
+    return {key: factors[expert][None, :] for expert, key in next(iter(whole.values())).items()}
 
 
 def _of_layer(name: str, there: Mapping[str, Sequence[int]]) -> dict[str, Sequence[int]]:
