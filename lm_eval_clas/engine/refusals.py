@@ -47,6 +47,16 @@ def refuse_config(config: Any) -> None:
         )
 
 
+def refuse_method(method: str) -> None:
+    """Refuses a method that does more than multiply.
+
+    Raises:
+        ClasError: it is one.
+    """
+    if method == "int-mu":
+        raise ClasError("method=int-mu adds to activations, and in vLLM they are only multiplied; use --model hf-clas.")
+
+
 def refuse_signature(name: str, found: Sequence[str], known: Sequence[str]) -> None:
     """Refuses a runner whose inputs are prepared in another way than those that were read and run.
 
