@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,11 +12,17 @@ KNOWN_VERSIONS = "0.32.0"  # of vLLM; docs/vllm.md says what was run with which
 INSTALL = "pip install 'lm-eval-clas[vllm]'"
 
 
-def not_installed() -> ClasError:
-    """What is said where vLLM is missing."""
-    return ClasError(
-        f"vllm-clas needs vLLM, which is not installed: {INSTALL} on a machine with CUDA, or see docs/vllm.md for one without."
-    )
+def require_installed() -> None:
+    """Refuses to begin what needs vLLM where it is missing.
+
+    Raises:
+        ClasError: it is.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise ClasError(
+            f"vllm-clas needs vLLM, which is not installed: {INSTALL} on a machine with CUDA, or see docs/vllm.md for one "
+            "without."
+        )
 
 
 def refuse_config(config: Any) -> None:

@@ -30,7 +30,7 @@ def load_rows(pretrained: str, arguments: dict[str, Any], masks: MaskSet, settin
         settings: all of them.
 
     Raises:
-        ClasError: the masks do not fit the model, or an argument does not go with steering.
+        ClasError: the masks do not fit the model, an argument does not go with steering, or vLLM cannot load it.
     """
     require_fit(masks, pretrained, arguments.get("revision"), bool(arguments.get("trust_remote_code")))
     found = [
@@ -43,7 +43,13 @@ def load_rows(pretrained: str, arguments: dict[str, Any], masks: MaskSet, settin
         raise ClasError("None of the settings steers anything in any language; give other --alphas.")
     tables = FactorTables.of([(label, factors) for label, factors, _ in found], {one for *_, layers in found for one in layers})
     site, pattern = masks.config.site, masks.config.projection
-    return RowedVLLM(pretrained, tables=tables, site=site, projection=pattern, **arguments)
+    try:
+        return RowedVLLM(pretrained, tables=tables, site=site, projection=pattern, **arguments)
+    except ClasError:
+        raise
+    except Exception as error:  # vLLM and the harness raise every kind for a wrong argument or too little memory
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ClasError(f"Cannot load the model '{pretrained}' in vLLM: {reason}") from error
 
 
 def _steerers(masks: MaskSet, settings: Sequence[Setting]) -> list[LanguageFactors]:
@@ -58,10 +64,6 @@ class RowSweep(Sweep):
     """One model inside vLLM under many settings; as `Sweep`, but for what it takes: the model of `load_rows`."""
 
     def _steer_with(self, settings: Sequence[Setting], resume: bool) -> None:
-        if self.processes.size > 1:
-            raise ClasError(
-                "vLLM starts the processes that it needs; start clas without a launcher, and give tensor_parallel_size."
-            )
         self._rowed: list[LanguageFactors] = _steerers(self._masks, settings)
 
     def _batches(self, requests: Sequence[Instance], languages: Sequence[str | None]) -> Iterator[list[int]]:

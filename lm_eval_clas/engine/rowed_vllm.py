@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import gc
 import importlib
-import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from lm_eval_clas.base.logs import logger
 from lm_eval_clas.decoder.projections import Site
 from lm_eval_clas.engine.engine_layout import engine_arguments
 from lm_eval_clas.engine.factor_tables import EXTRA_ARGUMENT, FactorTables
-from lm_eval_clas.engine.refusals import not_installed
+from lm_eval_clas.engine.refusals import require_installed
 from lm_eval_clas.harness.common.answerable import require_choices, require_prompts, require_room, require_scorable
 
 
@@ -30,8 +29,7 @@ def vllm_class() -> Any:
     Raises:
         ClasError: vLLM is not installed.
     """
-    if importlib.util.find_spec("vllm") is None:
-        raise not_installed()
+    require_installed()
     from lm_eval.models.vllm_causallms import VLLM
 
     return VLLM
