@@ -4,8 +4,9 @@ strengths in one batch is at least 2 times faster than nine runs in the engine t
 
     python benchmarks/in_vllm.py [--items N] [--rounds N] [--batch-sizes 8,16]
 
-The sides run in turn. Engines are started once, which is measured by itself; several are in one process. Memory of tables is
-computed for Llama 3.1 8B and asked of the engine that runs here.
+The sides run in turn. Engines are started once, which is measured by itself; several are in one process. Before each side, and
+outside of its time, the cache of prefixes is emptied: no round reads what the round before left. What a round finds there of
+its own is printed. Memory of tables is computed for Llama 3.1 8B and asked of the engine that runs here.
 
 Needs an environment with vLLM (`.ci/vllm.sh` makes one), the extra `demo` and XQuAD, from the Hub or its cache.
 """
@@ -17,6 +18,7 @@ import argparse
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,45 @@ def answered(lm: Any, tasks: dict[str, Any], items: int) -> None:
     evaluate(lm, tasks, limit=items // len(tasks), bootstrap_iters=0)
 
 
+class Side:
+    """What is timed in one engine, which begins with an empty cache of prefixes.
+
+    Args:
+        lm: the engine.
+        run: what is timed.
+    """
+
+    def __init__(self, lm: RowedVLLM, run: Callable[[], object]) -> None:
+        self._lm, self._run = lm, run
+        self._cached: list[int] = []
+        self._generate, lm.model.generate = lm.model.generate, self._counting
+        # An engine may be in several sides, each of which counts what it asks itself.
+        self._counts = False
+
+    def _counting(self, *arguments: Any, **named: Any) -> Any:
+        outputs = self._generate(*arguments, **named)
+        if self._counts:
+            self._cached[-1] += sum(one.num_cached_tokens or 0 for one in outputs)
+        return outputs
+
+    def prepare(self) -> None:
+        """Empties the cache."""
+        if not self._lm.model.reset_prefix_cache():
+            raise SystemExit("vLLM did not empty its cache of prefixes, so that a round would read the one before.")
+
+    def __call__(self) -> None:
+        self._cached.append(0)
+        self._counts = True
+        try:
+            self._run()
+        finally:
+            self._counts = False
+
+    def told(self) -> str:
+        """Tokens that rounds found in the cache."""
+        return ", ".join(map(str, sorted(set(self._cached))))
+
+
 def swept(lm: RowedVLLM, masks: MaskSet, tasks: dict[str, Any], items: int) -> None:
     """All strengths, in one batch for each task."""
     settings = grid(masks, ALPHAS)
@@ -71,6 +112,18 @@ def swept(lm: RowedVLLM, masks: MaskSet, tasks: dict[str, Any], items: int) -> N
             sweep.start(Path(scratch) / "journal.jsonl", lambda done, total: None)
             for sweep.setting in range(len(settings)):
                 evaluate(sweep, {name: task}, limit=items // len(tasks), bootstrap_iters=0)
+
+
+def emptied(side: Callable[[], object]) -> None:
+    """Empties the cache of a side that has one."""
+    if isinstance(side, Side):
+        side.prepare()
+
+
+def tell_cached(engines: dict[str, Side]) -> None:
+    """Prints what rounds found in the cache."""
+    for name, side in engines.items():
+        print(f"tokens of prompts from the cache in a round of {name}: {side.told()}")
 
 
 def separate(lm: VLLMCLAS, tasks: dict[str, Any], items: int) -> None:
@@ -108,23 +161,26 @@ def main() -> None:
         start = time.perf_counter()
         plain = RowedVLLM(model, tables=None, **ENGINE)
         print(f"start-up of vllm: {time.perf_counter() - start:.1f} s")
-        sides = {"vllm": partial(run, plain), "vllm-clas": partial(run, steered)}
+        engines = {"vllm": Side(plain, partial(run, plain)), "vllm-clas": Side(steered, partial(run, steered))}
+        sides: dict[str, Callable[[], object]] = {**engines}
         for size in map(int, options.batch_sizes.split(",")):
             hf = {"dtype": "float32", "device": "cpu", "batch_size": size}
             sides[f"hf, batch {size}"] = partial(run, FastLM(model, scoring="stock", **hf))
             sides[f"hf-clas, batch {size}"] = partial(run, CLASLM(model, masks, -2.0, **hf))
-        measured = alternate(sides, options.rounds)
+        measured = alternate(sides, options.rounds, before=emptied)
+        tell_cached(engines)
         pairs = [("vllm-clas", "vllm"), *((side, "vllm-clas") for side in sides if "batch" in side)]
         print_table(f"XQuAD, {options.items} generated answers in {', '.join(LANGUAGES)}", measured, pairs)
     if options.only != "engines":
         rowed = load_rows(model, ENGINE, masks, grid(masks, ALPHAS))
         (bytes_here,) = rowed.model.collective_rpc("clas_memory")
         print(f"memory of tables, rows and counts of the sweep: {bytes_here / 1e6:.2f} MB ({len(rowed.changes)} rows)")
-        sides = {
-            "one sweep": partial(swept, rowed, masks, tasks, options.items),
-            "nine runs": partial(separate, steered, tasks, options.items),
+        engines = {
+            "one sweep": Side(rowed, partial(swept, rowed, masks, tasks, options.items)),
+            "nine runs": Side(steered, partial(separate, steered, tasks, options.items)),
         }
-        measured = alternate(sides, options.rounds, warmup=0)
+        measured = alternate(engines, options.rounds, warmup=0, before=emptied)
+        tell_cached(engines)
         print_table(f"XQuAD, {options.items} items under {len(ALPHAS)} strengths", measured, [("nine runs", "one sweep")])
 
 

@@ -21,15 +21,29 @@ from rich.console import Console
 from rich.table import Table
 
 
-def alternate(sides: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1) -> dict[str, list[float]]:
-    """Runs the sides in turn, every round in another order, and returns the seconds of every round by side."""
+def alternate(
+    sides: Mapping[str, Callable[[], object]],
+    rounds: int,
+    warmup: int = 1,
+    before: Callable[[Callable[[], object]], None] = lambda side: None,
+) -> dict[str, list[float]]:
+    """Runs the sides in turn, every round in another order, and returns the seconds of every round by side.
+
+    Args:
+        sides: what is timed, by name.
+        rounds: that are timed.
+        warmup: rounds before them that are not.
+        before: called with a side before each of its rounds, outside of the time.
+    """
     for _ in range(warmup):
         for run in sides.values():
+            before(run)
             run()
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     orders = itertools.cycle(itertools.permutations(sides))
     for order in itertools.islice(orders, rounds):
         for side in order:
+            before(sides[side])
             start = time.perf_counter()
             sides[side]()
             seconds[side].append(time.perf_counter() - start)

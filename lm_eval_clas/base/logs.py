@@ -20,6 +20,10 @@ def _make_visible(record: logging.LogRecord) -> bool:
     return True
 
 
+# Of what runs in the harness. Below its own logger, so that its format and level hold and INFO is shown.
+logger = own_logger("lm_eval.models.hf_clas")
+
+
 def quiet_libraries() -> None:
     """Turns off what libraries print besides errors: progress bars of loading, notes on cached data."""
     import datasets

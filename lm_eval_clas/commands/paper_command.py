@@ -38,6 +38,7 @@ def paper(
     from lm_eval_clas.disk.files import write_text
     from lm_eval_clas.disk.written import claimed, recorded
     from lm_eval_clas.drawing.figures import new_figure
+    from lm_eval_clas.engine.refusals import require_installed
     from lm_eval_clas.study.recipe import StudyRecipe
     from lm_eval_clas.study.record import PLACES, Study
     from lm_eval_clas.study.stages import STAGES, StudyStages
@@ -48,6 +49,8 @@ def paper(
     folder = out or Path("studies") / loaded.name
     quiet_libraries()
     new_figure(1, 1)  # a missing matplotlib is told now, and not after hours
+    if loaded.engine == "vllm" and not plan:
+        require_installed()  # as above
     study = Study(folder)
     with nullcontext() if plan else claimed(folder, PLACES if recorded(folder) else None), progress_bars() as progress:
         stages = StudyStages(loaded, folder, progress)

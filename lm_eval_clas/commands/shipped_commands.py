@@ -93,6 +93,7 @@ def serve(
     language: Annotated[
         str | None, typer.Option(help="Of requests that name none: a code, or detect; default: they are not steered.")
     ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of --method random, and vLLM's own.", min=0)] = None,
 ) -> None:
     """Serve a model with vLLM, steered by the language that each request names. Further options are those of vllm serve."""
     from lm_eval_clas.engine.server.served_steering import ServedSteering
@@ -106,5 +107,7 @@ def serve(
         "specific_scope": specific_scope,
         "partial_scope": partial_scope,
         "method": method,
+        "seed": seed or 0,
     }
-    run_server(model, ServedSteering(masks, options, language), context.args)
+    more = [*context.args, *(() if seed is None else ("--seed", str(seed)))]
+    run_server(model, ServedSteering(masks, options, language), more)

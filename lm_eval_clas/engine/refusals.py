@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,11 +12,17 @@ KNOWN_VERSIONS = "0.32.0"  # of vLLM; docs/vllm.md says what was run with which
 INSTALL = "pip install 'lm-eval-clas[vllm]'"
 
 
-def not_installed() -> ClasError:
-    """What is said where vLLM is missing."""
-    return ClasError(
-        f"vllm-clas needs vLLM, which is not installed: {INSTALL} on a machine with CUDA, or see docs/vllm.md for one without."
-    )
+def require_installed() -> None:
+    """Refuses to begin what needs vLLM where it is missing.
+
+    Raises:
+        ClasError: it is.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise ClasError(
+            f"vllm-clas needs vLLM, which is not installed: {INSTALL} on a machine with CUDA, or see docs/vllm.md for one "
+            "without."
+        )
 
 
 def refuse_config(config: Any) -> None:
@@ -45,6 +52,16 @@ def refuse_config(config: Any) -> None:
             "Steered prompts must not share cached prefixes with others, and this engine's scheduler does not keep them apart; "
             f"start it with scheduler_cls={SCHEDULER}, or with enable_prefix_caching=False."
         )
+
+
+def refuse_method(method: str) -> None:
+    """Refuses a method that does more than multiply.
+
+    Raises:
+        ClasError: it is one.
+    """
+    if method == "int-mu":
+        raise ClasError("method=int-mu adds to activations, and in vLLM they are only multiplied; use --model hf-clas.")
 
 
 def refuse_signature(name: str, found: Sequence[str], known: Sequence[str]) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.engine.factor_tables import EXTRA_ARGUMENT, FactorTables
 from lm_eval_clas.engine.refusals import refuse_config
 from lm_eval_clas.engine.runner_seams import follow_steps
@@ -35,7 +34,7 @@ class RowSteering:
         self._count = int(asked["rows"])
         self._names: dict[str, int] = {}
         self._by_request: dict[str, str | None] = {}
-        self._scheduled: Counter[int] = Counter()
+        self._scheduled: Counter[str] = Counter()
         device = runner.device
         self._rows = torch.zeros(runner.max_num_tokens, dtype=torch.int64, device=device)
         found = find_row_projections(
@@ -72,51 +71,42 @@ class RowSteering:
                 if different[row]:
                     changed[name].append(layer)
         self._names = names
+        self._forget_counts()  # they are of rows that are no more
         return changed
 
     def note(self, scheduler_output: Any) -> None:
         """Takes the row of each request that begins, and forgets those that ended.
 
         A request that was interrupted keeps its row until it ends.
-
-        Raises:
-            ClasError: a request names a row that is not there.
         """
         for ended in scheduler_output.finished_req_ids:
             self._by_request.pop(ended, None)
         for new in scheduler_output.scheduled_new_reqs:
             extra = (new.sampling_params.extra_args if new.sampling_params else None) or {}
             name = extra.get(EXTRA_ARGUMENT)
-            if name is not None and name not in self._names:
-                raise ClasError(f"A request names the factors '{name}', which this engine does not have; load them first.")
-            self._by_request[new.req_id] = name
+            self._by_request[new.req_id] = None if name is None else str(name)  # a client may send anything
 
     def fill(self, requests: Sequence[str], tokens: Any) -> None:
         """Writes the row of each token of a step.
 
+        A name that has no row (any more) is not steered, but counted as asked for: whoever compares the counts finds that no
+        layer did it. An error here would end the engine, and with it the requests of everybody else.
+
         Args:
             requests: their ids, in the order of the step.
             tokens: how many each has.
-
-        Raises:
-            ClasError: the factors of a request were replaced while it was running.
         """
-        rows = np.fromiter((self._row(self._by_request[one]) for one in requests), np.int64, len(requests))
-        for row, count in zip(rows.tolist(), np.asarray(tokens).tolist(), strict=True):
-            self._scheduled[row] += count
+        names = [self._by_request[one] for one in requests]
+        rows = np.fromiter((0 if name is None else self._names.get(name, 0) for name in names), np.int64, len(names))
+        for name, count in zip(names, np.asarray(tokens).tolist(), strict=True):
+            if name is not None:
+                self._scheduled[name] += count
         by_token = torch.from_numpy(np.repeat(rows, tokens))
         if self._rows.device.type != "cpu":
             # Fresh memory for each step: the copy may be under way when the next step is prepared.
             by_token = by_token.pin_memory()
         self._rows.zero_()
         self._rows[: len(by_token)].copy_(by_token, non_blocking=True)
-
-    def _row(self, name: str | None) -> int:
-        if name is None:
-            return 0
-        if name not in self._names:
-            raise ClasError(f"The factors '{name}' were replaced while a request that they steer was running; wait first.")
-        return self._names[name]
 
     def idle(self) -> None:
         """Steers nothing in a step that has no requests, which engines run to keep in step with others."""
@@ -126,16 +116,19 @@ class RowSteering:
         """What ran since this was last asked.
 
         Returns:
-            tokens by row that steps had, and by layer of this process and row, those that the layer multiplied.
+            tokens by name of a row that steps had, and by layer of this process and name, those that the layer multiplied.
         """
-        scheduled = {name: self._scheduled[row] for name, row in self._names.items() if self._scheduled[row]}
-        multiplied = {}
+        scheduled, multiplied = dict(self._scheduled), {}
         for layer, module in self._modules.items():
             counts = module.clas_counts.tolist()
             multiplied[layer] = {name: counts[row] for name, row in self._names.items() if counts[row]}
+        self._forget_counts()
+        return scheduled, multiplied
+
+    def _forget_counts(self) -> None:
+        for module in self._modules.values():
             module.clas_counts.zero_()
         self._scheduled.clear()
-        return scheduled, multiplied
 
     @property
     def memory(self) -> int:

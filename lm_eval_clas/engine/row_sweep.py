@@ -30,7 +30,7 @@ def load_rows(pretrained: str, arguments: dict[str, Any], masks: MaskSet, settin
         settings: all of them.
 
     Raises:
-        ClasError: the masks do not fit the model, or an argument does not go with steering.
+        ClasError: the masks do not fit the model, an argument does not go with steering, or vLLM cannot load it.
     """
     require_fit(masks, pretrained, arguments.get("revision"), bool(arguments.get("trust_remote_code")))
     found = [
@@ -43,7 +43,13 @@ def load_rows(pretrained: str, arguments: dict[str, Any], masks: MaskSet, settin
         raise ClasError("None of the settings steers anything in any language; give other --alphas.")
     tables = FactorTables.of([(label, factors) for label, factors, _ in found], {one for *_, layers in found for one in layers})
     site, pattern = masks.config.site, masks.config.projection
-    return RowedVLLM(pretrained, tables=tables, site=site, projection=pattern, **arguments)
+    try:
+        return RowedVLLM(pretrained, tables=tables, site=site, projection=pattern, **arguments)
+    except ClasError:
+        raise
+    except Exception as error:  # vLLM and the harness raise every kind for a wrong argument or too little memory
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ClasError(f"Cannot load the model '{pretrained}' in vLLM: {reason}") from error
 
 
 def _steerers(masks: MaskSet, settings: Sequence[Setting]) -> list[LanguageFactors]:
@@ -58,20 +64,31 @@ class RowSweep(Sweep):
     """One model inside vLLM under many settings; as `Sweep`, but for what it takes: the model of `load_rows`."""
 
     def _steer_with(self, settings: Sequence[Setting], resume: bool) -> None:
-        if self.processes.size > 1:
-            raise ClasError(
-                "vLLM starts the processes that it needs; start clas without a launcher, and give tensor_parallel_size."
-            )
         self._rowed: list[LanguageFactors] = _steerers(self._masks, settings)
 
     def _batches(self, requests: Sequence[Instance], languages: Sequence[str | None]) -> Iterator[list[int]]:
-        """Whole documents, of any languages."""
+        """Whole documents, of any languages; refused before the first of them runs where a setting would change nothing."""
+        for number, steerer in enumerate(self._rowed):
+            for language in sorted({one for one in languages if one is not None and steerer.changes(one)}):
+                if not self._lm.changes[self._name(number, steerer, language)]:
+                    alpha = steerer.steering.strength(language)
+                    raise ClasError(
+                        f"Alpha {alpha:g} steers '{language}' so weakly that every factor is 1 in {self.computes_in}; leave it "
+                        "out, or load the model with dtype=float32."
+                    )
         documents: dict[Any, list[int]] = {}
         for position, request in enumerate(requests):
             documents.setdefault(request.doc_id, []).append(position)
         each = list(documents.values())
         for start in range(0, len(each), _AT_ONCE):
             yield [position for positions in each[start : start + _AT_ONCE] for position in positions]
+
+    @staticmethod
+    def _name(number: int, steerer: LanguageFactors, language: str | None) -> str | None:
+        """The row of a setting and language; None where nothing is changed."""
+        if language is None or not steerer.changes(language):
+            return None
+        return row_name(steerer.factors_hash(language), _label(number, language))
 
     def _run_all(self, kind: str, batch: list[Instance], languages: Sequence[str | None]) -> list[list[Any]]:
         """All settings at once; what no setting steers runs once."""
@@ -80,8 +97,7 @@ class RowSweep(Sweep):
         answered: list[int] = []
         for number, steerer in enumerate(self._rowed):
             for at, (request, language) in enumerate(zip(batch, languages, strict=True)):
-                changes = language is not None and steerer.changes(language)
-                name = row_name(steerer.factors_hash(language), _label(number, language)) if changes and language else None
+                name = self._name(number, steerer, language)
                 if (at, name) not in places:
                     places[at, name] = len(asked)
                     asked.append(with_row(request, name))
@@ -90,10 +106,10 @@ class RowSweep(Sweep):
         answers = getattr(self._lm, kind)(asked, disable_tqdm=True)
         counts = self._lm.take_counts()
         for name in {name for _, name in places if name is not None}:
-            if not self._lm.changes[name] or not all(counts.get(name, {}).get(layer) for layer in self._lm.changes[name]):
+            if not all(counts.get(name, {}).get(layer) for layer in self._lm.changes[name]):
                 raise ClasError(
                     f"Requests of {name.partition('/')[2]} were to be steered, but no position was, so there is no score; "
-                    f"either every factor is 1 in {self._lm.computes_in}, or something keeps vLLM from running the projections."
+                    "something keeps vLLM from running the projections."
                 )
         found = [answers[place] for place in answered]
         return [found[start : start + len(batch)] for start in range(0, len(found), len(batch))]

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import copy
+import gc
 import importlib
-import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from lm_eval.api.instance import Instance
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.logs import logger
 from lm_eval_clas.decoder.projections import Site
 from lm_eval_clas.engine.engine_layout import engine_arguments
 from lm_eval_clas.engine.factor_tables import EXTRA_ARGUMENT, FactorTables
-from lm_eval_clas.engine.refusals import not_installed
-from lm_eval_clas.harness.fast_lm import logger
+from lm_eval_clas.engine.refusals import require_installed
+from lm_eval_clas.harness.common.answerable import require_choices, require_prompts, require_room, require_scorable
 
 
 def vllm_class() -> Any:
@@ -27,8 +29,7 @@ def vllm_class() -> Any:
     Raises:
         ClasError: vLLM is not installed.
     """
-    if importlib.util.find_spec("vllm") is None:
-        raise not_installed()
+    require_installed()
     from lm_eval.models.vllm_causallms import VLLM
 
     return VLLM
@@ -63,7 +64,7 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         changes: the layers in which each row changes anything in the model's dtype, by name.
 
     Raises:
-        ClasError: an argument does not go with steering.
+        ClasError: an argument does not go with steering, or not with this class.
     """
 
     def __init__(
@@ -73,10 +74,10 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         for name in ("worker_cls", "scheduler_cls"):
             if own and kwargs.get(name) is not None:
                 raise ClasError(f"{name} is what steers in vLLM, so it cannot be another; drop it.")
-        if own and int(kwargs.get("data_parallel_size") or 1) > 1:
+        if int(kwargs.get("data_parallel_size") or 1) > 1:
             raise ClasError(
-                "data_parallel_size: the harness starts a new engine for each call then, which would not have the factors; run "
-                "a process for each GPU, or use tensor_parallel_size."
+                "data_parallel_size: the harness starts a new engine for each call then, which cannot be steered or asked what "
+                "it did; split the tasks among processes, each with a GPU of its own, or use tensor_parallel_size."
             )
         if own:
             own["additional_config"] |= kwargs.pop("additional_config", None) or {}
@@ -84,6 +85,7 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         self._quiet = False
         self._room = (tables.layers, len(tables.rows) + 1) if tables else ((), 1)
         self.changes: dict[str, list[int]] = {}
+        _release_memory()
         super().__init__(pretrained, **own, **kwargs)
         if tables:
             self.load(tables)
@@ -144,24 +146,26 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         return found
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        require_choices(self, requests)
         with self._asking([getattr(request, "clas_row", None) for request in requests], disable_tqdm):
             return list(super().loglikelihood(requests, disable_tqdm))
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         if not self._room[0]:
-            return list(super().loglikelihood_rolling(requests, disable_tqdm))
+            with self._asking((), disable_tqdm):
+                return list(super().loglikelihood_rolling(requests, disable_tqdm))
         windows = [self._windows(request.args[0]) for request in requests]
-        self._names = [getattr(request, "clas_row", None) for request, own in zip(requests, windows, strict=True) for _ in own]
-        try:
+        names = [getattr(request, "clas_row", None) for request, own in zip(requests, windows, strict=True) for _ in own]
+        with self._asking(names, disable_tqdm):
             scored = iter(self._loglikelihood_tokens([(None, *window) for own in windows for window in own], disable_tqdm))
-        finally:
-            self._names = ()
         answers = [sum(next(scored)[0] for _ in own) for own in windows]
         for request, answer in zip(requests, answers, strict=True):
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, answer)
         return answers
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        require_prompts(requests, lambda text: self.tok_encode([text])[0])  # of one text, it leaves out BOS where that is all
+        require_room(self, requests)
         with self._asking((), disable_tqdm):  # here, names are among the options of each request
             return list(super().generate_until(requests, disable_tqdm))
 
@@ -196,10 +200,11 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         self, requests: Sequence[Any], disable_tqdm: bool = False, **kwargs: Any
     ) -> list[tuple[float, bool]]:
         """As the harness's own, in the same order and batches, but that each request's name goes with its tokens."""
-        if not self._room[0]:
-            return list(super()._loglikelihood_tokens(requests, disable_tqdm, **kwargs))
-        names = self._names or [None] * len(requests)
         longest = self.max_length - 1  # vLLM requires at least one token to generate
+        require_scorable(requests, longest - 1)
+        if not self._room[0]:
+            return list(super()._loglikelihood_tokens(requests, disable_tqdm or self._quiet, **kwargs))
+        names = self._names or [None] * len(requests)
         cut = [[*context, *continuation][-longest:] for _, context, continuation in requests]
         order = sorted(range(len(requests)), key=lambda i: (-len(requests[i][1]) - len(requests[i][2]), _tokens(requests[i])))
         size = len(order) if self.batch_size == "auto" else int(self.batch_size)
@@ -228,6 +233,13 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
                 if key is not None:
                     self.cache_hook.add_partial("loglikelihood", key, answers[i])
         return [answers[i] for i in range(len(requests))]
+
+
+def _release_memory() -> None:
+    """Gives back what models held that ran in this process before: an engine takes a share of the memory that is free."""
+    gc.collect()  # they are held in cycles
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _tokens(request: Any) -> tuple[int, ...]:

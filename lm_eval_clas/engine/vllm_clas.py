@@ -12,6 +12,7 @@ from lm_eval.api.instance import Instance
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.engine.factor_tables import FactorTables, row_name
 from lm_eval_clas.engine.model_fit import require_fit
+from lm_eval_clas.engine.refusals import refuse_method
 from lm_eval_clas.engine.rowed_vllm import RowedVLLM, with_row
 from lm_eval_clas.harness.common.asked_steering import AskedSteering
 from lm_eval_clas.harness.common.steered_lm import UNSEEN, AnswerAll, RequestGroup, Response, SteeredLM, code_of
@@ -26,8 +27,9 @@ class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
     """The harness's `vllm` with Cross-Lingual Activation Steering (arXiv 2601.16390).
 
     Each request takes the factors of its language with it, so that requests of all languages run in one continuous batch. The
-    anchor's requests run unsteered among them. Where there is nothing to steer (no masks, `alpha=0`, `method=off`), this is the
-    harness's `vllm` as it is.
+    anchor's requests run unsteered among them. Where there is nothing to steer (no masks, `alpha=0`, `method=off`), the engine
+    is that of the harness's `vllm`, and so are the answers, except where a task says nothing of sampling: those are greedy, as
+    with `hf`, and the harness's `vllm` samples.
 
     Args:
         pretrained: as for `vllm`, and so are all arguments not named here.
@@ -71,8 +73,7 @@ class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
             "seed": 0 if seed is None or not masks else seed,
         }
         kwargs |= {} if seed is None else {"seed": seed}
-        if method == "int-mu":
-            raise ClasError("method=int-mu adds to activations, and in vLLM they are only multiplied; use --model hf-clas.")
+        refuse_method(method)
         asked = AskedSteering(masks, options, language=language, unseen=unseen, pair=pair, projection=projection)
         self._will_steer(asked)
         if asked.masks is None:
@@ -80,7 +81,7 @@ class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
         else:
             revision = kwargs.get("revision")
             require_fit(asked.masks, str(pretrained), revision, bool(kwargs.get("trust_remote_code")))
-            asked.router()  # refuses a wrong language now
+            asked.router(self.harness_name)  # refuses a wrong language now
             site, pattern = asked.masks.config.site, projection or asked.masks.config.projection
             super().__init__(pretrained, tables=tables_of(asked), site=site, projection=pattern, **kwargs)
         self._steer_with(LanguageFactors)
@@ -111,6 +112,8 @@ class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
         disable_tqdm: bool,
     ) -> None:
         """All groups in one batch, each request with the name of its row."""
+        for group in groups:
+            self._require_effect(group)
         named: dict[int, Instance] = {}
         for group in groups:
             name = _name(group.steerer, group.language, group.name)
@@ -131,20 +134,27 @@ class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
                     self._answers.add_partial(answer.__name__, request.args, given[at])
         answers.update(given)
 
+    def _effective(self, group: RequestGroup[LanguageFactors], name: str) -> list[int]:
+        """The layers that change anything for a group, whose row has that name."""
+        layers = group.steerer.steered_layers(code_of(group.language))
+        return [layer for layer in layers if layer in self.changes.get(name, ())]
+
+    def _require_effect(self, group: RequestGroup[LanguageFactors]) -> None:
+        """Refuses a group that is to be steered so weakly that nothing would change in the model's dtype."""
+        name = _name(group.steerer, group.language, group.name)
+        if name is not None and group.requests and not self._effective(group, name):
+            raise ClasError(
+                f"{len(group.requests)} requests in '{group.language}' are to be steered so weakly that every factor is 1 in "
+                f"{self.computes_in}; give a larger alpha, or load the model with dtype=float32."
+            )
+
     def _bear_witness(self, group: RequestGroup[LanguageFactors], name: str, counted: Mapping[int, int]) -> None:
         """Notes what was steered for the requests of a group, all of which were to be."""
-        layers = group.steerer.steered_layers(code_of(group.language))
-        told = f"{len(group.requests)} requests in '{group.language}' were to be steered, but"
-        effective = [layer for layer in layers if layer in self.changes.get(name, ())]
-        if not effective:
-            raise ClasError(
-                f"{told} so weakly that every factor is 1 in {self.computes_in}; give a larger alpha, or load the model with "
-                "dtype=float32."
-            )
+        effective = self._effective(group, name)
         if idle := [layer for layer in effective if not counted.get(layer)]:
             raise ClasError(
-                f"{told} no position was in layers {', '.join(map(str, idle))}, so there is no score; something keeps vLLM "
-                "from running the steered projections."
+                f"{len(group.requests)} requests in '{group.language}' were to be steered, but no position was in layers "
+                f"{', '.join(map(str, idle))}, so there is no score; something keeps vLLM from running the steered projections."
             )
         check = {"engine": "vllm", "dtype": self.computes_in}
         digest = group.steerer.factors_hash(code_of(group.language))
@@ -168,9 +178,14 @@ def _name(steerer: LanguageFactors, language: str, label: str) -> str | None:
 
 
 def tables_of(asked: AskedSteering) -> FactorTables | None:
-    """A row for each language (and task family, with tuned strengths) in which any neuron is steered; None without one."""
+    """A row for each language (and task family, with tuned strengths) in which any neuron is steered; None without one.
+
+    Raises:
+        ClasError: the method does more than multiply.
+    """
     masks = asked.masks
     assert masks is not None
+    refuse_method(asked.options["method"])
     every: list[tuple[str, str, LanguageFactors]] = []
     if asked.tuned:
         fixed = {name: value for name, value in asked.options.items() if name != "alpha" and value is not None}

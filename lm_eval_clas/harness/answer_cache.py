@@ -1,13 +1,13 @@
-"""`AnswerCache`: the database of `--use_cache`, with answers kept by request and steering.
+"""`AnswerCache`: the database of `--use_cache`, with answers kept by request, steering and what computed them.
 
 The harness looks a request up by its arguments alone, before the model is asked, so that two languages with one prompt would
-share an answer. So the database that it hands over finds nothing for the harness any more, and keeps nothing of it: every
-request comes to the model, which looks it up by its steering, too. What is not steered has the harness's own key.
+share an answer, and so would two model classes. So the database that it hands over finds nothing for the harness any more, and
+keeps nothing of it: every request comes to the model, which looks it up by its steering and its own way to compute, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,23 +44,26 @@ class _Withheld(SqliteDict):
 
 
 class AnswerCache:
-    """Answers by kind of request, arguments and steering, in the place of the harness's hook into its database.
+    """Answers by kind of request, arguments, steering and way to compute, in place of the harness's hook into its database.
 
     Args:
+        name: of the model class.
+        way: how it computes just now, such as its dtype and scoring path.
         database: the harness's, which it goes on holding; None keeps and finds nothing.
 
     Raises:
         ClasError: this version of the harness keeps answers in another kind of database.
     """
 
-    def __init__(self, database: Any = None) -> None:
+    def __init__(self, name: str, way: Callable[[], Sequence[str]], database: Any = None) -> None:
         if type(database) not in (type(None), SqliteDict, _Withheld):
             raise ClasError(
-                "--use_cache: this version of lm-eval keeps answers in a way that hf-clas does not know, so that languages "
+                f"--use_cache: this version of lm-eval keeps answers in a way that {name} does not know, so that languages "
                 "with the same prompt would share them; drop --use_cache."
             )
         if database is not None:
             database.__class__ = _Withheld
+        self._name, self._way = name, way
         self._database = database
         self._steering: tuple[str, ...] = ()
 
@@ -95,7 +98,7 @@ class AnswerCache:
             SqliteDict.__setitem__(self._database, self._key(kind, arguments), answer)
 
     def _key(self, kind: str, arguments: Sequence[Any]) -> str:
-        return str(hash_args(kind, [*arguments, {"steered": self._steering}] if self._steering else list(arguments)))
+        return str(hash_args(kind, [*arguments, {"by": [self._name, *self._way()], "steered": self._steering}]))
 
 
 def _sampled(kind: str, arguments: Sequence[Any]) -> bool:

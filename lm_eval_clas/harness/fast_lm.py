@@ -8,24 +8,23 @@ from typing import Any
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from lm_eval.models.utils import normalize_gen_kwargs
 from tqdm import tqdm
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.base.logs import own_logger
+from lm_eval_clas.base.logs import logger
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.decoder.greedy import GreedyDecoder, Ways, chooses_plainly
 from lm_eval_clas.decoder.logits import HeadError
 from lm_eval_clas.decoder.prefixes import Continuation
 from lm_eval_clas.decoder.scoring import Scorer, group_batches
-from lm_eval_clas.disk.checked_json import shown
+from lm_eval_clas.harness.common.answerable import (
+    Tokenized,
+    require_choices,
+    require_prompts,
+    require_room,
+    require_scorable,
+)
 from lm_eval_clas.harness.gathering import in_order, own_results, prepare_harness
-
-# Below the harness's own logger, so that its format and level hold and INFO is shown.
-logger = own_logger("lm_eval.models.hf_clas")
-
-# A request as HFLM tokenises it: the strings (its key in caches), the context's tokens, the continuation's.
-Tokenized = tuple[tuple[str, str], list[int], list[int]]
 
 
 def default_device() -> str:
@@ -105,15 +104,12 @@ class FastLM(HFLM):
         return None if gathered is None else in_order(gathered)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        for context, continuation, *_ in (request.args for request in requests):
-            # The harness reads the first token of a continuation without a context.
-            if context == "" and not continuation.strip() and not self.tok_encode(continuation, add_special_tokens=False):
-                raise self._unscorable(0, 0)
+        require_choices(self, requests)
         return list(super().loglikelihood(requests, disable_tqdm))
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        self._require_prompts(requests)
-        self._require_room(requests)
+        require_prompts(requests, self.tok_encode)
+        require_room(self, requests)
         by_options: dict[tuple[tuple[str, ...], int] | None, list[int]] = {}
         for position, request in enumerate(requests):
             by_options.setdefault(self._greedy(request.args[1]), []).append(position)
@@ -158,7 +154,7 @@ class FastLM(HFLM):
         Returns:
             None where they are not, or where `generates_fast` holds no longer.
         """
-        self._require_prompts(requests)
+        require_prompts(requests, self.tok_encode)
         decoder = self._decoder
         assert decoder is not None
         try:
@@ -222,9 +218,7 @@ class FastLM(HFLM):
     def _loglikelihood_tokens(
         self, requests: list[Tokenized], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
-        for _, context, continuation in requests:
-            if not context or not 0 < len(continuation) <= self.max_length:
-                raise self._unscorable(len(context), len(continuation))
+        require_scorable(requests, self.max_length)
         if self._scorer is not None:
             try:
                 return self._score(self._scorer, requests, disable_tqdm, override_bs)
@@ -264,36 +258,6 @@ class FastLM(HFLM):
     def _autocast(self) -> torch.autocast:
         dtype = self.mixed_precision_dtype
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
-
-    def _unscorable(self, context: int, continuation: int) -> ClasError:
-        return ClasError(
-            f"A continuation of {continuation} tokens after {context} cannot be scored: it takes a context, and at least one "
-            f"token and at most the model's {self.max_length} of a continuation."
-        )
-
-    def _require_prompts(self, requests: Sequence[Instance]) -> None:
-        """Refuses prompts of no token."""
-        for context in {request.args[0] for request in requests if not request.args[0].strip()}:
-            if not self.tok_encode(context):
-                raise ClasError(
-                    "A text cannot be generated after an empty prompt, as this tokenizer puts no token of its own in front; "
-                    "give the task a prompt."
-                )
-
-    def _require_room(self, requests: Sequence[Instance]) -> None:
-        """Refuses to generate so much that no prompt fits before it, which the harness finds out in the middle of a run."""
-        for given in {repr(request.args[1]): request.args[1] for request in requests}.values():
-            try:
-                wanted = normalize_gen_kwargs(given, self.max_gen_toks)["max_gen_toks"]
-            except (TypeError, ValueError, OverflowError) as error:
-                raise ClasError(
-                    f"Texts cannot be generated with {shown(str(given))} ({error}); give the task or --gen_kwargs numbers."
-                ) from error
-            if not 0 < wanted < self.max_length:
-                raise ClasError(
-                    f"A text of {wanted} tokens cannot be generated, as the model takes {self.max_length} with the prompt; "
-                    "give the task or --gen_kwargs a max_gen_toks from 1 to less than that."
-                )
 
     def _cut(self, context: list[int], continuation: list[int]) -> Continuation:
         """What HFLM feeds to the model: all but the last token, cut from the left to the model's length."""

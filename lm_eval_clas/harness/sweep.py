@@ -20,11 +20,12 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
+from lm_eval_clas.base.logs import logger
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.decoder.greedy import Ways
 from lm_eval_clas.decoder.resuming import Tape, can_resume
 from lm_eval_clas.disk.journal import Journal
-from lm_eval_clas.harness.fast_lm import FastLM, logger
+from lm_eval_clas.harness.fast_lm import FastLM
 from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.routing import LanguageRouter
 from lm_eval_clas.languages.task_names import Pair

@@ -7,7 +7,7 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 
-from lm_eval_clas.harness.fast_lm import logger
+from lm_eval_clas.base.logs import logger
 from lm_eval_clas.harness.prompting import note_prompting, prompting_of
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import known_hashes
@@ -27,9 +27,11 @@ class TuningDifferences:
 
     Args:
         masks: masks with tuned strengths.
+        asker: the model class, which warnings name.
     """
 
-    def __init__(self, masks: MaskSet) -> None:
+    def __init__(self, masks: MaskSet, asker: str) -> None:
+        self._asker = asker
         self._tuned = masks.config.tuned
         self._tuned_on: dict[_Where, frozenset[str]] = {}
         self._hashes: dict[tuple[str | None, int | None], set[str]] = {}  # of documents, by task and number
@@ -72,7 +74,7 @@ class TuningDifferences:
 
     def _warn(self, kind: str, told: str, where: _Where) -> None:
         if kind not in self._warned:
-            logger.warning("hf-clas: alpha=tuned is used for %s in '%s' with %s.", *where, told)
+            logger.warning("%s: alpha=tuned is used for %s in '%s' with %s.", self._asker, *where, told)
         self._warned.add(kind)
 
     @property

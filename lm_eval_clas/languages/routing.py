@@ -75,6 +75,7 @@ class LanguageRouter:
         pair: which language counts where a name has two.
         processes: those that recognise requests of the same tasks at the same time, each its share of the documents. They hear
             the texts of all, so that a task has one language in all of them, and that which a single process finds.
+        asker: what warnings begin with, such as the model class.
     """
 
     def __init__(
@@ -83,11 +84,13 @@ class LanguageRouter:
         forced: str | None = None,
         pair: Pair = "target",
         processes: Processes | None = None,
+        asker: str = "clas",
     ) -> None:
         self.known = tuple(known)
         self.forced = forced
         self.pair = pair
         self._processes = processes or Processes()
+        self._asker = asker
         self._by_task: dict[str, Recognized | None] = {}
 
     def recognize(self, requests: Sequence[Instance]) -> list[Recognized]:
@@ -131,8 +134,9 @@ class LanguageRouter:
             return Recognized(heard.plainly, "detected") if heard.plainly else None
         if heard.plainly:
             logger.warning(
-                "hf-clas: the name of task %s says '%s', but its texts are plainly in '%s', and its requests are taken for "
+                "%s: the name of task %s says '%s', but its texts are plainly in '%s', and its requests are taken for "
                 "that; give language=%s if the name is right.",
+                self._asker,
                 task,
                 named.language,
                 heard.plainly,

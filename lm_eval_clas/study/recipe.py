@@ -96,8 +96,9 @@ class EvaluateStep(StrictFinite):
     """What is evaluated on every part.
 
     Attributes:
-        runs: the arguments of `hf-clas`, by the label of the run. A run without any is the model as it is. The others get
-            the part's masks, or those of a variant: `{alpha: 1, variant: lape}`.
+        runs: the arguments of `hf-clas` (with `engine: vllm`, those that `vllm-clas` has, too), by the label of the run. A run
+            without any is the model as it is. The others get the part's masks, or those of a variant:
+            `{alpha: 1, variant: lape}`.
     """
 
     batch_size: int | str = 8
@@ -165,6 +166,15 @@ class StudyRecipe(StrictFinite):
                 raise ValueError(f"run '{label}' has a variant '{variant}' that variants does not have")
             if taken := {"pretrained", "masks"} & set(options):
                 raise ValueError(f"the study gives {', '.join(sorted(taken))} itself (run '{label}')")
+            if self.engine == "vllm" and options.get("method") == "int-mu":
+                raise ValueError(
+                    f"run '{label}' has method int-mu, which adds to activations, and with engine vllm they are only "
+                    "multiplied; leave the run out, or take engine hf"
+                )
+            if self.engine == "vllm" and "scoring" in options:
+                raise ValueError(
+                    f"run '{label}' has scoring, which is of hf-clas alone; leave it out with engine vllm, or take engine hf"
+                )
             if untuned := [name for name, part in self.parts.items() if not part.tune and options.get("alpha") == "tuned"]:
                 raise ValueError(f"run '{label}' has alpha tuned, but part '{untuned[0]}' has nothing to tune on")
         for label in (self.analyse.run, self.analyse.baseline):

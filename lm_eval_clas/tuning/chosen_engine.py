@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.processes import launched_as
 from lm_eval_clas.harness.sweep import Sweep
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Setting
@@ -45,7 +46,7 @@ def engine_in_use(
         device, batch_size: of `hf`; vLLM has the device that it was built for, and batches of its own.
 
     Raises:
-        ClasError: a device was given for vLLM, or vLLM is not installed.
+        ClasError: a device or a launcher was given for vLLM, or vLLM is not installed.
     """
     if engine == "hf":
         from lm_eval_clas.harness.model_loading import load_model
@@ -55,6 +56,10 @@ def engine_in_use(
         )
     if device is not None:
         raise ClasError(f"vLLM runs on the device that it was built for; drop --device {device}.")
+    if launched_as()[1] > 1:
+        raise ClasError(
+            "vLLM starts the processes that it needs; start clas without a launcher, and give tensor_parallel_size."
+        )
     from lm_eval.utils import simple_parse_args_string
 
     from lm_eval_clas.engine.row_sweep import RowSweep, load_rows

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.logs import logger
 from lm_eval_clas.disk.checked_json import shown
-from lm_eval_clas.harness.fast_lm import logger
 
 
 class GoldAnswers:
@@ -67,7 +67,7 @@ class GoldAnswers:
         texts = {number: self._as_texts(doc) for number, doc in documents}
         if texts != found and all(texts.values()) and self._digits_are_texts():
             logger.warning(
-                "hf-clas: the labels of %s are digits that are choices themselves, and are taken as such; lm_eval takes them "
+                "clas tune: the labels of %s are digits that are choices themselves, and are taken as such; lm_eval takes them "
                 "as positions from 0 on, and so scores another choice: give doc_to_target the field's name without braces.",
                 self._name,
             )

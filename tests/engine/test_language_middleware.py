@@ -51,7 +51,9 @@ class Server:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"{}"})
 
-    def post(self, body: Any, headers: dict[str, str] | None = None, query: str = "") -> tuple[int, dict[str, str], Any]:
+    def post(
+        self, body: Any, headers: dict[str, str] | None = None, query: str = "", path: str = "/v1/completions"
+    ) -> tuple[int, dict[str, str], Any]:
         """Status, headers and content of the answer."""
         sent: list[Any] = []
         # In two parts, as large bodies come.
@@ -66,7 +68,7 @@ class Server:
             sent.append(message)
 
         scope = {
-            "type": "http", "method": "POST", "path": "/v1/completions", "query_string": query.encode(), "app": self,
+            "type": "http", "method": "POST", "path": path, "query_string": query.encode(), "app": self,
             "headers": [(name.lower().encode(), value.encode()) for name, value in given.items()],
         }  # fmt: skip
         asyncio.run(self._middleware(scope, receive, send))
@@ -130,6 +132,40 @@ def test_a_server_may_have_a_language_for_whoever_names_none(folder: str) -> Non
     assert server.post({"prompt": HINDI})[1]["x-clas-steered"] == "hi"
     assert server.post({"prompt": HINDI}, {"X-CLAS-Language": "de"})[1]["x-clas-steered"] == "de"
     assert len(server.loaded) == 1
+
+
+def test_what_generates_no_text_is_left_alone(served: ServedSteering) -> None:
+    server = Server(served)
+    for path in ("/tokenize", "/v1/embeddings", "/pooling", "/inference/v1/generate"):
+        status, told, _ = server.post({"prompt": HINDI}, {"X-CLAS-Language": "hi"}, path=path)
+        assert (status, "x-clas-steered" in told) == (200, False)
+    assert server.seen == [{"prompt": HINDI}] * 4
+    assert not server.loaded
+    for path in ("/v1/chat/completions", "/v1/responses", "/v1/messages"):
+        assert server.post({"messages": HINDI}, {"X-CLAS-Language": "hi"}, path=path)[1]["x-clas-steered"] == "hi"
+
+
+def test_a_server_that_detects_leaves_prompts_of_tokens_alone(folder: str) -> None:
+    server = Server(ServedSteering(folder, {"alpha": 2}, "detect"))
+    status, told, _ = server.post({"prompt": [1, 2, 3]})
+    assert (status, told["x-clas-steered"]) == (200, "no")
+    assert server.seen == [{"prompt": [1, 2, 3]}]
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/inference/v1/generate", "/v1/chat/completions/batch"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"prompt": "a", "vllm_xargs": {"clas": "x/hi"}},
+        {"token_ids": [1], "sampling_params": {"extra_args": {"clas": "x/hi"}}},
+        {"requests": [{"prompt": "a", "vllm_xargs": {"clas": None}}]},
+    ],
+)
+def test_a_row_that_a_client_names_never_reaches_the_engine(path: str, body: Any, served: ServedSteering) -> None:
+    server = Server(served)
+    status, _, answer = server.post(body, path=path)
+    assert (status, answer["error"]["message"][:39]) == (400, "A request names its language as 'clas_l")
+    assert not server.seen
 
 
 REFUSED = {

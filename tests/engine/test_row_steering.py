@@ -182,9 +182,20 @@ def test_each_token_gets_the_row_of_its_request_and_no_other_gets_any() -> None:
     assert not steering._rows.any()
 
 
-def test_factors_that_were_replaced_under_a_running_request_are_refused() -> None:
+def test_a_name_without_a_row_is_told_by_the_counts_and_ends_nothing() -> None:
+    """Factors that were replaced while a request ran, and whatever a client made up."""
+    steering = rows_of(x=1)
+    steering.note(arriving(a="x", b=["y"]))  # type: ignore[arg-type]
+    steering.load(FactorTables.of([("z", torch.ones(2, 2))], [1]).dump())
+    steering.fill(["a", "b"], np.array([1, 2]))
+    assert not steering._rows.any()
+    assert steering.take_counts() == ({"x": 1, "['y']": 2}, {})
+    assert steering.take_counts() == ({}, {})
+
+
+def test_counts_of_rows_that_are_no_more_are_forgotten() -> None:
     steering = rows_of(x=1)
     steering.note(arriving(a="x"))
+    steering.fill(["a"], np.array([1]))
     steering.load(FactorTables.of([("z", torch.ones(2, 2))], [1]).dump())
-    with pytest.raises(ClasError, match="The factors 'x' were replaced while a request that they steer was running"):
-        steering.fill(["a"], np.array([1]))
+    assert steering.take_counts() == ({}, {})

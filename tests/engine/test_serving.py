@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
-from small_engines import MISSING, STARTING, STEERING, TEXTS
+from small_engines import BLOCK, MISSING, STARTING, STEERING, TEXTS
 
 from lm_eval_clas import CLASLM, MaskSet
 from lm_eval_clas.disk.files import PACKAGE, shipped
@@ -39,7 +39,7 @@ def server(engine_checkpoint: Path, engine_masks: MaskSet, tmp_path_factory: pyt
         *(f"--{name}={value}" for name, value in options.items()),
         *("--enforce-eager", "--served-model-name", "small", "--host", "127.0.0.1", "--port", str(port)),
     ]
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "VLLM_SERVER_DEV_MODE": "1"}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
         try:
@@ -94,6 +94,19 @@ def test_the_harness_s_client_gets_the_numbers_of_the_model_class(
                 assert one[0][0] == pytest.approx(other[0][0], rel=2e-4)
 
 
+def empty_cache(server: str) -> None:
+    """Empties the engine's cache of prefixes, which a server in development mode allows."""
+    with urllib.request.urlopen(urllib.request.Request(f"{server[:-3]}/reset_prefix_cache", method="POST"), timeout=60):
+        pass
+
+
+def hits(server: str) -> float:
+    """Tokens of prompts that the cache of prefixes had, so far."""
+    with urllib.request.urlopen(f"{server[:-3]}/metrics", timeout=60) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("vllm:prefix_cache_hits_total"))
+
+
 @pytest.mark.slow
 def test_requests_do_not_read_each_other_s_prefixes(server: str) -> None:
     body = {"prompt": TEXTS["hi"] * 5, "max_tokens": 6, "temperature": 0, "logprobs": 1}
@@ -105,10 +118,21 @@ def test_requests_do_not_read_each_other_s_prefixes(server: str) -> None:
         assert (status, steered) == (200, language or "no")
         return answer["choices"][0]["logprobs"]["token_logprobs"]  # type: ignore[no-any-return]
 
-    plain, hindi, german = scores(None), scores("hi"), scores("de")
-    assert plain != hindi != german != plain
-    assert scores(None) == pytest.approx(plain, rel=1e-4)
-    assert scores("hi") == pytest.approx(hindi, rel=1e-4)
+    languages = (None, "hi", "de")
+    alone = {}
+    for language in languages:
+        empty_cache(server)
+        alone[language] = scores(language)
+    for one, other in ((None, "hi"), ("hi", "de"), (None, "de")):  # of the first token, after the same prompt
+        assert abs(alone[one][0] - alone[other][0]) > 1e-3
+    empty_cache(server)
+    before = hits(server)
+    for language in languages:  # each after the others' blocks are there
+        assert scores(language) == pytest.approx(alone[language], rel=1e-5, abs=1e-6)
+    assert hits(server) == before
+    for language in languages:
+        assert scores(language) == pytest.approx(alone[language], rel=1e-5, abs=1e-6)
+    assert hits(server) - before >= len(languages) * 2 * BLOCK  # its own
 
 
 @pytest.mark.slow

@@ -77,6 +77,26 @@ def test_settings_that_steer_nothing_are_refused(engine_checkpoint: Path, engine
         load_rows(str(engine_checkpoint), STARTING, engine_masks, grid(engine_masks, [0]))
 
 
+def test_an_engine_that_does_not_start_is_one_sentence(engine_checkpoint: Path, engine_masks: MaskSet) -> None:
+    with pytest.raises(ClasError, match=r"^Cannot load the model '.*' in vLLM: "):
+        load_rows(str(engine_checkpoint), {**STARTING, "max_model_len": -5}, engine_masks, grid(engine_masks, [0, 1]))
+
+
+def test_strengths_that_change_nothing_are_refused_before_anything_runs(
+    start: Any, engine_checkpoint: Path, engine_masks: MaskSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = grid(engine_masks, [0, 1, 1e-4])
+    rowed = load_rows(str(engine_checkpoint), {**STARTING, "dtype": "bfloat16"}, engine_masks, settings)
+    start.kept.append(rowed)
+    asked: list[Any] = []
+    monkeypatch.setattr(rowed.model, "generate", lambda *args, **kwargs: asked.append(args))
+    with pytest.raises(
+        ClasError, match=r"Alpha 0\.0001 steers 'de' so weakly that every factor is 1 in bfloat16; leave it out"
+    ):
+        answers(RowSweep(rowed, engine_masks, settings), tmp_path, "generate_until", questions())
+    assert not asked
+
+
 @pytest.mark.slow
 def test_the_command_chooses_what_it_chooses_with_hf(engine_checkpoint: Path, engine_masks: MaskSet, tmp_path: Path) -> None:
     chosen = []

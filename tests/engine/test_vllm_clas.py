@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import CachingLM
 from small_engines import BLOCK, MISSING, STARTING, STEERING, choices, questions, whole_texts
 
 from lm_eval_clas import CLASLM, MaskSet
@@ -159,6 +161,102 @@ def test_the_attention_site(start: Callable[..., Any], engine_checkpoint: Path) 
     attention = MaskSet(config, masks.active[:, :, : found[0].neurons])
     ours = start(attention, **STEERING).loglikelihood(choices())
     assert all(map(close, ours, hf(engine_checkpoint, attention, **STEERING).loglikelihood(choices())))
+
+
+LONGEST = 510  # of a continuation: one token less for its context, and one for what vLLM generates
+UNANSWERABLE: dict[str, tuple[str, tuple[Any, ...], str]] = {
+    "too long": ("loglikelihood", ("a", "x" * (LONGEST + 1)), "A continuation of 511 tokens after . cannot be .* most 510 of"),
+    "empty": ("loglikelihood", ("abc", ""), "A continuation of 0 tokens after . cannot be scored"),
+    "nothing": ("loglikelihood", ("", ""), "A continuation of 0 tokens after 0 cannot be scored"),
+    "no room": ("generate_until", ("abc", {"until": [], "max_gen_toks": 512}), "A text of 512 tokens cannot be generated"),
+    "no text": ("generate_until", ("abc", {"until": [], "max_gen_toks": 0}), "A text of 0 tokens cannot be generated"),
+    "no number": ("generate_until", ("abc", {"until": [], "max_gen_toks": "abc"}), "Texts cannot be generated with"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", UNANSWERABLE)
+def test_requests_without_an_answer_are_refused_as_by_hf_clas(what: str, steered: Any, start: Any) -> None:
+    kind, arguments, sentence = UNANSWERABLE[what]
+    for lm in (steered, start(None)):
+        for language in ("hi", "en"):
+            with pytest.raises(ClasError, match=sentence):
+                getattr(lm, kind)([Instance(kind, {"language": language}, arguments, 0, ("task", 0, 1))])  # type: ignore[arg-type]
+
+
+def test_the_longest_continuation_is_scored_as_a_whole(steered: Any, start: Any, engine_checkpoint: Path) -> None:
+    asked = [(None, [70], [71, 80, 90] * (LONGEST // 3))]
+    theirs = hf(engine_checkpoint, None)._loglikelihood_tokens(asked)  # type: ignore[arg-type]
+    for lm in (steered, start(None)):
+        assert all(map(close, lm._loglikelihood_tokens(asked), theirs))
+
+
+def test_an_empty_prompt_has_the_first_token_of_the_tokenizer(
+    steered: Any, engine_checkpoint: Path, engine_masks: MaskSet
+) -> None:
+    asked = [Instance("generate_until", {"language": "hi"}, ("", questions()[0].args[1]), 0, ("task", 0, 1))]
+    assert steered.generate_until(asked) == hf(engine_checkpoint, engine_masks, **STEERING).generate_until(asked)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rows", [True, False])
+def test_bars_that_are_turned_off(kind: str, rows: bool, steered: Any, start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the environment, vLLM divides by the time that a bar of its own did not measure."""
+    lm = steered if rows else start(None)
+    original, shown = lm.model.generate, []
+
+    def generate(*arguments: Any, use_tqdm: bool = True, **named: Any) -> Any:
+        shown.append(use_tqdm)
+        return original(*arguments, use_tqdm=use_tqdm, **named)
+
+    monkeypatch.setattr(lm.model, "generate", generate)
+    getattr(lm, kind)(KINDS[kind], disable_tqdm=True)
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    assert len(getattr(lm, kind)(KINDS[kind])) == len(KINDS[kind])
+    assert shown
+    assert not any(shown)
+
+
+def test_a_cache_that_hf_clas_filled_has_nothing_for_vllm_clas(
+    start: Any, engine_checkpoint: Path, engine_masks: MaskSet, tmp_path: Path
+) -> None:
+    database, asked = str(tmp_path / "cache.db"), questions()
+    for options in (STEERING, {"alpha": 0}):
+        other = CachingLM(hf(engine_checkpoint, engine_masks, **options), database)
+        other.loglikelihood(choices())
+        lm = start(**options)
+        expected = lm.loglikelihood(choices()), lm.generate_until(asked)
+        cached = CachingLM(lm, database)
+        assert (cached.loglikelihood(choices()), cached.generate_until(asked)) == expected
+    lm = start(**STEERING)
+    cached = CachingLM(lm, database)
+    lm.steer(alpha=2.0)
+    after = cached.generate_until(asked)
+    lm.steer(alpha=STEERING["alpha"])
+    assert cached.generate_until(asked) != after
+    lm.get_model_info()
+    lm.steer(alpha=2.0)
+    assert cached.generate_until(asked) == after
+    assert {one.get("from_cache") for one in lm.get_model_info()["clas"]["languages"].values()} == {1}
+
+
+def test_factors_that_are_all_1_are_refused_before_anything_runs(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    weak = start(**{**STEERING, "alpha": {"hi": -3.0, "de": 1e-4, "default": -3.0}}, dtype="bfloat16")
+    asked: list[Any] = []
+    monkeypatch.setattr(weak.model, "generate", lambda *args, **kwargs: asked.append(args))
+    with pytest.raises(ClasError, match="2 requests in 'de' are to be steered so weakly that every factor is 1 in bfloat16"):
+        weak.loglikelihood(choices())
+    assert not asked
+
+
+def test_another_method_is_refused_while_the_engine_runs(steered: Any) -> None:
+    with pytest.raises(ClasError, match="method=int-mu"):
+        steered.steer(method="int-mu")
+
+
+@pytest.mark.parametrize("options", [{"alpha": 0}, {"masks": None}])
+def test_replicas_are_refused_where_nothing_is_steered(options: dict[str, Any], start: Any) -> None:
+    with pytest.raises(ClasError, match="split the tasks among processes, each with a GPU of its own"):
+        start(**options, data_parallel_size=2)
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

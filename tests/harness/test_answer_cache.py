@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM, hash_args
@@ -19,6 +21,7 @@ from strengths_made import with_strengths
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet
+from lm_eval_clas.steering.activation_steerer import ActivationSteerer
 
 CASES = Path(__file__).parent.parent / "cases" / "tasks"
 SAME_PROMPT = ["same_prompt_hi", "same_prompt_de", "same_prompt_en"]
@@ -113,18 +116,73 @@ def test_every_steering_has_its_own_answers_in_one_database(
             assert CachingLM(clas(tokenizer, masks, **options), database).loglikelihood(asked) == expected
 
 
-def test_hf_and_hf_clas_share_what_is_not_steered_and_nothing_else(
+class StandIn(CLASLM):
+    """In the place of another engine's class: it computes otherwise, and says so."""
+
+    harness_name = "other-clas"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("alpha", [None, 0, 4])
+def test_another_class_dtype_or_path_finds_nothing_of_the_others(
+    tokenizer: PreTrainedTokenizerFast, masks: MaskSet, tmp_path: Path, alpha: float | None, kind: str
+) -> None:
+    asked = requests(kind, ("hi", "en"))
+    options: dict[str, Any] = {"tokenizer": tokenizer, "batch_size": 3, "masks": masks if alpha is not None else None}
+    options |= {} if alpha is None else {"alpha": alpha}
+    ways: list[Any] = [
+        lambda: CLASLM(make_model(), scoring="stock", **options),
+        lambda: StandIn(make_model(seed=1), scoring="stock", **options),
+        lambda: CLASLM(make_model(seed=2).to(torch.bfloat16), scoring="stock", **options),
+        lambda: CLASLM(make_model(seed=3), scoring="fast", **options),
+        lambda: HFLM(make_model(seed=4), tokenizer=tokenizer, batch_size=3),
+    ]
+    fresh = [getattr(make(), kind)(asked) for make in ways]
+    assert len({str(answers) for answers in fresh}) == len(ways)
+    for _ in range(2):
+        for make, expected in zip(ways, fresh, strict=True):
+            assert getattr(CachingLM(make(), str(tmp_path / "cache.db")), kind)(asked) == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_steered_is_kept_and_found(
+    tokenizer: PreTrainedTokenizerFast, masks: MaskSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    asked, database = requests(kind), str(tmp_path / "cache.db")
+    lm = clas(tokenizer, masks, alpha=0)
+    first = getattr(CachingLM(lm, database), kind)(asked[:3])
+    calls: list[int] = []
+    again = clas(tokenizer, masks, alpha=0)
+    original = getattr(HFLM, kind)
+
+    @wraps(original)
+    def counting(self: Any, left: list[Instance], *rest: Any, **named: Any) -> Any:
+        calls.append(len(left))
+        return original(self, left, *rest, **named)
+
+    monkeypatch.setattr(HFLM, kind, counting)
+    found = getattr(CachingLM(again, database), kind)(asked)
+    assert found[:3] == first
+    assert calls == [len(asked) - 3]
+    assert getattr(CachingLM(again, database), kind)(asked) == found
+    assert calls == [len(asked) - 3]
+
+
+def test_what_steers_may_change_and_the_database_stays(
     tokenizer: PreTrainedTokenizerFast, masks: MaskSet, tmp_path: Path
 ) -> None:
+    """As `steer` of `vllm-clas` does it."""
     asked = requests("loglikelihood", ("hi", "en"))
-    plain, steered = HFLM(make_model(), tokenizer=tokenizer, batch_size=3), clas(tokenizer, masks, alpha=4)
-    unsteered, expected = plain.loglikelihood(asked), steered.loglikelihood(asked)
-    for name, order in (("one.db", (plain, steered)), ("two.db", (steered, plain))):
-        for lm in order:
-            lm = lm if lm is plain else clas(tokenizer, masks, alpha=4)
-            cached = CachingLM(lm, str(tmp_path / name)).loglikelihood(asked)
-            assert cached == (unsteered if lm is plain else expected)
-            assert lm is plain or from_cache(lm) == ({"en": 6} if name == "one.db" else {})
+    lm = clas(tokenizer, masks, alpha=4)
+    cached = CachingLM(lm, str(tmp_path / "cache.db"))
+    before = cached.loglikelihood(asked)
+    lm._asked = lm._asked.changed(alpha=-4)
+    lm._steer_with(lambda masks, **every: ActivationSteerer(lm.model, masks, **every))
+    after = cached.loglikelihood(asked)
+    assert after != before
+    again = clas(tokenizer, masks, alpha=-4)
+    assert CachingLM(again, str(tmp_path / "cache.db")).loglikelihood(asked) == after
+    assert from_cache(again) == {"hi": 6, "en": 6}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -118,12 +118,12 @@ def test_no_false_alarm_on_romanised_and_mixed_texts(
 
 
 def test_texts_that_are_plainly_in_another_language_win_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
-    router = LanguageRouter(KNOWN)
+    router = LanguageRouter(KNOWN, asker="vllm-clas")
     for _ in range(2):
         found = router.recognize([*requests("newsuite_hi", mini("de")), *requests("other_de", mini("de"))])
         assert set(found) == {Recognized("de", "detected"), Recognized("de", "task name")}
     assert warnings(caplog) == [
-        "hf-clas: the name of task newsuite_hi says 'hi', but its texts are plainly in 'de', and its requests are taken for "
+        "vllm-clas: the name of task newsuite_hi says 'hi', but its texts are plainly in 'de', and its requests are taken for "
         "that; give language=hi if the name is right."
     ]
 

@@ -313,6 +313,7 @@ CASES: dict[str, dict[str, Case]] = {
         "partial_scope": Case("own", "calls"),
         "method": Case("uniform", "calls"),
         "language": Case("hi", "calls"),
+        "seed": Case(3, "calls", {"method": "random"}),
     },
     "eval": {}, "tasks": {}, "demo-model": {},
 }  # fmt: skip

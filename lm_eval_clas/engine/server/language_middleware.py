@@ -1,7 +1,8 @@
 """`LanguageMiddleware`: between a client and vLLM's server, it makes the language that a request names the row that it gets.
 
 A request names its language in the header `X-CLAS-Language`, in the address (`?clas_language=hi`), or in the body, as
-`vllm_xargs: {"clas_language": "hi"}`; `detect` stands for detection on its prompt. Without any, it is not steered.
+`vllm_xargs: {"clas_language": "hi"}`; `detect` stands for detection on its prompt. Without any, it is not steered. Whatever
+else a server is asked (tokens, scores, embeddings) is left alone.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ HEADER = "x-clas-language"
 ARGUMENT = "clas_language"
 STEERED = b"x-clas-steered"  # in answers: the language that they were steered for, or `no`
 _PROMPTS = ("prompt", "messages", "input")
+# Where texts are generated and `vllm_xargs` reach the engine, in vLLM 0.32.0.
+GENERATING = ("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages")
 
 
 class LanguageMiddleware:
@@ -46,7 +49,12 @@ class LanguageMiddleware:
             return
         body = await _whole(receive)
         try:
-            changed, language = self._named(scope, body)
+            content = _content(body)
+            _refuse_rows(content)
+            if scope["path"] not in GENERATING:
+                await self._app(scope, _once(body, receive), send)
+                return
+            changed, language = self._named(scope, body, content)
             if language is not None:
                 await self._load(scope)
         except ClasError as error:
@@ -54,20 +62,12 @@ class LanguageMiddleware:
             return
         await self._app(_with_length(scope, changed), _once(changed, receive), _telling(send, language))
 
-    def _named(self, scope: Scope, body: bytes) -> tuple[bytes, str | None]:
+    def _named(self, scope: Scope, body: bytes, content: Any) -> tuple[bytes, str | None]:
         """The body with the name of a row in the place of the language, and the language that it is steered for."""
-        try:
-            content = json.loads(body)
-        except ValueError:
+        if not isinstance(content, dict) or not any(name in content for name in _PROMPTS):
             return body, None  # vLLM says what is wrong with it
-        if not isinstance(content, dict):
-            return body, None
         extra = content.get("vllm_xargs")
         extra = dict(extra) if isinstance(extra, dict) else {}
-        if EXTRA_ARGUMENT in extra:
-            raise ClasError(f"A request names its language as '{ARGUMENT}', not factors as '{EXTRA_ARGUMENT}'.")
-        if not any(name in content for name in _PROMPTS):
-            return body, None
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         address = parse_qs(scope.get("query_string", b"").decode("latin-1"))
         named = extra.pop(ARGUMENT, None) or headers.get(HEADER) or next(iter(address.get(ARGUMENT, [])), None)
@@ -101,6 +101,32 @@ def _texts(content: MutableMapping[str, Any]) -> Iterator[str]:
                     text = piece.get("text") if isinstance(piece, dict) else piece
                     if isinstance(text, str):
                         yield text
+
+
+def _content(body: bytes) -> Any:
+    """What a body holds; None where it is no JSON."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _refuse_rows(content: Any) -> None:
+    """Refuses a request that names a row itself, wherever vLLM may take it from.
+
+    Raises:
+        ClasError: it does.
+    """
+    left = [content]
+    while left:
+        one = left.pop()
+        if isinstance(one, list):
+            left += one
+        elif isinstance(one, dict):
+            left += one.values()
+            for name in ("vllm_xargs", "extra_args"):
+                if isinstance(one.get(name), dict) and EXTRA_ARGUMENT in one[name]:
+                    raise ClasError(f"A request names its language as '{ARGUMENT}', not factors as '{EXTRA_ARGUMENT}'.")
 
 
 async def _whole(receive: Receive) -> bytes:

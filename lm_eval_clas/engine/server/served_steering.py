@@ -86,6 +86,8 @@ class ServedSteering:
         languages = self.factors.masks.languages
         if asked == DETECT:
             if not text.strip():
+                if named is None:
+                    return None  # such as a prompt of tokens, whose sender knows nothing of a server's default
                 raise ClasError("A language is detected on the text of a prompt, and this prompt has none; name the language.")
             found = self._detector.detect(text)
             known = found if found == UNDETERMINED else as_known(found, languages)

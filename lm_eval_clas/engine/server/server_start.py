@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.engine.engine_layout import engine_arguments
 from lm_eval_clas.engine.factor_tables import EXTRA_ARGUMENT
 from lm_eval_clas.engine.model_fit import require_fit
-from lm_eval_clas.engine.refusals import not_installed
+from lm_eval_clas.engine.refusals import require_installed
 from lm_eval_clas.engine.server.served_steering import ServedSteering
 
 MIDDLEWARE = "lm_eval_clas.engine.server.language_middleware.LanguageMiddleware"
@@ -67,8 +66,7 @@ def started(arguments: Sequence[str], served: ServedSteering) -> None:
     Raises:
         ClasError: vLLM is not installed.
     """
-    if importlib.util.find_spec("vllm") is None:
-        raise not_installed()
+    require_installed()
     served.to_environment()
     from vllm.entrypoints.cli.main import main
 

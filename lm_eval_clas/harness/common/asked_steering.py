@@ -79,17 +79,19 @@ class AskedSteering:
             projection=self.projection,
         )
 
-    def router(self, processes: Processes | None = None) -> LanguageRouter:
+    def router(self, asker: str, processes: Processes | None = None) -> LanguageRouter:
         """What tells the language of each request.
 
         Args:
+            asker: the model class, which warnings name.
             processes: as `LanguageRouter` takes them.
 
         Raises:
             ClasError: the forced language is none, or one that the masks do not have.
         """
         assert self.masks is not None
-        return LanguageRouter(self.masks.languages, self._forced(self.masks), self._pair, processes)  # type: ignore[arg-type]
+        forced = self._forced(self.masks)
+        return LanguageRouter(self.masks.languages, forced, self._pair, processes, asker)  # type: ignore[arg-type]
 
     def _forced(self, masks: MaskSet) -> str | None:
         if self._language is None:

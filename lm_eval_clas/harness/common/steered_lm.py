@@ -11,11 +11,11 @@ from typing import Any, Generic, TypeVar
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
+from lm_eval_clas.base.logs import logger
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.harness.answer_cache import AnswerCache, require_apart
 from lm_eval_clas.harness.common.asked_steering import AskedSteering
 from lm_eval_clas.harness.common.told_steering import told_steering, told_without_masks
-from lm_eval_clas.harness.fast_lm import logger
 from lm_eval_clas.harness.gathering import lent
 from lm_eval_clas.harness.tally import RunTally, told_in_a_line
 from lm_eval_clas.harness.tuning_differences import TuningDifferences
@@ -60,7 +60,7 @@ class SteeredLM(LM, Generic[Steerer]):  # type: ignore[misc]
     """What stands before a model class of the harness to make it a steered one.
 
     Requests get their language, groups of them are handed to `_answer_groups`, and answers come back in order. Where there is
-    nothing to steer (no masks, `alpha=0`, `method=off`), requests take exactly the class's own path.
+    nothing to steer (no masks, `alpha=0`, `method=off`), requests that no cache answers take exactly the class's own path.
 
     A subclass calls `_will_steer` before its model is loaded and `_steer_with` after that.
     """
@@ -77,6 +77,10 @@ class SteeredLM(LM, Generic[Steerer]):  # type: ignore[misc]
         self._steerer: Steerer | None = None
         self._tuned: TunedSteering[Steerer] | None = None
         self._differences: TuningDifferences | None = None
+        self._answers = self._cache()
+
+    def _cache(self, database: Any = None) -> AnswerCache:
+        return AnswerCache(self.harness_name, lambda: (self.computes_in, self.scoring), database)
 
     def _steer_with(self, make: Callable[..., Steerer], processes: Processes | None = None) -> None:
         """Makes what steers.
@@ -90,11 +94,10 @@ class SteeredLM(LM, Generic[Steerer]):  # type: ignore[misc]
         """
         if self._masks is not None:
             self._tuned = TunedSteering(self._masks, self._asked.options, make) if self._asked.tuned else None
-            self._differences = TuningDifferences(self._masks) if self._tuned else None
+            self._differences = TuningDifferences(self._masks, self.harness_name) if self._tuned else None
             self._steerer = make(self._masks, **self._asked.fixed)
-            self._router: LanguageRouter = self._asked.router(processes)
+            self._router: LanguageRouter = self._asked.router(self.harness_name, processes)
         self._tally = RunTally()
-        self._answers = AnswerCache()
 
     @abstractmethod
     def _answer_groups(
@@ -129,7 +132,7 @@ class SteeredLM(LM, Generic[Steerer]):  # type: ignore[misc]
     def _by_language(self, answer: AnswerAll[Response], requests: list[Instance], disable_tqdm: bool) -> list[Response]:
         """Answers requests, each steered for its language (and task), in the order of the requests."""
         if self._steerer is None or not self._steers:
-            return answer(requests, disable_tqdm)
+            return self._unsteered(answer, requests, disable_tqdm)
         if self._tally.another_run():
             self._forget()
         try:
@@ -137,6 +140,16 @@ class SteeredLM(LM, Generic[Steerer]):  # type: ignore[misc]
         except BaseException:
             self._forget()  # whatever comes next is no part of this run
             raise
+
+    def _unsteered(self, answer: AnswerAll[Response], requests: list[Instance], disable_tqdm: bool) -> list[Response]:
+        answers: dict[int, Response] = self._answers.find(answer.__name__, requests)
+        missing = [position for position in range(len(requests)) if position not in answers]
+        given = answer([requests[position] for position in missing], disable_tqdm) if missing or not requests else []
+        for position, one in zip(missing, given, strict=True):
+            answers[position] = one
+            # The class keeps its answers as they come, but the harness's vllm under other arguments than the request's.
+            self._answers.add_partial(answer.__name__, requests[position].args, one)
+        return [answers[position] for position in range(len(requests))]
 
     def _answered(self, answer: AnswerAll[Response], requests: list[Instance], disable_tqdm: bool) -> list[Response]:
         by_steering: dict[tuple[str, str], list[int]] = {}
@@ -215,15 +228,14 @@ class SteeredLM(LM, Generic[Steerer]):  # type: ignore[misc]
         self._tally.recognized[language, source] += 1
 
     def set_cache_hook(self, cache_hook: Any) -> None:
-        """Takes the database of `--use_cache`, and keeps answers in it by request and steering.
+        """Takes the database of `--use_cache`, and keeps answers in it by request, steering and way to compute.
 
         Raises:
             ClasError: its steered answers cannot be told apart.
         """
         if cache_hook.dbdict is not None:
             require_apart(cache_hook.dbdict)
-            if self._steers:
-                cache_hook = self._answers = AnswerCache(cache_hook.dbdict)
+            cache_hook = self._answers = self._cache(cache_hook.dbdict)
         super().set_cache_hook(cache_hook)
         self._forget()  # another run begins, which may ask nothing of the model
 
