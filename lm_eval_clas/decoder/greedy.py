@@ -265,7 +265,7 @@ class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
         start = self.get_seq_length()
         end = start + key_states.shape[-2]
         if not start:
-            self.lazy_initialization(key_states, value_states)
+            super().update(key_states[:, :, :0], value_states[:, :, :0])  # how a layer is initialized differs between versions
             self._rooms = [self._room(states) for states in (key_states, value_states)]
         for room, states in zip(self._rooms, (key_states, value_states), strict=True):
             room[:, :, start:end] = states
