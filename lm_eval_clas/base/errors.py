@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake raises."""
+"""The one exception that a user's mistake raises, and what of a library's is quoted in it."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ class ClasError(ValueError):
 
     def __init__(self, sentence: str) -> None:
         super().__init__(visible(sentence))
+
+
+def first_line(error: Exception) -> str:
+    """What a library's error says, as far as a sentence has room for it: its first line, or its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.errors import ClasError, first_line
 from lm_eval_clas.decoder.anatomy.decoder_lists import OTHER_TOWERS
 from lm_eval_clas.decoder.mixtures.expert_weights import expert_scales
 from lm_eval_clas.decoder.projections import Projection
@@ -234,5 +234,5 @@ def _snapshot(repository: str, revision: str | None, files: Sequence[str]) -> Pa
             snapshot_download(repository, revision=revision, allow_patterns=list(files), ignore_patterns=list(_NOT_BESIDE))
         )
     except Exception as error:  # the Hub's client raises every kind, of several libraries
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ClasError(f"Cannot fetch the weights of '{repository}': {reason}") from error

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.errors import ClasError, first_line
 from lm_eval_clas.base.logs import own_logger
 from lm_eval_clas.decoder.anatomy.configuration import field
 from lm_eval_clas.decoder.anatomy.decoder_lists import decoder_lists, runs_on_text
@@ -173,7 +173,7 @@ def _goes_on_from_cache(model: nn.Module) -> bool:
         try:
             _go_on_from_cache(model)
         except Exception as error:  # the family's own code may raise every kind
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             logger.info("hf-clas: every request runs whole, as %s takes no shared prefix: %s", type(model).__name__, reason)
             _tried[model] = False
         else:

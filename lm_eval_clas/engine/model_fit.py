@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.errors import ClasError, first_line
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.projections import find_projections
 from lm_eval_clas.masks.mask_set import MaskSet
@@ -26,7 +26,7 @@ def require_fit(masks: MaskSet, pretrained: str, revision: str | None = None, tr
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, **options)
     except Exception as error:  # transformers and the Hub raise every kind for a wrong name or argument
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ClasError(f"Cannot read the configuration of the model '{pretrained}': {reason}") from error
     projections = find_projections(model, masks.config.site, masks.config.projection)
     masks.config.model.fingerprint.require(ModelFingerprint.of(model, projections), "This mask folder")

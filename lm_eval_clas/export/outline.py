@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.errors import ClasError, first_line
 from lm_eval_clas.base.version import __version__
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint, model_name
 from lm_eval_clas.decoder.projections import Projection, find_projections
@@ -96,7 +96,7 @@ def outline(
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     except Exception as error:  # transformers and the Hub raise every kind for a wrong name or configuration
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ClasError(f"Cannot read the configuration of the model '{pretrained}': {reason}") from error
     projections = find_projections(model, masks.config.site, projection or masks.config.projection)
     masks.config.model.fingerprint.require(ModelFingerprint.of(model, projections), "This mask folder")

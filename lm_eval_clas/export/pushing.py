@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.errors import ClasError, first_line
 from lm_eval_clas.disk.files import sha256, write_bytes
 from lm_eval_clas.disk.hash_lines import RECORD
 from lm_eval_clas.export.card_blocks import find_block
@@ -166,5 +166,5 @@ def _told(repository: str) -> Iterator[None]:
     except HFValidationError as error:
         raise ClasError(f"'{repository}' is no name that the Hub allows: {str(error).splitlines()[0]}") from error
     except Exception as error:  # httpx's and requests' errors have no base in common
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ClasError(f"Cannot push to '{repository}', the Hub cannot be reached ({reason}).") from error

@@ -16,7 +16,7 @@ from typing import get_args
 import torch
 from torch import nn
 
-from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.errors import ClasError, first_line
 from lm_eval_clas.decoder.anatomy.decoder_lists import decoder_lists, layer_count
 from lm_eval_clas.decoder.anatomy.expert_parts import other_experts, registered_experts
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
@@ -249,5 +249,5 @@ def _reason(message: str) -> str:
 
 
 def _short(error: Exception) -> str:
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    line = first_line(error)
     return f"{type(error).__name__}: {line}".replace("`", "")[:110]

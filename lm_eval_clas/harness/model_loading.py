@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.errors import ClasError, first_line
 
 
 def load_model(model: str, model_args: str, device: str | None, fast: bool = False) -> Any:
@@ -22,5 +22,5 @@ def load_model(model: str, model_args: str, device: str | None, fast: bool = Fal
         arguments = {"device": device or default_device(), **simple_parse_args_string(model_args)}
         return (FastLM if fast else HFLM)(model, **arguments)
     except Exception as error:  # transformers, the harness and the Hub raise every kind for a wrong name or argument
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ClasError(f"Cannot load the model '{model}': {reason}") from error

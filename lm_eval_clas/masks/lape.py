@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.errors import ClasError, first_line
 from lm_eval_clas.disk.checked_files import user_path
 from lm_eval_clas.disk.checked_json import shown
 from lm_eval_clas.disk.files import sha256
@@ -182,7 +182,7 @@ def read_neuron_file(path: Path, languages: int, widths: Sequence[int]) -> NDArr
         # Files from before PyTorch 1.6 are bare pickles, which are not opened at all.
         found = torch.load(path, map_location="cpu", weights_only=True) if zipfile.is_zipfile(path) else None
     except Exception as error:  # damaged and malicious files make torch raise every kind
-        reason = shown((str(error).strip() or type(error).__name__).splitlines()[0], 200)
+        reason = shown(first_line(error), 200)
         raise ClasError(
             f"'{path}' is damaged or holds more than lists of tensors, and was not loaded ({reason}); fetch it again."
         ) from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.errors import ClasError, first_line
 from lm_eval_clas.commands.application import Force, app, console, messages, path_argument, path_option, replacing_file
 from lm_eval_clas.commands.explaining.shown_numbers import number_table, two_digits, write_analysis
 from lm_eval_clas.commands.shared_options import JsonFileOption
@@ -52,7 +52,7 @@ def causes(
         try:
             tokenizer = AutoTokenizer.from_pretrained(model)
         except Exception as error:  # transformers and the Hub raise every kind for a wrong name
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise ClasError(f"Cannot load the tokenizer of '{model}': {reason}") from error
         found = find_causes(comparison, run, loaded, tokens_per_character(tokenizer, texts), moved, seed)
         _show_causes(found)
