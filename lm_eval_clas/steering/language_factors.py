@@ -32,6 +32,7 @@ class LanguageFactors:
         self._factors: dict[str | None, torch.Tensor] = {}
         self._shifts: dict[str | None, torch.Tensor | None] = {}
         self._layers: dict[str | None, tuple[int, ...]] = {}
+        self._hashes: dict[str | None, str] = {}
 
     def factors(self, language: str | None) -> torch.Tensor:
         """The factors of a language, float32 [layers, neurons] on the CPU; ones outside the bridge layers.
@@ -64,8 +65,10 @@ class LanguageFactors:
 
     def factors_hash(self, language: str | None) -> str:
         """16 hex digits over what is done to the neurons in a language."""
-        shifts = self.shifts(language)
-        return factors_hash(self.factors(language).numpy(), None if shifts is None else shifts.numpy())
+        if language not in self._hashes:
+            shifts = self.shifts(language)
+            self._hashes[language] = factors_hash(self.factors(language).numpy(), None if shifts is None else shifts.numpy())
+        return self._hashes[language]
 
     def unchanged(self, language: str | None) -> str:
         """Why a language's passes are those of the model alone; empty if some neuron is steered."""
