@@ -11,6 +11,7 @@ from safetensors.torch import load, save
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.steering.effects import factors_hash
+from lm_eval_clas.steering.language_factors import LanguageFactors
 
 _ROWS = "rows"  # the key of the names in the tensors' metadata
 EXTRA_ARGUMENT = "clas"  # in a request's `extra_args`: the name of its row
@@ -24,6 +25,11 @@ def row_name(digest: str, label: str) -> str:
         label: tells rows apart that have the same factors, so that each is counted by itself.
     """
     return f"{digest}/{label}"
+
+
+def steered_row(steerer: LanguageFactors, language: str | None, label: str) -> str | None:
+    """The name of the row with a language's factors; None where they change nothing, and there is no row."""
+    return row_name(steerer.factors_hash(language), label) if steerer.changes(language) else None
 
 
 def digest_of(name: str) -> str:
@@ -57,6 +63,18 @@ class FactorTables:
             raise ValueError("there is nothing to steer with")
         ones = torch.ones_like(next(iter(by_name.values())))
         return cls(tuple(by_name), {layer: torch.stack([one[layer] for one in (ones, *by_name.values())]) for layer in kept})
+
+    @classmethod
+    def of_languages(cls, asked: Iterable[tuple[str, LanguageFactors, str | None]]) -> FactorTables | None:
+        """A row for each language in which any neuron is steered; None without one.
+
+        Args:
+            asked: labels, each with what has the factors, and the language.
+        """
+        changed = [(label, steerer, language) for label, steerer, language in asked if steerer.changes(language)]
+        layers = {layer for _, steerer, language in changed for layer in steerer.steered_layers(language)}
+        factors = [(label, steerer.factors(language)) for label, steerer, language in changed]
+        return cls.of(factors, layers) if factors else None
 
     @property
     def layers(self) -> tuple[int, ...]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 
-from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.engine.factor_tables import FactorTables, row_name
+from lm_eval_clas.base.errors import ClasError, first_line
+from lm_eval_clas.engine.factor_tables import FactorTables, steered_row
 from lm_eval_clas.engine.model_fit import require_fit
 from lm_eval_clas.engine.rowed_vllm import RowedVLLM, with_row
 from lm_eval_clas.harness.sweep import Sweep
@@ -33,22 +33,20 @@ def load_rows(pretrained: str, arguments: dict[str, Any], masks: MaskSet, settin
         ClasError: the masks do not fit the model, an argument does not go with steering, or vLLM cannot load it.
     """
     require_fit(masks, pretrained, arguments.get("revision"), bool(arguments.get("trust_remote_code")))
-    found = [
-        (_label(number, language), steerer.factors(language), steerer.steered_layers(language))
+    tables = FactorTables.of_languages(
+        (_label(number, language), steerer, language)
         for number, steerer in enumerate(_steerers(masks, settings))
         for language in masks.languages
-        if steerer.changes(language)
-    ]
-    if not found:
+    )
+    if tables is None:
         raise ClasError("None of the settings steers anything in any language; give other --alphas.")
-    tables = FactorTables.of([(label, factors) for label, factors, _ in found], {one for *_, layers in found for one in layers})
     site, pattern = masks.config.site, masks.config.projection
     try:
         return RowedVLLM(pretrained, tables=tables, site=site, projection=pattern, **arguments)
     except ClasError:
         raise
     except Exception as error:  # vLLM and the harness raise every kind for a wrong argument or too little memory
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ClasError(f"Cannot load the model '{pretrained}' in vLLM: {reason}") from error
 
 
@@ -86,9 +84,7 @@ class RowSweep(Sweep):
     @staticmethod
     def _name(number: int, steerer: LanguageFactors, language: str | None) -> str | None:
         """The row of a setting and language; None where nothing is changed."""
-        if language is None or not steerer.changes(language):
-            return None
-        return row_name(steerer.factors_hash(language), _label(number, language))
+        return None if language is None else steered_row(steerer, language, _label(number, language))
 
     def _run_all(self, kind: str, batch: list[Instance], languages: Sequence[str | None]) -> list[list[Any]]:
         """All settings at once; what no setting steers runs once."""

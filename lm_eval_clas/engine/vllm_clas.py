@@ -10,7 +10,7 @@ from typing import Any
 from lm_eval.api.instance import Instance
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.engine.factor_tables import FactorTables, row_name
+from lm_eval_clas.engine.factor_tables import FactorTables, steered_row
 from lm_eval_clas.engine.model_fit import require_fit
 from lm_eval_clas.engine.refusals import refuse_method
 from lm_eval_clas.engine.rowed_vllm import RowedVLLM, with_row
@@ -19,7 +19,7 @@ from lm_eval_clas.harness.common.steered_lm import UNSEEN, AnswerAll, RequestGro
 from lm_eval_clas.harness.plugin import register
 from lm_eval_clas.harness.tally import Witness
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.steering.by_task import tuned_settings
+from lm_eval_clas.steering.by_task import TunedSteering
 from lm_eval_clas.steering.language_factors import LanguageFactors
 
 
@@ -173,8 +173,7 @@ class _Nothing:
 
 def _name(steerer: LanguageFactors, language: str, label: str) -> str | None:
     """The row of a group; None where nothing is changed."""
-    code = code_of(language)
-    return row_name(steerer.factors_hash(code), label) if steerer.changes(code) else None
+    return steered_row(steerer, code_of(language), label)
 
 
 def tables_of(asked: AskedSteering) -> FactorTables | None:
@@ -186,20 +185,17 @@ def tables_of(asked: AskedSteering) -> FactorTables | None:
     masks = asked.masks
     assert masks is not None
     refuse_method(asked.options["method"])
-    every: list[tuple[str, str, LanguageFactors]] = []
+    every: list[tuple[str, LanguageFactors, str | None]] = []
     if asked.tuned:
-        fixed = {name: value for name, value in asked.options.items() if name != "alpha" and value is not None}
-        for family, by_language in tuned_settings(masks, asked.options).items():
-            for language, setting in by_language.items():
-                every.append((language, f"{language} in {family}", LanguageFactors(masks, **{**fixed, **setting.options()})))
+        tuned = TunedSteering(masks, asked.options, LanguageFactors)
+        for family, language in ((family, language) for family, languages in tuned.strengths.items() for language in languages):
+            if (steerer := tuned.steerer(family, language)) is not None:
+                every.append((f"{language} in {family}", steerer, language))
     else:
         steerer = LanguageFactors(masks, **asked.options)
         unseen = [UNSEEN] if asked.unseen == "shared" else []
-        every = [(language, language, steerer) for language in chain(masks.languages, unseen)]
-    changed = [(language, label, one) for language, label, one in every if one.changes(code_of(language))]
-    layers = {layer for language, _, one in changed for layer in one.steered_layers(code_of(language))}
-    factors = [(label, one.factors(code_of(language))) for language, label, one in changed]
-    return FactorTables.of(factors, layers) if factors else None
+        every = [(language, steerer, code_of(language)) for language in chain(masks.languages, unseen)]
+    return FactorTables.of_languages(every)
 
 
 register()

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.engine.factor_tables import FactorTables, row_name
+from lm_eval_clas.engine.factor_tables import FactorTables, steered_row
 from lm_eval_clas.languages.codes import UNDETERMINED
 from lm_eval_clas.languages.detection import Detector
 from lm_eval_clas.languages.language_names import parse_language
@@ -64,11 +64,10 @@ class ServedSteering:
         Raises:
             ClasError: there is none.
         """
-        steered = [language for language in self.factors.masks.languages if self.factors.changes(language)]
-        if not steered:
+        tables = FactorTables.of_languages((language, self.factors, language) for language in self.factors.masks.languages)
+        if tables is None:
             raise ClasError("Nothing would be steered; give --alpha another number than 0, or start vLLM alone: vllm serve.")
-        layers = {layer for language in steered for layer in self.factors.steered_layers(language)}
-        return FactorTables.of([(language, self.factors.factors(language)) for language in steered], layers)
+        return tables
 
     def language_of(self, named: str | None, text: str) -> str | None:
         """The masks' language that a request is steered for; None for one that is not steered.
@@ -101,9 +100,7 @@ class ServedSteering:
 
     def row_of(self, language: str | None) -> str | None:
         """The row of a language; None where nothing is changed."""
-        if language is None or not self.factors.changes(language):
-            return None
-        return row_name(self.factors.factors_hash(language), language)
+        return None if language is None else steered_row(self.factors, language, language)
 
     @cached_property
     def _detector(self) -> Detector:
