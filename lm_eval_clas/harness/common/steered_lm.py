@@ -160,10 +160,8 @@ class SteeredLM(LM, Generic[Steerer]):  # type: ignore[misc]
             family = self._tuned.family(request.task_name) if self._tuned else ""
             by_steering.setdefault((family, self._steered_as(one.language)), []).append(position)
         answers: dict[int, Response] = {}
-        for (
-            family,
-            language,
-        ), positions in by_steering.items():  # before any is answered: those alike do not share
+        # Before any is answered: requests that are alike, but not steered alike, share no answers.
+        for (family, language), positions in by_steering.items():
             with self._remembering(family, language):
                 known = self._answers.find(answer.__name__, [requests[i] for i in positions])
             answers.update((positions[place], one) for place, one in known.items())
