@@ -14,6 +14,7 @@ from lm_eval_clas.comparing.row_notes import (
     about_clusters,
     about_conditions,
     about_drawing,
+    about_few_items,
     about_lacking,
     about_left_alone,
     about_single_items,
@@ -123,6 +124,7 @@ def compare(
         rows.append(row if one is base else compared_row(row, measured[one.label], measured[base.label], settings))
     test = _test(entries, measured, rows, any(not one.alone for one in clusters.values()))
 
+    notes += about_few_items(rows)
     notes += about_lacking(runs, tasks, shared)
     notes += about_averages(shared, averaged, anchor)
     if len({run.model for run in runs}) > 1:

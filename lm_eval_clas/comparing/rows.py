@@ -22,6 +22,7 @@ class LanguageCell(Strict):
         p_holm: the same, adjusted over the row's languages (Holm 1979).
         clusters: how many groups of items the test takes as one, such as passages; `items`, where all are by themselves.
         correlation: of the gains within clusters (intraclass); None where no items hang together, or nothing changed.
+        low, high: the 95 % interval of the gain (Student's t of the sums of clusters), in points; None for too few clusters.
         smallest: the gain that such a test finds in 80 % of cases, of so many items whose gains vary as much; without Holm.
     """
 
@@ -32,6 +33,8 @@ class LanguageCell(Strict):
     p_holm: float | None = None
     clusters: int | None = None
     correlation: float | None = None
+    low: float | None = None
+    high: float | None = None
     smallest: float | None = None
 
 
