@@ -11,7 +11,9 @@ from importlib import resources
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from lm_eval_clas.texts.gold_measures import gold_rank, nats_per_byte
 from lm_eval_clas.texts.metrics import exact_match, f1, f1_lang
+from lm_eval_clas.texts.prompt_words import WORDS
 from lm_eval_clas.texts.splits import premise_of, xnli_rows, xquad_rows
 
 if TYPE_CHECKING:
@@ -57,6 +59,35 @@ def xquad_tune(dataset: Dataset) -> Dataset:
 
 def xquad_test(dataset: Dataset) -> Dataset:
     return xquad_rows(xquad(dataset), "test")
+
+
+def xquad_gold(dataset: Dataset) -> Dataset:
+    """All rows of `xquad` with two columns more.
+
+    `choices` are the gold answers to all questions of the passage, one where questions share it; `gold` is the place of the
+    question's own.
+    """
+    marked = xquad(dataset)
+    answers = [answer["text"][0] for answer in marked["answers"]]
+    of_passage: dict[str, dict[str, int]] = {}
+    for passage, answer in zip(marked["cluster"], answers, strict=True):
+        known = of_passage.setdefault(passage, {})
+        known.setdefault(answer, len(known))
+    found = [of_passage[passage] for passage in marked["cluster"]]
+    gold = [known[answer] for known, answer in zip(found, answers, strict=True)]
+    return marked.add_column("choices", [list(known) for known in found]).add_column("gold", gold)
+
+
+def xquad_gold_profile(dataset: Dataset) -> Dataset:
+    return xquad_rows(xquad_gold(dataset), "profile")
+
+
+def xquad_gold_tune(dataset: Dataset) -> Dataset:
+    return xquad_rows(xquad_gold(dataset), "tune")
+
+
+def xquad_gold_test(dataset: Dataset) -> Dataset:
+    return xquad_rows(xquad_gold(dataset), "test")
 
 
 def mini(mini_language: str, **_: Any) -> dict[str, Dataset]:
@@ -105,4 +136,19 @@ def qa_scores(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
         "exact_match": exact_match(prediction, golds),
         "f1": f1(prediction, golds),
         "f1_lang": f1_lang(prediction, golds, doc["language"]),
+    }
+
+
+def gold_answer_scores(doc: dict[str, Any], results: list[tuple[float, bool]]) -> dict[str, float]:
+    """Nats per byte of the gold answer, and its rank by the same among the answers of its passage, which differ in length."""
+    scores = [nats_per_byte(found, choice) for (found, _), choice in zip(results, doc["choices"], strict=True)]
+    return {"nats_per_byte": scores[doc["gold"]], "gold_rank": gold_rank(scores, doc["gold"])}
+
+
+def gold_label_scores(doc: dict[str, Any], results: list[tuple[float, bool]]) -> dict[str, float]:
+    """Nats per byte of the right one of yes, maybe and no, and its rank: 1 where `acc` takes the answer for right."""
+    found, label = [score for score, _ in results], doc["label"]
+    return {
+        "nats_per_byte": nats_per_byte(found[label], WORDS[doc["language"]].choices[label]),
+        "gold_rank": gold_rank(found, label),
     }

@@ -19,8 +19,9 @@ from functools import cache
 
 from lm_eval_clas.languages.language_names import parse_language
 
-# What a task is tuned for and compared by if nobody says: the measures of the paper, where the task has them.
-PREFERRED_METRICS = ("f1_lang", "f1", "acc")
+# What a task is tuned for and compared by if nobody says: the measures of the paper, where the task has them, and those of our
+# other tasks.
+PREFERRED_METRICS = ("f1_lang", "f1", "acc", "nats_per_byte", "in_language")
 
 # What stands before a noun and adds nothing to an answer. en, es, de and vi (which has no articles: these are its
 # most frequent classifiers and particles) are the lists of MLQA's evaluation script. el, fr and ro follow the same
