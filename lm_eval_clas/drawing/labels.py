@@ -30,14 +30,12 @@ def label_points(axes: Any, points: Any, names: Sequence[str], size: float = SMA
         names: one for each.
         size: of letters, in points of print.
     """
-    from matplotlib.patheffects import withStroke
-
     scale = 72 / axes.figure.dpi
     placed = axes.transData.transform(np.asarray(points, dtype=float)) * scale
     frame = axes.get_window_extent()
     left, bottom, right, top = (edge * scale for edge in (frame.x0, frame.y0, frame.x1, frame.y1))
     boxes: list[tuple[float, float, float, float]] = []
-    halo = [withStroke(linewidth=2, foreground="white", alpha=0.8)]  # over lines and dots
+    paper = {"facecolor": "white", "alpha": 0.6, "linewidth": 0, "pad": 0.4}  # names are read over lines and dots
     for number, (name, (x, y)) in enumerate(zip(names, placed, strict=True)):
         half = (0.5 * size * _LETTER * len(name) + 1, 0.5 * size + 1)
         tries = [
@@ -60,7 +58,7 @@ def label_points(axes: Any, points: Any, names: Sequence[str], size: float = SMA
         line = {**_THIN, "shrinkB": 2} if best >= len(_DIRECTIONS) else None
         axes.annotate(
             name, points[number], xytext=(at[0] - x, at[1] - y), textcoords="offset points", ha="center", va="center",
-            fontsize=size, arrowprops=line, zorder=30, path_effects=halo,
+            fontsize=size, arrowprops=line, zorder=30, bbox=paper,
         )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -125,11 +126,12 @@ def plot_curves(curves: Sequence[Curve], path: str | Path) -> Path:
 
     _set_limits(grid[0], curves, scale, panel)
     cut = cut_off(curves)
-    figure.supxlabel(f"alpha ({cut})" if cut else "alpha", fontsize=LARGE)
+    told = textwrap.fill(f"alpha ({cut})" if cut else "alpha", int(width / 0.095))
+    figure.supxlabel(told, fontsize=LARGE)
     figure.supylabel(f"gain over alpha 0 ({unit})", fontsize=LARGE)
     handles, labels = _legend(tasks)
-    widest = 0.6 + 0.075 * max(map(len, labels))  # inches, of the longest of the legend's entries
-    fitting = max(1, min(len(labels), int(width / widest)))
+    widths = [0.6 + 0.075 * len(label) for label in labels]  # inches, of the legend's entries
+    fitting = len(labels) if sum(widths) < width else max(1, int(width / max(widths)))
     figure.set_figheight(height + 0.2 * (math.ceil(len(labels) / fitting) - 1))  # a longer legend takes no room from panels
     # Above, as the layout would lay a legend below over the label of the axis.
     figure.legend(handles, labels, loc="outside upper center", ncols=fitting, frameon=False, fontsize=MIDDLE)
@@ -250,23 +252,25 @@ def _draw_panel(axes: Any, curves: Sequence[Curve], tasks: list[str], scale: flo
         gains, low, high = (np.array(numbers) * scale for numbers in (curve.gains, curve.low, curve.high))
         x, *lines = _broken(curve, gains, low, high)
         axes.fill_between(x, lines[1], lines[2], color=color, alpha=0.15, linewidth=0, zorder=2)
-        axes.plot(x, lines[0], _dashes(order), color=color, linewidth=1.4, marker="o", markersize=2.5, zorder=3 + order)
+        axes.plot(x, lines[0], _dashes(order), color=color, linewidth=1.4, zorder=3 + order)
         chosen = curve.alphas.index(curve.chosen)
+        tried = np.delete(np.array([curve.alphas, gains]), chosen, axis=1)
+        axes.plot(*tried, "o", color=color, markersize=2.5, zorder=3 + order)
         # Every task that stays at 0 has its dot at the same place: rings of different sizes are all seen.
         ring = {"markersize": 4.5 + 2.5 * order, "markerfacecolor": "none"}
         dot = ring if curve.chosen == 0 else {"markersize": 5.5}
         axes.plot(curve.chosen, gains[chosen], "o", color=color, zorder=20, **dot)
     code = curves[0].language
     items = " / ".join(dict.fromkeys(str(curve.items) for curve in curves))
-    lines = [f"{code}, {items} {'item' if items == '1' else 'items'}", *map(choice, curves)]
-    axes.set_title(english_name(code), loc="left", fontsize=LARGE, pad=3 + _LINE * len(lines))
-    for number, line in enumerate(reversed(lines)):
-        place = {"textcoords": "offset points", "xycoords": "axes fraction", "fontsize": SMALL}
-        several = len(tasks) > 1 and number < len(curves)
-        axes.annotate(line, (0, 1), xytext=(9 * several, 3 + _LINE * number), color=SOFT, **place)
-        if several:
-            color = _color(tasks.index(curves[-1 - number].task))
-            axes.annotate("\u25cf", (0, 1), xytext=(0, 3 + _LINE * number), color=color, **place)
+    axes.set_title(english_name(code), loc="left", fontsize=LARGE, pad=3 + _LINE * (1 + len(tasks)))
+    place = {"textcoords": "offset points", "xycoords": "axes fraction", "fontsize": SMALL}
+    told = f"{code}, {items} {'item' if items == '1' else 'items'}"
+    axes.annotate(told, (0, 1), xytext=(0, 3 + _LINE * len(tasks)), color=SOFT, **place)
+    for number, curve in enumerate(curves, 1):
+        height = 3 + _LINE * (len(tasks) - number)
+        axes.annotate(choice(curve), (0, 1), xytext=(9 if len(tasks) > 1 else 0, height), color=SOFT, **place)
+        if len(tasks) > 1:
+            axes.annotate("\u25cf", (0, 1), xytext=(0, height), color=_color(tasks.index(curve.task)), **place)
     open_axes(axes)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lm_eval_clas.comparing.printed.written_names import written_label
 from lm_eval_clas.comparing.rows import Comparison, Row
 from lm_eval_clas.comparing.task_families import language_of
 from lm_eval_clas.drawing.figures import COLORS, GREY, GRID, LINE, MIDDLE, SMALL, new_figure, open_axes, save
@@ -14,7 +15,7 @@ from lm_eval_clas.drawing.labels import label_ends
 from lm_eval_clas.drawing.web_page import WIDTH
 from lm_eval_clas.geometry.measurements import Geometry, Measure, Pooling
 from lm_eval_clas.study.report.verdicts import distinguishable, significant
-from lm_eval_clas.study.report.wording import drawable, left_alone, row_name
+from lm_eval_clas.study.report.wording import drawable, left_alone
 
 PANEL = 1.75  # inches, of a panel of one row
 
@@ -79,7 +80,7 @@ def plot_row(comparison: Comparison, row: Row, codes: Sequence[str], limits: tup
     axes.set_ylim(len(codes) - 0.4, -1.8)
     axes.set_xlim(*limits)
     axes.locator_params(axis="x", nbins=4)
-    axes.set_title(drawable(row_name(comparison, row), 24), loc="left", fontsize=MIDDLE)
+    axes.set_title(drawable(written_label(row), 24), loc="left", fontsize=MIDDLE)
     return save(figure, path)
 
 
@@ -92,7 +93,8 @@ def limits_of(rows: Sequence[Row], codes: Sequence[str]) -> tuple[float, float]:
     low, high = (pick(one for one in gains if math.isfinite(one)) for pick in (min, max))
     ends = [end for cell in cells for end in (cell.low, cell.high) if end is not None and math.isfinite(end)]
     room = max(high - low, 1e-9)
-    low, high = (pick(edge, *(end for end in ends if low - room <= end <= high + room)) for pick, edge in ((min, low), (max, high)))
+    seen = [low, high, *(end for end in ends if low - room <= end <= high + room)]
+    low, high = min(seen), max(seen)
     room = 0.06 * max(high - low, 1e-9)
     return low - room, high + room
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
+from lm_eval_clas.comparing.printed.written_names import spoken, written_family, written_metric
 from lm_eval_clas.comparing.rows import Comparison, Row
 from lm_eval_clas.comparing.rows import LanguageCell as Score
 from lm_eval_clas.drawing.web_page import picture
-from lm_eval_clas.study.report.plots import plot_averages, plot_gains
+from lm_eval_clas.study.report.plots import limits_of, plot_averages, plot_row
 from lm_eval_clas.study.report.sources import Sources
 from lm_eval_clas.study.report.verdicts import (
     advantage,
@@ -20,7 +21,6 @@ from lm_eval_clas.study.report.verdicts import (
     primary_of,
     same_run,
     significant,
-    steered_languages,
     tests_against,
     told_by_language,
     verdict,
@@ -48,9 +48,38 @@ def title_of(comparison: Comparison, all_of_them: Mapping[str, Comparison]) -> s
     return comparison.family if alone else f"{comparison.family} against {comparison.baseline}"
 
 
-def results_section(comparisons: Mapping[str, Comparison]) -> Section:
-    """The main tables: averages by run, scores by language."""
+def gain_panels(comparison: Comparison, stem: str) -> Gallery | None:
+    """The picture of a comparison: a panel for each method, controls beside; None where there is no gain."""
+    rows = [row for kind in ("method", "control") for row in comparison.rows if row.kind == kind and row.gain is not None]
+    codes = [code for code in comparison.languages if code != comparison.anchor and any(code in row.cells for row in rows)]
+    if not codes:
+        return None
+    limits, panels = limits_of(rows, codes), []
+    for order, row in enumerate(rows):
+        told = [f"{language_text(code)} {signed(_gain(row, code))}" for code in codes]
+        mean = f"{signed(row.gain)} ({interval(row.low, row.high)})"
+        alternative = f"{row.label}, gain in {comparison.unit}: mean {mean}; {', '.join(told)}."
+        draw = partial(plot_row, comparison, row, codes, limits)
+        panels.append(Picture(picture(draw, f"panel-{_id(stem)}-{order}", alternative)))
+    over = baseline_of(comparison)
+    caption = (
+        f"{written_family(comparison.family)}: gain in {comparison.unit} ({written_metric(comparison.metric)}) over "
+        f"{spoken(comparison, over) if over is not None else comparison.baseline}, by language and on average (mean), with "
+        "95\u00a0% intervals; methods in blue, controls in orange. Filled marks are significant (languages after Holm\u2019s "
+        "correction); a cross marks a language that was left alone, such as one tuned to 0."
+    )
+    return Gallery(panels, small=True, caption=caption)
+
+
+def results_section(sources: Sources, drawn: Comparison | None = None) -> Section:
+    """The main tables: averages by run, scores by language, and what they say in words.
+
+    Args:
+        sources: the study's.
+        drawn: the comparison whose picture stands elsewhere.
+    """
     blocks: list[Block] = []
+    comparisons = sources.comparisons
     for stem, comparison in comparisons.items():
         blocks.append(Heading(title_of(comparison, comparisons)))
         cells = [cell for row in comparison.rows for cell in row.cells.values() if cell.items is not None]
@@ -64,9 +93,13 @@ def results_section(comparisons: Mapping[str, Comparison]) -> Section:
                 + ("" if comparison.higher_is_better else " Lower is better.")
             )
         )
+        if sentences := judged(comparison, sources):
+            blocks.append(Bullets(sentences))
         shown = [row for row in comparison.rows if row.kind in ("method", "control") and row.gain is not None]
         if shown:
             blocks.append(Gallery([_averages(comparison, shown, stem)]))
+        if comparison is not drawn and (panels := gain_panels(comparison, stem)) is not None:
+            blocks.append(panels)
         blocks += [_runs(comparison), _scores(comparison)]
         if comparison.notes:
             blocks.append(Bullets(comparison.notes))
@@ -135,7 +168,7 @@ def controls_section(sources: Sources) -> Section | None:
     """Did the method beat alpha 0 and the controls, language by language?"""
     blocks: list[Block] = []
     comparisons = sources.comparisons
-    for stem, comparison in comparisons.items():
+    for comparison in comparisons.values():
         row, rivals = primary_of(comparison), controls_of(comparison)
         if row is None or not rivals:
             continue
@@ -145,17 +178,6 @@ def controls_section(sources: Sources) -> Section | None:
         blocks.append(Bullets(against_controls(comparison, sources.against)))
         runs = [one for one in (baseline_of(comparison), row, *rivals) if one is not None]
         codes = [code for code in comparison.languages if code in row.cells]
-        steered = [code for code in codes if code in steered_languages(comparison)]
-        if steered:
-            told = [
-                f"{language_text(code)} "
-                + ", ".join(f"{one.label} {signed(_gain(one, code))}" for one in runs[-1 - len(rivals) :])
-                for code in steered
-            ]
-            alternative = f"Gain over {comparison.baseline} by language, in {comparison.unit}: {'; '.join(told)}."
-            draw = partial(plot_gains, comparison, [row, *rivals], steered)
-            drawn = picture(draw, f"gains-{_id(stem)}", alternative)
-            blocks.append(Gallery([Picture(drawn, f"Gain by language of {row.label} (filled) and of the controls.")]))
         heads = [f"{one.label} (alpha 0)" if one.label == comparison.baseline else one.label for one in runs]
         rows = [
             [
@@ -168,7 +190,7 @@ def controls_section(sources: Sources) -> Section | None:
         caption = f"Scores ({comparison.metric}), and what {row.label} beats, whether by chance or not."
         head = ["language", *heads, f"{row.label} against the others"]
         blocks.append(Table(caption, head, rows, prose=frozenset({len(heads) + 1})))
-        if tested := tests_against(comparison, sources.against):
+        if tested := tests_against(comparison, sources.against, row):
             blocks.append(_tested(comparison, row, tested))
     return Section("controls", "Alpha 0 and controls", blocks) if blocks else None
 
@@ -256,7 +278,7 @@ def _p(comparison: Comparison, cell: Score | None) -> TableCell:
 
 
 def judged(comparison: Comparison, sources: Sources) -> list[str]:
-    """What the summary adds to a comparison's headline."""
+    """What a comparison says of the judged method, in sentences."""
     row = primary_of(comparison)
     if row is None:
         return []
