@@ -180,12 +180,11 @@ def choice(curve: Curve) -> str:
     def gain(position: int) -> str:
         return f"{scale * curve.gains[position]:+.2g}"
 
+    chosen, better = curve.alphas.index(curve.chosen), f"; {curve.alphas[best]:g}: {gain(best)}"
     if curve.chosen == 0:
-        told = "0 kept: no gain elsewhere" if curve.gains[best] <= 0 else f"0 kept, though {curve.alphas[best]:g}: {gain(best)}"
+        told = "0 kept" + (better if curve.gains[best] > 0 else ": none gains")
     else:
-        chosen = curve.alphas.index(curve.chosen)
-        others = f"{curve.alphas[best]:g}: {gain(best)}" if curve.gains[best] > curve.gains[chosen] else "highest"
-        told = f"{curve.chosen:g} chosen: {gain(chosen)}, {others}"
+        told = f"chosen {curve.chosen:g}: {gain(chosen)}" + (better if curve.gains[best] > curve.gains[chosen] else "")
     return told.replace("-", _MINUS)
 
 
@@ -293,7 +292,7 @@ def _legend(tasks: list[str]) -> tuple[list[Any], list[str]]:
     ]
     dots = {
         "tried": Line2D([], [], markersize=2.5, **dot),
-        "chosen": Line2D([], [], markersize=5.5, **dot),
+        "chosen: highest gain": Line2D([], [], markersize=5.5, **dot),
         "alpha 0 kept": Line2D([], [], markersize=5.5, markerfacecolor="none", **dot),
     }
     return [*lines, *dots.values()], [*(f"{task}, 95 % interval" for task in tasks), *dots]

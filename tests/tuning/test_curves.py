@@ -47,9 +47,9 @@ def test_a_picture_says_what_it_shows(tmp_path: Path, monkeypatch: pytest.Monkey
     picture = plot_curves(curves, tmp_path / "a.svg").read_text(encoding="utf-8")
     for text in (
         *("Hindi", "hi, 200 / 150 items", "Chinese (Traditional)", "not a code, 1 item<"),
-        *("clas_xnli, 95 % interval", "clas_xquad, 95 % interval", "tried", "chosen", "alpha 0 kept"),
+        *("clas_xnli, 95 % interval", "clas_xquad, 95 % interval", "tried", "chosen: highest gain", "alpha 0 kept"),
         *("gain over alpha 0 (points)", "alpha (tried from −1 to 1; cut off: losses down to −50 points)"),
-        *("1 chosen: +2, highest", "0 kept, though 1: +2"),
+        *("chosen 1: +2<", "0 kept; 1: +2<"),
     ):
         assert text in picture
     picture = plot_curves([replace(CURVE, unit="nats")], tmp_path / "b.svg").read_text(encoding="utf-8")
@@ -84,7 +84,6 @@ def test_the_axis_ends_where_curves_leave_it_and_has_a_number_at_each_strength(
     assert left == pytest.approx(-3.25 - 0.05 * 5.25)
     assert right == pytest.approx(2 + 0.05 * 5.25)
     assert [one.get_text() for one in panel.get_xticklabels()] == ["0", "−1", "1", "2"]
-    assert list(panel.get_xticks(minor=True)) in ([-1, 0, 1, 2], [])  # none where a number stands already
 
 
 def test_numbers_at_the_axis_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,11 +109,11 @@ def test_a_bands_colour_is_in_the_legend(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({}, "2 chosen: +0.1, highest"),
-        ({"chosen": 1}, "1 chosen: +0.02, 2: +0.1"),
-        ({"chosen": 0}, "0 kept, though 2: +0.1"),
-        ({"chosen": 0, "gains": [-9.0, -0.5, -0.1, 0.0, -0.02, -0.1]}, "0 kept: no gain elsewhere"),
-        ({"chosen": -1, "gains": [-9.0, -0.5, 0.003, 0.0, -0.02, -0.1]}, "−1 chosen: +0.003, highest"),
+        ({}, "chosen 2: +0.1"),
+        ({"chosen": 1}, "chosen 1: +0.02; 2: +0.1"),
+        ({"chosen": 0}, "0 kept; 2: +0.1"),
+        ({"chosen": 0, "gains": [-9.0, -0.5, -0.1, 0.0, -0.02, -0.1]}, "0 kept: none gains"),
+        ({"chosen": -1, "gains": [-9.0, -0.5, 0.003, 0.0, -0.02, -0.1]}, "chosen −1: +0.003"),
     ],
 )
 def test_a_choice_is_told_with_its_gain(change: dict[str, Any], words: str) -> None:

@@ -17,7 +17,7 @@ from lm_eval_clas.geometry.measurements import Geometry, Measure, Pooling
 from lm_eval_clas.study.report.verdicts import distinguishable, significant
 from lm_eval_clas.study.report.wording import drawable, left_alone
 
-PANEL = 1.75  # inches, of a panel of one row
+PANEL = 1.9  # inches, of a panel of one row
 
 
 def _axes(height: float) -> tuple[Any, Any]:
@@ -80,7 +80,7 @@ def plot_row(comparison: Comparison, row: Row, codes: Sequence[str], limits: tup
     axes.set_ylim(len(codes) - 0.4, -1.8)
     axes.set_xlim(*limits)
     axes.locator_params(axis="x", nbins=4)
-    axes.set_title(drawable(written_label(row), 24), loc="left", fontsize=MIDDLE)
+    axes.set_title(drawable(written_label(row), 22), loc="left", fontsize=SMALL)
     return save(figure, path)
 
 

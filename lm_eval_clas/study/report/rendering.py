@@ -88,11 +88,11 @@ def _summary(sources: Sources) -> tuple[list[Block], Comparison | None]:
     if not comparisons:
         nothing = "No scores have been compared yet, so nothing can be said about whether steering helps."
         return [Text(nothing, lead=True)], None
-    sentence, drawn = first_minute(comparisons, sources.against)
+    sentence, picked_from, drawn = first_minute(comparisons, sources.against)
     points = [task_sentence(one, sources.against) for one in comparisons.values()]
     if smallest := smallest_seen(comparisons.values()):
         points.append(smallest)
-    blocks: list[Block] = [Text(sentence, lead=True), Bullets(points)]
+    blocks: list[Block] = [Text(sentence, lead=True), *([Text(picked_from)] if picked_from else []), Bullets(points)]
     stem = next((name for name, one in comparisons.items() if one is drawn), "")
     if drawn is not None and (panels := gain_panels(drawn, stem)) is not None:
         blocks.append(panels)

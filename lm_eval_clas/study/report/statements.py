@@ -74,8 +74,8 @@ class Statement:
     after: int = 0  # those of a lower number come first, however clear
 
 
-def first_minute(comparisons: Mapping[str, Comparison], against: Sequence[Comparison]) -> tuple[str, Comparison | None]:
-    """The headline, and the comparison that it is about.
+def first_minute(comparisons: Mapping[str, Comparison], against: Sequence[Comparison]) -> tuple[str, str, Comparison | None]:
+    """The headline, what it was picked from, and the comparison that it is about.
 
     Args:
         comparisons: against the baseline, by name.
@@ -89,11 +89,12 @@ def first_minute(comparisons: Mapping[str, Comparison], against: Sequence[Compar
     first = next(iter(comparisons.values()), None)
     if not looked_at:
         nothing = "No run has an interval of its average gain, so nothing can be said about whether steering helps"
-        return f"{nothing}.", first
+        return f"{nothing}.", "", first
     if not found:
         return (
             f"No method is shown to help or to hurt: of {counted(looked_at, 'comparison')} of averages, every 95\u00a0% "
             "interval holds 0.",
+            "",
             first,
         )
     best = min(found, key=lambda one: (one.after, one.chance))
@@ -101,8 +102,8 @@ def first_minute(comparisons: Mapping[str, Comparison], against: Sequence[Compar
     surely = "" if adjusted < SIGNIFICANT else ", so it may be chance"
     p = probability(adjusted)
     p = p if "<" in p else f"= {p}"
-    among = f" It is the clearest of {looked_at} comparisons of averages; adjusted for that many, p {p}{surely}."
-    return f"{best.text[0].upper()}{best.text[1:]}.{among if looked_at > 1 else ''}", best.comparison
+    among = f"This is the clearest of {looked_at} comparisons of averages; adjusted for that many, p {p}{surely}."
+    return f"{best.text[0].upper()}{best.text[1:]}.", among if looked_at > 1 else "", best.comparison
 
 
 def _statements(comparison: Comparison, against: Sequence[Comparison]) -> tuple[list[Statement], int]:

@@ -97,7 +97,7 @@ def _panels(curves: Sequence[Curve], name: str) -> Gallery:
     caption = (
         f"Gain over alpha 0 in {curves[0].unit} (upwards), over alpha (to the right), on tuning items"
         f"{f'; {cut}' if cut else ''}."
-        " Shaded: 95\u00a0% intervals. Small dots: alphas tried; a large dot: the chosen one; a ring: alpha 0 was kept."
+        " Shaded: 95\u00a0% intervals. Small dots: alphas tried; a large dot: the chosen one; a ring: 0 was kept."
     )
     return Gallery(panels, small=True, caption=caption, legend=legend)
 
