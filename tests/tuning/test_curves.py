@@ -10,7 +10,7 @@ import matplotlib
 import pytest
 
 from lm_eval_clas import ClasError
-from lm_eval_clas.tuning.curves import Curve, plot_curves
+from lm_eval_clas.tuning.curves import Curve, by_unit, plot_curves
 
 CURVE = Curve(
     task="clas_xnli",
@@ -50,6 +50,16 @@ def test_a_picture_says_what_it_shows(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "alpha (cut off: losses down to −0.5 nats)" in picture
 
 
+def test_each_unit_has_a_figure_of_its_own() -> None:
+    others = [replace(CURVE, unit=unit) for unit in ("nats per byte", "points", "own/metric")]
+    found = by_unit([CURVE, *others])
+    assert {name: [curve.unit for curve in curves] for name, curves in found.items()} == {
+        "curves": ["points", "points"],
+        "curves-nats-per-byte": ["nats per byte"],
+        "curves-own-metric": ["own/metric"],
+    }
+
+
 def test_nothing_gained_and_nothing_lost(tmp_path: Path) -> None:
     flat = replace(CURVE, alphas=[0], gains=[0], low=[0], high=[0], chosen=0)
     assert plot_curves([flat], tmp_path / "a.png").is_file()
@@ -65,7 +75,6 @@ def test_nothing_gained_and_nothing_lost(tmp_path: Path) -> None:
         ({"alphas": [1, 0, -1]}, "ascending"),
         ({"chosen": 0.5}, "no point at the chosen alpha 0.5"),
         ({"gains": [0, 0, float("nan")]}, "not finite"),
-        ({"unit": "percent"}, "points, nats"),
     ],
 )
 def test_bad_curves_are_refused(change: dict[str, object], message: str) -> None:
@@ -77,7 +86,7 @@ def test_bad_figures_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ClasError, match="no curves"):
         plot_curves([], tmp_path / "a.png")
     with pytest.raises(ClasError, match="one figure"):
-        plot_curves([CURVE, replace(CURVE, unit="nats")], tmp_path / "a.png")
+        plot_curves([CURVE, replace(CURVE, unit="nats per byte")], tmp_path / "a.png")
     with pytest.raises(ClasError, match=r"\.png, \.pdf or \.svg"):
         plot_curves([CURVE], tmp_path / "a.docx")
     assert not list(tmp_path.iterdir())
