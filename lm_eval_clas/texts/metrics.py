@@ -139,6 +139,11 @@ def lang_tokens(text: str, language: str) -> list[str]:
     return [token for word in kept for token in _segment(word)]
 
 
+def unicode_words(text: str) -> list[str]:
+    """The words of a text in any language: as `lang_tokens` has them, with articles, and cut by script alone."""
+    return [token for word in _bare(text, "").split() for token in _segment(word)]
+
+
 def _squad_tokens(text: str) -> list[str]:
     bare = "".join(char for char in text.lower() if char not in string.punctuation)
     return re.sub(r"\b(a|an|the)\b", " ", bare).split()
