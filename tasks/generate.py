@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from lm_eval_clas.texts.corpora import MINI_LANGUAGES, XNLI_LANGUAGES, XQUAD_LANGUAGES
+from lm_eval_clas.texts.corpora import BENCH_LANGUAGES, MINI_LANGUAGES, XNLI_LANGUAGES, XQUAD_LANGUAGES
 from lm_eval_clas.texts.prompt_words import WORDS
 
 FOLDER = Path(__file__).resolve().parent
@@ -22,6 +22,8 @@ HEADER = "# Made by tasks/generate.py, do not edit.\n"
 QA_METRICS = ("exact_match", "f1", "f1_lang")
 NLI_METRICS = ("acc",)
 GOLD_METRICS = ("nats_per_byte", "gold_rank")
+OPEN_METRICS = ("in_language", "repetition")
+_IN_NAMES = {"bo": "bod"}  # whoever reads a task's name takes `bo` for a word, and not for Tibetan
 
 
 def qa(language: str) -> str:
@@ -36,6 +38,19 @@ def nli(language: str) -> str:
     words = WORDS[language]
     prompt = f"{{{{premise|trim}}}}\n{words.question} {{{{hypothesis|trim}}}} {words.ask}\n{words.answer}"
     return f"doc_to_text: {_quoted(prompt)}\ndoc_to_choice: {_quoted(words.choices)}\n"
+
+
+def open_question(language: str) -> str:
+    """The prompt of a question alone. What a model goes on to ask itself, after its answer, is none of it."""
+    words = WORDS[language]
+    until = _quoted(["\n\n", f"\n{words.question}"])
+    prompt = f"{words.question} {{{{question|trim}}}}\n{words.answer}"
+    return f"doc_to_text: {_quoted(prompt)}\ngeneration_kwargs:\n  until: {until}\n  max_gen_toks: 64\n  do_sample: false\n"
+
+
+def bare_question(language: str) -> str:
+    """A question with nothing around it, as CLaS-Bench asks it."""
+    return 'doc_to_text: "{{question|trim}}"\n'
 
 
 def task(name: str, template: str, data: str, prompt: str) -> str:
@@ -82,6 +97,15 @@ def files() -> dict[str, str]:
             data = f"dataset_kwargs:\n  mini_language: {lang}"
             add("mini", f"{name}_{lang}", task(f"{name}_{lang}", template, data, prompt(lang)))
         add("mini", name, group(name, [f"{name}_{lang}" for lang in MINI_LANGUAGES], metrics, f"{name} (smoke test)"))
+    for kind, languages, prompt in (("open", MINI_LANGUAGES, open_question), ("bench", BENCH_LANGUAGES, bare_question)):
+        # Questions in the language that is asked for, and English ones that are to be answered in another.
+        others = tuple(lang for lang in languages if lang != "en")
+        for name, asked, questions in ((f"clas_{kind}", languages, None), (f"clas_{kind}_force", others, "en")):
+            members = {f"{name}_{_IN_NAMES.get(lang, lang)}": lang for lang in asked}
+            for member, lang in members.items():
+                data = f"dataset_kwargs:\n  question_language: {_code(questions or lang)}\n  asked_language: {_code(lang)}"
+                add(kind, member, task(member, f"_{kind}_yaml", data, prompt(questions or lang)))
+            add(kind, name, group(name, list(members), OPEN_METRICS))
     add("mini", "clas_mini", group("clas_mini", ["clas_mini_qa", "clas_mini_nli"], (), "clas_mini (smoke test)"))
     return made
 
@@ -89,6 +113,11 @@ def files() -> dict[str, str]:
 def _named(kind: str, split: str) -> str:
     """A group: the test split is meant where a name does not say another."""
     return f"clas_{kind}" if split == "test" else f"clas_{kind}_{split}"
+
+
+def _code(language: str) -> str:
+    """A language's code in YAML, where a bare `no` is a truth value."""
+    return f'"{language}"' if language == "no" else language
 
 
 def _quoted(value: str | list[str]) -> str:

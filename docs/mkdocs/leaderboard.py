@@ -20,7 +20,7 @@ from lm_eval_clas.comparing.rows import Comparison, Row
 from lm_eval_clas.disk.checked_json import read_as
 from lm_eval_clas.study.report.statements import Lead, over_controls
 from lm_eval_clas.study.report.verdicts import advantage, baseline_of, steered_languages
-from lm_eval_clas.study.report.wording import digits_of, interval, number_text, signed
+from lm_eval_clas.study.report.wording import interval, number_text, signed
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 INTRODUCTION = """# Results over models and methods
@@ -118,7 +118,7 @@ def _table(lines: list[Line]) -> str:
 
 
 def _row(line: Line) -> str:
-    of, row, digits = line.comparison, line.row, digits_of(line.comparison)
+    of, row, digits = line.comparison, line.row, line.comparison.digits
     study = markdown_text(line.folder.name)
     if (line.folder / "index.md").is_file():
         study = f"[{study}]({line.folder.name}/index.md)"

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from lm_eval_clas.base.escaping import markdown_text
 from lm_eval_clas.comparing.rows import Comparison, LanguageCell, Row
 from lm_eval_clas.evidence.paired_tests import SIGNIFICANT
+from lm_eval_clas.texts.metric_units import POINTS
 
 Orientation = Literal["rows", "columns"]
 
@@ -126,7 +127,7 @@ def caption(comparison: Comparison) -> tuple[str, str, str]:
     counted = f", {_span(items)} items per language" if items else ""
     together = [cell.clusters for row in comparison.rows for cell in row.cells.values() if cell.clusters is not None]
     counted += f" in {_span(together)} clusters" if together and comparison.cluster_fields else ""
-    unit = "in points" if comparison.unit == "points" else "in its own unit"
+    unit = "in its own unit" if comparison.unit == comparison.metric.partition(",")[0] else f"in {comparison.unit}"
     common = os.path.commonprefix(list(comparison.tasks.values())).rstrip("_")  # noqa: RUF071 - of names, not of paths
     split = f", tasks {common}" if common != comparison.family and len(comparison.tasks) > 1 else ""
     compared = f"; gains are over {comparison.baseline}" if len(comparison.rows) > 1 else ""
@@ -157,8 +158,8 @@ def _span(numbers: Sequence[int]) -> str:
 
 
 def _number(comparison: Comparison, value: float, more: int = 0) -> str:
-    """Points with a decimal, averages with two; other units, which may be small, with three."""
-    return f"{value:.{(1 + more) if comparison.unit == 'points' else 3}f}"
+    """Points with a decimal, averages with two; other units with as many digits as gains in them need."""
+    return f"{value:.{comparison.digits - 1 + more if comparison.unit == POINTS.name else comparison.digits}f}"
 
 
 def _signed(comparison: Comparison, value: float, style: Style, more: int = 0) -> str:

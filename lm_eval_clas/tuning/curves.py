@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.drawing.figures import COLORS, DASHES, INK, LARGE, LINE, MIDDLE, SMALL, SOFT, new_figure, open_axes, save
 from lm_eval_clas.languages.codes import english_name
-from lm_eval_clas.masks.strengths import Tuned
-
-GainUnit = Literal["points", "nats"]
+from lm_eval_clas.masks.strengths import Tuned, TunedStrength
+from lm_eval_clas.texts.metric_units import NATS, MetricUnit, unit_named, unit_of
 
 # A strong alpha can ruin a model, and then gains of a few points would be flat lines: losses are drawn up to this many
 # times the largest gain.
@@ -39,7 +39,7 @@ class Curve:
         gains, low, high: of each alpha: score minus the score at alpha 0, and the ends of its 95 % interval.
         chosen: one of `alphas`; 0 if steering was turned down.
         items: how many the gains were measured on.
-        unit: `points` for metrics in 0..1, drawn times 100; `nats` for log-likelihoods, drawn as they are.
+        unit: that gains are drawn in, by its name; `unit_named` knows what they are multiplied by.
         missing: more alphas, that were tried and have no score; the line is broken there.
 
     Raises:
@@ -54,7 +54,7 @@ class Curve:
     high: list[float]
     chosen: float
     items: int
-    unit: GainUnit
+    unit: str
     missing: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -67,8 +67,22 @@ class Curve:
             raise ClasError(f"{which} has no point at the chosen alpha {self.chosen}, only at {self.alphas}.")
         if not np.isfinite([self.alphas, self.gains, self.low, self.high]).all():
             raise ClasError(f"{which} holds a number that is not finite.")
-        if self.unit not in get_args(GainUnit):
-            raise ClasError(f"{which} must be in one of {', '.join(get_args(GainUnit))}, not '{self.unit}'.")
+
+
+def unit_tuned_in(strength: TunedStrength) -> MetricUnit:
+    """The unit of a strength's scores and gains."""
+    if strength.objective != "metric":
+        return NATS
+    return unit_of(strength.metric, [one.score for one in strength.measured])
+
+
+def by_unit(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
+    """Curves that fit into one figure, by its name: `curves` for those in the first unit, `curves-UNIT` for those in others."""
+    found: dict[str, list[Curve]] = {}
+    for curve in curves:
+        found.setdefault(curve.unit, []).append(curve)
+    further = (f"curves-{re.sub(r'[^A-Za-z0-9]+', '-', unit).strip('-')}" for unit in list(found)[1:])
+    return dict(zip(["curves", *further], found.values(), strict=True))
 
 
 def tuned_curves(tuned: Tuned) -> list[Curve]:
@@ -93,7 +107,7 @@ def tuned_curves(tuned: Tuned) -> list[Curve]:
                     high=[point.high for point in points],
                     chosen=one.chosen.alpha,
                     items=one.items,
-                    unit="points" if one.objective == "metric" else "nats",
+                    unit=unit_tuned_in(one).name,
                     missing=[dropped.alpha for dropped in one.dropped if beside(dropped)],
                 )
             )
@@ -141,7 +155,7 @@ def plot_curves(curves: Sequence[Curve], path: str | Path) -> Path:
 def plot_panels(curves: Sequence[Curve], folder: str | Path) -> dict[str, Path]:
     """Draws the panels of `plot_curves` into files of their own, for pages that arrange them to their width.
 
-    No legend and no labels of axes: the page says that gain in points or nats is drawn over alpha, and which task has
+    No legend and no labels of axes: the page says in which unit gain is drawn over alpha, and which task has
     which of `COLORS` and `DASHES`.
 
     Returns:
@@ -174,7 +188,7 @@ def cut_off(curves: Sequence[Curve]) -> str:
 
 def choice(curve: Curve) -> str:
     """Which strength was chosen, what it gains, and whether another one gains more, in a few words."""
-    scale = 100 if curve.unit == "points" else 1
+    scale = unit_named(curve.unit).scale
     best = int(np.argmax(curve.gains))
 
     def gain(position: int) -> str:
@@ -188,13 +202,14 @@ def choice(curve: Curve) -> str:
     return told.replace("-", _MINUS)
 
 
-def _unit(curves: Sequence[Curve]) -> tuple[GainUnit, float]:
+def _unit(curves: Sequence[Curve]) -> tuple[str, float]:
     """The unit of all curves, and what to multiply gains with."""
     if not curves:
         raise ClasError("There are no curves to draw.")
-    if len({curve.unit for curve in curves}) > 1:
-        raise ClasError("Curves in points and in nats do not fit into one figure; draw one for each.")
-    return curves[0].unit, 100 if curves[0].unit == "points" else 1
+    units = list(dict.fromkeys(curve.unit for curve in curves))
+    if len(units) > 1:
+        raise ClasError(f"Curves in {' and in '.join(units)} do not fit into one figure; draw one for each.")
+    return units[0], unit_named(units[0]).scale
 
 
 def _set_limits(axes: Any, curves: Sequence[Curve], scale: float, width: float) -> None:

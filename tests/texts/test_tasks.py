@@ -24,6 +24,40 @@ TASKS = Path(__file__).resolve().parents[2] / "tasks"
 XNLI = ["ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"]
 XQUAD = ["ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh"]
 MINI = ["ar", "bg", "de", "el", "en", "es", "fr", "hi", "ro", "ru", "sw", "th", "tr", "ur", "vi", "zh"]
+BENCH = [
+    "ar",
+    "bod",
+    "cs",
+    "da",
+    "de",
+    "el",
+    "en",
+    "es",
+    "fa",
+    "fr",
+    "hi",
+    "id",
+    "it",
+    "ja",
+    "ka",
+    "kk",
+    "ko",
+    "mt",
+    "nl",
+    "no",
+    "pl",
+    "pt",
+    "ro",
+    "ru",
+    "sk",
+    "sv",
+    "sw",
+    "th",
+    "tr",
+    "uk",
+    "vi",
+    "zh",
+]  # bod is `bo`
 GROUPS = {
     "clas_xnli": XNLI,
     "clas_xnli_dev": XNLI,
@@ -35,10 +69,20 @@ GROUPS = {
     "clas_xquad_tune": XQUAD,
     "clas_xquad_gold": XQUAD,
     "clas_xquad_gold_tune": XQUAD,
+    "clas_open": MINI,
+    "clas_open_force": [language for language in MINI if language != "en"],
+    "clas_bench": BENCH,
+    "clas_bench_force": [language for language in BENCH if language != "en"],
     "clas_mini_qa": MINI,
     "clas_mini_nli": MINI,
 }
-METRICS = {"_gold": ["nats_per_byte", "gold_rank"], "nli": ["acc"]}  # by a part of the name; the first that fits
+FREE = ["in_language", "repetition"]
+METRICS = {
+    "_gold": ["nats_per_byte", "gold_rank"],
+    "nli": ["acc"],
+    "_open": FREE,
+    "_bench": FREE,
+}  # by a part of the name; the first that fits
 
 
 def load_generator() -> ModuleType:
@@ -134,7 +178,7 @@ def test_groups_list_all_their_languages(manager: TaskManager, group: str) -> No
 
 def test_every_task_has_a_version(manager: TaskManager) -> None:
     for name in manager.task_index:
-        first = name in manager.all_groups or "_gold" in name
+        first = name in manager.all_groups or any(kind in name for kind in ("_gold", "_open", "_bench"))
         assert config_of(manager, name)["metadata"]["version"] == (1.0 if first else 1.1), name
 
 

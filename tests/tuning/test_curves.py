@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex
 from lm_eval_clas import ClasError
 from lm_eval_clas.drawing.figures import COLORS
 from lm_eval_clas.tuning import curves as curves_module
-from lm_eval_clas.tuning.curves import Curve, choice, plot_curves
+from lm_eval_clas.tuning.curves import Curve, by_unit, choice, plot_curves
 
 CURVE = Curve(
     task="clas_xnli",
@@ -53,7 +53,8 @@ def test_a_picture_says_what_it_shows(tmp_path: Path, monkeypatch: pytest.Monkey
     ):
         assert text in picture
     picture = plot_curves([replace(CURVE, unit="nats")], tmp_path / "b.svg").read_text(encoding="utf-8")
-    assert "alpha (tried from −1 to 1; cut off: losses down to −0.5 nats)" in picture
+    assert "alpha (tried from −1 to 1; cut off" in picture  # in two lines
+    assert "−0.5 nats)<" in picture
 
 
 LONG = replace(
@@ -120,6 +121,16 @@ def test_a_choice_is_told_with_its_gain(change: dict[str, Any], words: str) -> N
     assert choice(replace(LONG, **change)) == words
 
 
+def test_each_unit_has_a_figure_of_its_own() -> None:
+    others = [replace(CURVE, unit=unit) for unit in ("nats per byte", "points", "own/metric")]
+    found = by_unit([CURVE, *others])
+    assert {name: [curve.unit for curve in curves] for name, curves in found.items()} == {
+        "curves": ["points", "points"],
+        "curves-nats-per-byte": ["nats per byte"],
+        "curves-own-metric": ["own/metric"],
+    }
+
+
 def test_nothing_gained_and_nothing_lost(tmp_path: Path) -> None:
     flat = replace(CURVE, alphas=[0], gains=[0], low=[0], high=[0], chosen=0)
     assert plot_curves([flat], tmp_path / "a.png").is_file()
@@ -135,7 +146,6 @@ def test_nothing_gained_and_nothing_lost(tmp_path: Path) -> None:
         ({"alphas": [1, 0, -1]}, "ascending"),
         ({"chosen": 0.5}, "no point at the chosen alpha 0.5"),
         ({"gains": [0, 0, float("nan")]}, "not finite"),
-        ({"unit": "percent"}, "points, nats"),
     ],
 )
 def test_bad_curves_are_refused(change: dict[str, object], message: str) -> None:
@@ -147,7 +157,7 @@ def test_bad_figures_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ClasError, match="no curves"):
         plot_curves([], tmp_path / "a.png")
     with pytest.raises(ClasError, match="one figure"):
-        plot_curves([CURVE, replace(CURVE, unit="nats")], tmp_path / "a.png")
+        plot_curves([CURVE, replace(CURVE, unit="nats per byte")], tmp_path / "a.png")
     with pytest.raises(ClasError, match=r"\.png, \.pdf or \.svg"):
         plot_curves([CURVE], tmp_path / "a.docx")
     assert not list(tmp_path.iterdir())

@@ -65,7 +65,7 @@ def _caption(comparison: Comparison) -> str:
     """One sentence: the metric, the task, how many languages, and what gains are over."""
     count = len(comparison.languages)
     metric = written_metric(comparison.metric)
-    unit = " (points)" if comparison.unit == "points" else ""
+    unit = "" if comparison.unit in (metric, comparison.metric.partition(",")[0]) else f" ({comparison.unit})"
     over = [spoken(comparison, row) for row in comparison.rows if row.kind == "baseline"]
     gains = f", and gains over {over[0]}" if over and len(comparison.rows) > 1 else ""
     task = written_family(comparison.family)

@@ -56,9 +56,8 @@ def gain_panels(comparison: Comparison, stem: str) -> Gallery | None:
         return None
     limits, panels = limits_of(rows, codes), []
     for order, row in enumerate(rows):
-        told = [f"{language_text(code)} {signed(_gain(row, code))}" for code in codes]
-        mean = f"{signed(row.gain)} ({interval(row.low, row.high)})"
-        alternative = f"{row.label}, gain in {comparison.unit}: mean {mean}; {', '.join(told)}."
+        told = [f"{language_text(code)} {signed(_gain(row, code), comparison.digits)}" for code in codes]
+        alternative = f"{row.label}, gain in {comparison.unit}: mean {_told_gain(comparison, row)}; {', '.join(told)}."
         draw = partial(plot_row, comparison, row, codes, limits)
         panels.append(Picture(picture(draw, f"panel-{_id(stem)}-{order}", alternative)))
     over = baseline_of(comparison)
@@ -110,7 +109,7 @@ def results_section(sources: Sources, drawn: Comparison | None = None) -> Sectio
 
 
 def _averages(comparison: Comparison, rows: list[Row], stem: str) -> Picture:
-    told = [f"{row.label} {signed(row.gain)} ({interval(row.low, row.high)})" for row in rows]
+    told = [f"{row.label} {_told_gain(comparison, row)}" for row in rows]
     alternative = f"Average gain over {comparison.baseline} in {comparison.unit}, with 95\u00a0% intervals: {'; '.join(told)}."
     drawn = picture(partial(plot_averages, comparison, rows), f"averages-{_id(stem)}", alternative)
     return Picture(drawn, f"Average gain over {comparison.baseline}; methods in blue, controls in orange.")
@@ -121,9 +120,9 @@ def _runs(comparison: Comparison) -> Table:
         [
             TableCell(row.label),
             TableCell(row.kind),
-            TableCell(number_text(row.average)),
-            TableCell(signed(row.gain)),
-            TableCell(interval(row.low, row.high)),
+            TableCell(number_text(row.average, comparison.digits)),
+            TableCell(signed(row.gain, comparison.digits)),
+            TableCell(interval(row.low, row.high, comparison.digits)),
             TableCell(NONE if row.percent is None else f"{signed(row.percent, 1)}\u00a0%"),
         ]
         for row in comparison.rows
@@ -134,7 +133,10 @@ def _runs(comparison: Comparison) -> Table:
 
 def _scores(comparison: Comparison) -> Table:
     shown = [row for row in comparison.rows if row.cells]
-    average = [TableCell(number_text(row.average), signed(row.gain) if row.gain is not None else "") for row in shown]
+    digits = comparison.digits
+    average = [
+        TableCell(number_text(row.average, digits), signed(row.gain, digits) if row.gain is not None else "") for row in shown
+    ]
     rows = [[TableCell("average"), *average]]
     rows += [
         [
@@ -151,10 +153,10 @@ def _score(comparison: Comparison, cell: Score | None) -> TableCell:
     if cell is None:
         return TableCell(NONE)
     if cell.gain is None:
-        return TableCell(number_text(cell.score))
-    return TableCell(
-        number_text(cell.score), signed(cell.gain) + ("\u00a0*" if significant(cell) else ""), _tone(comparison, cell)
-    )
+        return TableCell(number_text(cell.score, comparison.digits))
+    mark = "\u00a0*" if significant(cell) else ""
+    gain = signed(cell.gain, comparison.digits) + mark
+    return TableCell(number_text(cell.score, comparison.digits), gain, _tone(comparison, cell))
 
 
 def _tone(comparison: Comparison, cell: Score | None) -> Tone:
@@ -182,7 +184,7 @@ def controls_section(sources: Sources) -> Section | None:
         rows = [
             [
                 TableCell(language_text(code)),
-                *(TableCell(number_text(_value(one, code))) for one in runs),
+                *(TableCell(number_text(_value(one, code), comparison.digits)) for one in runs),
                 TableCell(verdict(comparison, code)),
             ]
             for code in codes
@@ -198,7 +200,7 @@ def controls_section(sources: Sources) -> Section | None:
 def _tested(comparison: Comparison, method: Row, tested: Mapping[str, Comparison]) -> Table:
     """The method against each control that it was tested against, language by language."""
     found = {label: (one, row) for label, one in tested.items() if (row := same_run(one, method)) is not None}
-    average = [TableCell(signed(row.gain), interval(row.low, row.high)) for _, row in found.values()]
+    average = [TableCell(signed(row.gain, one.digits), interval(row.low, row.high, one.digits)) for one, row in found.values()]
     rows = [[TableCell("average", "95\u00a0% interval"), *average]]
     for code in comparison.languages:
         if code == comparison.anchor:
@@ -218,7 +220,12 @@ def _lead(comparison: Comparison, cell: Score | None) -> TableCell:
         return TableCell(NONE)
     mark = "\u00a0*" if significant(cell) else ""
     told = f"p {probability(cell.p_holm)}" if cell.p_holm is not None else ""
-    return TableCell(signed(cell.gain) + mark, told, _tone(comparison, cell))
+    return TableCell(signed(cell.gain, comparison.digits) + mark, told, _tone(comparison, cell))
+
+
+def _told_gain(comparison: Comparison, row: Row) -> str:
+    """The average's gain with its interval."""
+    return f"{signed(row.gain, comparison.digits)} ({interval(row.low, row.high, comparison.digits)})"
 
 
 def _gain(row: Row, code: str) -> float | None:
@@ -287,7 +294,7 @@ def judged(comparison: Comparison, sources: Sources) -> list[str]:
         sentences.append(sentence)
     others = [one for one in comparison.rows if one.kind == "method" and one is not row and one.gain is not None]
     if others:
-        told = [f"{named(one.label)} {signed(one.gain)} ({interval(one.low, one.high)})" for one in others]
+        told = [f"{named(one.label)} {_told_gain(comparison, one)}" for one in others]
         sentences.append(f"Other methods over {comparison.baseline}: {listed(told)}.")
     return sentences
 

@@ -21,7 +21,7 @@ from lm_eval_clas.study.report.verdicts import (
     same_run,
     tests_against,
 )
-from lm_eval_clas.study.report.wording import amount, counted, digits_of, interval, listed, number_text, probability, signed
+from lm_eval_clas.study.report.wording import amount, counted, interval, listed, number_text, probability, signed
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Lead:
         """`0.84 points (0.18 to 1.52)`, without a sign where it is said in words which way it goes."""
         turn = -1 if self.side < 0 else 1
         low, high = sorted((turn * self.low, turn * self.high))
-        digits = digits_of(self.comparison)
+        digits = self.comparison.digits
         return f"{amount(self.comparison, abs(self.by))} ({number_text(low, digits)} to {number_text(high, digits)})"
 
 
@@ -178,7 +178,7 @@ def _unclear(comparison: Comparison, row: Row, lead: Lead | None, against: Seque
         return f"{name} has no interval of its average gain"
     if lead.low == lead.high == 0:
         return f"{name} changes nothing"
-    digits = digits_of(comparison)
+    digits = comparison.digits
     told = f"{signed(row.gain, digits)} {comparison.unit}, {interval(row.low, row.high, digits)}"
     return f"{name} is not shown to help or to hurt ({told}){_beside(comparison, row, against)}"
 

@@ -126,14 +126,15 @@ def against_controls(comparison: Comparison, against: Iterable[Comparison] = ())
         if row.gain is None or control.gain is None:
             sentences.append(f"The control {named(control.label)} has no average gain to compare with.")
             continue
-        told = interval(control.low, control.high)
-        sentence = f"Control {named(control.label)}: {signed(control.gain)} over {baseline} (95\u00a0% interval {told}); "
+        gain = signed(control.gain, comparison.digits)
+        told = interval(control.low, control.high, comparison.digits)
+        sentence = f"Control {named(control.label)}: {gain} over {baseline} (95\u00a0% interval {told}); "
         if control.label in tests:
             words, side = _tested(tests[control.label], row)
         else:
             lead = advantage(comparison, row.gain - control.gain)
             side = (lead > 0) - (lead < 0)
-            by = f" by {number_text(abs(lead))}" if lead else ""
+            by = f" by {number_text(abs(lead), comparison.digits)}" if lead else ""
             words = f"{method} is {('level with', 'ahead of', 'behind')[side]} it{by}, which was not tested."
         ahead.append(side > 0)
         sentences.append(sentence + words)
@@ -154,8 +155,8 @@ def _tested(comparison: Comparison, method: Row) -> tuple[str, int]:
     side = distinguishable(row) or 0
     lead = advantage(comparison, row.gain or 0)
     place = "level with" if not lead else "ahead of" if lead > 0 else "behind"
-    by = f" by {number_text(abs(lead))}" if lead else ""
-    told = f"interval of the difference {interval(row.low, row.high)}"
+    by = f" by {number_text(abs(lead), comparison.digits)}" if lead else ""
+    told = f"interval of the difference {interval(row.low, row.high, comparison.digits)}"
     surely = "" if side else ", which may be chance" if lead else ""
     codes = [code for code in steered_languages(comparison) if code in row.cells]
     words = f"{named(row.label)} is {place} it{by}{surely} ({told})"

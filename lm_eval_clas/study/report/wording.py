@@ -54,14 +54,9 @@ def interval(low: float | None, high: float | None, digits: int = 2) -> str:
     return f"{signed(low, digits)} to {signed(high, digits)}"
 
 
-def digits_of(comparison: Comparison) -> int:
-    """After the point, of averages and their gains."""
-    return 2 if comparison.unit == "points" else 3
-
-
 def amount(comparison: Comparison, value: float) -> str:
     """A score or a gain with its unit: `0.84 points`."""
-    return f"{number_text(value, digits_of(comparison))} {comparison.unit}"
+    return f"{number_text(value, comparison.digits)} {comparison.unit}"
 
 
 def listed(words: Sequence[str]) -> str:
