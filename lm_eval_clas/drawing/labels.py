@@ -75,7 +75,7 @@ def label_ends(axes: Any, x: float, heights: Sequence[float], names: Sequence[st
     room = max(2, int((high - low) / gap) + 1)
     if len(order) > room:
         order = [order[round(place)] for place in np.linspace(0, len(order) - 1, room)]
-    places = spread([heights[one] for one in order], gap, low, high)
+    places = parted([heights[one] for one in order], gap, low, high)
     for one, place in zip(order, places, strict=True):
         axes.annotate(
             names[one], (x, heights[one]), xytext=(14, place), textcoords=("offset points", "data"), va="center",
@@ -84,7 +84,7 @@ def label_ends(axes: Any, x: float, heights: Sequence[float], names: Sequence[st
         )  # fmt: skip
 
 
-def spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+def parted(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Ascending values, moved as little as it takes to be a gap apart and within limits; the limits give way if need be."""
 
     def start(run: Sequence[float]) -> float:

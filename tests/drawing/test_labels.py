@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lm_eval_clas.drawing.figures import new_figure
-from lm_eval_clas.drawing.labels import label_ends, label_points, spread
+from lm_eval_clas.drawing.labels import label_ends, label_points, parted
 
 
 @pytest.mark.parametrize(
@@ -24,15 +24,15 @@ from lm_eval_clas.drawing.labels import label_ends, label_points, spread
         ([3.0, 3.4, 4.0, 4.2], [2.15, 3.15, 4.15, 5.15]),
     ],
 )
-def test_values_are_spread_and_moved_least(values: list[float], expected: list[float]) -> None:
-    assert spread(values, 1.0, 0.0, 10.0) == pytest.approx(expected)
+def test_values_are_parted_and_moved_least(values: list[float], expected: list[float]) -> None:
+    assert parted(values, 1.0, 0.0, 10.0) == pytest.approx(expected)
 
 
-def test_spread_values_are_a_gap_apart_whatever_they_are() -> None:
+def test_parted_values_are_a_gap_apart_whatever_they_are() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
         values = sorted(rng.uniform(0, 10, size=rng.integers(1, 10)))
-        places = spread(values, 1.0, 0.0, 10.0)
+        places = parted(values, 1.0, 0.0, 10.0)
         assert all(after - before >= 1 - 1e-9 for before, after in pairwise(places))
         assert min(places) >= -1e-9
         assert max(places) <= 10 + 1e-9
