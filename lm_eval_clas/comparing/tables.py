@@ -8,7 +8,8 @@ from typing import Any
 
 from lm_eval_clas.base.escaping import markdown_text
 from lm_eval_clas.comparing.layouts import MARKDOWN, Orientation, caption, layout, legend
-from lm_eval_clas.comparing.printed.latex_table import latex, plain_name
+from lm_eval_clas.comparing.printed.latex_table import latex as latex
+from lm_eval_clas.comparing.printed.latex_table import plain_name
 from lm_eval_clas.comparing.rows import Comparison
 from lm_eval_clas.disk.files import write_text
 

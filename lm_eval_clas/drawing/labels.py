@@ -49,7 +49,7 @@ def label_points(axes: Any, points: Any, names: Sequence[str], size: float = SMA
             met = sum(_overlap(box, other) for other in boxes)
             hidden = sum(box[0] - 3 < px < box[2] + 3 and box[1] - 3 < py < box[3] + 3 for px, py in placed)
             outside = max(left - box[0], box[2] - right, bottom - box[1], box[3] - top, 0)
-            return 20 * met + 40 * hidden + 50 * outside
+            return float(20 * met + 40 * hidden + 50 * outside)
 
         costs = [cost(one) + 0.5 * (position // len(_DIRECTIONS)) ** 2 for position, one in enumerate(tries)]
         best = int(np.argmin(costs))

@@ -50,7 +50,7 @@ def mean_interval(gains: ArrayLike, clusters: Clusters) -> tuple[float, float] |
     if clusters.count < FEWEST:
         return None
     half = float(t.ppf(1 - SIGNIFICANT / 2, clusters.count - 1)) * measured_error(gains, clusters)
-    mean = float(np.mean(gains))
+    mean = float(np.asarray(gains, dtype=float).mean())
     return mean - half, mean + half
 
 

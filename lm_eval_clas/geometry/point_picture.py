@@ -118,7 +118,7 @@ def _mark(steered: bool, anchor: bool, size: float) -> dict[str, Any]:
 def _legend(anchor: str) -> list[Any]:
     from matplotlib.lines import Line2D
 
-    none = {"linestyle": "none", "marker": "o", "markersize": 5}
+    none: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 5}
     return [
         Line2D([], [], color=BLACK, linestyle="none", marker="*", markersize=9, label=f"{anchor}, the anchor"),
         Line2D([], [], color=_COLORS[0], markerfacecolor="white", label="mean, not steered", **none),

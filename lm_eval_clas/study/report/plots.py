@@ -70,11 +70,11 @@ def plot_row(comparison: Comparison, row: Row, codes: Sequence[str], limits: tup
             axes.plot([0], [position], "x", color=LINE, markersize=4)
         else:
             places.append((position, (cell.gain, cell.low, cell.high, significant(cell), mark)))
-    for position, (gain, low, high, filled, shape) in places:
+    for height, (gain, low, high, filled, shape) in places:
         if low is not None and high is not None:
-            axes.plot([low, high], [position, position], color=color, linewidth=1.2, solid_capstyle="butt")
+            axes.plot([low, high], [height, height], color=color, linewidth=1.2, solid_capstyle="butt")
         face = color if filled else "none"
-        axes.plot([gain], [position], shape, color=color, markerfacecolor=face, markersize=4.5)
+        axes.plot([gain], [height], shape, color=color, markerfacecolor=face, markersize=4.5)
     axes.axhline(-0.6, color=GRID, linewidth=1)
     axes.set_yticks([-1.2, *range(len(codes))], ["mean", *(drawable(code, 8) for code in codes)])
     axes.set_ylim(len(codes) - 0.4, -1.8)
