@@ -63,16 +63,16 @@ def about_left_alone(runs: Mapping[str, Run], languages: Sequence[str], family: 
         family: of the tasks.
         anchor: the language that is never steered.
     """
-    columns = set(map(language_of, languages))
+    columns, own = set(map(language_of, languages)), task_family(family, ())
     rows: dict[str, list[str]] = {}
     for label, run in runs.items():
         if run.unsteered:
             continue
-        strengths = run.steering.get("tuned", {}).get(task_family(family, ()), {})
+        strengths = run.steering.get("tuned", {}).get(own, {})
         tuned_to_0 = {language: "tuned to 0" for language, one in strengths.items() if one.get("alpha") == 0}
         for language, why in {**tuned_to_0, **run.steering.get("left_alone", {})}.items():
             code, _, untuned = language.partition(" in ")  # `hi in clas_xquad`, where no strength was tuned
-            if code in columns and code != anchor and (untuned or family).startswith(family):
+            if code in columns and code != anchor and untuned in ("", own):
                 labels = rows.setdefault(f"{code} ({why})", [])
                 labels += [label] if label not in labels else []
     by_rows: dict[str, list[str]] = {}

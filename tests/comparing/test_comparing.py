@@ -308,6 +308,19 @@ def test_figures_of_the_paper_stand_beside_its_own_measures_only(family: str, me
     assert rows or notes == [f"--cited: the paper has no figures for {metric} of clas_{family}."]
 
 
+def test_a_language_left_alone_in_one_family_is_not_so_in_another(tmp_path: Path) -> None:
+    """Also where the one is called as the other begins: `clas_xquad` and `clas_xquad_gold`."""
+    tasks = {f"clas_xquad{kind}_{language}": [0.5, 0.25] * 5 for kind in ("", "_gold") for language in ("hi", "de")}
+    alone = {"hi in clas_xquad_gold": "no strength was tuned", "de in clas_xquad": "no strength was tuned"}
+    write_run(tmp_path / "hf", tasks)
+    write_run(tmp_path / "clas", tasks, {**STEERED, "left_alone": alone})
+    for family, language in (("clas_xquad", "de"), ("clas_xquad_gold", "hi")):
+        notes = compare(read_runs([tmp_path]), family).notes
+        assert [note for note in notes if "Left alone" in note] == [
+            f"Left alone by 'clas alpha 1': {language} (no strength was tuned)."
+        ]
+
+
 def test_languages_that_not_all_have_are_empty_cells_and_told(tmp_path: Path) -> None:
     write_run(tmp_path / "hf", draw(1, tasks=("en", "hi", "sw")))
     write_run(tmp_path / "clas", draw(2, tasks=("en", "hi")), STEERED)

@@ -129,7 +129,7 @@ def test_questions_and_the_language_asked_for() -> None:
     doc = forced.eval_docs[1]
     assert forced.process_results(doc, [" " + SENTENCES["hi"]]) == {"in_language": 1, "repetition": 0}
     assert forced.process_results(doc, [" " + SENTENCES["en"]]) == {"in_language": 0, "repetition": 0}
-    assert forced.process_results(doc, ["चाय " * 9]) == {"in_language": 1, "repetition": pytest.approx(5 / 6)}
+    assert forced.process_results(doc, ["लोग चाय पीते हैं। " * 9]) == {"in_language": 1, "repetition": pytest.approx(29 / 33)}
 
 
 def test_names_of_all_open_tasks_are_read() -> None:

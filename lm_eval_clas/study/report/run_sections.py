@@ -99,8 +99,8 @@ def _odd(comparison: Comparison, code: str, sources: Sources) -> list[str]:
     row, baseline = primary_of(comparison), baseline_of(comparison)
     cell = row.cells.get(code) if row is not None else None
     if row is None or cell is None or code == comparison.anchor:
-        changed = cell is not None and cell.gain
-        return [f"anchor, but its score changed by {signed(cell.gain, comparison.digits)}."] if changed else []
+        gain = None if cell is None else cell.gain
+        return [f"anchor, but its score changed by {signed(gain, comparison.digits)}."] if gain else []
     notes = []
     if significant(cell) and cell.gain is not None:
         notes.append(
