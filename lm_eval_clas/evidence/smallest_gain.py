@@ -86,9 +86,9 @@ def smallest_of_interval(low: float, high: float) -> float | None:
 
 
 def chance_of_interval(value: float, low: float, high: float) -> float:
-    """The two-sided p-value of a value, from its 95 % interval; 1 where the interval has no width."""
+    """The two-sided p-value of a value, from its 95 % interval; of one without width, 0 unless it is 0 itself."""
     from scipy.stats import norm
 
     if high <= low:
-        return 1.0
+        return 0.0 if value else 1.0
     return 2 * float(norm.sf(abs(value) * 2 * float(norm.ppf(1 - SIGNIFICANT / 2)) / (high - low)))

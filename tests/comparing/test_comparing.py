@@ -32,7 +32,8 @@ from lm_eval_clas.comparing.tables import latex, markdown_table
 from lm_eval_clas.comparing.task_families import families
 from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.evidence.paired_tests import holm, sign_flips
-from lm_eval_clas.study.report.verdicts import answers_changed, headline
+from lm_eval_clas.study.report.statements import task_sentence
+from lm_eval_clas.study.report.verdicts import answers_changed
 
 LANGUAGES = ("en", "de", "hi", "zh")
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -286,7 +287,8 @@ def test_small_gains_in_nats_per_byte_are_seen(made: Callable[..., Comparison]) 
     found = made({"xquad_hi": [-1.25] * 9, "xquad_de": [-0.5] * 9}, {"xquad_hi": [-1.2468] * 9, "xquad_de": [-0.5] * 9},
                  measured="nats_per_byte")  # fmt: skip
     assert "+0.0032" in markdown_table(found)
-    assert headline(found).startswith("clas alpha 1 helped on xquad (nats_per_byte): +0.0016 nats per byte over hf on average")
+    told = "On XQuAD (nats per byte), CLAS alpha 1 gains 0.0016 nats per byte (0.0016 to 0.0016)"
+    assert task_sentence(found, []).startswith(told)
     assert found.rows[1].percent is None  # of a score below 0 there is no percentage
 
 

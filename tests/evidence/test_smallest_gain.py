@@ -97,3 +97,4 @@ def test_chance_of_an_interval_is_that_of_its_normal() -> None:
     assert chance_of_interval(-1.0, -2.0, 0.0) == pytest.approx(0.05)
     assert chance_of_interval(0.0, -1.0, 1.0) == pytest.approx(1.0)
     assert chance_of_interval(0.0, 0.0, 0.0) == 1.0
+    assert chance_of_interval(0.1, 0.1, 0.1) == 0.0
