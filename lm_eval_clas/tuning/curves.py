@@ -259,6 +259,8 @@ def _limits(curves: Sequence[Curve], scale: float) -> tuple[float, float, float]
 
 
 def _draw_panel(axes: Any, curves: Sequence[Curve], tasks: list[str], scale: float) -> None:
+    from matplotlib.transforms import ScaledTranslation
+
     axes.axhline(0, color=LINE, linewidth=0.8, zorder=1)
     for curve in curves:
         order = tasks.index(curve.task)
@@ -284,7 +286,9 @@ def _draw_panel(axes: Any, curves: Sequence[Curve], tasks: list[str], scale: flo
         height = 3 + _LINE * (len(tasks) - number)
         axes.annotate(choice(curve), (0, 1), xytext=(9 if len(tasks) > 1 else 0, height), color=SOFT, **place)
         if len(tasks) > 1:
-            axes.annotate("\u25cf", (0, 1), xytext=(0, height), color=_color(tasks.index(curve.task)), **place)
+            beside = axes.transAxes + ScaledTranslation(3 / 72, (height + 3) / 72, axes.figure.dpi_scale_trans)
+            color = _color(tasks.index(curve.task))
+            axes.plot([0], [1], "o", color=color, markersize=4, transform=beside, clip_on=False)
     open_axes(axes)
 
 
