@@ -173,6 +173,22 @@ def test_a_command_of_clas_is_understood(words: list[str]) -> None:
         command.make_context(words[1], words[2:])  # raises for what is missing, left over or of the wrong kind
 
 
+def test_git_ignores_what_the_commands_of_the_pages_write() -> None:
+    """In a checkout, what somebody tried does not show among the changes; what ships does."""
+    written = {Path("masks/gemma-3-270m-new")}
+    for words in (case.values[0] for case in (*_commands("clas"), *_commands("lm_eval"))):
+        written |= {Path(words[i + 1]) for i, word in enumerate(words) if word in ("--out", "--output_path", "--plot")}
+    for command in CLAS.commands.values():
+        written |= {value for value in (parameter.default for parameter in command.params) if isinstance(value, Path)}
+    asked = [one.as_posix() if one.suffix == ".png" else f"{one.as_posix()}/file" for one in written | {Path("studies/NAME")}]
+    git = ("git", "check-ignore", "--no-index", "--verbose", "--non-matching")
+    done = subprocess.run([*git, *asked, "masks/gemma-3-270m/new"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode == 128:
+        pytest.skip("not a git checkout")
+    kept = [line.partition("\t")[2] for line in done.stdout.splitlines() if line.startswith("::") or ":!" in line]
+    assert kept == ["masks/gemma-3-270m/new"]
+
+
 @pytest.mark.parametrize("words", _commands("lm_eval"))
 def test_a_command_of_lm_eval_is_understood(words: list[str]) -> None:
     _check_lm_eval(words)
