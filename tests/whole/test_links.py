@@ -67,6 +67,12 @@ def test_what_is_linked_is_in_the_repository() -> None:
                 assert found.is_dir() or found.relative_to(ROOT).as_posix() in files, f"{page.name}: {target}"
 
 
+def test_every_page_is_on_the_first_page_and_in_the_navigation() -> None:
+    pages = {page.relative_to(DOCS).as_posix() for page in DOCS.glob("*.md")} - {"index.md"}
+    assert pages <= set(_LINK.findall(_prose(DOCS / "index.md")))
+    assert pages <= set(re.findall(r": (\S+\.md)$", (DOCS / "mkdocs" / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
+
+
 @pytest.mark.parametrize(
     ("heading", "anchor"),
     [("How exact it is", "how-exact-it-is"), ("What `f1_lang` does", "what-f1_lang-does"), ("A, b - c", None), ("Émile", None)],
