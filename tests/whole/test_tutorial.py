@@ -36,5 +36,5 @@ def test_it_runs_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "anchor en - bridge layers (2, 3, 4)" in printed
     assert "en: logits change by 0.00 at most" in printed
     assert "de: logits change by 0.00 at most" not in printed
-    assert "steered requests: de 36 (doc), es 36 (doc), hi 36 (doc)" in printed
+    assert "steered requests: de 144 (doc), es 144 (doc), hi 144 (doc)" in printed
     assert "clas_mini_nli" in printed.partition("steered requests")[2]
