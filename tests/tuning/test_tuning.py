@@ -7,6 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,7 +30,7 @@ from lm_eval_clas.harness.task_loading import load_tasks
 from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.masks.strengths import Setting, Tuned, document_hash, short_hashes
 from lm_eval_clas.tuning.choosing import Unit, choose
-from lm_eval_clas.tuning.curves import tuned_curves
+from lm_eval_clas.tuning.curves import tuned_curves, unit_tuned_in
 from lm_eval_clas.tuning.item_scores import ItemScores, LanguageItems
 from lm_eval_clas.tuning.measuring import TuningPlan, grid, tunable, units
 from lm_eval_clas.tuning.tuning_run import run_tuning
@@ -351,6 +352,23 @@ def test_a_run_folder_is_kept_to_one_run(run: Run) -> None:
 
 def unit(language: str, *rows: list[float], **changes: Any) -> Unit:
     return Unit("task", language, ("task",), "metric", "acc", "", rows, **changes)
+
+
+@pytest.mark.parametrize(
+    ("objective", "metric", "scores", "told"),
+    [
+        ("metric", "f1_lang", [0.25, 0.5], "points"),
+        ("metric", "nats_per_byte", [-0.5, -0.25], "nats per byte"),
+        ("metric", "word_perplexity", [0.5, 0.75], "word_perplexity"),
+        ("metric", "some_count", [3.0, 4.0], "some_count"),
+        ("loglikelihood", "log-likelihood of the gold answer", [-0.5, -0.25], "nats"),
+    ],
+)
+def test_a_strength_is_told_in_the_unit_of_its_scores(objective: str, metric: str, scores: list[float], told: str) -> None:
+    settings = [Setting(alpha, 0.4, 0.2, (2, 3)) for alpha in (0.0, 1.0)]
+    made = replace(unit("hi", *([one] * 8 for one in scores)), objective=objective, metric=metric)
+    tuned = choose([made], settings)
+    assert unit_tuned_in(tuned["task"]["hi"]).name == tuned_curves(tuned)[0].unit == told
 
 
 def test_choosing_guards_and_shares() -> None:
