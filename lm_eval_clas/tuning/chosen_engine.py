@@ -10,7 +10,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.processes import launched_as
 from lm_eval_clas.harness.sweep import Sweep
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.masks.strengths import Setting
+from lm_eval_clas.masks.strengths import CLAS, Setting
 
 EngineName = Literal["hf", "vllm"]
 
@@ -36,6 +36,7 @@ def engine_in_use(
     settings: Sequence[Setting],
     device: str | None,
     batch_size: str | int,
+    method: str = CLAS,
 ) -> EngineInUse:
     """The way of an engine.
 
@@ -43,6 +44,7 @@ def engine_in_use(
         engine: an `EngineName`.
         model, model_args: as the harness's class of that engine takes them.
         masks, settings: that are measured.
+        method: of steering.
         device, batch_size: of `hf`; vLLM has the device that it was built for, and batches of its own.
 
     Raises:
@@ -62,7 +64,9 @@ def engine_in_use(
         )
     from lm_eval.utils import simple_parse_args_string
 
+    from lm_eval_clas.engine.refusals import refuse_method
     from lm_eval_clas.engine.row_sweep import RowSweep, load_rows
 
+    refuse_method(method)  # before anything is loaded
     arguments = simple_parse_args_string(model_args)
-    return EngineInUse(lambda: load_rows(model, arguments, masks, settings), RowSweep)
+    return EngineInUse(lambda: load_rows(model, arguments, masks, settings, method), RowSweep)

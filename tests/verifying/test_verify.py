@@ -17,6 +17,7 @@ from strengths_made import with_strengths
 
 from lm_eval_clas import MaskSet, NeuronCategorizer, Profile
 from lm_eval_clas.decoder.projections import find_projections
+from lm_eval_clas.steering.methods.intervention import Intervention
 from lm_eval_clas.verifying.merged_weights import merged
 
 TASKS = ["clas_mini_nli_hi", "clas_mini_nli_en", "clas_mini_qa_de"]
@@ -187,7 +188,7 @@ def test_merged_weights_are_the_hooks_function(masks: MaskSet, profiled: Profile
     hooked = model(input_ids=inputs).logits
     for handle in handles:
         handle.remove()
-    with merged(projections, factors, shifts):
+    with merged(projections, Intervention(factors.numpy(), None if shifts is None else shifts.numpy())):
         assert torch.allclose(model(input_ids=inputs).logits, hooked, rtol=1e-3, atol=1e-3)
     assert torch.equal(model(input_ids=inputs).logits, before)
     assert not torch.allclose(hooked, before, atol=1e-2)

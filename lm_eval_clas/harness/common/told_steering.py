@@ -14,8 +14,7 @@ from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.routing import LanguageRouter
 from lm_eval_clas.steering.by_task import TunedSteering
 from lm_eval_clas.steering.language_factors import LanguageFactors
-
-_NOT_INT_MU = ("beta", "gamma", "specific_scope", "partial_scope", "seed")
+from lm_eval_clas.steering.methods.method_table import METHODS, measured_hash
 
 
 def told_without_masks(scoring: str) -> dict[str, Any]:
@@ -90,7 +89,7 @@ def told_steering(
         "left_alone": left_alone,
         "witness": {key: witness.info() for key, witness in sorted(tally.witnesses.items())},
     }
-    if steering.method == "int-mu":
-        info = {name: value for name, value in info.items() if name not in _NOT_INT_MU}
-        info["means_hash"] = masks.means_hash
+    if (method := METHODS.get(steering.method)) is not None:
+        info = {name: value for name, value in info.items() if name not in method.ignores}
+        info |= {f"{method.measured}_hash": measured_hash(masks, method.measured)} if method.measured else {}
     return info
