@@ -236,10 +236,10 @@ def masks(
     before = MaskSet.load(profile) if texts and not of_a_profile else None
     require_ours([], out)
     force = may_replace([str(path) for path in strange_files(out)], force) or force
-    kept = (None, keep_means, residual is not None)
+    means, outputs = keep_means, residual is not None
     if before is not None:
-        kept = (before.config, before.means is not None, before.residual is not None)
-    if gone := lost(out, *kept):
+        means, outputs = before.means is not None, before.residual is not None
+    if gone := lost(out, before.config if before else None, means, outputs):
         confirm(f"New masks in '{out}' would not have {' and '.join(gone)} of those that are there", force)
     if before is not None:
         _refuse(context, _OF_A_PROFILE, because=f"needs a profile, and '{profile}' is none; drop it")
@@ -346,6 +346,11 @@ def _specific(info: dict[str, Any]) -> str:
     return f"{how}; in the bridge {', '.join(f'{one} {count}' for one, count in info['specific_in_bridge'].items())}"
 
 
+def _residual(source: dict[str, Any]) -> str:
+    corpus = source["corpus"]
+    return f"{corpus['name']}, {corpus['samples']} samples, {sum(corpus['tokens'].values()):,} tokens; hash {source['hash']}"
+
+
 def _show(masks: MaskSet) -> None:
     from lm_eval_clas.masks.inspection import summary
     from lm_eval_clas.neurons.bridge import layers_text
@@ -366,6 +371,7 @@ def _show(masks: MaskSet) -> None:
         *([("specific", _specific(info))] if info["specific"]["source"] != "counts" else []),
         *([("left out", f"layers {layers_text(empty)}, which have no neurons at this site")] if empty else []),
         *([("added", f"{', '.join(info['added'])}; not counted in categories")] if info["added"] else []),
+        *([("residual", _residual(info["residual"]))] if info["residual"] else []),
         ("steering", f"beta {info['beta']:g}, gamma {info['gamma']:g}; hash {info['hash']}"),
     ]:
         console.print(f"[bold]{label:10}[/bold]{escape(text)}", highlight=False)

@@ -26,7 +26,8 @@ class LowRankMap:
     @property
     def matrix(self) -> NDArray[np.float64]:
         """W, float64 [width, width], for which (h down^T) up is W h."""
-        return self.up.T.astype(np.float64) @ self.down.astype(np.float64)
+        found: NDArray[np.float64] = self.up.T.astype(np.float64) @ self.down.astype(np.float64)
+        return found
 
 
 @dataclass(frozen=True)
