@@ -30,19 +30,6 @@ ADDING = ["arithmetic", "diffmean", "random-direction", "incline"]
 ON_OUTPUTS = ["diffmean", "random-direction", "incline"]
 
 
-@pytest.fixture(scope="module")
-def residual(tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts) -> ResidualProfile:
-    """What leaves the small Llama's layers."""
-    return profile_residual(make_model(), tokenizer, texts, name="small-llama", max_tokens=200, batch_size=4)
-
-
-@pytest.fixture(scope="module")
-def full(profiled: Profile, residual: ResidualProfile) -> MaskSet:
-    """The small Llama's masks with all that methods need."""
-    made = MaskSet.from_profile(profiled, categorizer=NeuronCategorizer(threshold=0.005), bridge="2-4", keep_means=True)
-    return made.with_residual(residual)
-
-
 def states(tokenizer: PreTrainedTokenizerFast, text: str) -> np.ndarray:
     """One text alone, float64 [layers, tokens, hidden] without BOS; the last layer before the final normalisation."""
     model, last = make_model(), []

@@ -14,25 +14,16 @@ from small_models import Run, make_model
 from strengths_made import with_strengths
 from transformers import PreTrainedTokenizerFast
 
-from lm_eval_clas import CLASLM, ClasError, MaskSet, NeuronCategorizer, Profile
+from lm_eval_clas import CLASLM, ClasError, MaskSet
 from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.harness.fast_lm import FastLM
 from lm_eval_clas.harness.sweep import Sweep
 from lm_eval_clas.harness.task_loading import load_tasks
-from lm_eval_clas.neurons.profiling import profile_residual
 from lm_eval_clas.steering.by_task import tuned_for
-from lm_eval_clas.texts.corpora import ParallelTexts
 from lm_eval_clas.tuning.measuring import TuningPlan, grid
 from lm_eval_clas.tuning.tuning_run import run_tuning
 
 TASKS = ("clas_mini_nli_hi", "clas_mini_qa_de")
-
-
-@pytest.fixture(scope="module")
-def full(profiled: Profile, tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts) -> MaskSet:
-    """The small Llama's masks with all that methods need."""
-    made = MaskSet.from_profile(profiled, categorizer=NeuronCategorizer(threshold=0.005), bridge="2-4", keep_means=True)
-    return made.with_residual(profile_residual(make_model(), tokenizer, texts, name="small-llama", max_tokens=200))
 
 
 @pytest.mark.parametrize("method", ["diffmean", "incline", "arithmetic"])

@@ -68,6 +68,19 @@ def test_right_numbers_stand(clas: Run, results: Path) -> None:
     assert {path: path.read_bytes() for path in results.parent.iterdir()} == before
 
 
+@pytest.mark.parametrize(("method", "alpha"), [("diffmean", 0.5), ("incline", 0.5), ("arithmetic", 3)])
+def test_numbers_of_methods_that_add_stand(clas: Run, evaluate: Evaluate, full: MaskSet, method: str, alpha: float) -> None:
+    path = evaluate(full, ["clas_mini_nli_hi"], method=method, alpha=alpha)
+    code, found = verified(clas, path)
+    assert (code, found["stands"]) == (0, True), found
+    assert found["languages"][0]["largest"] < 1e-3 < found["languages"][0]["unsteered"]
+    if method == "diffmean":
+        edited(path, lambda content: content["config"]["clas"].update(residual_hash="0" * 16))
+        code, _, error = clas("verify", path, "--device", "cpu")
+        assert code == 2
+        assert "was steered with residual 0000000000000000, and those of these masks are" in " ".join(error.split())
+
+
 def test_the_table_and_the_verdict_are_printed(clas: Run, results: Path) -> None:
     code, out, _ = clas("verify", results, "--device", "cpu", "--items", 1)
     assert code == 0

@@ -60,7 +60,7 @@ def told_steering(
     if tuning is not None:
         left_alone |= {f"{language} in {family}": why for (family, language), why in sorted(tally.alone.items())}
         tuned["tuned"] = {
-            family: {language: setting.options() for language, setting in by_language.items()}
+            family: {language: _used(setting.options(), steering.method) for language, setting in by_language.items()}
             for family, by_language in tuning.strengths.items()
         }
         tuned["unlike_tuning"] = differences.info() if differences else {}
@@ -89,7 +89,12 @@ def told_steering(
         "left_alone": left_alone,
         "witness": {key: witness.info() for key, witness in sorted(tally.witnesses.items())},
     }
-    if (method := METHODS.get(steering.method)) is not None:
-        info = {name: value for name, value in info.items() if name not in method.ignores}
-        info |= {f"{method.measured}_hash": measured_hash(masks, method.measured)} if method.measured else {}
-    return info
+    if (method := METHODS.get(steering.method)) is not None and method.measured:
+        info[f"{method.measured}_hash"] = measured_hash(masks, method.measured)
+    return _used(info, steering.method)
+
+
+def _used(options: dict[str, Any], method: str) -> dict[str, Any]:
+    """Without the options that play no role in a method."""
+    ignored = METHODS[method].ignores if method in METHODS else ()
+    return {name: value for name, value in options.items() if name not in ignored}
