@@ -23,7 +23,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.anatomy.configuration import hidden_size, text_config
 from lm_eval_clas.decoder.anatomy.decoder_lists import decoder_layers, decoder_lists, layer_count, runs_on_text
 from lm_eval_clas.decoder.anatomy.expert_parts import other_experts, registered_experts
-from lm_eval_clas.decoder.anatomy.layer_results import hidden_in
+from lm_eval_clas.decoder.anatomy.layer_results import hidden_in, require_hidden
 from lm_eval_clas.decoder.anatomy.linear_parts import LinearPart, attention_outputs, down_projections, features, heads_of
 from lm_eval_clas.decoder.mixtures.expert_products import Change, Routed
 from lm_eval_clas.decoder.mixtures.expert_taps import Tap, TapHandle, tap
@@ -215,7 +215,8 @@ def reading(
     def outputs(place: int) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
         def count(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             times[place] += 1
-            read(place, hidden_in(output))
+            one = projections[place]
+            read(place, require_hidden(one.name, hidden_in(output), one.neurons))
 
         return count
 

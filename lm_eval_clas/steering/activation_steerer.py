@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.decoder.anatomy.layer_results import hidden_in, with_hidden
+from lm_eval_clas.decoder.anatomy.layer_results import hidden_in, require_hidden, with_hidden
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.mixtures.expert_products import Change
 from lm_eval_clas.decoder.mixtures.expert_taps import Tap, TapHandle, tap
@@ -191,7 +191,7 @@ class ActivationSteerer(LanguageFactors):
 
     def _output_hook(self, place: Projection) -> Any:
         def steer(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-            hidden = hidden_in(output)
+            hidden = require_hidden(place.name, hidden_in(output), place.neurons)
             found = self._effect(place, module, hidden)
             return None if found is None else with_hidden(output, found[0].on(hidden, found[1]))
 

@@ -270,6 +270,12 @@ def test_random_directions_differ_by_layer_language_and_seed_alone(full: MaskSet
     np.testing.assert_allclose(np.linalg.norm(of_mean, axis=1), np.linalg.norm(of_chance, axis=1), rtol=1e-5)
 
 
+def test_layers_that_give_something_else_are_refused(model: PreTrainedModel, full: MaskSet) -> None:
+    model.model.layers[2].register_forward_hook(lambda module, args, output: output[..., :8])
+    with pytest.raises(ClasError, match="methods that act there do not go with this model"):
+        ActivationSteerer(model, full, method="diffmean")
+
+
 @pytest.mark.parametrize("family", ["gemma3_text", "gpt_neox", "opt", "bloom", "falcon"])
 def test_layers_of_other_families_give_what_steering_makes_of_them(family: str) -> None:
     """Some return tuples; the check when a steerer attaches compares what leaves each layer."""

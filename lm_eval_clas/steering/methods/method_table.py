@@ -38,6 +38,10 @@ def measured_hash(masks: MaskSet, measured: str) -> str | None:
     return {"means": masks.means_hash, "residual": masks.residual_hash}[measured]
 
 
-def only_multiplying() -> list[str]:
-    """The names of the methods that do nothing but multiply neurons."""
-    return [name for name, method in METHODS.items() if method.only_multiplies]
+def controls_for(name: str) -> dict[str, str]:
+    """The controls that a method must beat to mean anything, by name, and what tables call them.
+
+    Of methods that add, it is a step to anywhere; of all others, factors like CLAS's.
+    """
+    beside = MeanDifference.name if name in METHODS and METHODS[name].form in ("vector", "map") else ClasFactors.name
+    return {one.name: one.control for one in METHODS.values() if one.control and one.stands_beside == beside}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from lm_eval_clas.comparing.rows import Comparison, LanguageCell, Row
 from lm_eval_clas.comparing.task_families import language_of
 from lm_eval_clas.evidence.paired_tests import SIGNIFICANT
-from lm_eval_clas.steering.results_entry import CONTROLS
+from lm_eval_clas.steering.methods.method_table import controls_for
 from lm_eval_clas.study.report.wording import counted, interval, left_alone, listed, named, number_text, signed
 
 
@@ -158,8 +158,10 @@ def against_controls(comparison: Comparison, against: Iterable[Comparison] = ())
         ahead.append(side > 0)
         sentences.append(sentence + words)
     present = {method_of(control) for control in controls}
-    if missing := [name for method, name in CONTROLS.items() if method not in present]:
-        sentences.append(f"No control with {listed(missing)} was compared, so what {method} owes to its masks stays open.")
+    needed = controls_for(method_of(row))
+    if missing := [words for name, words in needed.items() if name not in present]:
+        owes = "its direction" if "random-direction" in needed else "its masks"
+        sentences.append(f"No control with {listed(missing)} was compared, so what {method} owes to {owes} stays open.")
     elif ahead and not all(ahead):
         sentences.append(
             f"{method} is not shown to be ahead of every control, so it is not shown either that its choice of neurons matters "
