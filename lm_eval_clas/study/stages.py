@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -73,6 +73,7 @@ class StudyStages(Workplace):
         step, commands = self.recipe.profile, []
         lm = self.load()
         wanted: dict[str, tuple[str, Literal["first", "second"] | None]] = {name: (name, None) for name in self.recipe.parts}
+        every: list[tuple[Path, str, Literal["first", "second"] | None, bool]]
         every = [(self.profile_folder(name), *one, False) for name, one in (wanted | self.halves).items()]
         every += [(self.residual_folder(name), *one, True) for name, one in wanted.items() if self.recipe.needs_residual]
         for out, part, half, residual in every:
@@ -83,7 +84,7 @@ class StudyStages(Workplace):
                 self.progress.update(bars[language], completed=done)
 
             options: dict[str, Any] = step.model_dump(include={"batch_size", "max_tokens", "first_token"})
-            measure = profile_residual if residual else profile
+            measure: Callable[..., Any] = profile_residual if residual else profile
             measure(lm.model, lm.tokenizer, texts, name=self.model_name, out=out, report=report, **options)
             for bar in bars.values():
                 self.progress.remove_task(bar)

@@ -27,7 +27,7 @@ class ClasFactors(SteeringMethod):
     about = "amplifies partial-shared neurons and damps language-specific ones"
     form = "factors"
     alphas = (-8, -5, -4, -2, -1, 0, 1, 2, 4)
-    ignores: tuple[str, ...] = ()  # type: ignore[misc]
+    ignores = ()
 
     def intervention(self, masks: MaskSet, dose: Dose, language: str) -> Intervention:
         layers = list(dose.layers)
