@@ -35,7 +35,7 @@ def test_from_two_profiles_to_masks_that_methods_can_use(clas: Run, checkpoint: 
     code, _, error = clas("masks", residual, "--out", tmp_path / "other")
     assert code == 2
     assert "is a profile of site residual, and not of neurons; give one that 'clas profile' made" in " ".join(error.split())
-    code, _, error = clas("masks", neurons, "--residual", neurons, "--out", tmp_path / "other")
+    code, _, error = clas("masks", neurons, "--bridge", "2-3", "--residual", neurons, "--out", tmp_path / "other")
     assert code == 2
     assert "make one with 'clas profile --site residual'" in " ".join(error.split())
     code, _, error = clas(
