@@ -47,7 +47,7 @@ from lm_eval_clas.decoder.projections import find_projections
 from lm_eval_clas.demo.demo_model import gemma
 from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.harness.task_loading import load_tasks
-from lm_eval_clas.steering.effects import steering_factors
+from lm_eval_clas.steering.effects import intervention_in
 from lm_eval_clas.steering.options import SteeringOptions
 
 MASKS = "gemma-3-270m"
@@ -81,7 +81,7 @@ def bare_hooks(model: PreTrainedModel) -> LM:
 def bare_places(model: PreTrainedModel) -> list[tuple[torch.nn.Module, torch.Tensor]]:
     """The bridge projections with their factors for Hindi."""
     masks = MaskSet.load(MASKS)
-    factors = torch.from_numpy(steering_factors(masks, SteeringOptions.parse(masks, alpha=1), "hi"))
+    factors = torch.from_numpy(intervention_in(masks, SteeringOptions.parse(masks, alpha=1), "hi").factors)
     projections = find_projections(model)
     return [(projections[layer].module, factors[layer].to(model.dtype)) for layer in masks.bridge_layers]
 

@@ -21,6 +21,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from lm_eval_clas import MaskSet, NeuronCategorizer, ParallelInputBuilder, Profile, profile
 from lm_eval_clas.commands.cli import main
+from lm_eval_clas.neurons.profiling import profile_residual
+from lm_eval_clas.neurons.residual_folder import ResidualProfile
 from lm_eval_clas.texts.corpora import ParallelTexts
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -99,6 +101,19 @@ def profiled(tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts) -> Profil
 def masks(profiled: Profile) -> MaskSet:
     """The small Llama's masks; the threshold is chosen so that every category occurs in the bridge."""
     return MaskSet.from_profile(profiled, categorizer=NeuronCategorizer(threshold=0.005), bridge="2-4")
+
+
+@pytest.fixture(scope="session")
+def residual(tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts) -> ResidualProfile:
+    """What leaves the small Llama's layers, on the texts of its profile."""
+    return profile_residual(make_model(), tokenizer, texts, name="small-llama", max_tokens=200, batch_size=4)
+
+
+@pytest.fixture(scope="session")
+def full(profiled: Profile, residual: ResidualProfile) -> MaskSet:
+    """The same masks with all that methods need: means, and what leaves the layers."""
+    made = MaskSet.from_profile(profiled, categorizer=NeuronCategorizer(threshold=0.005), bridge="2-4", keep_means=True)
+    return made.with_residual(residual)
 
 
 @pytest.fixture(scope="session")

@@ -57,10 +57,11 @@ class Level(str, Enum):
 
 
 class SiteOption(str, Enum):
-    """Which of a layer's two outputs the neurons make: the MLP's or attention's."""
+    """Which of a layer's two outputs the neurons make, the MLP's or attention's; or what leaves the whole layer."""
 
     mlp = "mlp"
     attn = "attn"
+    residual = "residual"
 
 
 class FirstTokenOption(str, Enum):
@@ -104,7 +105,10 @@ def profile_command(
     model_name: Annotated[str | None, typer.Option(help="What to call the model in the profile; default: --model.")] = None,
     device: DeviceOption = None,
     site: Annotated[
-        SiteOption, typer.Option(help="mlp: inputs of the down-projections; attn: of attention's output projections.")
+        SiteOption,
+        typer.Option(
+            help="mlp: inputs of the down-projections; attn: of attention's output projections; residual: layers' outputs."
+        ),
     ] = SiteOption.mlp,
     projection: Annotated[
         str | None, typer.Option(help="Pattern of the projections' names, where they are not found by structure.")
@@ -117,43 +121,53 @@ def profile_command(
     from lm_eval_clas.harness.model_loading import load_model
     from lm_eval_clas.neurons.bridge import layers_text
     from lm_eval_clas.neurons.instances import profile_instances
-    from lm_eval_clas.neurons.profiling import profile
+    from lm_eval_clas.neurons.profiling import profile, profile_residual
     from lm_eval_clas.texts.corpora import ParallelInputBuilder
 
+    residual = site is SiteOption.residual
+    if residual and (projection is not None or level is Level.instance):
+        raise ClasError(
+            f"--{'projection' if projection is not None else 'level'} is about neurons, and --site residual has none; drop it."
+        )
     quiet_libraries()
     require_ours([out], out)  # before the model is loaded
     texts = ParallelInputBuilder(corpus, parse_words(languages) or None, samples, half.value if half else None).build()
-    options: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens, "site": site.value, "projection": projection}
+    options: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens}
     options |= {"first_token": first_token.value, "processes": Processes.launched()}
+    of_neurons: dict[str, Any] = {"site": site.value, "projection": projection}
     lm = load_model(model, model_args, device)
     with progress_bars() as progress:
         tasks = {language: progress.add_task(language, total=len(texts.ids)) for language in texts.languages}
         try:
-            result = profile(
-                lm.model,
-                lm.tokenizer,
-                texts,
-                name=model_name,
-                out=out,
-                report=lambda language, done, _: progress.update(tasks[language], completed=done),
-                **options,
-            )
+            common: dict[str, Any] = {"name": model_name, "out": out, **options}
+            common["report"] = lambda language, done, _: progress.update(tasks[language], completed=done)
+            counts: dict[str, int]
+            if residual:
+                hidden = profile_residual(lm.model, lm.tokenizer, texts, **common)
+                size, counts = hidden.config.fingerprint, {one: sums.count for one, sums in hidden.by_language.items()}
+            else:
+                result = profile(lm.model, lm.tokenizer, texts, **common, **of_neurons)
+                size = result.config.fingerprint
+                counts = {one: sums.counts["all"] for one, sums in result.by_language.items()}
             if level is Level.instance:
                 task = progress.add_task("input by input", total=len(texts.ids))
                 options |= {"name": model_name, "report": lambda done: progress.update(task, completed=done)}
-                profile_instances(lm.model, lm.tokenizer, texts, out, **options)
+                profile_instances(lm.model, lm.tokenizer, texts, out, **options, **of_neurons)
         except KeyboardInterrupt:
             finished = [one for one in texts.languages if (out / f"{one}.safetensors").is_file()]
             progress.stop()
             messages.print(f"Interrupted. Finished: {', '.join(finished) or 'none'}. The same command goes on from there.")
             raise typer.Exit(130) from None
-    tokens = sum(sums.counts["all"] for sums in result.by_language.values())
     console.print(
-        f"Profiled {len(texts.ids)} items in {len(result.languages)} languages, {tokens:,} tokens: {escape(str(out))}"
+        f"Profiled {len(texts.ids)} items in {len(counts)} languages, {sum(counts.values()):,} tokens: {escape(str(out))}"
     )
-    if empty := result.config.fingerprint.empty_layers:
-        messages.print(f"Left out, as they have no neurons at this site that a text reaches: layers {layers_text(empty)}.")
-    tell_next("clas", "masks", str(out), "--out", "masks/NAME")
+    if size.empty_layers:
+        told = layers_text(size.empty_layers)
+        messages.print(f"Left out, as they have no neurons at this site that a text reaches: layers {told}.")
+    if residual:
+        tell_next("clas", "masks", "PROFILE", "--residual", str(out), "--out", "masks/NAME")
+    else:
+        tell_next("clas", "masks", str(out), "--out", "masks/NAME")
 
 
 @app.command()
@@ -177,6 +191,10 @@ def masks(
         int, typer.Option(help="Mixtures of experts: tokens that an expert must have seen in every language.", min=1)
     ] = 100,
     keep_means: Annotated[bool, typer.Option(help="Store the means in the folder too (profile.safetensors).")] = False,
+    residual: Annotated[
+        Path | None,
+        path_option("Profile of the same texts with --site residual, which methods need that act on what leaves the layers."),
+    ] = None,
     specific: Annotated[
         str,
         typer.Option(
@@ -203,6 +221,7 @@ def masks(
     from lm_eval_clas.neurons.categories import NeuronCategorizer
     from lm_eval_clas.neurons.instances import load_instance_shares
     from lm_eval_clas.neurons.profile_folder import PROFILE_CONFIG_FILE, Profile
+    from lm_eval_clas.neurons.residual_folder import ResidualProfile
 
     texts = [MonolingualText.parse(one) for one in add_language]
     if texts and model is None:
@@ -217,8 +236,10 @@ def masks(
     before = MaskSet.load(profile) if texts and not of_a_profile else None
     require_ours([], out)
     force = may_replace([str(path) for path in strange_files(out)], force) or force
-    kept = (before.config.tuned, before.means is not None) if before else ({}, keep_means)
-    if gone := lost(out, *kept):
+    means, outputs = keep_means, residual is not None
+    if before is not None:
+        means, outputs = before.means is not None, before.residual is not None
+    if gone := lost(out, before.config if before else None, means, outputs):
         confirm(f"New masks in '{out}' would not have {' and '.join(gone)} of those that are there", force)
     if before is not None:
         _refuse(context, _OF_A_PROFILE, because=f"needs a profile, and '{profile}' is none; drop it")
@@ -240,13 +261,17 @@ def masks(
         made = with_lape(made, loaded, LapeSelector(lape_top, lape_percentile))
     if by_file:
         made = with_neuron_file(made, specific, parse_words(specific_languages))
+    if residual is not None:
+        made = made.with_residual(ResidualProfile.load_finished(residual))
     made = _add(made, texts, model, model_args, device)
     if by_file and texts:  # once more, as the file may have neurons of the added languages
         made = with_neuron_file(made, specific, parse_words(specific_languages))
     _finish(made, out, force)
 
 
-_OF_A_PROFILE = "statistic tokens by threshold anchor bridge exclude_last level beta gamma min_tokens keep_means specific"
+_OF_A_PROFILE = (
+    "statistic tokens by threshold anchor bridge exclude_last level beta gamma min_tokens keep_means residual specific"
+)
 
 
 def _refuse(context: typer.Context, names: str, because: str, unless: bool = False) -> None:
@@ -321,6 +346,11 @@ def _specific(info: dict[str, Any]) -> str:
     return f"{how}; in the bridge {', '.join(f'{one} {count}' for one, count in info['specific_in_bridge'].items())}"
 
 
+def _residual(source: dict[str, Any]) -> str:
+    corpus = source["corpus"]
+    return f"{corpus['name']}, {corpus['samples']} samples, {sum(corpus['tokens'].values()):,} tokens; hash {source['hash']}"
+
+
 def _show(masks: MaskSet) -> None:
     from lm_eval_clas.masks.inspection import summary
     from lm_eval_clas.neurons.bridge import layers_text
@@ -341,6 +371,7 @@ def _show(masks: MaskSet) -> None:
         *([("specific", _specific(info))] if info["specific"]["source"] != "counts" else []),
         *([("left out", f"layers {layers_text(empty)}, which have no neurons at this site")] if empty else []),
         *([("added", f"{', '.join(info['added'])}; not counted in categories")] if info["added"] else []),
+        *([("residual", _residual(info["residual"]))] if info["residual"] else []),
         ("steering", f"beta {info['beta']:g}, gamma {info['gamma']:g}; hash {info['hash']}"),
     ]:
         console.print(f"[bold]{label:10}[/bold]{escape(text)}", highlight=False)

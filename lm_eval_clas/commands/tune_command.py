@@ -58,7 +58,11 @@ def tune(
     masks: Annotated[str, typer.Option(help="Mask folder, which gets the result; or a shipped name or Hub repository.")],
     tasks: Annotated[str, typer.Option(help="Tasks of the harness, e.g. clas_xquad_tune,clas_xnli_tune; on tuning splits.")],
     out: Annotated[Path, path_option("Folder of the run. The same command goes on where a run was stopped.")],
-    alphas: Annotated[str, typer.Option(help="Strengths to try; 0 is always among them.")] = "-8,-5,-4,-2,-1,0,1,2,4",
+    method: Annotated[str, typer.Option(help="What is tuned: clas, or another method of hf-clas, e.g. diffmean.")] = "clas",
+    alphas: Annotated[
+        str | None,
+        typer.Option(help="Strengths to try; 0 is always among them. Default: by method; of clas, -8,-5,-4,-2,-1,0,1,2,4."),
+    ] = None,
     betas: Annotated[str, typer.Option(help="Amplifications to try, e.g. 0.2,0.4; default: the masks'.")] = "",
     gammas: Annotated[str, typer.Option(help="Dampings to try; default: the masks'.")] = "",
     layers: Annotated[str, typer.Option(help="Bridge layers to try, e.g. 13-15,14-15; default: the masks'.")] = "",
@@ -95,7 +99,9 @@ def tune(
     from lm_eval_clas.drawing.figures import new_figure
     from lm_eval_clas.harness.task_loading import load_tasks, other_splits
     from lm_eval_clas.masks.mask_set import MaskSet
+    from lm_eval_clas.masks.strengths import CLAS
     from lm_eval_clas.neurons.bridge import parse_layers
+    from lm_eval_clas.steering.methods.method_table import METHODS, measured_hash
     from lm_eval_clas.tuning.chosen_engine import engine_in_use
     from lm_eval_clas.tuning.curves import by_unit, tuned_curves
     from lm_eval_clas.tuning.measuring import TuningPlan, grid, tunable
@@ -105,15 +111,22 @@ def tune(
     new_figure(1, 1)  # a missing matplotlib is told now, and not after hours
     loaded = MaskSet.load(masks)
     size = loaded.config.model.fingerprint
+    if method not in METHODS:
+        raise ClasError(f"--method must be one of {', '.join(METHODS)}, not '{method}'.")
+    used = METHODS[method]
+    if (betas or gammas) and not used.uses_strengths:
+        raise ClasError(f"--{'betas' if betas else 'gammas'} plays no role with --method {method}; drop it.")
     settings = grid(
         loaded,
-        parse_numbers("--alphas", alphas),
+        used.alphas if alphas is None else parse_numbers("--alphas", alphas),
         parse_numbers("--betas", betas),
         parse_numbers("--gammas", gammas),
         [parse_layers(one, size.layers, size.empty_layers) for one in parse_words(layers)],
     )
     if len(settings) < 2:
         raise ClasError("--alphas has nothing to try beside 0; give strengths like -2,-1,1,2.")
+    for layer_run in {setting.layers for setting in settings}:
+        used.require(loaded, layer_run)
     found = load_tasks(parse_words(tasks), [str(shipped("tasks")), *map(str, include_path)], num_fewshot)
     names, skipped = tunable(found, loaded, pair.value)
     for name, why in skipped.items():
@@ -133,8 +146,10 @@ def tune(
         apply_chat_template=apply_chat_template,
         engine=engine.value,
         pair=pair.value,
+        method=method,
+        measured=measured_hash(loaded, used.measured) if used.measured else None,
     )
-    way = engine_in_use(engine.value, model, model_args, loaded, settings, device, batch_size)
+    way = engine_in_use(engine.value, model, model_args, loaded, settings, device, batch_size, method)
     processes = Processes.launched()
     target = Path(masks).expanduser() if Path(masks).expanduser().is_dir() else out / "masks"
     with claimed(out) if processes.main else nullcontext(), progress_bars() as progress:
@@ -176,6 +191,7 @@ def tune(
     options += ["--num_fewshot", str(num_fewshot)] if num_fewshot is not None else []
     options += ["--apply_chat_template", "--fewshot_as_multiturn"] if apply_chat_template else []
     arguments = [f"pretrained={model}", model_args, f"masks={target}", "alpha=tuned"]
+    arguments += [f"method={method}"] if method != CLAS else []
     arguments += [f"pair={pair.value}"] if pair is not PairLanguage.target else []
     others = ",".join(other_splits(parse_words(tasks), own))
     command = next_run(f"{engine.value}-clas", arguments, *options, tasks=others, command="clas eval" if own else "lm_eval")

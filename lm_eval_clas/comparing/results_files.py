@@ -13,7 +13,7 @@ from lm_eval_clas.comparing.formats.logged_samples import samples_beside
 from lm_eval_clas.comparing.formats.results_content import date_of, metrics_of, model_arguments, results_content
 from lm_eval_clas.comparing.runs import Run, TaskScores
 from lm_eval_clas.disk.checked_files import user_path
-from lm_eval_clas.steering.results_entry import deciding, joined
+from lm_eval_clas.steering.results_entry import deciding, joined, seed_of
 
 _OLD_NAME = "results.json"  # before 0.4.3
 # What decides the prompts of all tasks, and what messages call it.
@@ -50,7 +50,7 @@ class _File:
     @property
     def run(self) -> tuple[str, ...]:
         """Files that share it are parts of one run: they have one label or one folder, one setup, and one seed."""
-        seed = str(self.steering.get("seed")) if self.steering.get("method") == "random" else ""
+        seed = "" if seed_of(self.steering) is None else str(self.steering.get("seed"))
         shots = ",".join(map(str, sorted({task.shots or 0 for task in self.tasks.values()})))
         return (self.label or "", "" if self.label else str(self.path.parent), self.setup, shots, seed)
 

@@ -26,6 +26,7 @@ _DETAILS = {
     "anchor": "anchor",
     "masks_hash": "masks",
     "means_hash": "means",
+    "residual_hash": "residual means",
 }
 
 

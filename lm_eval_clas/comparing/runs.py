@@ -11,6 +11,7 @@ from typing import Any
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.comparing.formats.logged_samples import read_documents, read_samples
 from lm_eval_clas.evidence.cluster_fields import SWITCHED_OFF, Clustered, clustered_alike
+from lm_eval_clas.steering.results_entry import seed_of
 
 
 @dataclass(frozen=True)
@@ -133,4 +134,4 @@ class Run:
     @property
     def seed(self) -> int | None:
         """Of a random control; None for whatever has no randomness."""
-        return int(self.steering.get("seed", 0)) if self.method == "random" else None
+        return seed_of(self.steering)

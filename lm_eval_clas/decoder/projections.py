@@ -21,8 +21,9 @@ from torch.utils.hooks import RemovableHandle
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.anatomy.configuration import hidden_size, text_config
-from lm_eval_clas.decoder.anatomy.decoder_lists import decoder_lists, layer_count, runs_on_text
+from lm_eval_clas.decoder.anatomy.decoder_lists import decoder_layers, decoder_lists, layer_count, runs_on_text
 from lm_eval_clas.decoder.anatomy.expert_parts import other_experts, registered_experts
+from lm_eval_clas.decoder.anatomy.layer_results import hidden_in, require_hidden
 from lm_eval_clas.decoder.anatomy.linear_parts import LinearPart, attention_outputs, down_projections, features, heads_of
 from lm_eval_clas.decoder.mixtures.expert_products import Change, Routed
 from lm_eval_clas.decoder.mixtures.expert_taps import Tap, TapHandle, tap
@@ -32,7 +33,7 @@ Site = Literal["mlp", "attn"]
 
 @dataclass(frozen=True)
 class Projection:
-    """One place of a layer: a projection back to the hidden size, whose inputs are neurons.
+    """One place of a layer: a projection back to the hidden size, whose inputs are neurons; or a layer, whose output is read.
 
     Attributes:
         name: of the module, inside the model.
@@ -43,6 +44,7 @@ class Projection:
         layer: of the decoder.
         start: the place of its first neuron on the layer's axis.
         experts: how many experts share the width evenly; None where every token takes the same way.
+        of_output: whether it is a decoder layer, of which the hidden states that leave it are read and steered.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Projection:
     layer: int = 0
     start: int = 0
     experts: int | None = None
+    of_output: bool = False
 
     @property
     def here(self) -> slice:
@@ -78,6 +81,32 @@ def find_projections(model: nn.Module, site: Site = "mlp", pattern: str | None =
             message names the modules that were seen. Or the model is in slices (tensor parallelism), or is a wrapper without a
             configuration.
     """
+    _require_whole(model)
+    return _matching(model, site, pattern) if pattern is not None else _by_structure(model, site)
+
+
+def layer_outputs(model: nn.Module) -> list[Projection]:
+    """What leaves each decoder layer, first layer first: the hidden states, or residual stream.
+
+    Raises:
+        ClasError: the model has no such list of layers, or is in slices, or is a wrapper without a configuration.
+    """
+    _require_whole(model)
+    hidden = hidden_size(model)
+    for name, layers in decoder_lists(model):
+        return [
+            Projection(f"{name}.{number}", layer, hidden, layer=number, of_output=True) for number, layer in enumerate(layers)
+        ]
+    decoder_layers(model)  # says what is missing
+    return []
+
+
+def layers_without(model: nn.Module, projections: Sequence[Projection]) -> tuple[int, ...]:
+    """The decoder's layers that have no neurons at the site of these projections."""
+    return tuple(sorted(set(range(layer_count(model))) - {projection.layer for projection in projections}))
+
+
+def _require_whole(model: nn.Module) -> None:
     if not hasattr(model, "config"):
         raise ClasError(
             f"{type(model).__name__} has no configuration of a decoder; give the Hugging Face model, without wrappers such as "
@@ -85,12 +114,6 @@ def find_projections(model: nn.Module, site: Site = "mlp", pattern: str | None =
         )
     if int(getattr(model, "tp_size", None) or 1) > 1:
         raise slices_error()
-    return _matching(model, site, pattern) if pattern is not None else _by_structure(model, site)
-
-
-def layers_without(model: nn.Module, projections: Sequence[Projection]) -> tuple[int, ...]:
-    """The decoder's layers that have no neurons at the site of these projections."""
-    return tuple(sorted(set(range(layer_count(model))) - {projection.layer for projection in projections}))
 
 
 def _by_structure(model: nn.Module, site: Site) -> list[Projection]:
@@ -174,8 +197,8 @@ def reading(
 ) -> Iterator[Callable[[], None]]:
     """Calls `read(place, h)` with the input of every projection inside the block; `place` counts the projections.
 
-    `h` is [batch, tokens, neurons], but for the MLPs of OPT, which flattens the first two; of experts, it is `Routed`, once for
-    all of them or for some at a time.
+    Of layers, `h` is their output, after whatever hooks they have by now. Else it is [batch, tokens, neurons], but for the MLPs
+    of OPT, which flattens the first two; of experts, it is `Routed`, once for all of them or for some at a time.
 
     Yields:
         a function to call after each pass, which raises a ClasError if a projection was not read once in it.
@@ -186,6 +209,14 @@ def reading(
         def count(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
             times[place] += 1
             read(place, args[0])
+
+        return count
+
+    def outputs(place: int) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def count(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            times[place] += 1
+            one = projections[place]
+            read(place, require_hidden(one.name, hidden_in(output), one.neurons))
 
         return count
 
@@ -207,13 +238,18 @@ def reading(
                 raise ClasError(
                     f"'{projection.name}' runs {ran} times and not once in a pass on text alone, so its neurons cannot be "
                     "read; name other modules with projection=PATTERN."
+                    if not projection.of_output
+                    else f"The layer '{projection.name}' runs {ran} times and not once in a pass on text alone, so what leaves "
+                    "it cannot be read; methods that act there do not go with this model."
                 )
         times[:] = [0] * len(times)
 
-    handles: list[TapHandle | RemovableHandle] = [
-        tap(one.module, experts(i)) if one.experts else one.module.register_forward_pre_hook(hook(i))
-        for i, one in enumerate(projections)
-    ]
+    def hooked(place: int, module: nn.Module) -> TapHandle | RemovableHandle:
+        if projections[place].of_output:
+            return module.register_forward_hook(outputs(place))
+        return tap(module, experts(place)) if projections[place].experts else module.register_forward_pre_hook(hook(place))
+
+    handles = [hooked(i, one.module) for i, one in enumerate(projections)]
     try:
         yield passed
     finally:

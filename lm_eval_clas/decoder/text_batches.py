@@ -17,11 +17,19 @@ from lm_eval_clas.disk.checked_json import shown
 
 @dataclass(frozen=True)
 class Batch:
-    """One padded batch on the model's device; `real` float32 [batch, tokens] is 1 on tokens that count, `last` indexes."""
+    """One padded batch on the model's device.
+
+    Attributes:
+        inputs: of the model.
+        real: float32 [batch, tokens], 1 on tokens that count.
+        last: int64 [batch], the position of each text's last one.
+        items: the positions of the texts in the list that was given.
+    """
 
     inputs: dict[str, torch.Tensor]
     real: torch.Tensor
     last: torch.Tensor
+    items: tuple[int, ...] = ()
 
 
 def text_batches(
@@ -68,7 +76,7 @@ def text_batches(
             real[row, :length] = 1 - torch.tensor(ignored[i], dtype=torch.float32)
         last = width - 1 - real.flip(1).argmax(dim=1)
         inputs = {"input_ids": ids.to(device), "attention_mask": attention.to(device)}
-        yield Batch(inputs, real.to(device), last.to(device))
+        yield Batch(inputs, real.to(device), last.to(device), tuple(rows))
 
 
 # What a text has nothing but, where no token of it counts: all of it, and what --max-tokens leaves.

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load, save
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.steering.effects import factors_hash
 from lm_eval_clas.steering.language_factors import LanguageFactors
+from lm_eval_clas.steering.methods.intervention import factors_hash
 
 _ROWS = "rows"  # the key of the names in the tensors' metadata
 EXTRA_ARGUMENT = "clas"  # in a request's `extra_args`: the name of its row

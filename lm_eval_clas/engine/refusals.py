@@ -8,6 +8,7 @@ from typing import Any
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.processes import launched_as
+from lm_eval_clas.steering.methods.method_table import METHODS
 
 KNOWN_VERSIONS = "0.32.0"  # of vLLM; docs/vllm.md says what was run with which
 INSTALL = "pip install 'lm-eval-clas[vllm]'"
@@ -66,13 +67,13 @@ def refuse_config(config: Any) -> None:
 
 
 def refuse_method(method: str) -> None:
-    """Refuses a method that does more than multiply.
+    """Refuses a method that does more than multiply neurons.
 
     Raises:
         ClasError: it is one.
     """
-    if method == "int-mu":
-        raise ClasError("method=int-mu adds to activations, and in vLLM they are only multiplied; use --model hf-clas.")
+    if method in METHODS and not METHODS[method].only_multiplies:
+        raise ClasError(f"method={method} adds to activations, and in vLLM they are only multiplied; use --model hf-clas.")
 
 
 def refuse_signature(name: str, found: Sequence[str], known: Sequence[str]) -> None:

@@ -10,17 +10,20 @@ from lm_eval.api.instance import Instance
 from lm_eval_clas.base.errors import ClasError, first_line
 from lm_eval_clas.engine.factor_tables import FactorTables, steered_row
 from lm_eval_clas.engine.model_fit import require_fit
+from lm_eval_clas.engine.refusals import refuse_method
 from lm_eval_clas.engine.rowed_vllm import RowedVLLM, with_row
 from lm_eval_clas.harness.sweep import Sweep
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.masks.strengths import Setting
+from lm_eval_clas.masks.strengths import CLAS, Setting
 from lm_eval_clas.steering.language_factors import LanguageFactors
 
 # Documents between two entries of the journal. With nine settings, that is some hundreds of requests: enough to keep vLLM busy.
 _AT_ONCE = 64
 
 
-def load_rows(pretrained: str, arguments: dict[str, Any], masks: MaskSet, settings: Sequence[Setting]) -> RowedVLLM:
+def load_rows(
+    pretrained: str, arguments: dict[str, Any], masks: MaskSet, settings: Sequence[Setting], method: str = CLAS
+) -> RowedVLLM:
     """The model inside vLLM, with a row for each setting and language.
 
     Args:
@@ -28,14 +31,17 @@ def load_rows(pretrained: str, arguments: dict[str, Any], masks: MaskSet, settin
         arguments: of the harness's `vllm`.
         masks: masks of the model.
         settings: all of them.
+        method: of steering.
 
     Raises:
-        ClasError: the masks do not fit the model, an argument does not go with steering, or vLLM cannot load it.
+        ClasError: the method does more than multiply, the masks do not fit the model, an argument does not go with steering, or
+            vLLM cannot load it.
     """
+    refuse_method(method)
     require_fit(masks, pretrained, arguments.get("revision"), bool(arguments.get("trust_remote_code")))
     tables = FactorTables.of_languages(
         (_label(number, language), steerer, language)
-        for number, steerer in enumerate(_steerers(masks, settings))
+        for number, steerer in enumerate(_steerers(masks, settings, method))
         for language in masks.languages
     )
     if tables is None:
@@ -50,8 +56,8 @@ def load_rows(pretrained: str, arguments: dict[str, Any], masks: MaskSet, settin
         raise ClasError(f"Cannot load the model '{pretrained}' in vLLM: {reason}") from error
 
 
-def _steerers(masks: MaskSet, settings: Sequence[Setting]) -> list[LanguageFactors]:
-    return [LanguageFactors(masks, **setting.options()) for setting in settings]
+def _steerers(masks: MaskSet, settings: Sequence[Setting], method: str) -> list[LanguageFactors]:
+    return [LanguageFactors(masks, method=method, **setting.options()) for setting in settings]
 
 
 def _label(number: int, language: str) -> str:
@@ -62,7 +68,7 @@ class RowSweep(Sweep):
     """One model inside vLLM under many settings; as `Sweep`, but for what it takes: the model of `load_rows`."""
 
     def _steer_with(self, settings: Sequence[Setting], resume: bool) -> None:
-        self._rowed: list[LanguageFactors] = _steerers(self._masks, settings)
+        self._rowed: list[LanguageFactors] = _steerers(self._masks, settings, self._method)
 
     def _batches(self, requests: Sequence[Instance], languages: Sequence[str | None]) -> Iterator[list[int]]:
         """Whole documents, of any languages; refused before the first of them runs where a setting would change nothing."""

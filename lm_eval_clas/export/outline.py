@@ -22,7 +22,8 @@ from lm_eval_clas.decoder.projections import Projection, find_projections
 from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.steering.by_task import tuned_settings
-from lm_eval_clas.steering.effects import steering_factors
+from lm_eval_clas.steering.effects import intervention_in
+from lm_eval_clas.steering.methods.method_table import METHODS
 from lm_eval_clas.steering.options import SteeringOptions
 
 EXPORT_FILE = "clas_export.json"
@@ -121,10 +122,13 @@ def scalings(
     Raises:
         ClasError: an option is wrong, a language that was named has nothing to steer, or none has.
     """
-    if options.get("method") == "int-mu":
+    method = METHODS.get(str(options.get("method")))
+    if method is not None and not method.only_multiplies:
+        moves = "neurons" if method.acts_on == "neurons" else "what leaves the layers"
+        by = "a map of them" if method.form == "map" else "a constant"
         raise ClasError(
-            "method=int-mu cannot be exported: it moves neurons by a constant, and neither an (IA)3 vector nor a scaled weight "
-            "can add one; evaluate it with --model hf-clas."
+            f"method={method.name} cannot be exported: it moves {moves} by {by}, and neither an (IA)3 vector nor a scaled "
+            "weight can add one; evaluate it with --model hf-clas."
         )
     tuned = options.get("alpha") == "tuned"
     if task is not None and not tuned:
@@ -142,7 +146,7 @@ def scalings(
             reason = f"no strength is tuned for {family} in it"
         else:
             steering = SteeringOptions.parse(masks, **given)
-            factors = steering_factors(masks, steering, language)
+            factors = intervention_in(masks, steering, language).factors
             if (factors == 1).all():
                 nothing = steering.does_nothing or not steering.strength(language)
                 reason = "its strength is 0" if nothing else "it has no neurons to steer"

@@ -162,7 +162,7 @@ def _steered_is_merged(model: nn.Module, ids: torch.Tensor, site: Site, found: _
         plain, idle = model(input_ids=ids).logits, model(input_ids=ids).logits
         with steerer.language("de"):
             steered = model(input_ids=ids).logits
-        with merged(found.places, steerer.factors("de"), None):
+        with merged(found.places, steerer.intervention("de")):
             expected = model(input_ids=ids).logits
     moved = not _close(plain, steered, expected)
     return YES if moved and _close(steered, expected, expected) and torch.equal(plain, idle) else WRONG

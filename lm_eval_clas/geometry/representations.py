@@ -14,6 +14,7 @@ from torch import nn
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.anatomy.configuration import hidden_size
 from lm_eval_clas.decoder.anatomy.decoder_lists import decoder_layers
+from lm_eval_clas.decoder.anatomy.layer_results import hidden_in
 from lm_eval_clas.decoder.below_head import decoder_of
 from lm_eval_clas.decoder.text_batches import Batch, device_of, position_limit, text_batches
 from lm_eval_clas.geometry.measurements import Pooling
@@ -65,19 +66,9 @@ def represent(
     shape = (len(texts.languages), len(layers) + 1, len(texts.ids), hidden_size(model))
     points: Points = {pooling: np.empty(shape, dtype=np.float32) for pooling in POOLINGS}
     for number, (language, lines) in enumerate(texts.texts.items()):
-        # Of like length together. Not sorted by `text_batches`, which does not tell where it puts an item.
-        order = sorted(range(len(lines)), key=lambda item: -len(lines[item]))
         done = 0
-        for batch in text_batches(
-            tokenizer,
-            [lines[item] for item in order],
-            batch_size,
-            max_tokens,
-            device_of(model),
-            sort=False,
-            skip_first=True,
-        ):
-            items = order[done : done + len(batch.real)]
+        for batch in text_batches(tokenizer, lines, batch_size, max_tokens, device_of(model), skip_first=True):
+            items = list(batch.items)
             with steerer.language(language) if steerer else nullcontext() as block:
                 pooled = _run(model, layers, batch)
             if block is not None:
@@ -116,7 +107,7 @@ def _reading(layers: Sequence[nn.Module], read: Callable[[torch.Tensor], None]) 
         read(args[0] if args else kwargs["hidden_states"])
 
     def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        read(output[0] if isinstance(output, tuple) else output)
+        read(hidden_in(output))
 
     handles = [layers[0].register_forward_pre_hook(enter, with_kwargs=True)]
     handles += [layer.register_forward_hook(leave) for layer in layers]

@@ -14,6 +14,7 @@ from lm_eval_clas.geometry.measurements import Geometry
 from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.steering.results_entry import seed_of
 
 # Options that a run has for all languages, unless tuning chose them for each.
 _CHOSEN = ("alpha", "beta", "gamma", "layers")
@@ -86,7 +87,7 @@ class RunSteering:
 
 
 def _seed(told: Mapping[str, Any]) -> dict[str, Any]:
-    return {"seed": told["seed"]} if told.get("method") == "random" and "seed" in told else {}
+    return {"seed": told["seed"]} if seed_of(told) is not None and "seed" in told else {}
 
 
 def _chosen(told: Mapping[str, Any], family: str, language: str) -> dict[str, Any]:

@@ -36,15 +36,17 @@ class CLASLM(SteeredLM[ActivationSteerer], FastLM):
         pretrained: as for `hf`, and so are all arguments not named here.
         masks: a mask folder, the name of a shipped one, or a Hub repository `user/name[@revision]`; None for no steering.
         alpha: strength: a number, a JSON file with one by language, or `tuned`: what `clas tune` chose by task and language.
-            With `method=int-mu`, the way from the activation (0) to the language's mean (1).
+            With `method=int-mu`, the way from the activation (0) to the language's mean (1); with `diffmean` and
+            `random-direction`, a share of the length of the hidden state.
         beta: amplification of partial-shared neurons; default: the mask folder's (0.4).
         gamma: damping of language-specific neurons; default: the mask folder's (0.2).
         layers: bridge layers as a range like `24-29`; default: the mask folder's.
         specific_scope: `all` or `own`.
         partial_scope: `all`, `own` or `anchor`.
-        method: `clas`; the controls `uniform` and `random`; the baseline `int-mu`, which needs masks with means and looks
-            at neither beta, gamma nor scopes; or `off`.
-        seed: of `method=random`.
+        method: `clas`; its controls `uniform` and `random`; on neurons, `int-mu` and `arithmetic`, which need masks with means;
+            on what leaves the layers, `diffmean`, its control `random-direction`, and `incline`, which need masks made with
+            `--residual`; or `off`. Only CLAS and its controls look at beta, gamma and scopes.
+        seed: of `method=random` and `random-direction`.
         language: one language for every request, instead of recognising it.
         pair: which language counts where a task's name has two (`wmt16-de-en`): the `target`, the second, which is what the
             model writes or is asked in; the `source`; or `off` for neither, so that such requests are left alone.

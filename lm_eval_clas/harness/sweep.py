@@ -30,7 +30,7 @@ from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.routing import LanguageRouter
 from lm_eval_clas.languages.task_names import Pair
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.masks.strengths import Setting
+from lm_eval_clas.masks.strengths import CLAS, Setting
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
 
 _GOLD = "gold"  # the journal's name for the scores of gold answers, beside the harness's kinds of request
@@ -46,6 +46,7 @@ class Sweep(LM):
         resume: whether layers below the bridge run once for all settings; False runs full passes.
         processes: those that are asked the same at the same time, each with a model of its own; default: this one alone.
         pair: which language counts where a task's name has two.
+        method: of steering, the same under all settings.
 
     Attributes:
         processes: as given.
@@ -63,11 +64,13 @@ class Sweep(LM):
         resume: bool = True,
         processes: Processes | None = None,
         pair: Pair = "target",
+        method: str = CLAS,
     ) -> None:
         super().__init__()  # as number 0 of 1: for the harness, there is one process
         self.processes = processes or Processes()
         self._lm = lm
         self._masks = masks
+        self._method = method
         self._router = LanguageRouter(masks.languages, pair=pair)
         self._batch_size: int | None = None
         self._settings = len(settings)
@@ -75,8 +78,10 @@ class Sweep(LM):
 
     def _steer_with(self, settings: Sequence[Setting], resume: bool) -> None:
         """Makes what steers, for each setting."""
-        self._steerers = [ActivationSteerer(self._lm.model, self._masks, **setting.options()) for setting in settings]
-        first = min(min(setting.layers) for setting in settings)
+        self._steerers = [
+            ActivationSteerer(self._lm.model, self._masks, method=self._method, **setting.options()) for setting in settings
+        ]
+        first = min(steerer.first_rerun for steerer in self._steerers)
         self._tape = Tape(self._lm.model, first) if resume and first > 0 and can_resume(self._lm.model, first) else None
         self._checked = False
 

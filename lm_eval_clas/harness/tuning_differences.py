@@ -9,8 +9,7 @@ from lm_eval.api.instance import Instance
 
 from lm_eval_clas.base.logs import logger
 from lm_eval_clas.harness.prompting import note_prompting, prompting_of
-from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.masks.strengths import known_hashes
+from lm_eval_clas.masks.strengths import Tuned, known_hashes
 
 _CALLED = {
     "num_fewshot": "number of shots",
@@ -26,13 +25,13 @@ class TuningDifferences:
     """Compares requests with the record of the strength that steers them; what is not recorded is not compared.
 
     Args:
-        masks: masks with tuned strengths.
+        tuned: the strengths, with their records.
         asker: the model class, which warnings name.
     """
 
-    def __init__(self, masks: MaskSet, asker: str) -> None:
+    def __init__(self, tuned: Tuned, asker: str) -> None:
         self._asker = asker
-        self._tuned = masks.config.tuned
+        self._tuned = tuned
         self._tuned_on: dict[_Where, frozenset[str]] = {}
         self._hashes: dict[tuple[str | None, int | None], set[str]] = {}  # of documents, by task and number
         self._warned: set[str] = set()

@@ -1,12 +1,16 @@
-"""Masks on the Hugging Face Hub: `user/name[@revision]`, from the network or from the Hub's own cache."""
+"""Where masks are: a folder, a shipped one by its name, or `user/name[@revision]` on the Hugging Face Hub or in its cache."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.disk.files import shipped
+from lm_eval_clas.masks.mask_config import MASKS_CONFIG_FILE
+from lm_eval_clas.masks.mask_place import MASKS_FILES
 
 
 @dataclass(frozen=True)
@@ -70,3 +74,32 @@ def fetch(repository: str, revision: str | None, files: Sequence[str], otherwise
         f"There are no masks '{shown}': no such folder here, and {reason}; check the name and the connection, or use "
         f"{otherwise}."
     ) from cause
+
+
+def locate(source: str | Path) -> tuple[Path, HubOrigin | None]:
+    """The folder that a user means, and where on the Hub it is from.
+
+    Raises:
+        ClasError: there is none.
+    """
+    try:
+        path = Path(source).expanduser()
+        is_folder, is_file = path.is_dir(), path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ClasError(f"There can be no masks at '{str(source)[:200]}' ({error}); give the path of a folder.") from error
+    if is_folder:
+        return path, None
+    known = sorted(folder.name for folder in shipped("masks").iterdir() if (folder / MASKS_CONFIG_FILE).is_file())
+    name = str(source).removeprefix("masks/").rstrip("/")
+    if name in known:
+        return shipped("masks") / name, None
+    if is_file:
+        raise ClasError(f"'{source}' is a file; masks are a folder with a {MASKS_CONFIG_FILE}: give its path.")
+    if repository := hub_id(str(source)):
+        ours = f"masks that ship with the package: {', '.join(known) or 'none'}"
+        return fetch(*repository, files=MASKS_FILES, otherwise=ours)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known
+    raise ClasError(
+        f"There are no masks at '{source}'; the nearest that ship with the package: {', '.join(near) or 'none'}. Give one of "
+        "these names, a folder that 'clas masks' wrote, or a Hub repository as user/name or user/name@revision."
+    )

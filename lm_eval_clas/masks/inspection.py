@@ -46,6 +46,7 @@ def summary(masks: MaskSet) -> dict[str, Any]:
         "beta": config.beta,
         "gamma": config.gamma,
         "hash": masks.hash,
+        "residual": None if config.residual is None else {**config.residual.model_dump(), "hash": masks.residual_hash},
         "layers": [
             {
                 "layer": layer,

@@ -14,7 +14,7 @@ from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.projections import Site
 from lm_eval_clas.disk.checked_json import StrictFinite, first_fault, read_json
 from lm_eval_clas.languages.codes import LanguageCode
-from lm_eval_clas.masks.strengths import Tuned
+from lm_eval_clas.masks.strengths import CLAS, Tuned, TunedMethods
 from lm_eval_clas.neurons.activity import By, FirstToken, Statistic, Tokens
 from lm_eval_clas.neurons.categories import CATEGORIES
 
@@ -84,10 +84,28 @@ class AddedLanguage(StrictFinite):
     tokens: Count
 
 
+class ResidualSource(StrictFinite):
+    """Where `residual.safetensors` comes from: what leaves the layers, for methods that act there.
+
+    Attributes:
+        languages: in the order of its tensors.
+        layers: those of which it has representations of the texts: the bridge.
+        corpus: the texts.
+        first_token: whether the first position of a text counted.
+    """
+
+    languages: list[LanguageCode] = Field(min_length=2)
+    layers: list[int] = Field(min_length=1)
+    corpus: CorpusSource
+    first_token: FirstToken
+
+
 class MaskConfig(StrictFinite):
     """The contents of `clas_config.json`.
 
     Attributes:
+        residual: what there is beside neurons; None for nothing.
+        tuned, tuned_methods: strengths of CLAS, and of other methods by name.
         first_token: whether the first position of a text counted; older folders, which do not say, kept it.
         min_tokens: of a mixture of experts: how many tokens an expert saw at least in every language where it was measured.
     """
@@ -112,7 +130,9 @@ class MaskConfig(StrictFinite):
     instance_shares: list[list[float]] | None = None
     specific: SpecificSource = Field(default_factory=SpecificSource)
     added: dict[LanguageCode, AddedLanguage] = Field(default_factory=dict)
+    residual: ResidualSource | None = None
     tuned: Tuned = Field(default_factory=dict)
+    tuned_methods: TunedMethods = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
     package_version: str = __version__
     date: str = Field(default_factory=lambda: now().date().isoformat())
@@ -139,12 +159,18 @@ class MaskConfig(StrictFinite):
             raise ValueError(f"bridge layers {self.bridge_layers} are not ascending layers of 0-{layers - 1}")
         if self.instance_shares is not None and [*map(len, self.instance_shares)] != layers * [len(CATEGORIES)]:
             raise ValueError(f"its shares of categories input by input are not [{layers}, {len(CATEGORIES)}]")
-        for by_language in self.tuned.values():
+        if self.residual is not None and not set(self.residual.layers) <= set(range(layers)):
+            raise ValueError(f"its texts are represented in layers outside 0-{layers - 1}")
+        for by_language in (one for tuned in (self.tuned, *self.tuned_methods.values()) for one in tuned.values()):
             if unknown := set(by_language) - set(self.languages):
                 raise ValueError(f"strengths are tuned for languages it does not have: {', '.join(sorted(unknown))}")
             if any(not 0 <= layer < layers for tuned in by_language.values() for layer in tuned.chosen.layers):
                 raise ValueError(f"a tuned strength names layers outside 0-{layers - 1}")
         return self
+
+    def tuned_of(self, method: str) -> Tuned:
+        """The strengths that were tuned for a method, by task family and language."""
+        return self.tuned if method == CLAS else self.tuned_methods.get(method, {})
 
     @property
     def activity(self) -> str:

@@ -10,12 +10,16 @@ from lm_eval_clas.disk.hash_lines import RECORD
 from lm_eval_clas.disk.tensors import tensor_names
 from lm_eval_clas.disk.written import foreign, noted
 from lm_eval_clas.masks.mask_config import MASKS_CONFIG_FILE, MaskConfig, read_config
-from lm_eval_clas.masks.strengths import Tuned
 
 MASKS_FILE = "masks.safetensors"
 PROFILE_FILE = "profile.safetensors"
+RESIDUAL_FILE = "residual.safetensors"
 # By file, the tensors that it may have: what shows that it is ours where a killed process left it without its configuration.
-TENSORS = {MASKS_FILE: {"active", "specific", "routed"}, PROFILE_FILE: {"means", "counts"}}
+TENSORS = {
+    MASKS_FILE: {"active", "specific", "routed"},
+    PROFILE_FILE: {"means", "counts"},
+    RESIDUAL_FILE: {"means", "norms", "sentences"},
+}
 # What belongs to a folder of masks on the Hub; it is never written here.
 CARD, PICTURE = "README.md", "categories.png"
 MASKS_FILES = (MASKS_CONFIG_FILE, *TENSORS)
@@ -48,20 +52,27 @@ def strange_files(folder: Path) -> list[Path]:
     return strange + [one for one in [config] if one not in strange and noted(one) and foreign(one)]
 
 
-def lost(folder: Path, tuned: Tuned, means: bool) -> list[str]:
+def lost(folder: Path, after: MaskConfig | None, means: bool, residual: bool) -> list[str]:
     """What masks in a folder have that new ones would not, in words.
 
     Args:
         folder: of masks, or of nothing.
-        tuned: strengths of the new masks.
-        means: whether the new ones have means.
+        after: what the new masks come from and keep the strengths of; None if they have none.
+        means, residual: whether the new ones have means of neurons, and what leaves the layers.
     """
     before = _config(folder)
     if before is None:
         return []
-    families = [family for family in before.tuned if family not in tuned]
+    kept = set() if after is None else set(_tuned(after))
+    families = [family for family in _tuned(before) if family not in kept]
     found = [f"the strengths tuned for {', '.join(families)}"] if families else []
-    return found + ([f"the means ({PROFILE_FILE})"] if PROFILE_FILE in before.files and not means else [])
+    found += [f"the means ({PROFILE_FILE})"] if PROFILE_FILE in before.files and not means else []
+    return found + ([f"what leaves the layers ({RESIDUAL_FILE})"] if RESIDUAL_FILE in before.files and not residual else [])
+
+
+def _tuned(config: MaskConfig) -> list[str]:
+    """What strengths are for, in words: task families, and by other methods than CLAS."""
+    return [*config.tuned, *(f"{family} by {one}" for one, tuned in config.tuned_methods.items() for family in tuned)]
 
 
 def _ours(path: Path) -> bool:

@@ -5,11 +5,12 @@ masks.safetensors    `active`: uint8, bits packed along neurons, [languages, lay
                      where each language's specific neurons do not come from counting languages; of a mixture of experts,
                      `routed`, int64 [languages, layers, units], the tokens that each expert saw
 profile.safetensors  optional: `means`, float32 [languages, layers, neurons], and `counts`, int64 [languages]
+residual.safetensors optional: what leaves the layers (`residual_means.py`): `means`, float32 [languages, layers, hidden],
+                     `norms`, float32 [languages, layers], and `sentences`, float32 [languages, bridge layers, texts, hidden]
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from contextlib import ExitStack
@@ -25,11 +26,11 @@ from safetensors.numpy import save
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.heads import Scalar
 from lm_eval_clas.disk.checked_json import shown
-from lm_eval_clas.disk.files import put, put_text, sha256, shipped, writing
+from lm_eval_clas.disk.files import put, put_text, sha256, writing
 from lm_eval_clas.disk.tensors import Shapes, read_tensors
 from lm_eval_clas.disk.written import claimed
 from lm_eval_clas.languages.macrolanguages import known_language
-from lm_eval_clas.masks.hub import HubOrigin, fetch, hub_id
+from lm_eval_clas.masks.hub import HubOrigin, locate
 from lm_eval_clas.masks.mask_config import (
     MASKS_CONFIG_FILE,
     REMEDY,
@@ -39,7 +40,9 @@ from lm_eval_clas.masks.mask_config import (
     SpecificSource,
     read_config,
 )
-from lm_eval_clas.masks.mask_place import MASKS_FILE, MASKS_FILES, PROFILE_FILE, require_masks_place
+from lm_eval_clas.masks.mask_place import MASKS_FILE, MASKS_FILES, PROFILE_FILE, RESIDUAL_FILE, require_masks_place
+from lm_eval_clas.masks.residual_means import ResidualMeans, residual_of
+from lm_eval_clas.masks.strengths import CLAS
 from lm_eval_clas.neurons.bridge import select_bridge_layers
 from lm_eval_clas.neurons.categories import (
     ALL,
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
 
     from lm_eval_clas.masks.strengths import Tuned
     from lm_eval_clas.neurons.profile_folder import Profile
+    from lm_eval_clas.neurons.residual_folder import ResidualProfile
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class MaskSet:
         owned: bool [languages, layers, neurons], each language's specific neurons, where another source than counts of
             languages says so (`config.specific`); None where counts do.
         routed: of a mixture of experts: int64 [languages, layers, units], how many tokens each expert saw.
+        residual: what leaves the layers, where it was put in.
         origin: the Hub repository and commit they were loaded from; None for a folder.
     """
 
@@ -78,6 +83,7 @@ class MaskSet:
     means: NDArray[np.float32] | None = None
     owned: NDArray[np.bool_] | None = None
     routed: NDArray[np.int64] | None = None
+    residual: ResidualMeans | None = None
     origin: HubOrigin | None = None
 
     @property
@@ -169,8 +175,13 @@ class MaskSet:
 
     @cached_property
     def means_hash(self) -> str | None:
-        """16 hex digits over the means, which decide `method=int-mu`; None where they were not kept."""
+        """16 hex digits over the means, which decide methods that move neurons; None where they were not kept."""
         return None if self.means is None else hashlib.sha256(self.means.tobytes()).hexdigest()[:16]
+
+    @property
+    def residual_hash(self) -> str | None:
+        """16 hex digits over what leaves the layers, which decides methods that act there; None where it is not there."""
+        return None if self.residual is None else self.residual.hash
 
     def _of_counted(self, by_language: NDArray[Scalar]) -> NDArray[Scalar]:
         return by_language[[self.index(one) for one in self.counted]] if self.config.added else by_language
@@ -237,7 +248,7 @@ class MaskSet:
             model=ModelSource(name=source.model, revision=source.revision, fingerprint=source.fingerprint),
             languages=list(profile.languages),
             anchor=anchor,
-            site=source.site,
+            site=profile.site,
             by=categorizer.by,
             projection=source.projection,
             statistic=categorizer.statistic,
@@ -271,10 +282,26 @@ class MaskSet:
         """The same masks with specific neurons of another source, bool [languages, layers, neurons], of those to be steered."""
         return replace(self, owned=owned & self.steerable, config=self.config.model_copy(update={"specific": source}))
 
-    def with_tuned(self, tuned: Tuned) -> MaskSet:
-        """The same masks with tuned strengths; those of other tasks and languages stay."""
-        both = {family: {**self.config.tuned.get(family, {}), **tuned.get(family, {})} for family in self.config.tuned | tuned}
-        return replace(self, config=self.config.model_copy(update={"tuned": both}))
+    def with_residual(self, profile: ResidualProfile) -> MaskSet:
+        """The same masks with what leaves the layers, for methods that act there.
+
+        Raises:
+            ClasError: the profile is of another model or other texts.
+        """
+        residual, source = residual_of(profile, self.config)
+        return replace(self, residual=residual, config=self.config.model_copy(update={"residual": source}))
+
+    def with_tuned(self, tuned: Tuned, method: str = CLAS) -> MaskSet:
+        """The same masks with strengths tuned for a method; those of other methods, tasks and languages stay."""
+        before = self.config.tuned_of(method)
+        both = {family: {**before.get(family, {}), **tuned.get(family, {})} for family in before | tuned}
+        update = {"tuned": both} if method == CLAS else {"tuned_methods": {**self.config.tuned_methods, method: both}}
+        return replace(self, config=self.config.model_copy(update=update))
+
+    def with_tuned_as(self, config: MaskConfig) -> MaskSet:
+        """The same masks with the strengths of all methods that others have."""
+        update = {name: getattr(config, name) for name in ("tuned", "tuned_methods")}
+        return replace(self, config=self.config.model_copy(update=update))
 
     def save(self, folder: str | Path, force: bool = False) -> Path:
         """Writes the folder, each file whole or not at all; the configuration last, since it vouches for the others.
@@ -297,6 +324,8 @@ class MaskSet:
             tokens = self.config.corpus.tokens | {one: text.tokens for one, text in self.config.added.items()}
             counts = [tokens.get(language, 0) for language in self.languages]
             tensors[PROFILE_FILE] = {"means": self.means, "counts": np.array(counts, dtype=np.int64)}
+        if self.residual is not None:
+            tensors[RESIDUAL_FILE] = self.residual.tensors
         # Files that no record knows were looked at above.
         with claimed(folder, MASKS_FILES, force=True):
             with ExitStack() as every:
@@ -310,8 +339,9 @@ class MaskSet:
                 config = self.config.model_copy(update={"files": files})
                 text = json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n"
                 put_text(config_file, text)
-            if self.means is None and folder / PROFILE_FILE not in strange:
-                (folder / PROFILE_FILE).unlink(missing_ok=True)
+            for name in (PROFILE_FILE, RESIDUAL_FILE):
+                if name not in tensors and folder / name not in strange:
+                    (folder / name).unlink(missing_ok=True)
         return folder
 
     @classmethod
@@ -321,7 +351,7 @@ class MaskSet:
         Raises:
             ClasError: there is no such folder, or it is damaged, changed by hand, or of a newer format.
         """
-        folder, origin = _locate(source)
+        folder, origin = locate(source)
         config = read_config(folder)
         fingerprint = config.model.fingerprint
         shape = (len(config.languages), fingerprint.layers, fingerprint.neurons)
@@ -336,33 +366,13 @@ class MaskSet:
         masks = {name: np.unpackbits(packed[name], axis=-1, count=shape[2]).astype(bool) for name in names}
         means = None
         if PROFILE_FILE in config.files:
-            expected = {"means": ("float32", shape), "counts": ("int64", shape[:1])}
+            expected: Shapes = {"means": ("float32", shape), "counts": ("int64", shape[:1])}
             means = _read(folder, PROFILE_FILE, config, expected)["means"]
-        return cls(config, masks["active"], means, masks.get("specific"), packed.get("routed"), origin)
-
-
-def _locate(source: str | Path) -> tuple[Path, HubOrigin | None]:
-    try:
-        path = Path(source).expanduser()
-        is_folder, is_file = path.is_dir(), path.exists()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ClasError(f"There can be no masks at '{str(source)[:200]}' ({error}); give the path of a folder.") from error
-    if is_folder:
-        return path, None
-    known = sorted(folder.name for folder in shipped("masks").iterdir() if (folder / MASKS_CONFIG_FILE).is_file())
-    name = str(source).removeprefix("masks/").rstrip("/")
-    if name in known:
-        return shipped("masks") / name, None
-    if is_file:
-        raise ClasError(f"'{source}' is a file; masks are a folder with a {MASKS_CONFIG_FILE}: give its path.")
-    if repository := hub_id(str(source)):
-        ours = f"masks that ship with the package: {', '.join(known) or 'none'}"
-        return fetch(*repository, files=[MASKS_CONFIG_FILE, MASKS_FILE, PROFILE_FILE], otherwise=ours)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known
-    raise ClasError(
-        f"There are no masks at '{source}'; the nearest that ship with the package: {', '.join(near) or 'none'}. Give one of "
-        "these names, a folder that 'clas masks' wrote, or a Hub repository as user/name or user/name@revision."
-    )
+        residual = None
+        if config.residual is not None:
+            expected = ResidualMeans.shapes(config.residual, fingerprint)
+            residual = ResidualMeans.read(config.residual, _read(folder, RESIDUAL_FILE, config, expected))
+        return cls(config, masks["active"], means, masks.get("specific"), packed.get("routed"), residual, origin)
 
 
 def _read(folder: Path, name: str, config: MaskConfig, expected: Shapes) -> dict[str, NDArray[Any]]:

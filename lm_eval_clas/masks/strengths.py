@@ -13,6 +13,7 @@ from lm_eval_clas.disk.checked_json import StrictFinite
 from lm_eval_clas.evidence.cluster_fields import OWN_FIELD
 from lm_eval_clas.languages.codes import LanguageCode
 
+CLAS = "clas"  # the method whose strengths a mask folder has as `tuned`; those of others are beside them
 _DIGITS = 16
 
 
@@ -139,3 +140,4 @@ class TunedStrength(StrictFinite):
 
 
 Tuned = dict[str, dict[LanguageCode, TunedStrength]]  # by task family and language
+TunedMethods = dict[str, Tuned]  # the same of other methods than CLAS, by their names

@@ -1,4 +1,4 @@
-"""`Profile`: sums of activations by language, and the folder they are kept in.
+"""`StoredProfile`: what was measured by language, and the folder it is kept in; `Profile`: sums of neurons' activations.
 
 clas_profile.json       what was profiled on what: model, corpus, languages
 LANGUAGE.safetensors    one finished language: `TOKENS.STATISTIC`, float64 [layers, neurons], and `counts`, int64 [2], of
@@ -9,9 +9,10 @@ LANGUAGE.safetensors    one finished language: `TOKENS.STATISTIC`, float64 [laye
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +24,14 @@ from lm_eval_clas.decoder.fingerprint import ModelFingerprint, model_name
 from lm_eval_clas.decoder.projections import Projection, Site
 from lm_eval_clas.disk.checked_json import Strict, first_fault, read_json
 from lm_eval_clas.disk.files import write_text
-from lm_eval_clas.disk.tensors import read_tensors, write_tensors
+from lm_eval_clas.disk.tensors import Shapes, read_tensors, write_tensors
 from lm_eval_clas.disk.written import claimed
 from lm_eval_clas.languages.codes import LanguageCode
-from lm_eval_clas.neurons.activity import STATISTICS, TOKENS, By, FirstToken, Statistic, Tokens
+from lm_eval_clas.neurons.activity import STATISTICS, TOKENS, By, FirstToken, ProfiledSite, Statistic, Tokens
 from lm_eval_clas.texts.corpora import ParallelTexts
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 PROFILE_FORMAT = 2
 PROFILE_CONFIG_FILE = "clas_profile.json"
@@ -44,7 +48,7 @@ class ProfileConfig(Strict):
     model: str
     revision: str | None = None
     fingerprint: ModelFingerprint
-    site: Site = "mlp"
+    site: ProfiledSite = "mlp"
     projection: str | None = None
     corpus: str
     corpus_sha256: str
@@ -92,17 +96,139 @@ class Sums:
         )
 
 
+class Mergeable(Protocol):
+    """What was measured in one language, of some texts."""
+
+    def __add__(self, other: Any, /) -> Any: ...
+
+
+OfLanguage = TypeVar("OfLanguage", bound=Mergeable)
+
+
 @dataclass(frozen=True)
-class Profile:
-    """Sums of activations by language, and where they came from."""
+class StoredProfile(ABC, Generic[OfLanguage]):
+    """What was measured of a model, language by language, and on what.
+
+    Attributes:
+        sites: those that this kind of profile is of.
+        kind, remedy: what it is called where it is asked for and another is given, and what to do then.
+    """
 
     config: ProfileConfig
-    by_language: dict[str, Sums] = field(default_factory=dict)
+    by_language: dict[str, OfLanguage] = field(default_factory=dict)
+
+    sites: ClassVar[tuple[ProfiledSite, ...]]
+    kind: ClassVar[str]
+    remedy: ClassVar[str]
 
     @property
     def languages(self) -> tuple[str, ...]:
         """The profiled languages, in the configuration's order."""
         return tuple(language for language in self.config.languages if language in self.by_language)
+
+    @staticmethod
+    @abstractmethod
+    def tensors(one: OfLanguage) -> dict[str, NDArray[Any]]:
+        """One language, as it is written."""
+
+    @staticmethod
+    @abstractmethod
+    def shapes(config: ProfileConfig) -> Shapes:
+        """What a language's file must hold."""
+
+    @staticmethod
+    @abstractmethod
+    def from_tensors(found: dict[str, NDArray[Any]]) -> OfLanguage:
+        """One language, from what was read.
+
+        Raises:
+            ValueError: the numbers cannot be sums of anything.
+        """
+
+    def merge(self, other: Self) -> Self:
+        """The profile of both sets of texts together: sums add up, language by language.
+
+        Raises:
+            ClasError: the profiles are of different models, sites or languages, or were made in different ways.
+        """
+        same = ("fingerprint", "site", "projection", "languages", "max_tokens", "first_token")
+        for name in same:
+            if getattr(self.config, name) != getattr(other.config, name):
+                raise ClasError(f"Two profiles cannot be merged: they differ in {name}.")
+        config = self.config.model_copy(
+            update={
+                "samples": self.config.samples + other.config.samples,
+                "corpus_sha256": f"{self.config.corpus_sha256}+{other.config.corpus_sha256}",
+            }
+        )
+        return type(self)(config, {one: self.by_language[one] + other.by_language[one] for one in self.languages})
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `clas_profile.json` and one file per language, each whole or not at all.
+
+        Raises:
+            ClasError: a file of such a name is there and is not ours, or the folder cannot be written.
+        """
+        with claimed(folder, [PROFILE_CONFIG_FILE, *(f"{language}.safetensors" for language in self.by_language)]):
+            save_config(self.config, Path(folder))
+            for language, one in self.by_language.items():
+                self.save_language(one, Path(folder), language)
+
+    @classmethod
+    def save_language(cls, one: OfLanguage, folder: Path, language: str) -> None:
+        """Writes what was measured in one language."""
+        write_tensors(folder / f"{language}.safetensors", cls.tensors(one))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Reads a folder that `clas profile` wrote, with the languages that are finished.
+
+        Raises:
+            ClasError: it is not such a folder, of another kind, or damaged.
+        """
+        folder = Path(folder)
+        config = load_config(folder)
+        if config is None:
+            raise ClasError(f"'{folder}' is not a profile: it has no {PROFILE_CONFIG_FILE}; make one with 'clas profile'.")
+        if config.site not in cls.sites:
+            raise ClasError(f"'{folder}' is a profile of site {config.site}, and not {cls.kind}; {cls.remedy}.")
+        finished = [one for one in config.languages if (folder / f"{one}.safetensors").is_file()]
+        return cls(config, {language: cls._load_language(folder, language, config) for language in finished})
+
+    @classmethod
+    def _load_language(cls, folder: Path, language: str, config: ProfileConfig) -> OfLanguage:
+        path = folder / f"{language}.safetensors"
+        try:
+            return cls.from_tensors(read_tensors(path, cls.shapes(config)))
+        except ValueError as error:
+            raise ClasError(f"'{path}' is damaged ({error}); profile again into another folder.") from error
+
+    @classmethod
+    def load_finished(cls, folder: str | Path) -> Self:
+        """Reads a folder in which every language is finished.
+
+        Raises:
+            ClasError: it is not a profile, damaged, or not finished.
+        """
+        loaded = cls.load(folder)
+        if missing := [one for one in loaded.config.languages if one not in loaded.languages]:
+            raise ClasError(f"The profile '{folder}' is not finished ({', '.join(missing)} missing); run 'clas profile' again.")
+        return loaded
+
+
+@dataclass(frozen=True)
+class Profile(StoredProfile[Sums]):
+    """Sums of neurons' activations by language, and where they came from."""
+
+    sites = ("mlp", "attn")
+    kind = "of neurons"
+    remedy = "give one that 'clas profile' made without --site residual"
+
+    @property
+    def site(self) -> Site:
+        """Where its neurons are."""
+        assert self.config.site != "residual"
+        return self.config.site
 
     def mean(self, statistic: Statistic, tokens: Tokens) -> NDArray[np.float32]:
         """The mean of a statistic over the tokens that reached a neuron, float32 [languages, layers, neurons]; else 0."""
@@ -135,60 +261,40 @@ class Profile:
             raise ClasError("This model's configuration names no number of heads that its attention has; drop --by head.")
         return self.config.fingerprint.pool(self.mean(statistic, tokens))
 
-    def merge(self, other: Profile) -> Profile:
-        """The profile of both sets of texts together: sums add up, language by language.
+    @staticmethod
+    def tensors(one: Sums) -> dict[str, NDArray[Any]]:
+        tensors: dict[str, NDArray[Any]] = {f"{tokens}.{statistic}": value for (tokens, statistic), value in one.sums.items()}
+        tensors["counts"] = np.array([one.counts[tokens] for tokens in TOKENS], dtype=np.int64)
+        if one.routed is not None:
+            tensors["routed"] = np.stack([one.routed[tokens] for tokens in TOKENS])
+        return tensors
 
-        Raises:
-            ClasError: the profiles are of different models, sites or languages, or were made in different ways.
-        """
-        same = ("fingerprint", "site", "projection", "languages", "max_tokens", "first_token")
-        for name in same:
-            if getattr(self.config, name) != getattr(other.config, name):
-                raise ClasError(f"Two profiles cannot be merged: they differ in {name}.")
-        config = self.config.model_copy(
-            update={
-                "samples": self.config.samples + other.config.samples,
-                "corpus_sha256": f"{self.config.corpus_sha256}+{other.config.corpus_sha256}",
-            }
-        )
-        return Profile(config, {one: self.by_language[one] + other.by_language[one] for one in self.languages})
+    @staticmethod
+    def shapes(config: ProfileConfig) -> Shapes:
+        shape = (config.fingerprint.layers, config.fingerprint.neurons)
+        kind = "float32" if config.experts else "float64"
+        expected: dict[str, tuple[str, tuple[int, ...]]] = {
+            **dict.fromkeys(_NAMES.values(), (kind, shape)),
+            "counts": ("int64", (len(TOKENS),)),
+        }
+        layout = config.fingerprint.layout
+        if config.experts and layout is not None:
+            expected["routed"] = ("int64", (len(TOKENS), shape[0], layout.units))
+        return expected
 
-    def save(self, folder: str | Path) -> None:
-        """Writes `clas_profile.json` and one file per language, each whole or not at all.
+    @staticmethod
+    def from_tensors(found: dict[str, NDArray[Any]]) -> Sums:
+        if found["counts"].min() < 1 or any(not np.isfinite(found[name]).all() for name in _NAMES.values()):
+            raise ValueError("it holds counts below 1 or sums that are not finite")
+        if "routed" in found and found["routed"].min() < 0:
+            raise ValueError("it holds counts below 0")
+        counts = {tokens: int(count) for tokens, count in zip(TOKENS, found["counts"], strict=True)}
+        routed = dict(zip(TOKENS, found["routed"], strict=True)) if "routed" in found else None
+        return Sums({key: found[name] for key, name in _NAMES.items()}, counts, routed)
 
-        Raises:
-            ClasError: a file of such a name is there and is not ours, or the folder cannot be written.
-        """
-        with claimed(folder, [PROFILE_CONFIG_FILE, *(f"{language}.safetensors" for language in self.by_language)]):
-            save_config(self.config, Path(folder))
-            for language, sums in self.by_language.items():
-                save_language(sums, Path(folder), language)
 
-    @classmethod
-    def load(cls, folder: str | Path) -> Profile:
-        """Reads a folder that `clas profile` wrote, with the languages that are finished.
-
-        Raises:
-            ClasError: it is not such a folder, or damaged.
-        """
-        folder = Path(folder)
-        config = load_config(folder)
-        if config is None:
-            raise ClasError(f"'{folder}' is not a profile: it has no {PROFILE_CONFIG_FILE}; make one with 'clas profile'.")
-        finished = [one for one in config.languages if (folder / f"{one}.safetensors").is_file()]
-        return cls(config, {language: load_language(folder, language, config) for language in finished})
-
-    @classmethod
-    def load_finished(cls, folder: str | Path) -> Profile:
-        """Reads a folder in which every language is finished.
-
-        Raises:
-            ClasError: it is not a profile, damaged, or not finished.
-        """
-        loaded = cls.load(folder)
-        if missing := [one for one in loaded.config.languages if one not in loaded.languages]:
-            raise ClasError(f"The profile '{folder}' is not finished ({', '.join(missing)} missing); run 'clas profile' again.")
-        return loaded
+# By tokens and statistic, the name of its tensor.
+_NAMES = {(tokens, statistic): f"{tokens}.{statistic}" for tokens in TOKENS for statistic in STATISTICS}
 
 
 def save_config(config: ProfileConfig, folder: Path) -> None:
@@ -266,42 +372,3 @@ def load_config(folder: Path) -> ProfileConfig | None:
     except (ValueError, KeyError, TypeError) as error:
         why = str(error) if isinstance(error, ValueError) else "it has no format version"
         raise ClasError(f"'{path}' cannot be read as a profile's ({why}); profile again into another folder.") from error
-
-
-def save_language(sums: Sums, folder: Path, language: str) -> None:
-    """Writes one language's sums."""
-    tensors: dict[str, NDArray[Any]] = {f"{tokens}.{statistic}": value for (tokens, statistic), value in sums.sums.items()}
-    tensors["counts"] = np.array([sums.counts[tokens] for tokens in TOKENS], dtype=np.int64)
-    if sums.routed is not None:
-        tensors["routed"] = np.stack([sums.routed[tokens] for tokens in TOKENS])
-    write_tensors(folder / f"{language}.safetensors", tensors)
-
-
-def load_language(folder: Path, language: str, config: ProfileConfig) -> Sums:
-    """Reads one language's sums.
-
-    Raises:
-        ClasError: the file is damaged.
-    """
-    path = folder / f"{language}.safetensors"
-    shape = (config.fingerprint.layers, config.fingerprint.neurons)
-    names = {(tokens, statistic): f"{tokens}.{statistic}" for tokens in TOKENS for statistic in STATISTICS}
-    kind = "float32" if config.experts else "float64"
-    expected: dict[str, tuple[str, tuple[int, ...]]] = {
-        **dict.fromkeys(names.values(), (kind, shape)),
-        "counts": ("int64", (len(TOKENS),)),
-    }
-    layout = config.fingerprint.layout
-    if config.experts and layout is not None:
-        expected["routed"] = ("int64", (len(TOKENS), shape[0], layout.units))
-    try:
-        found = read_tensors(path, expected)
-        if found["counts"].min() < 1 or any(not np.isfinite(found[name]).all() for name in names.values()):
-            raise ValueError("it holds counts below 1 or sums that are not finite")
-        if "routed" in found and found["routed"].min() < 0:
-            raise ValueError("it holds counts below 0")
-    except ValueError as error:
-        raise ClasError(f"'{path}' is damaged ({error}); profile again into another folder.") from error
-    counts = {tokens: int(count) for tokens, count in zip(TOKENS, found["counts"], strict=True)}
-    routed = dict(zip(TOKENS, found["routed"], strict=True)) if "routed" in found else None
-    return Sums({key: found[name] for key, name in names.items()}, counts, routed)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,13 +17,16 @@ from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.decoder.below_head import decoder_of
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.mixtures.expert_products import Routed
-from lm_eval_clas.decoder.projections import Projection, Site, find_projections, reading
+from lm_eval_clas.decoder.projections import Projection, Site, find_projections, layer_outputs, reading
 from lm_eval_clas.decoder.text_batches import Batch, device_of, position_limit, text_batches
 from lm_eval_clas.disk.written import claimed
 from lm_eval_clas.neurons.activity import STATISTICS, TOKENS, FirstToken, Tokens
-from lm_eval_clas.neurons.profile_folder import Profile, ProfileConfig, Sums, config_of, save_language, take_folder
+from lm_eval_clas.neurons.hidden_statistics import HiddenStatistics
+from lm_eval_clas.neurons.profile_folder import Profile, ProfileConfig, StoredProfile, Sums, config_of, take_folder
+from lm_eval_clas.neurons.residual_folder import ResidualProfile
 from lm_eval_clas.texts.corpora import ParallelTexts
 
+OfKind = TypeVar("OfKind", bound=StoredProfile[Any])
 OnProgress = Callable[[str, int, int], None]  # language, texts done, texts in all
 
 
@@ -70,21 +73,74 @@ def profile(
         ClasError: the model has nothing recognisable at the site, a pass does not run each of its projections once, a text has
             no token that counts, or `out` holds a profile of something else, or a file that is not ours.
     """
-    processes = processes or Processes()
     projections = find_projections(model, site, projection)
     max_tokens = min(max_tokens, position_limit(model))
     config = config_of(
         model, projections, texts, name=name, site=site, projection=projection, max_tokens=max_tokens, first_token=first_token
     )
-    folder = None if out is None else Path(out)
+
+    def start() -> ActivationStatistics:
+        return ActivationStatistics(projections, config.fingerprint)
+
+    return _by_language(Profile, start, config, model, tokenizer, texts, out, batch_size, report, processes)
+
+
+def profile_residual(
+    model: nn.Module,
+    tokenizer: Any,
+    texts: ParallelTexts,
+    *,
+    name: str | None = None,
+    out: str | Path | None = None,
+    batch_size: int = 8,
+    max_tokens: int = 2048,
+    first_token: FirstToken = "skip",
+    report: OnProgress | None = None,
+    processes: Processes | None = None,
+) -> ResidualProfile:
+    """Profiles what leaves each decoder layer, in the same way, for methods that act there and not on neurons.
+
+    Of all tokens that count, hidden states and their lengths are summed; of each text, the mean is kept. Unlike transformers'
+    `hidden_states`, the last layer's have not gone through the final normalisation, as nothing that is steered has.
+
+    Args:
+        model, tokenizer, texts, name, out, batch_size, max_tokens, first_token, report, processes: as in `profile`.
+
+    Raises:
+        ClasError: as in `profile`.
+    """
+    places = layer_outputs(model)
+    options = {"max_tokens": min(max_tokens, position_limit(model)), "first_token": first_token}
+    config = config_of(model, places, texts, name=name, site="residual", projection=None, **options)
+
+    def start() -> HiddenStatistics:
+        return HiddenStatistics(places, len(texts.ids))
+
+    return _by_language(ResidualProfile, start, config, model, tokenizer, texts, out, batch_size, report, processes)
+
+
+def _by_language(
+    kind: type[OfKind],
+    start: Callable[[], ActivationStatistics | HiddenStatistics],
+    config: ProfileConfig,
+    model: nn.Module,
+    tokenizer: Any,
+    texts: ParallelTexts,
+    out: str | Path | None,
+    batch_size: int,
+    report: OnProgress | None,
+    processes: Processes | None,
+) -> OfKind:
+    """One language after the other; those that are finished in `out` are not run again."""
+    processes = processes or Processes()
+    folder, skip = None if out is None else Path(out), config.first_token == "skip"
     with claimed(folder) if folder is not None and processes.main else nullcontext():
-        finished = {} if folder is None else processes.from_main(lambda: _resumed(folder, config))
+        finished: dict[str, Any] = {} if folder is None else processes.from_main(lambda: _resumed(kind, folder, config))
         for language, lines in texts.texts.items():
             if language not in finished:
-                statistics = ActivationStatistics(projections, config.fingerprint)
+                statistics = start()
                 # The batches are those of a single process, so that only the order of the additions in float64 differs.
-                skip = first_token == "skip"
-                every = text_batches(tokenizer, lines, batch_size, max_tokens, device_of(model), skip_first=skip)
+                every = text_batches(tokenizer, lines, batch_size, config.max_tokens, device_of(model), skip_first=skip)
                 with statistics.reading():
                     for batch in islice(every, processes.rank, None, processes.size):
                         statistics.add(model, batch)
@@ -92,10 +148,10 @@ def profile(
                             report(language, min(statistics.texts * processes.size, len(lines)), len(lines))
                 finished[language] = statistics.sums(processes)
                 if folder is not None and processes.main:
-                    save_language(finished[language], folder, language)
+                    kind.save_language(finished[language], folder, language)
             elif report is not None:
                 report(language, len(lines), len(lines))
-    return Profile(config, finished)
+    return kind(config, finished)
 
 
 class ActivationStatistics:
@@ -222,6 +278,6 @@ def routed_statistics(routed: Routed, real: torch.Tensor, last: torch.Tensor, ex
     return result
 
 
-def _resumed(folder: Path, config: ProfileConfig) -> dict[str, Sums]:
+def _resumed(kind: type[StoredProfile[Any]], folder: Path, config: ProfileConfig) -> dict[str, Any]:
     """Takes the folder for a profile; the languages of an earlier, interrupted run of the same one."""
-    return Profile.load(folder).by_language if take_folder(folder, config) else {}
+    return kind.load(folder).by_language if take_folder(folder, config) else {}

@@ -1,10 +1,7 @@
-"""`ActivationSteerer`: one factor (and shift) per neuron and language, and the one hook per bridge layer that applies it.
+"""`ActivationSteerer`: what a method does in a language, and the one hook per bridge layer that applies it.
 
-The paper (arXiv 2601.16390) amplifies partial-shared neurons, damps language-specific ones and blends the result with the
-original activation: h1 = h (1 + beta M_partial), h2 = h1 (1 - gamma M_specific), h' = (1 - alpha) h + alpha h2. The masks
-are disjoint, so this is h' = h * s with s = 1 + alpha beta on partial-shared neurons, 1 - alpha gamma on specific ones,
-and 1 elsewhere. The baseline `int-mu` (Mondal et al. 2025, arXiv 2503.17456) also needs a shift: h' = h + alpha (mu - h) on the
-language's own specific neurons, mu their mean in that language.
+Where a method acts on neurons, the hook stands before each projection at the masks' site; where it acts on what leaves the
+layers, behind each decoder layer. `methods/` has the methods and their equations.
 """
 
 from __future__ import annotations
@@ -12,29 +9,32 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.anatomy.layer_results import hidden_in, require_hidden, with_hidden
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.mixtures.expert_products import Change
 from lm_eval_clas.decoder.mixtures.expert_taps import Tap, TapHandle, tap
-from lm_eval_clas.decoder.projections import Projection, find_projections
+from lm_eval_clas.decoder.projections import Projection, find_projections, layer_outputs
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.steering.attaching import AttachmentCheck, check_attachment
 from lm_eval_clas.steering.language_blocks import LanguageBlock, block_in_force
 from lm_eval_clas.steering.language_factors import LanguageFactors
-from lm_eval_clas.steering.placed_effect import Effect
+from lm_eval_clas.steering.methods.method_table import METHODS
+from lm_eval_clas.steering.placed_effect import AddedMap, Effect
 
 
 class ActivationSteerer(LanguageFactors):
-    """Steers a model's neurons for one language at a time, at the site that the masks were made for.
+    """Steers a model for one language at a time: neurons at the site that the masks were made for, or what leaves the layers.
 
-    One forward pre-hook per place in the bridge layers (of experts, a tap) is registered when the steerer is made and stays
-    until `close`. A language only
-    swaps the factors that the hooks read; with none, or with the anchor, the hooks hand the activation on untouched. When the
-    hooks are in place, one pass of a few tokens shows that they do what they should (`check`). They run outside of compiled
+    One hook per place in the bridge layers (of experts, a tap) is registered when the steerer is made and stays until `close`.
+    A language only swaps what the hooks read; with none, or with the anchor, the hooks hand the activation on untouched. When
+    the hooks are in place, one pass of a few tokens shows that they do what they should (`check`). They run outside of compiled
     code, so that a model may be compiled before or after.
 
     Example:
@@ -64,6 +64,8 @@ class ActivationSteerer(LanguageFactors):
         projections = find_projections(model, masks.config.site, projection or masks.config.projection)
         masks.config.model.fingerprint.require(ModelFingerprint.of(model, projections), "This mask folder")
         super().__init__(masks, **options)
+        if self._acts_on_outputs:
+            projections = layer_outputs(model)
         self._names = [projection.name for projection in projections]
         self.check: AttachmentCheck | None = None
         self._model = model
@@ -86,9 +88,20 @@ class ActivationSteerer(LanguageFactors):
             self.close()
             raise
 
+    @property
+    def _acts_on_outputs(self) -> bool:
+        method = METHODS.get(self.steering.method)
+        return method is not None and method.acts_on == "outputs"
+
     def digest(self, language: str | None) -> str:
         """What identifies the function that a language's passes are: modules and factors; empty if nothing is changed."""
         return " ".join([*self._names, super().digest(language)]) if self.changes(language) else ""
+
+    @property
+    def first_rerun(self) -> int:
+        """The first layer that runs otherwise under another strength: the first steered one, or that above it, where what
+        leaves a layer is steered (`resuming.py`)."""
+        return min(self.steering.layers) + self._acts_on_outputs
 
     def language(self, language: str | None) -> LanguageBlock:
         """Steers every pass of the model inside the block for `language`, by code or name; the anchor is left alone.
@@ -122,9 +135,12 @@ class ActivationSteerer(LanguageFactors):
     def _attach(self) -> None:
         for place in self._places:
             module = place.module
-            self._handles.append(
-                tap(module, self._tap(place)) if place.experts else module.register_forward_pre_hook(self._hook(place))
-            )
+            if place.of_output:
+                self._handles.append(module.register_forward_hook(self._output_hook(place)))
+            elif place.experts:
+                self._handles.append(tap(module, self._tap(place)))
+            else:
+                self._handles.append(module.register_forward_pre_hook(self._hook(place)))
 
     def _block(self, language: str | None) -> LanguageBlock:
         return LanguageBlock(self, self._open_blocks, language, self.steered_layers(language))
@@ -136,7 +152,9 @@ class ActivationSteerer(LanguageFactors):
                 same = self._model.get_submodule(projection.name) is projection.module
             except AttributeError:
                 same = False
-            on = handle.on if isinstance(handle, TapHandle) else handle.id in projection.module._forward_pre_hooks
+            module = projection.module
+            hooks = module._forward_hooks if projection.of_output else module._forward_pre_hooks
+            on = handle.on if isinstance(handle, TapHandle) else handle.id in hooks
             if not same or not on:
                 what = "has lost its hook" if same else "is another module now"
                 raise ClasError(
@@ -171,6 +189,14 @@ class ActivationSteerer(LanguageFactors):
         # Compiled code would keep the language of the time when it was compiled.
         return torch.compiler.disable(steer)  # type: ignore[no-untyped-call]
 
+    def _output_hook(self, place: Projection) -> Any:
+        def steer(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+            hidden = require_hidden(place.name, hidden_in(output), place.neurons)
+            found = self._effect(place, module, hidden)
+            return None if found is None else with_hidden(output, found[0].on(hidden, found[1]))
+
+        return torch.compiler.disable(steer)  # type: ignore[no-untyped-call]
+
     def _tap(self, place: Projection) -> Tap:
         def ask(module: nn.Module, hidden: torch.Tensor) -> Change | None:
             found = self._effect(place, module, hidden)
@@ -181,10 +207,10 @@ class ActivationSteerer(LanguageFactors):
     def _counted(self, language: str | None) -> set[tuple[int, int]]:
         """The places, by layer and first neuron, that count positions: in each layer the first that is changed."""
         if language not in self._counting:
-            factors = self.factors(language)
+            done = self.intervention(language)
             counting: dict[int, int] = {}
             for place in self._places:
-                if (factors[place.layer, place.here] != 1).any():
+                if done.changes_at(place.layer, place.here):
                     counting.setdefault(place.layer, place.start)
             self._counting[language] = set(counting.items())
         return self._counting[language]
@@ -198,9 +224,14 @@ class ActivationSteerer(LanguageFactors):
         return self._placed[key]
 
     def _at(self, language: str | None, place: Projection, activation: torch.Tensor) -> Effect:
-        shifts = self.shifts(language)
-        parts = [None if all_ is None else all_[place.layer, place.here] for all_ in (self.factors(language), shifts)]
+        done, where = self.intervention(language), (place.layer, place.here)
         wide = (-1,) if place.experts is None else (place.experts, -1)
-        factors, shift = (None if one is None else one.reshape(wide).to(activation.device, activation.dtype) for one in parts)
-        assert factors is not None
-        return Effect(factors, shift)
+
+        def placed(numbers: NDArray[np.float32]) -> torch.Tensor:
+            return torch.from_numpy(numbers[where]).reshape(wide).to(activation.device, activation.dtype)
+
+        shift = None if done.shifts is None else placed(done.shifts)
+        if (map_ := done.maps.get(place.layer)) is None:
+            return Effect(placed(done.factors), shift)
+        halves = (torch.from_numpy(one).to(activation.device) for one in (map_.down, map_.up))
+        return Effect(placed(done.factors), shift, AddedMap(*halves))

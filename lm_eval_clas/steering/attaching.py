@@ -1,4 +1,4 @@
-"""The check when a steerer attaches: one pass shows that every bridge projection runs once, on its scaled input."""
+"""The check when a steerer attaches: one pass shows that every place runs once, and that what steering does takes effect."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.anatomy.configuration import vocabulary
+from lm_eval_clas.decoder.anatomy.layer_results import hidden_in
 from lm_eval_clas.decoder.mixtures.expert_products import Change, Routed
 from lm_eval_clas.decoder.mixtures.expert_taps import Tap, tap
 from lm_eval_clas.decoder.projections import Projection
@@ -47,7 +48,7 @@ class AttachmentCheck:
 class _Seen:
     """What one place was seen to do in the pass."""
 
-    before: list[torch.Tensor | Routed] = field(default_factory=list)  # its input, before it is scaled
+    before: list[torch.Tensor | Routed] = field(default_factory=list)  # what is steered, before it is
     inputs: list[torch.Tensor | Routed] = field(default_factory=list)  # what it works on
     outputs: list[torch.Tensor] = field(default_factory=list)
     entered: list[tuple[torch.Tensor, ...]] = field(default_factory=list)  # of experts: all that the module was given
@@ -70,7 +71,8 @@ def check_attachment(
         effect: what steering should do at a place, for activations like those given.
 
     Raises:
-        ClasError: a projection did not run, or more than once, or its output is not that of the scaled input.
+        ClasError: a place did not run, or more than once, or its output is not that of the scaled input; or what leaves a layer
+            is not what steering makes of it.
     """
     seen = [_Seen() for _ in places]
     ids = torch.arange(_TOKENS)[None] % vocabulary(model)
@@ -87,12 +89,15 @@ def check_attachment(
 
 def _compared(model: nn.Module, place: Projection, seen: _Seen, effect: EffectAt) -> AttachmentCheck:
     if (times := len(seen.outputs)) != 1:
+        other = "other layers" if place.of_output else "other modules with projection=PATTERN or other layers"
         raise ClasError(
             f"'{place.name}' runs {times} times and not once in a pass of {type(model).__name__} on text alone, so "
-            f"layer {place.layer} cannot be steered there; name other modules with projection=PATTERN or other layers, and "
-            "compile parts of a model only after that."
+            f"layer {place.layer} cannot be steered there; name {other}, and compile parts of a model only after that."
         )
-    if place.experts:
+    if place.of_output:
+        assert isinstance(seen.before[0], torch.Tensor)
+        same_input, expected = True, effect(place, seen.before[0]).on(seen.before[0])
+    elif place.experts:
         same_input, expected = _expected_of_experts(place, seen, effect)
     else:
         assert isinstance(seen.before[0], torch.Tensor)
@@ -108,6 +113,11 @@ def _compared(model: nn.Module, place: Projection, seen: _Seen, effect: EffectAt
         difference=difference / largest if largest else difference,
         tolerance=_STEPS * torch.finfo(dtype).eps * (_STEPS if place.experts else 1),
     )
+    if place.of_output and check.difference > check.tolerance:
+        raise ClasError(
+            f"What leaves the layer '{place.name}' is not what steering makes of it (it is off by {check.difference:.1e} of "
+            f"its largest value, and {check.tolerance:.1e} is allowed); take other hooks off the layer, or choose other layers."
+        )
     if not same_input or check.difference > check.tolerance:
         raise ClasError(
             f"'{place.name}' does not work on the input that steering gives it (its output is off by "
@@ -157,18 +167,12 @@ def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
 @contextmanager
 def _watching(places: Sequence[Projection], seen: Sequence[_Seen], attach: Callable[[], None]) -> Iterator[None]:
     """Attaches, and notes what the projections do inside the block."""
-    handles: list[Any] = [
-        tap(place.module, _noting(one.before), first=True)
-        if place.experts
-        else place.module.register_forward_pre_hook(_before(one))
-        for place, one in zip(places, seen, strict=True)
-    ]
+    both = list(zip(places, seen, strict=True))
+    handles: list[Any] = [_watched_before(place, one) for place, one in both]
     attach()  # after the one and before the other: what else changes the input is no concern of the check
-    handles += [tap(place.module, _noting(one.inputs)) for place, one in zip(places, seen, strict=True) if place.experts]
-    handles += [
-        place.module.register_forward_hook(_after(one, bool(place.experts)), prepend=True)
-        for place, one in zip(places, seen, strict=True)
-    ]
+    handles += [tap(place.module, _noting(one.inputs)) for place, one in both if place.experts]
+    # What projections give is looked at before other hooks are; what leaves a layer, after the steering's own.
+    handles += [place.module.register_forward_hook(_after(one, place), prepend=not place.of_output) for place, one in both]
     torch.compiler.reset()  # what is compiled has the hooks of the time when it was compiled
     try:
         yield
@@ -190,6 +194,22 @@ def _without_dropout(projections: Sequence[Projection]) -> Iterator[None]:
             part.training = True
 
 
+def _watched_before(place: Projection, seen: _Seen) -> Any:
+    """Notes what is steered at a place, before it is."""
+    if place.of_output:
+        return place.module.register_forward_hook(_output_before(seen))
+    if place.experts:
+        return tap(place.module, _noting(seen.before), first=True)
+    return place.module.register_forward_pre_hook(_before(seen))
+
+
+def _output_before(seen: _Seen) -> Any:
+    def note(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        seen.before.append(hidden_in(output).detach().clone())
+
+    return torch.compiler.disable(note)  # type: ignore[no-untyped-call]
+
+
 def _before(seen: _Seen) -> Any:
     def note(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
         seen.before.append(args[0].detach().clone())
@@ -197,13 +217,13 @@ def _before(seen: _Seen) -> Any:
     return torch.compiler.disable(note)  # type: ignore[no-untyped-call]
 
 
-def _after(seen: _Seen, experts: bool) -> Any:
-    def note(module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        if experts:
+def _after(seen: _Seen, place: Projection) -> Any:
+    def note(module: nn.Module, args: tuple[torch.Tensor, ...], output: Any) -> None:
+        if place.experts:
             seen.entered.append(tuple(one.detach().clone() for one in args))
-        else:
+        elif not place.of_output:
             seen.inputs.append(args[0].detach().clone())
-        seen.outputs.append(output.detach().clone())
+        seen.outputs.append(hidden_in(output).detach().clone())
 
     return torch.compiler.disable(note)  # type: ignore[no-untyped-call]
 

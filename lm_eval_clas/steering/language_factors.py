@@ -1,4 +1,4 @@
-"""`LanguageFactors`: what masks and options do to the neurons in each language, whatever engine multiplies."""
+"""`LanguageFactors`: what masks and options do in each language, whatever engine applies it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import torch
 
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.steering.alphas import DEFAULT
-from lm_eval_clas.steering.effects import factors_hash, steering_factors, steering_shifts
+from lm_eval_clas.steering.effects import intervention_in
+from lm_eval_clas.steering.methods.intervention import Intervention
+from lm_eval_clas.steering.methods.method_table import OFF
 from lm_eval_clas.steering.options import SteeringOptions
 
 
 class LanguageFactors:
-    """Factors and shifts by language, worked out when they are first asked for.
+    """Factors, and what else is done, by language, worked out when it is first asked for.
 
     Args:
         masks: the masks.
@@ -29,45 +31,43 @@ class LanguageFactors:
     def __init__(self, masks: MaskSet, **options: Any) -> None:
         self.masks = masks
         self.steering = SteeringOptions.parse(masks, **options)
-        self._factors: dict[str | None, torch.Tensor] = {}
-        self._shifts: dict[str | None, torch.Tensor | None] = {}
+        self._interventions: dict[str | None, Intervention] = {}
         self._layers: dict[str | None, tuple[int, ...]] = {}
         self._hashes: dict[str | None, str] = {}
 
-    def factors(self, language: str | None) -> torch.Tensor:
-        """The factors of a language, float32 [layers, neurons] on the CPU; ones outside the bridge layers.
-
-        None stands for any language that was not profiled, steered by `unseen=shared`.
-        """
+    def intervention(self, language: str | None) -> Intervention:
+        """All that is done in a language; None stands for any that was not profiled, steered by `unseen=shared`."""
         language = self._code_of(language)
-        if language not in self._factors:
-            self._factors[language] = torch.from_numpy(steering_factors(self.masks, self.steering, language))
-        return self._factors[language]
+        if language not in self._interventions:
+            self._interventions[language] = intervention_in(self.masks, self.steering, language)
+        return self._interventions[language]
+
+    def factors(self, language: str | None) -> torch.Tensor:
+        """The factors of a language, float32 on the CPU; ones outside the bridge layers.
+
+        They are [layers, neurons], or [layers, hidden size] of a method that acts on what leaves the layers.
+        """
+        return torch.from_numpy(self.intervention(language).factors)
 
     def shifts(self, language: str | None) -> torch.Tensor | None:
-        """What is added after the factors, float32 [layers, neurons] on the CPU; None if the method only multiplies."""
-        language = self._code_of(language)
-        if language not in self._shifts:
-            shifts = steering_shifts(self.masks, self.steering, language)
-            self._shifts[language] = None if shifts is None else torch.from_numpy(shifts)
-        return self._shifts[language]
+        """What is added after the factors, alike; None if no constant is, as in the anchor."""
+        shifts = self.intervention(language).shifts
+        return None if shifts is None else torch.from_numpy(shifts)
 
     def steered_layers(self, language: str | None) -> tuple[int, ...]:
-        """The layers in which any neuron is steered in a language."""
+        """The layers in which anything is changed in a language."""
         if language not in self._layers:
-            changed = (self.factors(language) != 1).any(1).nonzero().squeeze(-1)
-            self._layers[language] = tuple(changed.tolist())
+            self._layers[language] = self.intervention(language).layers
         return self._layers[language]
 
     def changes(self, language: str | None) -> bool:
-        """Whether any neuron is steered in a language."""
+        """Whether anything is changed in a language."""
         return bool(self.steered_layers(language))
 
     def factors_hash(self, language: str | None) -> str:
-        """16 hex digits over what is done to the neurons in a language."""
+        """16 hex digits over what is done in a language."""
         if language not in self._hashes:
-            shifts = self.shifts(language)
-            self._hashes[language] = factors_hash(self.factors(language).numpy(), None if shifts is None else shifts.numpy())
+            self._hashes[language] = self.intervention(language).digest
         return self._hashes[language]
 
     def unchanged(self, language: str | None) -> str:
@@ -77,7 +77,7 @@ class LanguageFactors:
             return ""
         if language == self.masks.anchor:
             return "anchor"
-        if self.steering.method == "off" or self.steering.strength(language or DEFAULT) == 0:
+        if self.steering.method == OFF or self.steering.strength(language or DEFAULT) == 0:
             return "alpha is 0"
         # Of a language that was not profiled, partial-shared neurons alone are steered, and by beta.
         return "beta is 0" if language is None and self.steering.beta == 0 else "no neurons to steer"

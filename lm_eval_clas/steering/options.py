@@ -12,8 +12,9 @@ from lm_eval_clas.disk.checked_json import shown
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.neurons.bridge import parse_layers
 from lm_eval_clas.steering.alphas import DEFAULT, parse_alpha
+from lm_eval_clas.steering.methods.method_table import METHODS, OFF
 
-Method = Literal["clas", "off", "uniform", "random", "int-mu"]
+METHOD_NAMES = (next(iter(METHODS)), OFF, *list(METHODS)[1:])
 SpecificScope = Literal["all", "own"]
 PartialScope = Literal["all", "own", "anchor"]
 _LARGEST_FACTOR = 1e38
@@ -25,17 +26,19 @@ class SteeringOptions:
 
     Attributes:
         alpha: strength, one number or one by language (key `default` for languages not named); may be negative. 0 is no
-            steering. The paper tunes it by task and model. With `int-mu`, the way from h (0) to the mean (1).
+            steering. The paper tunes it by task and model. With `int-mu`, the way from h (0) to the mean (1); with `diffmean`
+            and `random-direction`, a share of the norm of h.
         beta: amplification of partial-shared neurons.
         gamma: damping of language-specific neurons.
         layers: zero-based bridge layers, ascending.
         specific_scope: neurons specific to `all` languages (to any of them), or to the steered language (`own`).
         partial_scope: `all` partial-shared neurons, those active in the steered language (`own`), or those active both in
             it and in the `anchor`.
-        method: `clas`; the controls `uniform` (every neuron of a bridge layer gets the mean of the layer's factors) and
-            `random` (the layer's factors shuffled); the baseline `int-mu` (the language's own specific neurons are drawn
-            towards its mean, and at alpha 1 overwritten with it; beta, gamma and scopes play no role); or `off`.
-        seed: of the shuffle.
+        method: one of `methods/`, or `off`: `clas`; its controls `uniform` (every neuron of a bridge layer gets the mean of
+            the layer's factors) and `random` (the layer's factors shuffled); on neurons, `int-mu` (the language's own specific
+            ones are drawn towards its mean) and `arithmetic` (the difference of two languages' means is added); on what leaves
+            the layers, `diffmean`, its control `random-direction`, and `incline`. Beta, gamma and scopes are CLAS's alone.
+        seed: of what is drawn by chance.
     """
 
     alpha: float | Mapping[str, float]
@@ -44,7 +47,7 @@ class SteeringOptions:
     layers: tuple[int, ...]
     specific_scope: SpecificScope = "all"
     partial_scope: PartialScope = "all"
-    method: Method = "clas"
+    method: str = "clas"
     seed: int = 0
 
     @classmethod
@@ -66,14 +69,12 @@ class SteeringOptions:
             ClasError: an option is unknown or not a number, or the masks lack what the method needs.
         """
         for name, value, known in (
-            ("method", method, get_args(Method)),
+            ("method", method, METHOD_NAMES),
             ("specific_scope", specific_scope, get_args(SpecificScope)),
             ("partial_scope", partial_scope, get_args(PartialScope)),
         ):
             if value not in known:
                 raise ClasError(f"{name} must be one of {', '.join(known)}, not '{value}'.")
-        if method == "int-mu":
-            _require_signed_means(masks)
         size = masks.config.model.fingerprint
         try:
             whole_seed = int(seed)
@@ -88,9 +89,11 @@ class SteeringOptions:
             layers=masks.bridge_layers if layers is None else parse_layers(layers, size.layers, size.empty_layers),
             specific_scope=specific_scope,  # type: ignore[arg-type]
             partial_scope=partial_scope,  # type: ignore[arg-type]
-            method=method,  # type: ignore[arg-type]
+            method=method,
             seed=whole_seed,
         )
+        if (used := METHODS.get(method)) is not None:
+            used.require(masks, parsed.layers)
         strongest = max((abs(one) for one in parsed.strengths), default=0.0)
         if strongest * max(abs(parsed.beta), abs(parsed.gamma), 1.0) > _LARGEST_FACTOR:
             raise ClasError("alpha, times beta or gamma, is larger than any float32; give smaller numbers.")
@@ -116,23 +119,9 @@ class SteeringOptions:
     @property
     def does_nothing(self) -> bool:
         """Whether no language at all is steered."""
-        no_size = self.method != "int-mu" and not (self.beta or self.gamma)
-        return self.method == "off" or not any(self.strengths) or no_size
-
-
-def _require_signed_means(masks: MaskSet) -> None:
-    config = masks.config
-    if (config.statistic, config.tokens) != ("signed-mean", "all"):
-        raise ClasError(
-            f"method=int-mu needs the signed means over all tokens, and these masks come from {config.statistic} over "
-            f"{config.tokens} tokens; make masks from the same profile with 'clas masks PROFILE --keep-means', without "
-            "--statistic and --tokens."
-        )
-    if masks.means is None:
-        raise ClasError(
-            "method=int-mu needs the mean of every neuron by language, which these masks do not hold; make masks from the "
-            "profile with 'clas masks PROFILE --keep-means' (after 'clas profile', if it is gone)."
-        )
+        if (method := METHODS.get(self.method)) is None or not any(self.strengths):
+            return True
+        return method.uses_strengths and not (self.beta or self.gamma)
 
 
 def _number(name: str, value: object) -> float:
@@ -155,17 +144,3 @@ def refuse_without_masks(options: Mapping[str, Any]) -> None:
     given = [name for name in given if (name, options[name]) not in (("alpha", 0), ("method", "off"))]
     if given:
         raise ClasError(f"{', '.join(given)} without masks= has no effect; add masks=FOLDER, or use --model hf.")
-
-
-def require_tuned(masks: MaskSet, unseen: str, method: str) -> None:
-    """Refuses `alpha=tuned` where it means nothing.
-
-    Raises:
-        ClasError: the masks have no tuned strengths, or another option asks for what was not tuned.
-    """
-    if method == "int-mu":
-        raise ClasError("alpha=tuned was chosen for CLAS; give method=int-mu a number, e.g. alpha=1.0, which overwrites.")
-    if not masks.config.tuned:
-        raise ClasError("alpha=tuned needs tuned strengths, which these masks do not have; run 'clas tune' on them first.")
-    if unseen == "shared":
-        raise ClasError("unseen=shared takes a strength that was not tuned; give alpha as a number, or drop unseen.")

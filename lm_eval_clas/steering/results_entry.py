@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# The methods that CLAS must beat to mean anything: its own factors, without knowing which neuron they belong to.
-CONTROLS = {"uniform": "uniform gain", "random": "random masks"}
+from lm_eval_clas.steering.methods.method_table import METHODS
+
+# The methods that others must beat to mean anything: as strong as these, without knowing what they know.
+CONTROLS = {name: method.control for name, method in METHODS.items() if method.control}
 
 # Where the masks came from and how they were made: their hash says what they are.
 _WHENCE = ("masks", "masks_repository", "masks_revision", "site", "specific")
@@ -23,6 +25,12 @@ _OF_TASKS = ("left_alone", "tuned", "unlike_tuning")
 def deciding(entry: Mapping[str, Any]) -> dict[str, Any]:
     """What of an entry decides the answers: method, strengths, layers, scopes, the masks' hash, and so on."""
     return {name: value for name, value in entry.items() if name not in _NOT_DECIDING}
+
+
+def seed_of(entry: Mapping[str, Any]) -> int | None:
+    """The seed of what was drawn by chance; None where nothing was."""
+    method = METHODS.get(str(entry.get("method")))
+    return int(entry.get("seed", 0)) if method is not None and method.seeded else None
 
 
 def joined(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -18,8 +18,10 @@ from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.geometry.measurements import Geometry
 from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.masks.strengths import CLAS
 from lm_eval_clas.neurons.profile_folder import Profile
 from lm_eval_clas.steering.alphas import DEFAULT, parse_alpha
+from lm_eval_clas.steering.by_task import tuned_for
 
 if TYPE_CHECKING:
     from lm_eval_clas.study.workplace import Workplace
@@ -55,7 +57,8 @@ def alphas_of_run(place: Workplace, family: str, masks: MaskSet) -> dict[str, fl
     if alpha != "tuned":
         parsed = parse_alpha(alpha, masks)
         return dict(parsed) if isinstance(parsed, Mapping) else {DEFAULT: parsed}
-    return {language: one.chosen.alpha for language, one in masks.config.tuned.get(family, {}).items()} | {DEFAULT: 0.0}
+    tuned = tuned_for(masks, str(_steering(place).get("method", CLAS)))
+    return {language: one.chosen.alpha for language, one in tuned.get(family, {}).items()} | {DEFAULT: 0.0}
 
 
 def _steering(place: Workplace) -> dict[str, Any]:

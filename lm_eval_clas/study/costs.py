@@ -99,6 +99,8 @@ def _profile(stages: StudyStages, tokenizer: Any | None) -> Work:
         _add_texts(work, stages, part, tokenizer)
     for part, half in stages.halves.values():
         _add_texts(work, stages, part, tokenizer, half)
+    for part in stages.recipe.parts if stages.recipe.needs_residual else ():
+        _add_texts(work, stages, part, tokenizer)
     return work
 
 
@@ -124,10 +126,11 @@ def _add_texts(
 
 def _tune(stages: StudyStages, tokenizer: Any | None) -> Work:
     step = stages.recipe.tune_step
-    settings = len({*step.alphas, 0})
-    work = Work("tune", f"{settings} strengths")
+    each = [len({*stages.recipe.alphas_of(method), 0}) for method in stages.recipe.tuned_methods]
+    settings, methods = sum(each), f" of {len(each)} methods" if len(each) > 1 else ""
+    work = Work("tune", f"{settings} strengths{methods}")
     # The layers below the bridge run once for all strengths; from half depth on is where a bridge may begin.
-    share = 0.5 + 0.5 * settings
+    share = 0.5 * len(each) + 0.5 * settings
     for part in stages.recipe.parts.values():
         for task in _tasks(stages, part.tune, step.num_fewshot, work).values():
             if from_task_name(task.config.task, ()) == parse_language(stages.recipe.masks.anchor):

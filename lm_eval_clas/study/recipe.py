@@ -16,10 +16,13 @@ from lm_eval_clas.disk.checked_files import read_text, user_path
 from lm_eval_clas.disk.checked_json import StrictFinite, first_fault
 from lm_eval_clas.disk.checked_yaml import parse_yaml
 from lm_eval_clas.disk.files import PACKAGE
+from lm_eval_clas.masks.strengths import CLAS
 from lm_eval_clas.neurons.activity import FirstToken, Statistic, Tokens
+from lm_eval_clas.steering.methods.method_table import METHODS
 
 _LONGEST_NAME = 100  # characters of names of folders, which file systems take with what comes around them
 DEMO_MODEL = "demo-model"
+_OTHERS = ", ".join(name for name in METHODS if name != CLAS)
 FOLDER = PACKAGE / "study" / "recipes"
 
 
@@ -78,10 +81,13 @@ class TuneStep(StrictFinite):
     """How the strength is tuned: the options of `clas tune`.
 
     Attributes:
+        alphas: of CLAS.
+        method_alphas: of other methods, by name, where they are not what `clas tune --method` tries by default.
         num_fewshot, apply_chat_template: None is as in `evaluate`.
     """
 
     alphas: list[float] = [-8, -5, -4, -2, -1, 0, 1, 2, 4]  # noqa: RUF012  (pydantic copies it)
+    method_alphas: dict[str, list[float]] = Field(default_factory=dict)
     objective: Literal["metric", "loglikelihood"] = "metric"
     limit: int | None = Field(default=200, ge=1)
     num_fewshot: int | None = Field(default=None, ge=0)
@@ -166,9 +172,10 @@ class StudyRecipe(StrictFinite):
                 raise ValueError(f"run '{label}' has a variant '{variant}' that variants does not have")
             if taken := {"pretrained", "masks"} & set(options):
                 raise ValueError(f"the study gives {', '.join(sorted(taken))} itself (run '{label}')")
-            if self.engine == "vllm" and options.get("method") == "int-mu":
+            method = METHODS.get(str(options.get("method")))
+            if self.engine == "vllm" and method is not None and not method.only_multiplies:
                 raise ValueError(
-                    f"run '{label}' has method int-mu, which adds to activations, and with engine vllm they are only "
+                    f"run '{label}' has method {method.name}, which adds to activations, and with engine vllm they are only "
                     "multiplied; leave the run out, or take engine hf"
                 )
             if self.engine == "vllm" and "scoring" in options:
@@ -177,6 +184,8 @@ class StudyRecipe(StrictFinite):
                 )
             if untuned := [name for name, part in self.parts.items() if not part.tune and options.get("alpha") == "tuned"]:
                 raise ValueError(f"run '{label}' has alpha tuned, but part '{untuned[0]}' has nothing to tune on")
+        if unknown := set(self.tune.method_alphas) - set(METHODS) | {CLAS} & set(self.tune.method_alphas):
+            raise ValueError(f"method_alphas names '{min(unknown)}', which is no other method than clas; there are {_OTHERS}")
         for label in (self.analyse.run, self.analyse.baseline):
             if label not in self.evaluate.runs:
                 raise ValueError(f"analyse names a run '{label}' that evaluate.runs does not have")
@@ -188,6 +197,23 @@ class StudyRecipe(StrictFinite):
         as_evaluated = {"num_fewshot": self.evaluate.num_fewshot, "apply_chat_template": self.evaluate.apply_chat_template}
         own = {name: value for name in as_evaluated if (value := getattr(self.tune, name)) is not None}
         return self.tune.model_copy(update=as_evaluated | own)
+
+    @property
+    def tuned_methods(self) -> list[str]:
+        """The methods that are tuned: CLAS, and whatever else runs with tuned strengths; a control takes another's."""
+        asked = {str(run.get("method", CLAS)) for run in self.evaluate.runs.values() if run.get("alpha") == "tuned"}
+        wanted = {METHODS[name].stands_beside or name for name in asked if name in METHODS}
+        return [name for name in METHODS if name in wanted | {CLAS}]
+
+    def alphas_of(self, method: str) -> list[float]:
+        """The strengths that are tried."""
+        return self.tune.alphas if method == CLAS else list(self.tune.method_alphas.get(method, METHODS[method].alphas))
+
+    @property
+    def needs_residual(self) -> bool:
+        """Whether any run acts on what leaves the layers."""
+        methods = (METHODS.get(str(run.get("method"))) for run in self.evaluate.runs.values())
+        return any(method is not None and method.measured == "residual" for method in methods)
 
     def masks_step(self, variant: str | None) -> MasksStep:
         """How the masks of a variant are made; of None, the part's own."""

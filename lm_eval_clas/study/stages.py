@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,8 +11,11 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.version import __version__
 from lm_eval_clas.disk.written import delete_ours
 from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.masks.strengths import CLAS, Tuned
 from lm_eval_clas.neurons.categories import NeuronCategorizer
 from lm_eval_clas.neurons.profile_folder import Profile
+from lm_eval_clas.neurons.residual_folder import ResidualProfile
+from lm_eval_clas.steering.methods.method_table import METHODS, measured_hash
 from lm_eval_clas.study.record import Stage, command, content_hash, given
 from lm_eval_clas.study.workplace import Workplace
 
@@ -47,8 +50,10 @@ class StudyStages(Workplace):
             masks = MaskSet.load(folder)
         except ClasError:
             return None
-        tuned = {family: {one: t.chosen.model_dump() for one, t in by.items()} for family, by in masks.config.tuned.items()}
-        return [masks.hash, masks.means_hash, masks.config.beta, masks.config.gamma, tuned]
+        tuned = {name: _chosen(masks.config.tuned_of(name)) for name in (CLAS, *masks.config.tuned_methods)}
+        # Without what other methods need, it is what it was before there were any.
+        others = [masks.residual_hash, tuned] if masks.residual is not None or masks.config.tuned_methods else []
+        return [masks.hash, masks.means_hash, masks.config.beta, masks.config.gamma, tuned[CLAS], *others]
 
     def _all_masks(self) -> Any:
         variants = (None, *self.recipe.variants)
@@ -59,24 +64,28 @@ class StudyStages(Workplace):
 
     def _profile_inputs(self) -> Any:
         corpora = {name: [part.corpus, content_hash(Path(part.corpus))] for name, part in self.recipe.parts.items()}
-        return [self._model_identity, self.recipe.profile.model_dump(), corpora]
+        residual = ["residual"] if self.recipe.needs_residual else []
+        return [self._model_identity, self.recipe.profile.model_dump(), corpora, *residual]
 
     def _profile(self) -> list[str]:
-        from lm_eval_clas.neurons.profiling import profile
+        from lm_eval_clas.neurons.profiling import profile, profile_residual
 
         step, commands = self.recipe.profile, []
         lm = self.load()
         wanted: dict[str, tuple[str, Literal["first", "second"] | None]] = {name: (name, None) for name in self.recipe.parts}
-        for name, (part, half) in (wanted | self.halves).items():
+        every: list[tuple[Path, str, Literal["first", "second"] | None, bool]]
+        every = [(self.profile_folder(name), *one, False) for name, one in (wanted | self.halves).items()]
+        every += [(self.residual_folder(name), *one, True) for name, one in wanted.items() if self.recipe.needs_residual]
+        for out, part, half, residual in every:
             texts = self.texts(part, half)
-            bars = {one: self.progress.add_task(f"{name} {one}", total=len(texts.ids)) for one in texts.languages}
+            bars = {one: self.progress.add_task(f"{out.name} {one}", total=len(texts.ids)) for one in texts.languages}
 
             def report(language: str, done: int, _: int, bars: dict[str, Any] = bars) -> None:
                 self.progress.update(bars[language], completed=done)
 
             options: dict[str, Any] = step.model_dump(include={"batch_size", "max_tokens", "first_token"})
-            out = self.profile_folder(name)
-            profile(lm.model, lm.tokenizer, texts, name=self.model_name, out=out, report=report, **options)
+            measure: Callable[..., Any] = profile_residual if residual else profile
+            measure(lm.model, lm.tokenizer, texts, name=self.model_name, out=out, report=report, **options)
             for bar in bars.values():
                 self.progress.remove_task(bar)
             commands.append(
@@ -85,7 +94,7 @@ class StudyStages(Workplace):
                     *given({"samples": step.samples, "half": half, "languages": ",".join(step.languages or ())}),
                     *given({"model-args": self.recipe.model_args, "device": self.recipe.device}),
                     *("--batch-size", step.batch_size, "--max-tokens", step.max_tokens),
-                    *("--first-token", step.first_token, "--out", out),
+                    *("--first-token", step.first_token, *(("--site", "residual") if residual else ()), "--out", out),
                 )
             )
         return commands
@@ -94,6 +103,8 @@ class StudyStages(Workplace):
 
     def _masks_inputs(self) -> Any:
         profiles = {part: content_hash(self.profile_folder(part)) for part in self.recipe.parts}
+        if self.recipe.needs_residual:
+            profiles |= {f"{part} residual": content_hash(self.residual_folder(part)) for part in self.recipe.parts}
         steps = [self.recipe.masks.model_dump(), self.recipe.variants]
         return [profiles, steps, __version__] if all(profiles.values()) else None
 
@@ -113,12 +124,16 @@ class StudyStages(Workplace):
             exclude_last=step.exclude_last,
             keep_means=True,
         ).with_strengths(step.beta, step.gamma)
-        (with_lape(made, profile) if step.specific == "lape" else made).save(out)
+        made = with_lape(made, profile) if step.specific == "lape" else made
+        residual = self.residual_folder(part) if self.recipe.needs_residual else None
+        (made if residual is None else made.with_residual(ResidualProfile.load_finished(residual))).save(out)
         return command(
             *("clas", "masks", folder, "--statistic", step.statistic, "--tokens", step.tokens),
             *("--threshold", step.threshold, "--anchor", step.anchor, "--bridge", step.bridge),
             *("--exclude-last", step.exclude_last, "--specific", step.specific),
-            *("--beta", step.beta, "--gamma", step.gamma, "--keep-means", "--out", out),
+            *("--beta", step.beta, "--gamma", step.gamma, "--keep-means"),
+            *given({"residual": residual}),
+            *("--out", out),
         )
 
     # tune
@@ -128,28 +143,34 @@ class StudyStages(Workplace):
         tasks = {name: part.tune for name, part in self.recipe.parts.items()}
         # Without the word, a study that was tuned before there was one stands.
         clusters = [self.recipe.cluster] if self.recipe.cluster else []
-        step = self.recipe.tune_step.model_dump()
-        return [self._model_identity, masks, tasks, step, *clusters] if all(masks.values()) else None
+        step = self.recipe.tune_step.model_dump(exclude={"method_alphas"})
+        others = {one: self.recipe.alphas_of(one) for one in self.recipe.tuned_methods if one != CLAS}
+        methods = [others] if others else []  # likewise
+        return [self._model_identity, masks, tasks, step, *clusters, *methods] if all(masks.values()) else None
 
     def _tune(self) -> list[str]:
-        return [self._tune_part(part) for part in self.tuned_parts]
+        return [self._tune_part(part, method) for part in self.tuned_parts for method in self.recipe.tuned_methods]
 
-    def _tune_part(self, part: str) -> str:
+    def _tune_part(self, part: str, method: str) -> str:
         from lm_eval_clas.tuning.chosen_engine import engine_in_use
         from lm_eval_clas.tuning.measuring import TuningPlan, grid, tunable
         from lm_eval_clas.tuning.tuning_run import run_tuning
 
-        step, wanted, out = self.recipe.tune_step, self.recipe.parts[part].tune, self.folder / "tune" / part
-        masks = MaskSet.load(self.made_masks(part))
+        step, wanted, target = self.recipe.tune_step, self.recipe.parts[part].tune, self.masks_folder(part)
+        own, used = method == CLAS, METHODS[method]
+        out = target.parent if own else target.parent / "methods" / method
+        source = self.made_masks(part) if own else target  # the others' strengths are put beside
+        masks = MaskSet.load(source)
         found = self.tasks(wanted, step.num_fewshot)
         names, _ = tunable(found, masks)
         if not names:
             raise ClasError(f"The tasks to tune part '{part}' on are in none of the languages of its masks; choose others.")
-        settings = grid(masks, step.alphas)
+        settings = grid(masks, alphas := self.recipe.alphas_of(method))
+        used.require(masks, masks.bridge_layers)
         in_vllm = step.objective == "metric" and self.generates_in_vllm({name: found[name] for name in names})
         measured: dict[str, Any] = {"load": lambda: self.load(fast=True)}
         if in_vllm:
-            way = engine_in_use("vllm", self.model, self.engine_args, masks, settings, None, "auto")
+            way = engine_in_use("vllm", self.model, self.engine_args, masks, settings, None, "auto", method)
             measured = {"load": way.load, "sweep_with": way.sweep}
         recipe = TuningPlan(
             model=self.recipe.model,
@@ -162,6 +183,8 @@ class StudyStages(Workplace):
             limit=step.limit,
             num_fewshot=step.num_fewshot,
             apply_chat_template=bool(step.apply_chat_template),
+            method=method,
+            measured=measured_hash(masks, used.measured) if used.measured else None,
         )
         before = set(self.progress.task_ids)
         run_tuning(
@@ -169,7 +192,7 @@ class StudyStages(Workplace):
             {name: found[name] for name in names},
             masks,
             out,
-            out / "masks",
+            target,
             **measured,
             progress=self.progress,
             shared=step.shared,
@@ -180,8 +203,9 @@ class StudyStages(Workplace):
         for bar in set(self.progress.task_ids) - before:
             self.progress.remove_task(bar)
         return command(
-            *("clas", "tune", "--model", self.shown_model, "--masks", self.made_masks(part)),
-            *("--tasks", ",".join(wanted), f"--alphas={','.join(f'{alpha:g}' for alpha in step.alphas)}"),
+            *("clas", "tune", "--model", self.shown_model, "--masks", source),
+            *given({"method": None if own else method}),
+            *("--tasks", ",".join(wanted), f"--alphas={','.join(f'{alpha:g}' for alpha in alphas)}"),
             *given({"objective": step.objective, "limit": step.limit, "num-fewshot": step.num_fewshot}),
             *given({"apply-chat-template": step.apply_chat_template, "shared": step.shared, "guard": step.guard}),
             *given({"engine": "vllm" if in_vllm else None, "model-args": recipe.model_args, "cluster": self.recipe.cluster}),
@@ -201,9 +225,9 @@ class StudyStages(Workplace):
         step, runs = self.recipe.evaluate, self.recipe.evaluate.runs
         tasks = {name: self.tasks(part.evaluate, step.num_fewshot) for name, part in self.recipe.parts.items()}
         for part in self.tuned_parts:
-            tuned = MaskSet.load(self.masks_folder(part)).config.tuned
+            tuned = MaskSet.load(self.masks_folder(part)).config
             for variant in self.recipe.variants:
-                MaskSet.load(self.made_masks(part, variant)).with_tuned(tuned).save(self.masks_folder(part, variant))
+                MaskSet.load(self.made_masks(part, variant)).with_tuned_as(tuned).save(self.masks_folder(part, variant))
         _keep_only(self.folder / "results", list(runs), [task for names in tasks.values() for task in names])
         return [self._evaluate_part(label, part, tasks[part]) for label in runs for part in self.recipe.parts]
 
@@ -286,6 +310,11 @@ class StudyStages(Workplace):
 
         write_report(self.folder, self.folder / "report.html")
         return [command("clas", "report", self.folder)]
+
+
+def _chosen(tuned: Tuned) -> dict[str, dict[str, Any]]:
+    """The settings by task family and language."""
+    return {family: {one: strength.chosen.model_dump() for one, strength in by.items()} for family, by in tuned.items()}
 
 
 def _keep_only(results: Path, labels: Sequence[str], tasks: Sequence[str]) -> None:

@@ -66,6 +66,10 @@ class Workplace:
         """Where a profile is."""
         return self.folder / "profile" / part
 
+    def residual_folder(self, part: str) -> Path:
+        """Where a profile of what leaves the layers is, of the same texts."""
+        return self.folder / "profile" / f"{part}-residual"
+
     def made_masks(self, part: str, variant: str | None = None) -> Path:
         """The masks as they were made, without strengths."""
         return self.folder / "masks" / (f"{part}-{variant}" if variant else part)

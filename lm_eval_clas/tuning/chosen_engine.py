@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.engine.refusals import refuse_launcher
+from lm_eval_clas.engine.refusals import refuse_launcher, refuse_method
 from lm_eval_clas.harness.sweep import Sweep
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.masks.strengths import Setting
+from lm_eval_clas.masks.strengths import CLAS, Setting
 
 EngineName = Literal["hf", "vllm"]
 
@@ -36,6 +36,7 @@ def engine_in_use(
     settings: Sequence[Setting],
     device: str | None,
     batch_size: str | int,
+    method: str = CLAS,
 ) -> EngineInUse:
     """The way of an engine.
 
@@ -43,10 +44,11 @@ def engine_in_use(
         engine: an `EngineName`.
         model, model_args: as the harness's class of that engine takes them.
         masks, settings: that are measured.
+        method: of steering.
         device, batch_size: of `hf`; vLLM has the device that it was built for, and batches of its own.
 
     Raises:
-        ClasError: a device or a launcher was given for vLLM, or vLLM is not installed.
+        ClasError: a device or a launcher was given for vLLM, the method does more than multiply, or vLLM is not installed.
     """
     if engine == "hf":
         from lm_eval_clas.harness.model_loading import load_model
@@ -57,9 +59,10 @@ def engine_in_use(
     if device is not None:
         raise ClasError(f"vLLM runs on the device that it was built for; drop --device {device}.")
     refuse_launcher()
+    refuse_method(method)
     from lm_eval.utils import simple_parse_args_string
 
     from lm_eval_clas.engine.row_sweep import RowSweep, load_rows
 
     arguments = simple_parse_args_string(model_args)
-    return EngineInUse(lambda: load_rows(model, arguments, masks, settings), RowSweep)
+    return EngineInUse(lambda: load_rows(model, arguments, masks, settings, method), RowSweep)

@@ -33,7 +33,7 @@ from lm_eval_clas.harness.task_loading import FEWSHOT_SEED
 from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.task_names import Pair, from_task_name, read_task_name, task_family
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.masks.strengths import Conditions, Setting
+from lm_eval_clas.masks.strengths import CLAS, Conditions, Setting
 from lm_eval_clas.texts.metrics import preferred_metric
 from lm_eval_clas.tuning.choosing import Unit
 from lm_eval_clas.tuning.gold_answers import GoldAnswers
@@ -50,6 +50,8 @@ class TuningPlan:
         limit, num_fewshot, apply_chat_template: as `lm_eval` has them.
         engine: what runs the model.
         pair: which language counts where a task's name has two, as `hf-clas` has it.
+        method: of steering.
+        measured: the hash of what the method needs beside masks; None where it needs nothing.
     """
 
     model: str
@@ -64,6 +66,8 @@ class TuningPlan:
     apply_chat_template: bool = False
     engine: str = "hf"
     pair: Pair = "target"
+    method: str = CLAS
+    measured: str | None = None
 
     def claim(self, folder: Path) -> None:
         """Takes a run folder for this recipe.
@@ -82,7 +86,13 @@ class TuningPlan:
                 raise ClasError(
                     f"'{path}' cannot be read as the record of a tuning run ({error}); give another --out."
                 ) from error
-            other = {"pair": "target", "engine": "hf", **other}  # as it was before there was a choice
+            other = {
+                "pair": "target",
+                "engine": "hf",
+                "method": CLAS,
+                "measured": None,
+                **other,
+            }  # as it was before there was a choice
             changed = [name for name in mine if other.get(name) != mine[name]]
             if changed:
                 raise ClasError(f"'{folder}' holds a run with other {', '.join(changed)}; give another --out, or delete it.")

@@ -76,7 +76,11 @@ def run_tuning(
     if cluster is not None:
         for name, task in tasks.items():  # as above
             clustered(list(islice(task.eval_docs, recipe.limit)), cluster, name)
-    sweep = sweep_with(load(), masks, recipe.settings, processes=processes, pair=recipe.pair) if missing else None
+    sweep = (
+        sweep_with(load(), masks, recipe.settings, processes=processes, pair=recipe.pair, method=recipe.method)
+        if missing
+        else None
+    )
     scores = []
     for name, task in tasks.items():
         bar = progress.add_task(name, total=None if name in missing else 1, completed=0 if name in missing else 1)
@@ -105,7 +109,7 @@ def run_tuning(
     dumped = {family: {language: one.model_dump() for language, one in by.items()} for family, by in tuned.items()}
     write_text(folder / "tuned.json", json.dumps(dumped, indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "scores.csv", pd.DataFrame(table_rows(tuned)).to_csv(index=False))
-    masks.with_tuned(tuned).save(target)
+    masks.with_tuned(tuned, recipe.method).save(target)
     for name, alike in by_unit(tuned_curves(tuned)).items():
         plot_curves(alike, folder / f"{name}.png")
     return tuned

@@ -1,35 +1,49 @@
-"""Steering as weights of a loaded model: no hook is involved, so that what hooks did can be held against it."""
+"""Steering as weights of a loaded model: no hook is involved, so that what hooks did can be held against it.
+
+What is added to what leaves a layer is no weight in most families; there, the layer's own `forward` is another function.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.decoder.anatomy.layer_results import hidden_in, with_hidden
 from lm_eval_clas.decoder.projections import Projection
+from lm_eval_clas.steering.methods.intervention import Intervention
 
 
 @contextmanager
-def merged(places: Sequence[Projection], factors: torch.Tensor, shifts: torch.Tensor | None) -> Iterator[None]:
+def merged(places: Sequence[Projection], done: Intervention) -> Iterator[None]:
     """Inside the block, projections compute W (s * h + t) as (W diag(s)) h + W t; afterwards they are as they were.
 
+    Layers give s * h + t, and with a map W h more.
+
     Args:
-        places: linear modules, plain, GPT-2's, or wrapped by LoRA; and experts.
-        factors, shifts: s and t, float32 [layers, neurons]; t is None where nothing is added.
+        places: linear modules, plain, GPT-2's, or wrapped by LoRA; experts; and layers.
+        done: s, t, and W by layer.
 
     Raises:
         ClasError: a module's weights are quantised, or are no weights of a linear module.
     """
+    factors, shifts = torch.from_numpy(done.factors), None if done.shifts is None else torch.from_numpy(done.shifts)
     saved: list[tuple[nn.Parameter, torch.Tensor]] = []
+    layers: list[nn.Module] = []
     without_bias: list[nn.Module] = []
     try:
         with torch.no_grad():
             for place in places:
                 module, here = place.module, (place.layer, place.here)
+                if place.of_output:
+                    module.forward = _moved(module.forward, done, place.layer)
+                    layers.append(module)
+                    continue
                 if place.experts:
                     saved.append(_scaled_experts(place, factors[here], None if shifts is None else shifts[here]))
                     continue
@@ -55,6 +69,27 @@ def merged(places: Sequence[Projection], factors: torch.Tensor, shifts: torch.Te
                 weight.copy_(before)
         for base in without_bias:
             base.bias = None  # type: ignore[assignment]
+        for layer in layers:
+            del layer.forward
+
+
+def _moved(forward: Callable[..., Any], done: Intervention, layer: int) -> Callable[..., Any]:
+    """A layer's own computation, and what is done to the hidden states that leave it, in float32."""
+    factors, map_ = torch.from_numpy(done.factors[layer]), done.maps.get(layer)
+    shift = None if done.shifts is None else torch.from_numpy(done.shifts[layer])
+    matrix = None if map_ is None else torch.from_numpy(map_.matrix.astype(np.float32))
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        output = forward(*args, **kwargs)
+        hidden = hidden_in(output)
+        moved = hidden.float() * factors.to(hidden.device)
+        if shift is not None:
+            moved = moved + shift.to(hidden.device)
+        if matrix is not None:
+            moved = moved + hidden.float() @ matrix.to(hidden.device).T
+        return with_hidden(output, moved.to(hidden.dtype))
+
+    return run
 
 
 def _scaled_experts(place: Projection, factors: torch.Tensor, shifts: torch.Tensor | None) -> tuple[nn.Parameter, torch.Tensor]:
@@ -63,7 +98,7 @@ def _scaled_experts(place: Projection, factors: torch.Tensor, shifts: torch.Tens
     assert isinstance(weight, nn.Parameter)
     assert place.experts is not None
     if shifts is not None:
-        raise ClasError("method=int-mu adds to the activations of experts, which no weight does; it cannot be verified.")
+        raise ClasError("What is added to the activations of experts is no weight, so such a run cannot be verified.")
     before = weight.detach().clone()
     scale = factors.reshape(place.experts, -1).to(weight.device)
     scale = scale[:, :, None] if place.module.is_transposed else scale[:, None, :]

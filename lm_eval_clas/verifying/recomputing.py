@@ -12,13 +12,15 @@ import numpy as np
 import torch
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.decoder.projections import Projection, find_projections
+from lm_eval_clas.decoder.projections import Projection, find_projections, layer_outputs
 from lm_eval_clas.languages.codes import UNDETERMINED
 from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.routing import LanguageRouter
 from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.steering.effects import factors_hash, steering_factors, steering_shifts
+from lm_eval_clas.steering.effects import intervention_in
+from lm_eval_clas.steering.methods.intervention import Intervention
+from lm_eval_clas.steering.methods.method_table import METHODS, measured_hash
 from lm_eval_clas.steering.options import SteeringOptions
 from lm_eval_clas.verifying.logged_run import Logged, LoggedRun
 from lm_eval_clas.verifying.merged_weights import merged
@@ -105,6 +107,15 @@ class Verification:
             raise ClasError(
                 f"The run was steered with masks {told.get('masks_hash')}, and these are {masks.hash}; give --masks those."
             )
+        method = METHODS.get(str(told.get("method")))
+        if method is not None and method.measured:
+            name, here = f"{method.measured}_hash", measured_hash(masks, method.measured)
+            if told.get(name) != here:
+                raise ClasError(
+                    f"The run was steered with {method.measured} {told.get(name)}, and those of these masks are {here}; give "
+                    "--masks those of the run."
+                )
+        self._acts_on_outputs = method is not None and method.acts_on == "outputs"
         self._run, self._masks = run, masks
         self._tuned = told.get("alpha") == "tuned"
         chance = random.Random(seed)
@@ -131,7 +142,7 @@ class Verification:
                     continue
                 language = None
             family = task_family(one.request.task_name or "", self._masks.languages) if self._tuned else ""
-            if self._factors(language, family) is None:
+            if self._intervention(language, family) is None:
                 continue
             group = groups.setdefault((language, family), _Alike(language, family))
             group.items.setdefault((one.request.task_name or "", int(one.request.doc_id or 0)), []).append(one)
@@ -154,16 +165,13 @@ class Verification:
             options |= setting
         return SteeringOptions.parse(self._masks, **options)
 
-    def _factors(self, language: str | None, family: str) -> tuple[torch.Tensor, torch.Tensor | None] | None:
-        """Factors and shifts; None where nothing is steered."""
+    def _intervention(self, language: str | None, family: str) -> Intervention | None:
+        """What is done; None where nothing is steered."""
         options = self._options(language, family)
         if options is None:
             return None
-        factors = steering_factors(self._masks, options, language)
-        shifts = steering_shifts(self._masks, options, language)
-        if (factors == 1).all():
-            return None
-        return torch.from_numpy(factors), None if shifts is None else torch.from_numpy(shifts)
+        found = intervention_in(self._masks, options, language)
+        return found if found.layers else None
 
     def run(self, lm: Any, projection: str | None = None, report: Callable[[int], None] = lambda _: None) -> list[Verified]:
         """Computes the answers again, and compares.
@@ -173,7 +181,11 @@ class Verification:
             projection: as the run had it.
             report: told of each answered request.
         """
-        found = find_projections(lm.model, self._masks.config.site, projection or self._masks.config.projection)
+        found = (
+            layer_outputs(lm.model)
+            if self._acts_on_outputs
+            else find_projections(lm.model, self._masks.config.site, projection or self._masks.config.projection)
+        )
         tolerance = TOLERANCES.get(lm.mixed_precision_dtype or lm.model.dtype, TOLERANCES[torch.float32])
         return [self._verify(lm, found, group, tolerance, report) for group in self._groups]
 
@@ -190,16 +202,15 @@ class Verification:
         tolerance: Tolerance,
         report: Callable[[int], None],
     ) -> Verified:
-        effect = self._factors(group.language, group.family)
-        assert effect is not None
-        factors, shifts = effect
+        done = self._intervention(group.language, group.family)
+        assert done is not None
         logged = [one for requests in group.items.values() for one in requests if not _sampled(one)]
         verified = Verified(group.called(self._tuned), len(group.items), len(logged))
         reasons: list[str] = []
-        places = [place for place in projections if (factors[place.layer, place.here] != 1).any()]
+        places = [place for place in projections if done.changes_at(place.layer, place.here)]
         answers: dict[bool, list[float | str]] = {}
         for steered in (True, False):
-            with merged(places, factors, shifts) if steered else nullcontext():
+            with merged(places, done) if steered else nullcontext():
                 answers[steered] = []
                 for one in logged:
                     answers[steered].append(_answer(lm, one))
@@ -229,8 +240,7 @@ class Verification:
         if not logged:
             verified.note = "all answers were sampled, and cannot be computed again"
         told = (self._run.steering.get("witness") or {}).get(verified.language, {})
-        computed = factors_hash(factors.numpy(), None if shifts is None else shifts.numpy())
-        if told.get("factors_hash") not in (None, computed):
+        if told.get("factors_hash") not in (None, done.digest):
             reasons.append("the factors are not those that the run's witness saw")
         verified.why = "; ".join(reasons)
         return verified

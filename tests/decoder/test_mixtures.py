@@ -34,6 +34,7 @@ from lm_eval_clas.masks.inspection import summary
 from lm_eval_clas.masks.mask_place import strange_masks
 from lm_eval_clas.neurons.instances import profile_instances
 from lm_eval_clas.neurons.profile_folder import Profile
+from lm_eval_clas.steering.methods.intervention import Intervention
 from lm_eval_clas.texts.corpora import ParallelTexts
 from lm_eval_clas.tuning.measuring import grid
 from lm_eval_clas.verifying.merged_weights import merged
@@ -98,7 +99,7 @@ def test_steering_equals_scaled_weights_and_is_nothing_where_nothing_is_steered(
         factors = steerer.factors("de")
     assert set(block.positions.values()) == {IDS.numel()}
     assert torch.equal(logits(model), plain)
-    with merged(find_projections(model), factors, None):
+    with merged(find_projections(model), Intervention(factors.numpy())):
         torch.testing.assert_close(steered, logits(model), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(steered, plain, atol=1e-2)
     assert model.config.get_text_config()._experts_implementation == implementation

@@ -17,6 +17,7 @@ from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.projections import find_projections
 from lm_eval_clas.families.random_masks import random_masks
 from lm_eval_clas.families.tiny_models import tiny_config, tiny_model
+from lm_eval_clas.steering.methods.intervention import Intervention
 from lm_eval_clas.texts.corpora import ParallelTexts
 from lm_eval_clas.verifying.merged_weights import merged
 
@@ -87,7 +88,7 @@ def test_layers_of_unequal_width_are_profiled_and_steered(tokenizer: PreTrainedT
         with ActivationSteerer(model, other, alpha=-3.0, method=method) as steerer, steerer.language("de"):
             steered, factors = logits(model), steerer.factors("de")
         assert (factors[1, 24:] == 1).all()
-        with merged(find_projections(model), factors, None):
+        with merged(find_projections(model), Intervention(factors.numpy())):
             torch.testing.assert_close(steered, logits(model), rtol=1e-4, atol=1e-4)
         assert not torch.allclose(steered, logits(model), atol=1e-4)
 
@@ -141,7 +142,7 @@ def test_linear_attention_and_attention_are_not_mixed() -> None:
     with ActivationSteerer(model, masks, alpha=-3.0) as steerer, steerer.language("de") as block:
         steered, factors = logits(model), steerer.factors("de")
     assert list(block.positions) == [one.layer for one in found]
-    with merged(found, factors, None):
+    with merged(found, Intervention(factors.numpy())):
         torch.testing.assert_close(steered, logits(model), rtol=1e-4, atol=1e-4)
 
 
@@ -235,7 +236,7 @@ def test_recurrent_gemma_reads_padding_with_and_without_steering() -> None:
     with ActivationSteerer(model, masks, alpha=-2.0) as steerer:
         with steerer.language("de"):
             steered = both()
-        with merged(find_projections(model), steerer.factors("de"), None):
+        with merged(find_projections(model), steerer.intervention("de")):
             torch.testing.assert_close(steered, both(), rtol=1e-4, atol=1e-4)
 
 

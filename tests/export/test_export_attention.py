@@ -22,7 +22,7 @@ from lm_eval_clas.decoder.checkpoint import header, weight_key
 from lm_eval_clas.export.cards import masks_card
 from lm_eval_clas.export.outline import outline, scalings
 from lm_eval_clas.neurons.activity import By
-from lm_eval_clas.steering.effects import steering_factors
+from lm_eval_clas.steering.effects import intervention_in
 from lm_eval_clas.steering.options import SteeringOptions
 from lm_eval_clas.texts.corpora import ParallelTexts
 
@@ -68,7 +68,7 @@ def masks_of(profiled: Profile, by: By) -> MaskSet:
 def language_of(masks: MaskSet) -> str:
     """The language whose factors differ most within layers: a norm after attention (Gemma, OLMo 2) undoes one gain for all."""
     steering = SteeringOptions.parse(masks, ALPHA)
-    return max(("hi", "de", "zh"), key=lambda one: float(steering_factors(masks, steering, one).std(axis=1).sum()))
+    return max(("hi", "de", "zh"), key=lambda one: float(intervention_in(masks, steering, one).factors.std(axis=1).sum()))
 
 
 @pytest.mark.parametrize("by", ["channel", "head"])
@@ -103,7 +103,7 @@ def test_merging_changes_the_output_projections_of_the_bridge_alone(family: str,
     language = language_of(masks)
     model.save_pretrained(tmp_path / "model", max_shard_size="20KB")
     merged = write("merged", masks, tmp_path / "model", tmp_path / "merged", language, alpha=ALPHA)
-    factors = torch.from_numpy(steering_factors(masks, SteeringOptions.parse(masks, ALPHA), language))
+    factors = torch.from_numpy(intervention_in(masks, SteeringOptions.parse(masks, ALPHA), language).factors)
     names = {id(module): name for name, module in model.named_modules()}
     outputs = {f"{names[id(one)]}.weight": layer for layer, one in enumerate(modules(model, family, "attn"))}
     moved = {key for key, layer in outputs.items() if (factors[layer] != 1).any()}

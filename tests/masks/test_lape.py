@@ -20,7 +20,7 @@ from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorize
 from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.masks.inspection import summary
 from lm_eval_clas.masks.lape import LapeSelector, entropy, read_neuron_file, with_lape, with_neuron_file
-from lm_eval_clas.steering.effects import steering_factors, steering_shifts
+from lm_eval_clas.steering.effects import intervention_in
 from lm_eval_clas.steering.options import SteeringOptions
 
 
@@ -196,8 +196,8 @@ def test_a_published_list_does_not_steer_what_was_not_measured(method: str, tmp_
     assert np.array_equal(listed.specific_in("hi"), measured)
     assert not (listed.specific & unmeasured).any()
     steering = SteeringOptions.parse(listed, alpha=1.0, gamma=0.25, method=method)
-    assert (steering_factors(listed, steering, "hi")[unmeasured] == 1).all()
-    shifts = steering_shifts(listed, steering, "hi")
+    assert (intervention_in(listed, steering, "hi").factors[unmeasured] == 1).all()
+    shifts = intervention_in(listed, steering, "hi").shifts
     assert shifts is None or not shifts[unmeasured].any()
 
 

@@ -25,7 +25,7 @@ from lm_eval_clas.masks.adding import MonolingualText, add_language
 from lm_eval_clas.masks.lape import LapeSelector, with_lape, with_neuron_file
 from lm_eval_clas.neurons.profile_folder import ProfileConfig
 from lm_eval_clas.neurons.stability import compare_profiles
-from lm_eval_clas.steering.effects import steering_factors
+from lm_eval_clas.steering.effects import intervention_in
 from lm_eval_clas.steering.options import SteeringOptions
 from lm_eval_clas.texts.corpora import ParallelTexts
 from lm_eval_clas.tuning.measuring import grid
@@ -85,14 +85,14 @@ def test_categories_and_factors_are_constant_within_heads(by_head: MaskSet) -> N
     assert set(np.unique(by_head.categories[2:5])) >= {1, 2}
     assert constant_in_heads(by_head.categories)
     for options in ({}, {"method": "random", "seed": 5}, {"specific_scope": "own", "partial_scope": "anchor"}):
-        factors = steering_factors(by_head, SteeringOptions.parse(by_head, 2.0, **options), "de")  # type: ignore[arg-type]
+        factors = intervention_in(by_head, SteeringOptions.parse(by_head, 2.0, **options), "de").factors  # type: ignore[arg-type]
         assert constant_in_heads(factors)
         assert (factors[2:5] != 1).any()
 
 
 def test_the_random_control_moves_whole_heads(by_head: MaskSet) -> None:
     clas, one, other = (
-        steering_factors(by_head, SteeringOptions.parse(by_head, 2.0, method=method, seed=seed), "de")
+        intervention_in(by_head, SteeringOptions.parse(by_head, 2.0, method=method, seed=seed), "de").factors
         for method, seed in (("clas", 0), ("random", 1), ("random", 2))
     )
     assert np.array_equal(np.sort(clas), np.sort(one))
@@ -251,7 +251,7 @@ def test_attention_that_is_not_found_is_refused_and_can_be_named() -> None:
 def test_hf_clas_follows_the_site_of_the_masks(masks_of: MaskSet, kind: str, tokenizer: PreTrainedTokenizerFast) -> None:
     lm = CLASLM(make_model(), masks=masks_of, tokenizer=tokenizer, batch_size=3, alpha=-4.0)
     scaled = make_model()
-    factors = steering_factors(masks_of, SteeringOptions.parse(masks_of, -4.0), "de")
+    factors = intervention_in(masks_of, SteeringOptions.parse(masks_of, -4.0), "de").factors
     with torch.no_grad():
         for layer in range(LAYERS):
             scaled.model.layers[layer].self_attn.o_proj.weight.mul_(torch.from_numpy(factors[layer]))

@@ -17,7 +17,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, profile
 from lm_eval_clas.decoder.projections import Site, find_projections
-from lm_eval_clas.steering.effects import factors_hash, steering_factors
+from lm_eval_clas.steering.effects import intervention_in
+from lm_eval_clas.steering.methods.intervention import factors_hash
 from lm_eval_clas.texts.corpora import ParallelTexts
 
 IDS = torch.arange(7, 47).reshape(2, 20)
@@ -237,7 +238,7 @@ def test_the_results_say_what_the_layers_were_seen_to_steer(
         else:
             assert (witness[language]["requests"], witness[language]["positions"]) == (len(asked), sum(ran))
             assert witness[language]["layers"] == list(masks.bridge_layers)
-            expected = steering_factors(masks, lm._steerer.steering, language)
+            expected = intervention_in(masks, lm._steerer.steering, language).factors
             assert witness[language]["factors_hash"] == factors_hash(expected)
             assert witness[language]["check"]["difference"] <= witness[language]["check"]["tolerance"]
     assert lm.get_model_info()["clas"]["witness"] == witness

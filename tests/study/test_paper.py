@@ -116,6 +116,49 @@ def test_a_study_ends_and_is_skipped_the_second_time(clas: Run, recipe: dict[str
     assert [name for name in after if after[name] != before.get(name)] == ["recipe.yaml"]
 
 
+def test_rivals_get_what_they_need_and_strengths_of_their_own(clas: Run, recipe: dict[str, Any], tmp_path: Path) -> None:
+    recipe["evaluate"]["runs"] = {
+        "hf": {},
+        "clas": {"alpha": "tuned"},
+        "diffmean": {"alpha": "tuned", "method": "diffmean"},
+        "anywhere": {"alpha": "tuned", "method": "random-direction", "seed": 1},
+        "incline": {"alpha": 0.1, "method": "incline"},
+        "arithmetic": {"alpha": 1, "method": "arithmetic", "variant": "lape"},
+    }
+    recipe["tune"]["method_alphas"] = {"diffmean": [-0.3, 0.4]}
+    part = {**PART, "evaluate": ["clas_mini_nli_hi"], "limit": 2}
+    small = {
+        **recipe,
+        "parts": {"nli": part},
+        "variants": {"lape": {"specific": "lape"}},
+        "analyse": {"geometry_samples": None},
+    }
+    small["profile"] = {**recipe["profile"], "halves": False}
+    path, out = write(small, tmp_path), tmp_path / "study"
+    code, _, error = clas("paper", path, "--out", out)
+    assert code == 0, error
+    masks = MaskSet.load(out / "tune" / "nli" / "masks")
+    assert set(masks.config.tuned_methods) == {"diffmean"}
+    tried = masks.config.tuned_methods["diffmean"]["clas_mini_nli"]["hi"].measured
+    assert [one.alpha for one in tried] == [0, -0.3, 0.4]
+    assert masks.residual is not None
+    assert MaskSet.load(out / "tune" / "nli" / "masks-lape").config.tuned_methods == masks.config.tuned_methods
+    table = Comparison.model_validate_json((out / "tables" / "clas_mini_nli.json").read_bytes())
+    kinds = {row.label: row.kind for row in table.rows}
+    assert kinds["anywhere"] == "control"
+    assert kinds["diffmean"] == kinds["incline"] == kinds["arithmetic"] == "method"
+    steering = {row.label: row.steering for row in table.rows}
+    assert steering["anywhere"]["tuned"] == steering["diffmean"]["tuned"] != steering["clas"]["tuned"]
+    commands = json.loads((out / "stages" / "tune.json").read_bytes())["commands"]
+    assert [("--method diffmean" in one, "--alphas=-0.3,0.4" in one) for one in commands] == [(False, False), (True, True)]
+    profiles = json.loads((out / "stages" / "profile.json").read_bytes())["commands"]
+    assert [("--site residual" in one) for one in profiles] == [False, True]
+    code, text, error = clas("paper", path, "--out", out)
+    assert code == 0, error
+    assert text.count("unchanged, skipped") == 7
+    assert "diffmean" in (out / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_stopped_evaluation_goes_on_and_a_change_keeps_the_rest(
     clas: Run, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

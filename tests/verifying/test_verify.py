@@ -17,6 +17,7 @@ from strengths_made import with_strengths
 
 from lm_eval_clas import MaskSet, NeuronCategorizer, Profile
 from lm_eval_clas.decoder.projections import find_projections
+from lm_eval_clas.steering.methods.intervention import Intervention
 from lm_eval_clas.verifying.merged_weights import merged
 
 TASKS = ["clas_mini_nli_hi", "clas_mini_nli_en", "clas_mini_qa_de"]
@@ -65,6 +66,19 @@ def test_right_numbers_stand(clas: Run, results: Path) -> None:
     assert hindi["largest"] < 1e-3 < hindi["unsteered"]
     assert (german["language"], german["texts"], german["equal"]) == ("de", 3, 3)
     assert {path: path.read_bytes() for path in results.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize(("method", "alpha"), [("diffmean", 0.5), ("incline", 0.5), ("arithmetic", 3)])
+def test_numbers_of_methods_that_add_stand(clas: Run, evaluate: Evaluate, full: MaskSet, method: str, alpha: float) -> None:
+    path = evaluate(full, ["clas_mini_nli_hi"], method=method, alpha=alpha)
+    code, found = verified(clas, path)
+    assert (code, found["stands"]) == (0, True), found
+    assert found["languages"][0]["largest"] < 1e-3 < found["languages"][0]["unsteered"]
+    if method == "diffmean":
+        edited(path, lambda content: content["config"]["clas"].update(residual_hash="0" * 16))
+        code, _, error = clas("verify", path, "--device", "cpu")
+        assert code == 2
+        assert "was steered with residual 0000000000000000, and those of these masks are" in " ".join(error.split())
 
 
 def test_the_table_and_the_verdict_are_printed(clas: Run, results: Path) -> None:
@@ -187,7 +201,7 @@ def test_merged_weights_are_the_hooks_function(masks: MaskSet, profiled: Profile
     hooked = model(input_ids=inputs).logits
     for handle in handles:
         handle.remove()
-    with merged(projections, factors, shifts):
+    with merged(projections, Intervention(factors.numpy(), None if shifts is None else shifts.numpy())):
         assert torch.allclose(model(input_ids=inputs).logits, hooked, rtol=1e-3, atol=1e-3)
     assert torch.equal(model(input_ids=inputs).logits, before)
     assert not torch.allclose(hooked, before, atol=1e-2)

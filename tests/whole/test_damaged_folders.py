@@ -29,7 +29,7 @@ from lm_eval_clas.export.outline import scalings
 from lm_eval_clas.masks.inspection import summary
 from lm_eval_clas.masks.strengths import TriedSetting, TunedStrength
 from lm_eval_clas.steering.by_task import tuned_settings
-from lm_eval_clas.steering.effects import steering_factors
+from lm_eval_clas.steering.effects import intervention_in
 from lm_eval_clas.steering.options import SteeringOptions
 
 CASES = 100  # in a block
@@ -112,7 +112,7 @@ def use(masks: MaskSet) -> None:
     for options in ({"alpha": 1.0}, {"alpha": -5, "specific_scope": "own"}, {"method": "int-mu"}):
         with suppress(ClasError):
             for language in masks.languages:
-                factors = steering_factors(masks, SteeringOptions.parse(masks, **options), language)
+                factors = intervention_in(masks, SteeringOptions.parse(masks, **options), language).factors
                 assert factors.shape == masks.active.shape[1:]
                 assert np.isfinite(factors).all()
     with suppress(ClasError):

@@ -135,9 +135,9 @@ def _known_values() -> dict[str, tuple[str, ...]]:
     scopes = {
         "specific_scope": options.SpecificScope,
         "partial_scope": options.PartialScope,
-        "method": options.Method,
     }
     return {name: get_args(values) for name, values in scopes.items()} | {
+        "method": options.METHOD_NAMES,
         "unseen": ("off", "shared"),
         "scoring": ("fast", "stock"),
     }

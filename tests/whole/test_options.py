@@ -41,6 +41,7 @@ from lm_eval_clas.commands.cli import main
 from lm_eval_clas.harness.fast_lm import FastLM
 from lm_eval_clas.masks.strengths import Setting
 from lm_eval_clas.neurons.profile_folder import Profile
+from lm_eval_clas.neurons.residual_folder import ResidualProfile
 from lm_eval_clas.steering.options import SteeringOptions
 from lm_eval_clas.study.recipe import Part, StudyRecipe
 from lm_eval_clas.study.stages import StudyStages
@@ -135,6 +136,7 @@ CASES: dict[str, dict[str, Case]] = {
         "gamma": Case(0.7, _CONFIG),
         "min_tokens": Case(300, _CONFIG, {"profile": "{mixture}", "bridge": "1-2"}),
         "keep_means": Case(True, "names"),
+        "residual": Case("{residual}", "names"),
         "specific": Case("lape", _TENSORS),
         "specific_languages": Case("de,hi", _TENSORS, {"specific": "{list}", "specific_languages": "hi,de"}),
         "lape_top": Case(0.2, _TENSORS, _LAPE),
@@ -157,6 +159,7 @@ CASES: dict[str, dict[str, Case]] = {
         "masks": Case("{tmp}/fewer", _SCORES),
         "tasks": Case("clas_mini_nli_de", "names"),
         "out": Case("{tmp}/elsewhere", "names"),
+        "method": Case("uniform", _SCORES),
         "alphas": Case("-2", _SCORES),
         "betas": Case("0.1", _SCORES),
         "gammas": Case("0.7", _SCORES),
@@ -352,7 +355,7 @@ def things(
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     from lm_eval_clas.neurons.instances import profile_instances
-    from lm_eval_clas.neurons.profiling import profile
+    from lm_eval_clas.neurons.profiling import profile, profile_residual
     from lm_eval_clas.texts.corpora import Half, ParallelInputBuilder
 
     place = tmp_path_factory.mktemp("options")
@@ -378,6 +381,10 @@ def things(
         if name == "profile":
             profile_instances(make_model(), tokenizer, built, found[name], **options)
 
+    found["residual"] = place / "residual"
+    built = ParallelInputBuilder("mini", ["en", "hi", "de"], 3).build()
+    profile_residual(make_model(), tokenizer, built, name="small", out=found["residual"], max_tokens=30)
+
     for half in get_args(Half):
         found[half] = place / half
         built = ParallelInputBuilder("mini", ["en", "hi", "de"], 4, half=half).build()
@@ -391,6 +398,8 @@ def things(
     fewer = MaskSet.from_profile(Profile.load_finished(found["few"]), bridge="3-4")
     for name, made in {"masks": masks, "fewer": fewer, "tuned": masks.with_tuned(choose(units, settings))}.items():
         found[name] = made.save(place / name)
+    means = MaskSet.from_profile(Profile.load_finished(found["profile"]), bridge="2-4", keep_means=True)
+    found["rich"] = means.with_residual(ResidualProfile.load_finished(found["residual"])).save(place / "rich")
     mixture_profile().save(place / "mixture")
     found["mixture"] = place / "mixture"
     found["routed"] = MaskSet.from_profile(mixture_profile(), bridge="1-2").save(place / "routed")
@@ -722,6 +731,7 @@ FIELDS: dict[str, tuple[Any, str]] = {  # another value, and the stage that it c
     "masks.beta": (0.7, "masks"),
     "masks.gamma": (0.7, "masks"),
     "tune.alphas": ([1.0], "tune"),
+    "tune.method_alphas": ({"diffmean": [0.3]}, "tune"),
     "tune.objective": ("loglikelihood", "tune"),
     "tune.limit": (2, "tune"),
     "tune.num_fewshot": (1, "tune"),
@@ -818,7 +828,7 @@ def reached(stage: str, changes: dict[str, Any], things: dict[str, str], place: 
         for kind in (
             {stages.made_masks("one"), stages.masks_folder("one")} if stage != "masks" and "one" in recipe.parts else ()
         ):
-            shutil.copytree(things["masks"], kind)
+            shutil.copytree(things["rich" if recipe.needs_residual else "masks"], kind)
         for seed, (label, steering) in enumerate(recipe.evaluate.runs.items(), 1) if stage in ("analyse", "tables") else ():
             values = {"clas_mini_nli_hi": draw(seed, 30)["xnli_hi"], "clas_mini_nli_de": draw(seed, 30)["xnli_sw"]}
             steered = _steered(MaskSet.load(stages.masks_folder("one")), ("hi", "de"), steering) if steering else None
@@ -863,6 +873,8 @@ def test_a_field_of_a_recipe_reaches_what_does_the_work(
 ) -> None:
     value, stage = FIELDS[name]
     beside: dict[str, Any] = {"masks.bridge": "auto", "masks.threshold": 0} if name == "masks.exclude_last" else {}
+    if name == "tune.method_alphas":
+        beside = {"evaluate.runs": {"hf": {}, "clas": {"alpha": 1}, "rival": {"alpha": "tuned", "method": "diffmean"}}}
     before, after = (
         _or_refused(stage, changes, things, tmp_path_factory.mktemp("study")) for changes in (beside, {**beside, name: value})
     )

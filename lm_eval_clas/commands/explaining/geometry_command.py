@@ -34,7 +34,7 @@ def geometry(
     beta: Annotated[str | None, typer.Option(help="Amplification; default: the masks'.")] = None,
     gamma: Annotated[str | None, typer.Option(help="Damping; default: the masks'.")] = None,
     layers: LayersOption = None,
-    method: Annotated[str, typer.Option(help="clas, or one of its controls, e.g. uniform, random.")] = "clas",
+    method: Annotated[str, typer.Option(help="clas, or another method of hf-clas, e.g. uniform, diffmean.")] = "clas",
     specific_scope: SpecificScopeOption = "all",
     partial_scope: PartialScopeOption = "all",
     languages: Annotated[

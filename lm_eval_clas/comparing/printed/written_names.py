@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from lm_eval_clas.comparing.rows import Comparison, Row
+from lm_eval_clas.steering.methods.method_table import METHODS
 from lm_eval_clas.steering.results_entry import CONTROLS
 
 _PREFIX = "clas_"  # of our own tasks
@@ -42,7 +43,7 @@ _METRICS = {
     "f1_lang": "F1",
     "ter": "TER",
 }
-_METHODS = {"clas": "CLAS", "diffmean": "DiffMean", "incline": "INCLINE", "int-mu": "Int-mu", "lape": "LAPE"}
+_METHODS = {"lape": "LAPE"} | {name: method.written for name, method in METHODS.items() if method.written}
 _UNSTEERED = ("hf", "off")  # labels of runs without steering, where nobody gave them another
 UNSTEERED = "unsteered"
 

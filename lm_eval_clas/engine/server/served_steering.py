@@ -16,6 +16,7 @@ from lm_eval_clas.languages.language_names import parse_language
 from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.steering.language_factors import LanguageFactors
+from lm_eval_clas.steering.methods.method_table import METHODS
 
 VARIABLE = "LM_EVAL_CLAS_SERVED"
 DETECT = "detect"
@@ -53,8 +54,11 @@ class ServedSteering:
         """
         if self.options.get("alpha") == "tuned":
             raise ClasError("A server knows no tasks, and tuned strengths are by task; give --alpha a number, or a .json file.")
-        if self.options.get("method") == "int-mu":
-            raise ClasError("method=int-mu adds to activations, and in vLLM they are only multiplied; choose another method.")
+        method = METHODS.get(str(self.options.get("method")))
+        if method is not None and not method.only_multiplies:
+            raise ClasError(
+                f"method={method.name} adds to activations, and in vLLM they are only multiplied; choose another method."
+            )
         return LanguageFactors(MaskSet.load(self.masks), **self.options)
 
     @cached_property

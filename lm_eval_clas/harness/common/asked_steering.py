@@ -12,8 +12,9 @@ from lm_eval_clas.languages.language_names import parse_language
 from lm_eval_clas.languages.routing import LanguageRouter
 from lm_eval_clas.languages.task_names import PAIRS
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.steering.effects import steering_factors
-from lm_eval_clas.steering.options import SteeringOptions, refuse_without_masks, require_tuned
+from lm_eval_clas.steering.by_task import require_tuned
+from lm_eval_clas.steering.effects import intervention_in
+from lm_eval_clas.steering.options import SteeringOptions, refuse_without_masks
 
 
 class AskedSteering:
@@ -56,12 +57,12 @@ class AskedSteering:
         if self.masks is None:
             refuse_without_masks({**options, "language": language, "unseen": unseen, "pair": pair, "projection": projection})
         elif self.tuned:
-            require_tuned(self.masks, unseen, options["method"])
             SteeringOptions.parse(self.masks, **self.fixed)
+            require_tuned(self.masks, unseen, options["method"])
         else:
             checked = SteeringOptions.parse(self.masks, **options)
             if unseen == "shared":
-                steering_factors(self.masks, checked, None)  # refuses what does not go together
+                intervention_in(self.masks, checked, None)  # refuses what does not go together
 
     @property
     def fixed(self) -> dict[str, Any]:

@@ -94,7 +94,7 @@ class SteeredLM(LM, Generic[Steerer]):  # type: ignore[misc]
         """
         if self._masks is not None:
             self._tuned = TunedSteering(self._masks, self._asked.options, make) if self._asked.tuned else None
-            self._differences = TuningDifferences(self._masks, self.harness_name) if self._tuned else None
+            self._differences = TuningDifferences(self._tuned.records, self.harness_name) if self._tuned else None
             self._steerer = make(self._masks, **self._asked.fixed)
             self._router: LanguageRouter = self._asked.router(self.harness_name, processes)
         self._tally = RunTally()

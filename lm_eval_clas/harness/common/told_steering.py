@@ -14,8 +14,7 @@ from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.routing import LanguageRouter
 from lm_eval_clas.steering.by_task import TunedSteering
 from lm_eval_clas.steering.language_factors import LanguageFactors
-
-_NOT_INT_MU = ("beta", "gamma", "specific_scope", "partial_scope", "seed")
+from lm_eval_clas.steering.methods.method_table import METHODS, measured_hash
 
 
 def told_without_masks(scoring: str) -> dict[str, Any]:
@@ -61,7 +60,7 @@ def told_steering(
     if tuning is not None:
         left_alone |= {f"{language} in {family}": why for (family, language), why in sorted(tally.alone.items())}
         tuned["tuned"] = {
-            family: {language: setting.options() for language, setting in by_language.items()}
+            family: {language: _used(setting.options(), steering.method) for language, setting in by_language.items()}
             for family, by_language in tuning.strengths.items()
         }
         tuned["unlike_tuning"] = differences.info() if differences else {}
@@ -90,7 +89,12 @@ def told_steering(
         "left_alone": left_alone,
         "witness": {key: witness.info() for key, witness in sorted(tally.witnesses.items())},
     }
-    if steering.method == "int-mu":
-        info = {name: value for name, value in info.items() if name not in _NOT_INT_MU}
-        info["means_hash"] = masks.means_hash
-    return info
+    if (method := METHODS.get(steering.method)) is not None and method.measured:
+        info[f"{method.measured}_hash"] = measured_hash(masks, method.measured)
+    return _used(info, steering.method)
+
+
+def _used(options: dict[str, Any], method: str) -> dict[str, Any]:
+    """Without the options that play no role in a method."""
+    ignored = METHODS[method].ignores if method in METHODS else ()
+    return {name: value for name, value in options.items() if name not in ignored}

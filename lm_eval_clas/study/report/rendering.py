@@ -53,7 +53,7 @@ def report_of(sources: Sources) -> Report:
         (controls_section(sources), "alpha 0 and controls (no control in tables/FAMILY.json)"),
         (significance_section(comparisons), "significance (no p-values in tables/FAMILY.json)"),
         (
-            strengths_section(sources.tuned, sources.folder) if sources.tuned else None,
+            strengths_section(sources.strengths, sources.folder) if sources.strengths else None,
             "strengths (no tune/PART/tuned.json, none in masks)",
         ),
         (neurons_section(sources.masks, headed) if sources.masks else None, "neurons and bridge layers (no masks/PART/)"),

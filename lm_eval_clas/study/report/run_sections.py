@@ -8,6 +8,7 @@ from typing import Any
 from lm_eval_clas.comparing.rows import Comparison
 from lm_eval_clas.languages.codes import english_name
 from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.masks.strengths import CLAS
 from lm_eval_clas.study.report.score_sections import title_of
 from lm_eval_clas.study.report.sources import Sources
 from lm_eval_clas.study.report.verdicts import advantage, baseline_of, controls_of, primary_of, significant
@@ -112,7 +113,8 @@ def _odd(comparison: Comparison, code: str, sources: Sources) -> list[str]:
         notes.append(
             f"{'the control' if len(better) == 1 else 'the controls'} {listed(better)}: better than {named(row.label)}."
         )
-    tuned = sources.tuned.get(comparison.family, {}).get(code)
+    of_method = sources.strengths.get(str(row.steering.get("method", CLAS)), {})
+    tuned = of_method.get(comparison.family, {}).get(code)
     if tuned is not None and row.steering.get("alpha") in (None, "tuned") and cell.gain is not None:
         if tuned.chosen.gain > 0 > advantage(comparison, cell.gain):
             notes.append("gained on the tuning items, lost here.")

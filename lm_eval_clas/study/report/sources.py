@@ -16,7 +16,7 @@ from lm_eval_clas.geometry.causes import Causes
 from lm_eval_clas.geometry.measurements import Geometry
 from lm_eval_clas.masks.mask_config import MASKS_CONFIG_FILE
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.masks.strengths import Tuned
+from lm_eval_clas.masks.strengths import CLAS, Tuned
 from lm_eval_clas.neurons.agreement import Stability
 from lm_eval_clas.steering.results_entry import joined
 from lm_eval_clas.study.record import StageRecord
@@ -59,6 +59,17 @@ class Sources:
     def parts(self) -> list[str]:
         """The parts that have masks or an analysis."""
         return sorted(self.masks.keys() | self.geometry.keys() | self.pictures.keys() | self.causes.keys())
+
+    @property
+    def strengths(self) -> dict[str, Tuned]:
+        """Strengths by method: CLAS's, and those that the masks have of others, of every part together."""
+        found: dict[str, Tuned] = {CLAS: self.tuned} if self.tuned else {}
+        for _, masks in sorted(self.masks.items()):
+            for method, families in masks.config.tuned_methods.items():
+                merged = found.setdefault(method, {})
+                for family, by_language in families.items():
+                    merged[family] = merged.get(family, {}) | by_language
+        return found
 
     @property
     def languages(self) -> list[str]:

@@ -14,7 +14,7 @@ from lm_eval_clas.drawing.web_page import WIDTH, in_the_page, inline, picture, w
 from lm_eval_clas.masks.category_picture import plot_categories
 from lm_eval_clas.masks.inspection import summary
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.masks.strengths import Tuned, TunedStrength
+from lm_eval_clas.masks.strengths import CLAS, Tuned, TunedStrength
 from lm_eval_clas.study.report.view import Block, Gallery, Heading, Legend, Picture, Section, Table, TableCell, Text
 from lm_eval_clas.study.report.wording import (
     NONE,
@@ -35,15 +35,24 @@ from lm_eval_clas.tuning.curves import Curve, by_unit, cut_off, plot_panels, tun
 _DASHES = dict(zip(DASHES, ("", "5 3", "1.5 2.5"), strict=True))
 
 
-def strengths_section(tuned: Tuned, where: Path) -> Section:
-    """Alpha curves by language, and the strengths that were chosen."""
+def strengths_section(by_method: Mapping[str, Tuned], where: Path) -> Section:
+    """Alpha curves by language, and the strengths that were chosen, method by method."""
+    blocks: list[Block] = []
+    for method, tuned in by_method.items():
+        if len(by_method) > 1:
+            blocks.append(Heading(method))
+        blocks += _strengths(tuned, where, "curves" if method == CLAS else f"curves-{method}")
+    return Section("strengths", "Strength by language", blocks)
+
+
+def _strengths(tuned: Tuned, where: Path, name: str) -> list[Block]:
     try:
         curves = tuned_curves(tuned)
     except ClasError as error:
         raise ClasError(f"The tuned strengths under '{where}' cannot be drawn: {error} Tune again with 'clas tune'.") from error
     blocks: list[Block] = []
-    for name, alike in by_unit(curves).items():
-        blocks.append(_panels(alike, name))
+    for key, alike in by_unit(curves).items():
+        blocks.append(_panels(alike, f"{name}-{key}"))
     for family, by_language in tuned.items():
         rows = []
         for code, one in by_language.items():
@@ -68,7 +77,7 @@ def strengths_section(tuned: Tuned, where: Path) -> Section:
         head = ["language", "chosen alpha", "score at 0", "gain of the best", "95\u00a0% interval", "p", "items"]
         caption = f"Strengths of {family} ({listed(told)}), on tuning items; other items may gain less."
         blocks.append(Table(caption, head, rows))
-    return Section("strengths", "Strength by language", blocks)
+    return blocks
 
 
 def _together(strength: TunedStrength) -> str:

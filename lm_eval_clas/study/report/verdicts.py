@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from lm_eval_clas.comparing.rows import Comparison, LanguageCell, Row
 from lm_eval_clas.comparing.task_families import language_of
 from lm_eval_clas.evidence.paired_tests import SIGNIFICANT
-from lm_eval_clas.steering.results_entry import CONTROLS
+from lm_eval_clas.steering.methods.method_table import controls_for
 from lm_eval_clas.study.report.wording import counted, interval, left_alone, listed, named, number_text, signed
 
 
@@ -36,6 +36,12 @@ def primary_of(comparison: Comparison) -> Row | None:
 def controls_of(comparison: Comparison) -> list[Row]:
     """The controls, in the order of rows."""
     return [row for row in comparison.rows if row.kind == "control"]
+
+
+def own_controls(comparison: Comparison, row: Row) -> list[Row]:
+    """Those of the controls that a row must beat to mean anything: a method that adds is held to others than CLAS."""
+    needed = controls_for(method_of(row))
+    return [control for control in controls_of(comparison) if method_of(control) in needed]
 
 
 def steered_languages(comparison: Comparison, row: Row | None = None) -> list[str]:
@@ -99,9 +105,11 @@ def told_by_language(comparison: Comparison, row: Row) -> str:
 
 
 def tests_against(comparison: Comparison, against: Iterable[Comparison], row: Row | None) -> dict[str, Comparison]:
-    """The comparisons that test a row against the comparison's controls, by the control's label."""
-    found = {one.baseline: one for one in against if one.family == comparison.family and row and same_run(one, row)}
-    return {control.label: found[control.label] for control in controls_of(comparison) if control.label in found}
+    """The comparisons that test a row against its controls, by the control's label."""
+    if row is None:
+        return {}
+    found = {one.baseline: one for one in against if one.family == comparison.family and same_run(one, row)}
+    return {control.label: found[control.label] for control in own_controls(comparison, row) if control.label in found}
 
 
 def same_run(comparison: Comparison, row: Row) -> Row | None:
@@ -116,9 +124,10 @@ def against_controls(comparison: Comparison, against: Iterable[Comparison] = ())
         comparison: against the baseline.
         against: comparisons with a control as baseline, of any family. They say whether being ahead is more than chance.
     """
-    row, controls = primary_of(comparison), controls_of(comparison)
+    row = primary_of(comparison)
     if row is None:
         return []
+    controls = own_controls(comparison, row)
     method, baseline = named(row.label), named(comparison.baseline)
     tests = tests_against(comparison, against, row)
     sentences, ahead = [], []
@@ -139,8 +148,10 @@ def against_controls(comparison: Comparison, against: Iterable[Comparison] = ())
         ahead.append(side > 0)
         sentences.append(sentence + words)
     present = {method_of(control) for control in controls}
-    if missing := [name for method, name in CONTROLS.items() if method not in present]:
-        sentences.append(f"No control with {listed(missing)} was compared, so what {method} owes to its masks stays open.")
+    needed = controls_for(method_of(row))
+    if missing := [words for name, words in needed.items() if name not in present]:
+        owes = "its direction" if "random-direction" in needed else "its masks"
+        sentences.append(f"No control with {listed(missing)} was compared, so what {method} owes to {owes} stays open.")
     elif ahead and not all(ahead):
         sentences.append(
             f"{method} is not shown to be ahead of every control, so nothing shows that what it knows of neurons and languages "

@@ -11,7 +11,7 @@ from lm_eval_clas.comparing.rows import Comparison
 from lm_eval_clas.languages.codes import english_name
 from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.neurons.bridge import layers_text
-from lm_eval_clas.steering.results_entry import positions_by_layer
+from lm_eval_clas.steering.results_entry import positions_by_layer, seed_of
 
 MINUS = "\u2212"
 NONE = "\u2013"  # where there is no number
@@ -108,7 +108,7 @@ def steering_line(steering: Mapping[str, Any]) -> str:
             continue
         if key == "specific" and value == "counts":
             continue
-        if key == "seed" and steering.get("method") != "random":
+        if key == "seed" and seed_of(steering) is None:
             continue
         if key == "layers" and isinstance(value, list) and all(isinstance(one, int) for one in value):
             value = layers(value)

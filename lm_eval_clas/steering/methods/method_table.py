@@ -1,0 +1,47 @@
+"""The table of all methods: a new one gets an entry here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lm_eval_clas.steering.methods.arithmetic import NeuronArithmetic
+from lm_eval_clas.steering.methods.clas_factors import ClasFactors
+from lm_eval_clas.steering.methods.diffmean import MeanDifference
+from lm_eval_clas.steering.methods.incline import AlignmentMap
+from lm_eval_clas.steering.methods.int_mu import MeanOverwriting
+from lm_eval_clas.steering.methods.random_direction import RandomDirection
+from lm_eval_clas.steering.methods.shuffled_factors import ShuffledFactors
+from lm_eval_clas.steering.methods.steering_method import SteeringMethod
+from lm_eval_clas.steering.methods.uniform_gain import UniformGain
+
+if TYPE_CHECKING:
+    from lm_eval_clas.masks.mask_set import MaskSet
+
+OFF = "off"  # what `method=` says of no steering
+METHODS: dict[str, SteeringMethod] = {
+    one.name: one
+    for one in (
+        ClasFactors(),
+        UniformGain(),
+        ShuffledFactors(),
+        MeanOverwriting(),
+        NeuronArithmetic(),
+        MeanDifference(),
+        RandomDirection(),
+        AlignmentMap(),
+    )
+}
+
+
+def measured_hash(masks: MaskSet, measured: str) -> str | None:
+    """The hash of what methods need beside masks, by the word that `SteeringMethod.measured` has for it."""
+    return {"means": masks.means_hash, "residual": masks.residual_hash}[measured]
+
+
+def controls_for(name: str) -> dict[str, str]:
+    """The controls that a method must beat to mean anything, by name, and what tables call them.
+
+    Of methods that add, it is a step to anywhere; of all others, factors like CLAS's.
+    """
+    beside = MeanDifference.name if name in METHODS and METHODS[name].form in ("vector", "map") else ClasFactors.name
+    return {one.name: one.control for one in METHODS.values() if one.control and one.stands_beside == beside}
