@@ -20,6 +20,7 @@ from lm_eval_clas.neurons.activity import FirstToken, Statistic, Tokens
 
 _LONGEST_NAME = 100  # characters of names of folders, which file systems take with what comes around them
 DEMO_MODEL = "demo-model"
+STAGES = ("profile", "masks", "tune", "evaluate", "analyse", "tables", "report")
 FOLDER = PACKAGE / "study" / "recipes"
 
 
@@ -78,10 +79,13 @@ class TuneStep(StrictFinite):
     """How the strength is tuned: the options of `clas tune`.
 
     Attributes:
+        betas, gammas: those to try with every alpha; none takes those of the masks.
         num_fewshot, apply_chat_template: None is as in `evaluate`.
     """
 
     alphas: list[float] = [-8, -5, -4, -2, -1, 0, 1, 2, 4]  # noqa: RUF012  (pydantic copies it)
+    betas: list[float] = Field(default_factory=list)
+    gammas: list[float] = Field(default_factory=list)
     objective: Literal["metric", "loglikelihood"] = "metric"
     limit: int | None = Field(default=200, ge=1)
     num_fewshot: int | None = Field(default=None, ge=0)
@@ -134,7 +138,7 @@ class StudyRecipe(StrictFinite):
             `{anchor: zh}` or `{tokens: last}`. Strengths are tuned on `masks` alone, and variants take them over.
         cluster: the field of documents by which items hang together in tests and intervals; None finds it, `none` takes each
             item by itself.
-        shape: of the model, for what memory and time to expect where it cannot be loaded and measured.
+        shape: of the model, for what memory and time to expect; None takes what is on file, or the model's own configuration.
     """
 
     name: str

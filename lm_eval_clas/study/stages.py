@@ -13,10 +13,9 @@ from lm_eval_clas.disk.written import delete_ours
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.neurons.categories import NeuronCategorizer
 from lm_eval_clas.neurons.profile_folder import Profile
+from lm_eval_clas.study.recipe import STAGES
 from lm_eval_clas.study.record import Stage, command, content_hash, given
 from lm_eval_clas.study.workplace import Workplace
-
-STAGES = ("profile", "masks", "tune", "evaluate", "analyse", "tables", "report")
 
 
 @dataclass
@@ -145,7 +144,7 @@ class StudyStages(Workplace):
         names, _ = tunable(found, masks)
         if not names:
             raise ClasError(f"The tasks to tune part '{part}' on are in none of the languages of its masks; choose others.")
-        settings = grid(masks, step.alphas)
+        settings = grid(masks, step.alphas, step.betas, step.gammas)
         in_vllm = step.objective == "metric" and self.generates_in_vllm({name: found[name] for name in names})
         measured: dict[str, Any] = {"load": lambda: self.load(fast=True)}
         if in_vllm:
@@ -182,6 +181,7 @@ class StudyStages(Workplace):
         return command(
             *("clas", "tune", "--model", self.shown_model, "--masks", self.made_masks(part)),
             *("--tasks", ",".join(wanted), f"--alphas={','.join(f'{alpha:g}' for alpha in step.alphas)}"),
+            *given({name: ",".join(f"{one:g}" for one in getattr(step, name)) for name in ("betas", "gammas")}),
             *given({"objective": step.objective, "limit": step.limit, "num-fewshot": step.num_fewshot}),
             *given({"apply-chat-template": step.apply_chat_template, "shared": step.shared, "guard": step.guard}),
             *given({"engine": "vllm" if in_vllm else None, "model-args": recipe.model_args, "cluster": self.recipe.cluster}),

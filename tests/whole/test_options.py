@@ -722,6 +722,8 @@ FIELDS: dict[str, tuple[Any, str]] = {  # another value, and the stage that it c
     "masks.beta": (0.7, "masks"),
     "masks.gamma": (0.7, "masks"),
     "tune.alphas": ([1.0], "tune"),
+    "tune.betas": ([0.2, 0.6], "tune"),
+    "tune.gammas": ([0.1], "tune"),
     "tune.objective": ("loglikelihood", "tune"),
     "tune.limit": (2, "tune"),
     "tune.num_fewshot": (1, "tune"),
