@@ -266,6 +266,8 @@ CASES: dict[str, dict[str, Case]] = {
         "out": Case("{tmp}/elsewhere", "names"),
         "only": Case("masks", "code"),
         "plan": Case(True, "names"),
+        "calibrate": Case(True, "stdout", {"plan": True}),
+        "json": Case(True, "stdout", {"plan": True}),
     },
     "export": {
         "masks": Case("{fewer}", _ADAPTER),
@@ -785,7 +787,6 @@ def reached(stage: str, changes: dict[str, Any], things: dict[str, str], place: 
     if stage == "paper":
         path = written(place, "r.yaml", json.dumps(study_recipe(things, {"tune": {}, **changes})))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("lm_eval_clas.harness.task_loading._manager", _few_tasks)
             patch.chdir(place)
             return _clas("paper", path, "--plan")[1]
     calls: list[Any] = []
