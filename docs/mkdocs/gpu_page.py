@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lm_eval_clas.study.plan.known_sizes import known_sizes
@@ -37,7 +37,14 @@ def recipe_table() -> str:
         ("runs", lambda one: ", ".join(f"`{label}`" for label in one.evaluate.runs)),
         ("batch size", lambda one: str(one.evaluate.batch_size)),
     ]
-    return _table(["", *(f"`{name}`" for name in RECIPES)], [[label, *map(cell, recipes)] for label, cell in rows])
+    return _table(["", *(f"`{name}`" for name in RECIPES)], [[label, *_briefly(map(cell, recipes))] for label, cell in rows])
+
+
+def _briefly(cells: Iterable[str]) -> list[str]:
+    """Long cells that are as the one before them say so."""
+    found = list(cells)
+    pairs = zip(found, ["", *found], strict=False)
+    return ["the same" if cell == before and len(cell) > len("`meta-llama/Llama-3.1-8B`") else cell for cell, before in pairs]
 
 
 def _alphas(recipe: StudyRecipe) -> str:

@@ -93,12 +93,11 @@ def plan_study(recipe: StudyRecipe, done: Mapping[str, bool], measured: Machine 
     stages = [_stage(work, recipe, shape, machine, done.get(work.stage, False)) for work in works]
     left = [one for one in stages if not one.done]
     timed = [Span(*one.seconds) for one in left if one.seconds]
-    left_out = [f"{one.stage}, whose time is unknown" for one in left if one.seconds is None]
+    untimed = [one.stage for one in left if one.seconds is None]
+    left_out = [f"{_listed(untimed)}, whose time is unknown"] if untimed else []
     left_out += [f"{why} ({one.stage})" for one in left if one.seconds for why in one.unknown]
     if without := [name for name in _WITHOUT_MODEL if not done.get(name, False)]:
-        left_out.append(
-            f"{' and '.join(filter(None, (', '.join(without[:-1]), without[-1])))}, which take minutes and run no model"
-        )
+        left_out.append(f"{_listed(without)}, which take minutes and run no model")
     return StudyPlan(
         name=recipe.name,
         model=recipe.model,
@@ -177,6 +176,10 @@ def _assumptions(recipe: StudyRecipe, model: PlannedModel, works: list[StageWork
         lines.append("How fast this machine's GPU is, is unknown; --calibrate measures it.")
     lines += [f"A GPU with {gpu_machine(GPUS[0], engine).assumes}." for engine in ENGINES]
     return lines
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _sum(spans: list[Span]) -> Span:

@@ -39,7 +39,7 @@ def planned_model(recipe: StudyRecipe) -> PlannedModel:
     known = known_sizes().models.get(name)
     shape, about = recipe.shape, "the recipe gives its shape"
     if shape is None and known is not None:
-        shape, about = known.shape, f"its shape: {known.source}"
+        shape, about = known.shape, f"its shape is from {known.source}"
     elif shape is None:
         shape, about = _from_configuration(recipe.model)
     if shape is not None and recipe.shape is None and (size := _asked_bytes(recipe.model_args)) is not None:

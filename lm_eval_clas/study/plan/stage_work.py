@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from statistics import mean
 
+from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.languages.language_names import parse_language
 from lm_eval_clas.neurons.bridge import parse_layers
-from lm_eval_clas.study.plan.known_sizes import KnownFamily, KnownTask, known_sizes
+from lm_eval_clas.study.plan.known_sizes import KnownCorpus, KnownFamily, KnownTask, known_sizes
 from lm_eval_clas.study.plan.machines import Passes, Span
 from lm_eval_clas.study.recipe import StudyRecipe
+from lm_eval_clas.texts.corpora import ParallelInputBuilder
 
 STAGES_WITH_MODEL = ("profile", "tune", "evaluate", "analyse")
 # Where a bridge that the rule chooses begins, as a share of the layers: it is looked for from half depth on.
@@ -103,10 +106,11 @@ class _Counter:
         return work
 
     def _texts(self, work: StageWork, part: str, samples: int | None) -> None:
-        step, corpus = self._recipe.profile, self._recipe.parts[part].corpus
-        known = self._sizes.corpora.get(corpus)
-        if known is None:
-            _note(work, f"the corpus '{corpus}' of part {part}: its texts are not on file")
+        step = self._recipe.profile
+        try:
+            known = self._corpus(self._recipe.parts[part].corpus)
+        except ClasError as error:
+            _note(work, f"the texts of part {part}: {str(error).rstrip('.')}")
             return
         count = known.items if samples is None else min(samples, known.items, step.samples or known.items)
         chosen = None if step.languages is None else {parse_language(one) for one in step.languages}
@@ -117,27 +121,35 @@ class _Counter:
             batches = math.ceil(count / step.batch_size)
             work.add(count, Passes(count=_exactly(batches), tokens=_exactly(count * each)))
 
+    def _corpus(self, name: str) -> KnownCorpus:
+        """What is on file of a corpus, or, of one in a file or folder of the user's, what is in there."""
+        if name in self._sizes.corpora:
+            return self._sizes.corpora[name]
+        texts = ParallelInputBuilder(name, None, None).build()
+        return KnownCorpus(
+            items=len(texts.ids), characters={language: mean(map(len, lines)) for language, lines in texts.texts.items()}
+        )
+
     def tune(self) -> StageWork:
         recipe, step, settings = self._recipe, self._recipe.tune_step, strengths(self._recipe)
         work = StageWork("tune", f"{settings} strengths")
         anchor = parse_language(recipe.masks.anchor)
         for part in recipe.parts.values():
             found = [one for one in self._known(work, part.tune) if one[1].language != anchor]
-            inside = step.objective == "metric" and _generates(found, work)
+            inside = step.objective == "metric" and _generates(found)
             for family, task in found:
                 items = min(step.limit or task.items, task.items)
                 written = family.generates and step.objective == "metric"
                 batch, shots = _number(step.batch_size), step.num_fewshot or 0
                 once = self._once(family, task, items, batch, shots, written)
                 share = self._resumed(settings)
-                times = Span(settings, settings)
                 resumed = Passes(
                     count=once.count.times(settings),
                     tokens=Span(once.tokens.low * share.low, once.tokens.high * share.high),
                     read=once.read.times(settings),
                     # Strengths are written side by side, up to four times as many rows as a batch has.
                     steps=once.steps.times(settings / min(settings, 4)),
-                    written=Span(once.written.low * times.low, once.written.high * times.high),
+                    written=once.written.times(settings),
                 )
                 work.add(items * settings, resumed, self._in_vllm(once, settings) if inside else None)
             if found:
@@ -150,7 +162,7 @@ class _Counter:
         work = StageWork("evaluate", f"{runs} runs")
         for part in recipe.parts.values():
             found = self._known(work, part.evaluate)
-            inside = _generates(found, work)
+            inside = _generates(found)
             for family, task in found:
                 items = min(part.limit or task.items, task.items)
                 once = self._once(family, task, items, _number(step.batch_size), step.num_fewshot or 0, family.generates)
@@ -218,7 +230,7 @@ class _Counter:
         return characters / self._sizes.characters_per_token(self._tokenizer, language)
 
 
-def _generates(found: list[tuple[KnownFamily, KnownTask]], work: StageWork) -> bool:
+def _generates(found: list[tuple[KnownFamily, KnownTask]]) -> bool:
     """Whether all of a part's tasks write answers: only then it runs inside vLLM."""
     return bool(found) and all(family.generates for family, _ in found)
 

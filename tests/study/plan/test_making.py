@@ -110,6 +110,16 @@ def test_prompts_tokens_and_positions_are_those_of_a_loop() -> None:
     assert found["tune"].plain.read.low == pytest.approx(3 * 4 * (1 + more))
 
 
+def test_a_corpus_of_the_user_is_counted_in_its_files(tmp_path: Path) -> None:
+    for language, text in (("en", "Tea grows.\n" * 4), ("hi", "चाय उगती है।\n" * 4)):
+        (tmp_path / f"{language}.txt").write_text(text, encoding="utf-8")
+    parts = {"own": {"corpus": str(tmp_path), "evaluate": ["clas_mini_nli_hi"]}}
+    work = works(recipe(parts=parts, profile={"samples": 3, "halves": False}))["profile"]
+    assert (work.items, work.unknown) == (2 * 3, [])
+    rates = known_sizes().tokenizers["gemma-3"]
+    assert work.plain.tokens.low == pytest.approx(3 * (10 / rates["en"] + 12 / rates["hi"]))
+
+
 def test_a_grid_of_beta_and_gamma_is_counted() -> None:
     one = recipe(tune={"alphas": [-1, 0, 1], "betas": [0.2, 0.4, 0.6], "gammas": [0.1, 0.2, 0.4], "limit": 4})
     assert works(one)["tune"].what == "19 strengths"
@@ -169,7 +179,7 @@ def test_what_is_unknown_is_called_so_in_its_cell_and_in_the_total() -> None:
     assert {one.seconds for one in nothing.stages} == {None}
     assert {one.seconds for one in nothing.gpus} == {None}
     assert total_sentence(nothing).startswith(
-        "How long it takes here is unknown; not counted are profile, whose time is unknown"
+        "How long it takes here is unknown; not counted are profile, tune, evaluate and analyse, whose time is unknown"
     )
     assert "The shape of 'nobody/knows' is unknown" in " ".join(nothing.assumes)
 
