@@ -28,11 +28,11 @@ class Span(NamedTuple):
         return Span(self.low * least, self.high * (least if most is None else most))
 
 
-NOTHING = Span(0.0, 0.0)
+NO_SPAN = Span(0.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Passes:
+class Workload:
     """What runs through a model.
 
     Attributes:
@@ -43,16 +43,16 @@ class Passes:
         loads: how many times the model is loaded.
     """
 
-    count: Span = NOTHING
-    tokens: Span = NOTHING
-    read: Span = NOTHING
-    steps: Span = NOTHING
-    written: Span = NOTHING
+    count: Span = NO_SPAN
+    tokens: Span = NO_SPAN
+    read: Span = NO_SPAN
+    steps: Span = NO_SPAN
+    written: Span = NO_SPAN
     loads: int = 0
 
-    def plus(self, other: Passes) -> Passes:
+    def plus(self, other: Workload) -> Workload:
         """Both, one after the other."""
-        return Passes(
+        return Workload(
             self.count.plus(other.count),
             self.tokens.plus(other.tokens),
             self.read.plus(other.read),
@@ -82,11 +82,11 @@ class Machine:
     disk: Span
     assumes: str
 
-    def seconds(self, work: Passes, shape: ModelShape) -> Span:
+    def seconds(self, work: Workload, shape: ModelShape) -> Span:
         """How long work takes: operations, or the weights of every step, whichever takes longer; and the rest."""
         return Span(self._seconds(work, shape, 0, 1), self._seconds(work, shape, 1, 0))
 
-    def _seconds(self, work: Passes, shape: ModelShape, end: int, fastest: int) -> float:
+    def _seconds(self, work: Workload, shape: ModelShape, end: int, fastest: int) -> float:
         """With the least work and the fastest machine (0, 1), or the other way round (1, 0)."""
         in_layers, in_output = 2 * shape.in_layers, 2 * shape.in_output
         prompts = (in_layers * work.tokens[end] + in_output * work.read[end]) / self.operations[fastest]

@@ -8,7 +8,7 @@ from lm_eval_clas.decoder.shapes import ModelShape
 from lm_eval_clas.disk.checked_json import Strict
 from lm_eval_clas.languages.language_names import parse_language
 from lm_eval_clas.study.plan.known_sizes import MEASURED_TOKENIZER, known_sizes
-from lm_eval_clas.study.plan.machines import ENGINES, GPUS, NOTHING, Machine, Passes, Span, gpu_machine, this_machine
+from lm_eval_clas.study.plan.machines import ENGINES, GPUS, NO_SPAN, Machine, Span, Workload, gpu_machine, this_machine
 from lm_eval_clas.study.plan.model_shapes import PlannedModel, planned_model
 from lm_eval_clas.study.plan.planned_gains import planned_gains
 from lm_eval_clas.study.plan.stage_work import StageWork, stage_works
@@ -117,8 +117,8 @@ def _stage(work: StageWork, recipe: StudyRecipe, shape: ModelShape | None, machi
         mine = work.plain if recipe.engine == "hf" else work.beside.plus(work.inside)
         tokens = mine.tokens.plus(mine.written)
     if work.counted and shape and machine:
-        inside = NOTHING
-        if recipe.engine == "vllm" and work.inside != Passes():
+        inside = NO_SPAN
+        if recipe.engine == "vllm" and work.inside != Workload():
             in_vllm = next((gpu_machine(gpu, "vllm") for gpu in GPUS if gpu.name == machine.name), machine)
             inside = in_vllm.seconds(work.inside, shape)
         seconds = machine.seconds(work.plain if recipe.engine == "hf" else work.beside, shape).plus(inside)
@@ -142,7 +142,7 @@ def _on_gpu(name: str, engine: str, works: list[StageWork], recipe: StudyRecipe,
     if engine == "hf":
         seconds = _sum([plain.seconds(work.plain, shape) for work in counted])
     else:
-        inside = [vllm.seconds(work.inside, shape) for work in counted if work.inside != Passes()]
+        inside = [vllm.seconds(work.inside, shape) for work in counted if work.inside != Workload()]
         seconds = _sum([*(plain.seconds(work.beside, shape) for work in counted), *inside])
     asked = batch = _batch(recipe)
     memory = shape.memory(asked, _TOKENS)
@@ -183,7 +183,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _sum(spans: list[Span]) -> Span:
-    total = NOTHING
+    total = NO_SPAN
     for one in spans:
         total = total.plus(one)
     return total

@@ -11,7 +11,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.languages.language_names import parse_language
 from lm_eval_clas.neurons.bridge import parse_layers
 from lm_eval_clas.study.plan.known_sizes import KnownCorpus, KnownFamily, KnownTask, known_sizes
-from lm_eval_clas.study.plan.machines import Passes, Span
+from lm_eval_clas.study.plan.machines import Span, Workload
 from lm_eval_clas.study.recipe import StudyRecipe
 from lm_eval_clas.texts.corpora import ParallelInputBuilder
 
@@ -36,13 +36,13 @@ class StageWork:
     stage: str
     what: str
     items: int = 0
-    plain: Passes = field(default_factory=Passes)
-    inside: Passes = field(default_factory=Passes)
-    beside: Passes = field(default_factory=Passes)
+    plain: Workload = field(default_factory=Workload)
+    inside: Workload = field(default_factory=Workload)
+    beside: Workload = field(default_factory=Workload)
     unknown: list[str] = field(default_factory=list)
     counted: bool = False
 
-    def add(self, items: int, plain: Passes, inside: Passes | None = None) -> None:
+    def add(self, items: int, plain: Workload, inside: Workload | None = None) -> None:
         """More of it, and what it is inside vLLM if it can run there."""
         self.items += items
         self.plain = self.plain.plus(plain)
@@ -93,7 +93,7 @@ class _Counter:
         if halves:
             self._texts(work, first, samples)  # the two halves together
         if work.counted:
-            work.add(0, Passes(loads=1))
+            work.add(0, Workload(loads=1))
         return work
 
     def geometry(self, samples: int) -> StageWork:
@@ -102,7 +102,7 @@ class _Counter:
             for _ in range(2):
                 self._texts(work, name, samples)
         if work.counted:
-            work.add(0, Passes(loads=1))
+            work.add(0, Workload(loads=1))
         return work
 
     def _texts(self, work: StageWork, part: str, samples: int | None) -> None:
@@ -119,7 +119,7 @@ class _Counter:
                 continue
             each = min(self._tokens(characters, language), step.max_tokens)
             batches = math.ceil(count / step.batch_size)
-            work.add(count, Passes(count=_exactly(batches), tokens=_exactly(count * each)))
+            work.add(count, Workload(count=_exactly(batches), tokens=_exactly(count * each)))
 
     def _corpus(self, name: str) -> KnownCorpus:
         """What is on file of a corpus, or, of one in a file or folder of the user's, what is in there."""
@@ -143,7 +143,7 @@ class _Counter:
                 batch, shots = _number(step.batch_size), step.num_fewshot or 0
                 once = self._once(family, task, items, batch, shots, written)
                 share = self._resumed(settings)
-                resumed = Passes(
+                resumed = Workload(
                     count=once.count.times(settings),
                     tokens=Span(once.tokens.low * share.low, once.tokens.high * share.high),
                     read=once.read.times(settings),
@@ -153,7 +153,7 @@ class _Counter:
                 )
                 work.add(items * settings, resumed, self._in_vllm(once, settings) if inside else None)
             if found:
-                work.add(0, Passes(loads=1), Passes(loads=1) if inside else None)
+                work.add(0, Workload(loads=1), Workload(loads=1) if inside else None)
         return work
 
     def evaluate(self) -> StageWork:
@@ -166,10 +166,10 @@ class _Counter:
             for family, task in found:
                 items = min(part.limit or task.items, task.items)
                 once = self._once(family, task, items, _number(step.batch_size), step.num_fewshot or 0, family.generates)
-                plain = Passes(*(one.times(runs) for one in (once.count, once.tokens, once.read, once.steps, once.written)))
+                plain = Workload(*(one.times(runs) for one in (once.count, once.tokens, once.read, once.steps, once.written)))
                 work.add(items * runs, plain, self._in_vllm(once, runs) if inside else None)
             if found:
-                work.add(0, Passes(loads=runs), Passes(loads=runs) if inside else None)
+                work.add(0, Workload(loads=runs), Workload(loads=runs) if inside else None)
         return work
 
     def _known(self, work: StageWork, names: Iterable[str]) -> list[tuple[KnownFamily, KnownTask]]:
@@ -178,7 +178,7 @@ class _Counter:
             _note(work, f"{name}: its items are not on file")
         return [(family, task) for family, _, task in found]
 
-    def _once(self, family: KnownFamily, task: KnownTask, items: int, batch: int, shots: int, written: bool) -> Passes:
+    def _once(self, family: KnownFamily, task: KnownTask, items: int, batch: int, shots: int, written: bool) -> Workload:
         """One unsteered run of a task."""
         prompt = self._tokens(task.prompt, task.language)
         # What examples share is not counted on: they may be drawn anew for each item.
@@ -186,7 +186,7 @@ class _Counter:
         batches = math.ceil(items / batch)
         if written:
             low, high = family.written or (1, 1)
-            return Passes(
+            return Workload(
                 count=_exactly(2 * batches),
                 tokens=_exactly(prompts),
                 read=_exactly(items),
@@ -195,7 +195,7 @@ class _Counter:
             )
         answer = self._answer_tokens(task)
         # One-token choices are all read at the prompt's last position.
-        return Passes(
+        return Workload(
             count=_exactly(2 * batches),
             tokens=_exactly(prompts + items * task.choices * (answer - 1)),
             read=_exactly(items * (1 + task.choices * (answer - 1))),
@@ -208,9 +208,9 @@ class _Counter:
         )
         return max(1.0, task.answer_tokens * finer)
 
-    def _in_vllm(self, once: Passes, times: int) -> Passes:
+    def _in_vllm(self, once: Workload, times: int) -> Workload:
         """The same there: every setting runs whole, and answers are written by the hundred."""
-        return Passes(
+        return Workload(
             count=once.tokens.times(times / 2048),
             tokens=once.tokens.times(times),
             read=once.read.times(times),
@@ -219,7 +219,7 @@ class _Counter:
         )
 
     def _resumed(self, settings: int) -> Span:
-        """Passes through all layers that settings take: the layers below the bridge run once for all."""
+        """Workload through all layers that settings take: the layers below the bridge run once for all."""
         begins = _BRIDGE_BEGINS
         bridge = self._recipe.masks.bridge
         if bridge != "auto" and self._layers is not None:

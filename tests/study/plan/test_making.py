@@ -17,7 +17,7 @@ from lm_eval_clas.harness.model_loading import load_model
 from lm_eval_clas.study.plan import machines
 from lm_eval_clas.study.plan.calibration import calibrate, kept_calibration
 from lm_eval_clas.study.plan.known_sizes import known_sizes
-from lm_eval_clas.study.plan.machines import GPUS, Machine, Passes, Span, gpu_machine
+from lm_eval_clas.study.plan.machines import GPUS, Machine, Span, Workload, gpu_machine
 from lm_eval_clas.study.plan.making import plan_study
 from lm_eval_clas.study.plan.model_shapes import planned_model
 from lm_eval_clas.study.plan.stage_work import StageWork, stage_works
@@ -136,13 +136,13 @@ def test_only_parts_that_generate_altogether_run_inside_vllm() -> None:
 def test_time_is_that_of_operations_or_of_reading_weights() -> None:
     shape = ModelShape(**{**SHAPE, "parameters": 1000 + 2 * 72})
     machine = Machine("m", Span(10, 20), Span(100, 400), Span(0.5, 1), Span(1, 2), Span(8, 16), "")
-    work = Passes(count=Span(3, 3), tokens=Span(10, 10), read=Span(5, 5))
+    work = Workload(count=Span(3, 3), tokens=Span(10, 10), read=Span(5, 5))
     # 2 operations for each parameter of the layers and token, and of the output layer (9 x 8) and position.
     assert machine.seconds(work, shape).low == pytest.approx((2 * 1000 * 10 + 2 * 72 * 5) / 20 + 6 * 3 * 0.5)
     assert machine.seconds(work, shape).high == pytest.approx((2 * 1000 * 10 + 2 * 72 * 5) / 10 + 6 * 3 * 1)
-    few = Passes(steps=Span(100, 100), written=Span(1, 1))
+    few = Workload(steps=Span(100, 100), written=Span(1, 1))
     assert machine.seconds(few, shape).low == pytest.approx(100 * 1072 * 2 / 400 + 6 * 100 * 0.5)
-    assert machine.seconds(Passes(loads=2), shape).high == pytest.approx(2 * (2 + 1144 * 2 / 8))
+    assert machine.seconds(Workload(loads=2), shape).high == pytest.approx(2 * (2 + 1144 * 2 / 8))
 
 
 def test_vllm_is_planned_faster_and_every_gpu_is_said_to_be_estimated() -> None:
