@@ -78,7 +78,10 @@ def _machine(operations: float, speed: float) -> Machine:
         layer=Span(0.0, 3e-4),
         start=Span(2, 8),
         disk=Span(0.3e9, 2e9),
-        assumes=f"{_SHARE:.0%} to {_EXTRA:.0%} of the {operations / 1e9:,.0f} billion operations a second that were timed",
+        assumes=(
+            f"{100 * _SHARE:.0f} to {100 * _EXTRA:.0f} % of the {operations / 1e9:,.0f} billion operations a second that were "
+            "timed"
+        ),
     )
 
 

@@ -61,6 +61,12 @@ class Workload:
             self.loads + other.loads,
         )
 
+    def times(self, number: int) -> Workload:
+        """As many times, in one load."""
+        spans = (self.count, self.tokens, self.read, self.steps, self.written)
+        count, tokens, read, steps, written = (one.times(number) for one in spans)
+        return Workload(count, tokens, read, steps, written, self.loads)
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -137,9 +143,9 @@ def gpu_machine(gpu: Gpu, engine: str) -> Machine:
         start=Span(5, 15) if engine == "hf" else Span(40, 120),
         disk=Span(0.5e9, 2e9),
         assumes=(
-            f"{shown}: {operations.low:.0%} to {operations.high:.0%} of the peak operations of dense bfloat16, "
-            f"{memory.low:.0%} to {memory.high:.0%} of the memory bandwidth, {1e3 * layer.low:g} to {1e3 * layer.high:g} ms "
-            "for each layer of a pass"
+            f"{shown}: {100 * operations.low:.0f} to {100 * operations.high:.0f} % of the peak operations of dense bfloat16, "
+            f"{100 * memory.low:.0f} to {100 * memory.high:.0f} % of the memory bandwidth, "
+            f"{1e3 * layer.low:g} to {1e3 * layer.high:g} ms for each layer of a pass"
         ),
     )
 

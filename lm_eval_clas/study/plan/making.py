@@ -106,7 +106,7 @@ def plan_study(recipe: StudyRecipe, done: Mapping[str, bool], measured: Machine 
         total=_sum(timed) if timed else None,
         left_out=left_out,
         gpus=[_on_gpu(gpu.name, engine, works, recipe, shape) for gpu in GPUS for engine in ENGINES],
-        assumes=_assumptions(recipe, model, works, machine),
+        assumes=_assumptions(recipe, model, machine, measured is not None),
         can_show=planned_gains(recipe, parse_language(recipe.masks.anchor)),
     )
 
@@ -156,7 +156,7 @@ def _batch(recipe: StudyRecipe) -> int:
     return int(batch) if str(batch).isdigit() else 8
 
 
-def _assumptions(recipe: StudyRecipe, model: PlannedModel, works: list[StageWork], machine: Machine | None) -> list[str]:
+def _assumptions(recipe: StudyRecipe, model: PlannedModel, machine: Machine | None, timed: bool) -> list[str]:
     sizes = known_sizes()
     found, _ = sizes.find(name for part in recipe.parts.values() for name in (*part.tune, *part.evaluate))
     written = {family.written for family, _, _ in found if family.written}
@@ -171,7 +171,8 @@ def _assumptions(recipe: StudyRecipe, model: PlannedModel, works: list[StageWork
     if assumed := sorted({name.split("_")[0] for family, name, _ in found if family.fields is None}):
         lines.append(f"Of {', '.join(assumed)}, items are from their papers and cards, and lengths of prompts are assumed.")
     if machine:
-        lines.append(f"{machine.name[0].upper()}{machine.name[1:]}: {machine.assumes}; --calibrate measures it.")
+        measure = "" if timed else "; --calibrate measures it"
+        lines.append(f"{machine.name[0].upper()}{machine.name[1:]}: {machine.assumes}{measure}.")
     else:
         lines.append("How fast this machine's GPU is, is unknown; --calibrate measures it.")
     lines += [f"A GPU with {gpu_machine(GPUS[0], engine).assumes}." for engine in ENGINES]

@@ -166,8 +166,7 @@ class _Counter:
             for family, task in found:
                 items = min(part.limit or task.items, task.items)
                 once = self._once(family, task, items, _number(step.batch_size), step.num_fewshot or 0, family.generates)
-                plain = Workload(*(one.times(runs) for one in (once.count, once.tokens, once.read, once.steps, once.written)))
-                work.add(items * runs, plain, self._in_vllm(once, runs) if inside else None)
+                work.add(items * runs, once.times(runs), self._in_vllm(once, runs) if inside else None)
             if found:
                 work.add(0, Workload(loads=runs), Workload(loads=runs) if inside else None)
         return work
