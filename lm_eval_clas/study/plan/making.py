@@ -168,7 +168,8 @@ def _assumptions(recipe: StudyRecipe, model: PlannedModel, machine: Machine | No
         lines.append(
             f"An answer is taken to be {low} to {high} tokens long on average; nobody knows before what a model writes."
         )
-    if assumed := sorted({name.split("_")[0] for family, name, _ in found if family.fields is None}):
+    there = [family for family, _, _ in found if family.fields is None]
+    if assumed := [name for name, family in sizes.families.items() if family in there]:
         lines.append(f"Of {', '.join(assumed)}, items are from their papers and cards, and lengths of prompts are assumed.")
     if machine:
         measure = "" if timed else "; --calibrate measures it"
