@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,54 +12,71 @@ from rich.markup import escape
 from rich.table import Table
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.screen import print_out
 from lm_eval_clas.commands.application import app, console, messages, path_option, progress_bars
 
 if TYPE_CHECKING:
-    from lm_eval_clas.study.costs import Speed, Work
+    from lm_eval_clas.study.plan.making import StudyPlan
     from lm_eval_clas.study.recipe import StudyRecipe
-    from lm_eval_clas.study.record import Study
-    from lm_eval_clas.study.stages import StudyStages
 
 
 @app.command()
 def paper(
-    recipe: Annotated[str, typer.Argument(help="A YAML file, or a shipped recipe: gemma-3-270m, llama-3.1-8b, qwen-2.5-7b.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="A YAML file, or a shipped recipe: gemma-3-270m, llama-3.1-8b, qwen-2.5-7b, or these two with -wide."
+        ),
+    ],
     out: Annotated[Path | None, path_option("Folder of the study; default: studies/NAME.")] = None,
     only: Annotated[
         str | None, typer.Option(help="One stage: profile, masks, tune, evaluate, analyse, tables or report.")
     ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Print the plan, and run nothing.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print the plan, and run nothing: no network, no model.")] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option("--calibrate", help="For the plan, time the model on this machine, which loads it."),
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="With --plan: print it as JSON.")] = False,
 ) -> None:
     """Run a whole study: profile, masks, tune, evaluate, analyse, tables, report; what has not changed is skipped."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # the harness's bars, one for each task and language, would drown ours
+    from lm_eval_clas.study.recipe import STAGES, StudyRecipe
+
+    if json and not plan:
+        raise ClasError("--json prints the plan as data; give it together with --plan.")
+    loaded = StudyRecipe.load(recipe)
+    if only is not None and only not in STAGES:
+        raise ClasError(f"--only takes one of {', '.join(STAGES)}, not '{only}'.")
+    folder = out or Path("studies") / loaded.name
+    if plan:
+        _show_plan(_plan(loaded, folder, calibrate), json)
+    else:
+        _run(loaded, folder, only, calibrate)
+
+
+def _run(recipe: StudyRecipe, folder: Path, only: str | None, calibrate: bool) -> None:
     from lm_eval_clas.base.logs import quiet_libraries
     from lm_eval_clas.disk.files import write_text
     from lm_eval_clas.disk.written import claimed, recorded
     from lm_eval_clas.drawing.figures import new_figure
     from lm_eval_clas.engine.refusals import require_installed
-    from lm_eval_clas.study.recipe import StudyRecipe
+    from lm_eval_clas.study.plan.told_plan import duration
     from lm_eval_clas.study.record import PLACES, Study
-    from lm_eval_clas.study.stages import STAGES, StudyStages
+    from lm_eval_clas.study.stages import StudyStages
 
-    loaded = StudyRecipe.load(recipe)
-    if only is not None and only not in STAGES:
-        raise ClasError(f"--only takes one of {', '.join(STAGES)}, not '{only}'.")
-    folder = out or Path("studies") / loaded.name
     quiet_libraries()
     new_figure(1, 1)  # a missing matplotlib is told now, and not after hours
-    if loaded.engine == "vllm" and not plan:
+    if recipe.engine == "vllm":
         require_installed()  # as above
     study = Study(folder)
-    with nullcontext() if plan else claimed(folder, PLACES if recorded(folder) else None), progress_bars() as progress:
-        stages = StudyStages(loaded, folder, progress)
+    with claimed(folder, PLACES if recorded(folder) else None), progress_bars() as progress:
+        stages = StudyStages(recipe, folder, progress)
         todo = [stage for stage in stages.all() if only in (None, stage.name)]
         if only is not None and not todo:
             raise ClasError(f"The recipe has no stage '{only}'.")
-        messages.print(f"Planning {loaded.name} in {escape(str(folder))} ...", highlight=False, soft_wrap=True)
-        _show_plan(stages, study, [] if plan else [stage.name for stage in todo])
-        if plan:
-            return
-        write_text(folder / "recipe.yaml", loaded.dump())
+        _show_plan(_plan(recipe, folder, calibrate), json=False)
+        write_text(folder / "recipe.yaml", recipe.dump())
         for stage in todo:
             if study.finished(stage):
                 console.print(f"[bold]{stage.name:9}[/bold]unchanged, skipped", highlight=False)
@@ -77,63 +92,71 @@ def paper(
                 messages.print(f"Interrupted during {stage.name}. The same command goes on from there.")
                 raise typer.Exit(130) from None
             record = study.record(stage.name)
-            console.print(f"[bold]{stage.name:9}[/bold]{_time(record.seconds if record else 0)}", highlight=False)
+            console.print(f"[bold]{stage.name:9}[/bold]{duration(record.seconds if record else 0)}", highlight=False)
     if (folder / "report.html").is_file():
         console.print(f"Report: {escape(str(folder / 'report.html'))}", highlight=False, soft_wrap=True)
 
 
-def _show_plan(stages: StudyStages, study: Study, todo: Sequence[str]) -> None:
-    """Prints the plan; times are measured if any of the stages to do runs the model, else computed."""
-    from lm_eval_clas.study.costs import calibrate, computed, tokenizer_of, work_of
+def _plan(recipe: StudyRecipe, folder: Path, calibrate: bool) -> StudyPlan:
+    """The plan; without a study in the folder and without `calibrate`, nothing is imported for it that takes seconds."""
+    from rich.progress import Progress
 
-    recipe = stages.recipe
-    tokenizer = tokenizer_of(stages)
-    works = {work.stage: work for work in work_of(stages, tokenizer)}
-    done = {stage.name: study.finished(stage) for stage in stages.all()}
-    speed = calibrate(stages) if any(name in todo and not done[name] for name in works) else None
-    table = Table(title=f"{recipe.name}: {escape(recipe.model)}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    from lm_eval_clas.study.plan import calibration
+    from lm_eval_clas.study.plan.making import plan_study
+    from lm_eval_clas.study.plan.model_shapes import planned_model
+
+    done: dict[str, bool] = {}
+    if (folder / "stages").is_dir():
+        from lm_eval_clas.study.record import Study
+        from lm_eval_clas.study.stages import StudyStages
+
+        study = Study(folder)
+        done = {stage.name: study.finished(stage) for stage in StudyStages(recipe, folder, Progress(disable=True)).all()}
+    measured = calibration.kept_calibration(recipe)
+    if calibrate:
+        from lm_eval_clas.base.logs import quiet_libraries
+        from lm_eval_clas.study.stages import StudyStages
+
+        shape, _, why = planned_model(recipe)
+        if shape is None:
+            raise ClasError(f"--calibrate needs to know what it times, and {why}; give 'shape' in the recipe.")
+        quiet_libraries()
+        with messages.status("Loading and timing the model ..."):
+            measured = calibration.calibrate(recipe, shape, StudyStages(recipe, folder, Progress(disable=True)).load)
+    return plan_study(recipe, done, measured)
+
+
+def _show_plan(plan: StudyPlan, json: bool) -> None:
+    from lm_eval_clas.study.plan.told_plan import gpu_rows, stage_cells, total_sentence
+
+    if json:
+        print_out(plan.model_dump_json(indent=1))
+        return
+    table = Table(title=f"{escape(plan.name)}: {escape(plan.model)}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("stage")
     table.add_column("what", overflow="fold")
-    for column in ("forward passes", "tokens", "time"):
+    for column in ("prompts, texts", "tokens", "time here"):
         table.add_column(column, justify="right")
-    total = 0.0
-    for stage in stages.all():
-        work = works.get(stage.name)
-        seconds = None if work is None else speed.seconds(work) if speed else computed(recipe, work)
-        state = "done" if done[stage.name] else "" if seconds is None else _time(seconds)
-        total += 0 if seconds is None or done[stage.name] else seconds
-        at_least = "at least " if work and work.unknown else ""
-        table.add_row(
-            stage.name,
-            work.what if work else "",
-            f"{at_least}{work.passes:,}" if work else "",
-            f"{at_least}{work.tokens:,.0f}" if work else "",
-            state,
-        )
+    for stage in plan.stages:
+        table.add_row(stage.stage, escape(stage.what), *stage_cells(stage))
     console.print(table)
-    for line in _notes(recipe, works, speed, total, tokenizer is None):
-        console.print(line, highlight=False, soft_wrap=True)
+    _say(total_sentence(plan))
+    table = Table(
+        title="All of it on one GPU: estimates that nobody has measured", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
+    table.add_column("GPU")
+    for column in ("with hf", "generating in vLLM", "memory with hf"):
+        table.add_column(column, justify="right", overflow="fold")
+    for row in gpu_rows(plan.gpus):
+        table.add_row(*row)
+    console.print(table)
+    for line in plan.assumes:
+        _say(line, "Assumed")
+    for line in [f"{why} ({stage.stage})." for stage in plan.stages for why in stage.unknown]:
+        _say(line, "Not counted")
+    for line in plan.can_show:
+        _say(line, "Can show")
 
 
-def _notes(recipe: StudyRecipe, works: dict[str, Work], speed: Speed | None, total: float, no_tokenizer: bool) -> list[str]:
-    notes = [f"[bold]Can show:[/bold] {escape(gain)}" for work in works.values() for gain in work.gains]
-    notes += [f"[bold]Not counted:[/bold] {escape(why)}" for work in works.values() for why in work.unknown]
-    if no_tokenizer:
-        notes.append("The model's tokenizer is not here: tokens are taken to be 3 characters.")
-    if speed is not None:
-        notes.append(f"About {_time(total)} in all, from a short calibration on this machine.")
-    elif recipe.shape is not None:
-        batch = recipe.evaluate.batch_size if isinstance(recipe.evaluate.batch_size, int) else 8
-        memory = recipe.shape.memory(batch, 2048) / 2**30
-        notes.append(
-            f"Computed from the model's shape, not measured: about {memory:.0f} GiB of GPU memory (batch {batch}, 2,048 "
-            f"tokens), {_time(total)} on one A100, if every answer is as long as it may be."
-        )
-    return notes
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+def _say(line: str, lead: str = "") -> None:
+    console.print(f"[bold]{lead}:[/bold] {escape(line)}" if lead else escape(line), highlight=False, soft_wrap=True)

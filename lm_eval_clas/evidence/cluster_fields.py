@@ -121,15 +121,21 @@ def clusters_over_tasks(parts: Sequence[Clustered]) -> Clusters:
     )
 
 
+def no_field(lacking: int, documents: int, where: str, named: str, known: Iterable[Any]) -> ClasError:
+    """What is said where documents cannot be clustered by a field; `known` are those that there are."""
+    fields = ", ".join(sorted({str(name) for name in known}))
+    return ClasError(
+        f"{lacking} of {documents} documents of {where} have no field '{named}' to be clustered by (there are "
+        f"{fields or 'none'}); name another with --cluster, or --cluster none."
+    )
+
+
 def _by(documents: Sequence[Any], named: str, where: str) -> Clustered:
     if named == SWITCHED_OFF:
         return Clustered(tuple(range(len(documents))), None)
     if lacking := sum(not (isinstance(one, Mapping) and named in one) for one in documents):
-        known = sorted({str(name) for one in documents if isinstance(one, Mapping) for name in one})
-        raise ClasError(
-            f"{lacking} of {len(documents)} documents of {where} have no field '{named}' to be clustered by (there are "
-            f"{', '.join(known) or 'none'}); name another with --cluster, or --cluster none."
-        )
+        known = {name for one in documents if isinstance(one, Mapping) for name in one}
+        raise no_field(lacking, len(documents), where, named, known)
     return Clustered(tuple(_key(one[named]) for one in documents), named)
 
 

@@ -23,6 +23,7 @@ from lm_eval_clas.steering.methods.method_table import METHODS
 _LONGEST_NAME = 100  # characters of names of folders, which file systems take with what comes around them
 DEMO_MODEL = "demo-model"
 _OTHERS = ", ".join(name for name in METHODS if name != CLAS)
+STAGES = ("profile", "masks", "tune", "evaluate", "analyse", "tables", "report")
 FOLDER = PACKAGE / "study" / "recipes"
 
 
@@ -83,11 +84,14 @@ class TuneStep(StrictFinite):
     Attributes:
         alphas: of CLAS.
         method_alphas: of other methods, by name, where they are not what `clas tune --method` tries by default.
+        betas, gammas: those to try with every alpha; none takes those of the masks.
         num_fewshot, apply_chat_template: None is as in `evaluate`.
     """
 
     alphas: list[float] = [-8, -5, -4, -2, -1, 0, 1, 2, 4]  # noqa: RUF012  (pydantic copies it)
     method_alphas: dict[str, list[float]] = Field(default_factory=dict)
+    betas: list[float] = Field(default_factory=list)
+    gammas: list[float] = Field(default_factory=list)
     objective: Literal["metric", "loglikelihood"] = "metric"
     limit: int | None = Field(default=200, ge=1)
     num_fewshot: int | None = Field(default=None, ge=0)
@@ -140,7 +144,7 @@ class StudyRecipe(StrictFinite):
             `{anchor: zh}` or `{tokens: last}`. Strengths are tuned on `masks` alone, and variants take them over.
         cluster: the field of documents by which items hang together in tests and intervals; None finds it, `none` takes each
             item by itself.
-        shape: of the model, for what memory and time to expect where it cannot be loaded and measured.
+        shape: of the model, for what memory and time to expect; None takes what is on file, or the model's own configuration.
     """
 
     name: str

@@ -72,8 +72,8 @@ def test_a_study_ends_and_is_skipped_the_second_time(clas: Run, recipe: dict[str
     path, out = write(recipe, tmp_path), tmp_path / "study"
     code, text, error = clas("paper", path, "--out", out)
     assert code == 0, error
-    assert "forward passes" in text
-    assert "calibration on this machine" in text
+    assert "prompts, texts" in text
+    assert "In all" in text
 
     nli = Comparison.model_validate_json((out / "tables" / "clas_mini_nli.json").read_bytes())
     assert [row.kind for row in nli.rows] == ["baseline", "control", "control", "method", "method", "method"]

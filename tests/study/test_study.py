@@ -18,9 +18,11 @@ from lm_eval_clas.decoder.shapes import ModelShape
 from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.disk.written import claimed
 from lm_eval_clas.study.analyses import alphas_of_run
+from lm_eval_clas.study.plan.stage_work import strengths
 from lm_eval_clas.study.recipe import StudyRecipe, shipped_recipes
 from lm_eval_clas.study.record import Stage, Study, content_hash, hash_of
 from lm_eval_clas.study.stages import StudyStages
+from lm_eval_clas.tuning.measuring import grid
 
 MINIMAL = """
 name: x
@@ -158,6 +160,15 @@ def test_the_papers_recipes_have_its_layers_and_factors() -> None:
         assert {part.limit for part in recipe.parts.values()} == {None}
 
 
+def test_the_papers_grid_is_one_line_and_is_what_clas_tune_tries(masks: MaskSet, tmp_path: Path) -> None:
+    line = "tune: {betas: [0.2, 0.4, 0.6], gammas: [0.1, 0.2, 0.4], shared: true}\n"
+    (tmp_path / "r.yaml").write_text(MINIMAL + line)
+    recipe = StudyRecipe.load(tmp_path / "r.yaml")
+    settings = grid(masks, recipe.tune.alphas, recipe.tune.betas, recipe.tune.gammas)
+    assert len(settings) == 1 + 8 * 3 * 3 == strengths(recipe)
+    assert {(one.beta, one.gamma) for one in settings[1:]} == {(b, g) for b in (0.2, 0.4, 0.6) for g in (0.1, 0.2, 0.4)}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -178,7 +189,7 @@ def test_a_wrong_recipe_is_one_sentence(text: str, said: str, tmp_path: Path) ->
 
 
 def test_a_missing_recipe_names_the_shipped_ones() -> None:
-    with pytest.raises(ClasError, match=r"gemma-3-270m, llama-3\.1-8b, qwen-2\.5-7b"):
+    with pytest.raises(ClasError, match=r"gemma-3-270m, llama-3\.1-8b, llama-3\.1-8b-wide, qwen-2\.5-7b"):
         StudyRecipe.load("nothing")
 
 
@@ -187,7 +198,8 @@ def test_memory_of_a_shape_is_that_of_weights_and_cache() -> None:
     # Llama 3.1 8B's cache takes 128 KiB a token in 16 bits (2 x 32 x 8 x 128 x 2).
     assert shape.memory(1, 2) - shape.memory(1, 1) == 2**17 + (4 * 4096 + 3 * 14336) * 2
     assert 16e9 < shape.memory(1, 1) < 17e9
-    assert shape.seconds(0, 10) == pytest.approx(10 * shape.seconds(0, 1))
+    assert shape.in_layers == 8e9 - 2 * 128256 * 4096
+    assert shape.model_copy(update={"tied": True}).in_layers == 8e9 - 128256 * 4096
     assert json.loads(shape.model_dump_json())["layers"] == 32
 
 

@@ -299,10 +299,11 @@ def test_every_folder_is_on_the_page_about_the_code() -> None:
             assert any(span.startswith(f"{path.name}/") for span in named), path.name
 
 
-def test_the_picture_of_the_folders_is_current() -> None:
-    command = [sys.executable, str(DOCS / "mkdocs" / "folders.py"), "--check"]
+@pytest.mark.parametrize("script", ["folders.py", "gpu_page.py"])
+def test_what_scripts_make_of_the_docs_is_current(script: str) -> None:
+    command = [sys.executable, str(DOCS / "mkdocs" / script), "--check"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr or f"run python docs/mkdocs/{script}"
 
 
 def test_messages_in_troubleshooting_are_those_of_the_code() -> None:

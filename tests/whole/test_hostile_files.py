@@ -9,7 +9,6 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,8 +33,8 @@ from lm_eval_clas.geometry.measurements import Geometry
 from lm_eval_clas.masks.adding import MonolingualText
 from lm_eval_clas.masks.lape import with_neuron_file
 from lm_eval_clas.steering.options import SteeringOptions
-from lm_eval_clas.study.costs import calibrate
 from lm_eval_clas.study.evaluation import _finished
+from lm_eval_clas.study.plan.calibration import kept_calibration
 from lm_eval_clas.study.recipe import FOLDER, StudyRecipe
 from lm_eval_clas.study.record import Study, hash_of
 from lm_eval_clas.study.report.sources import read_study
@@ -314,16 +313,13 @@ def test_our_own_notes_are_made_again_whatever_they_are(tmp_path: Path, monkeypa
         assert Journal(files[2]).read("loglikelihood", "x") == {}
 
     recipe = StudyRecipe.load("gemma-3-270m")
-    stages = SimpleNamespace(recipe=recipe, model="m", tasks=lambda *_: (_ for _ in ()).throw(ClasError("measured again.")))
     monkeypatch.setenv("LM_EVAL_CLAS_CACHE", str(tmp_path))
-    monkeypatch.setattr("lm_eval_clas.harness.fast_lm.FastLM", lambda *_, **__: None)
     (tmp_path / "calibration").mkdir()
-    monkeypatch.setattr("lm_eval_clas.study.costs.hash_of", lambda _: "x")
-    contents = [*HOSTILE.values(), b'{"scored": "1_0", "prompted": 1}', b'{"scored": NaN, "prompted": 1}', b'{"scored": true}']
+    monkeypatch.setattr("lm_eval_clas.study.plan.calibration.hash_of", lambda _: "x")
+    contents = [*HOSTILE.values(), b'{"operations": "1_0", "bytes": 1}', b'{"operations": NaN, "bytes": 1}', b'{"bytes": true}']
     for content in contents:
         (tmp_path / "calibration" / "x.json").write_bytes(content)
-        with pytest.raises(ClasError, match="measured again"):
-            calibrate(stages)  # type: ignore[arg-type]
+        assert kept_calibration(recipe) is None
     assert hash_of(1)
 
 

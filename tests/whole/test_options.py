@@ -269,6 +269,8 @@ CASES: dict[str, dict[str, Case]] = {
         "out": Case("{tmp}/elsewhere", "names"),
         "only": Case("masks", "code"),
         "plan": Case(True, "names"),
+        "calibrate": Case(True, "stdout", {"plan": True}),
+        "json": Case(True, "stdout", {"plan": True}),
     },
     "export": {
         "masks": Case("{fewer}", _ADAPTER),
@@ -732,6 +734,8 @@ FIELDS: dict[str, tuple[Any, str]] = {  # another value, and the stage that it c
     "masks.gamma": (0.7, "masks"),
     "tune.alphas": ([1.0], "tune"),
     "tune.method_alphas": ({"diffmean": [0.3]}, "tune"),
+    "tune.betas": ([0.2, 0.6], "tune"),
+    "tune.gammas": ([0.1], "tune"),
     "tune.objective": ("loglikelihood", "tune"),
     "tune.limit": (2, "tune"),
     "tune.num_fewshot": (1, "tune"),
@@ -793,7 +797,6 @@ def reached(stage: str, changes: dict[str, Any], things: dict[str, str], place: 
     if stage == "paper":
         path = written(place, "r.yaml", json.dumps(study_recipe(things, {"tune": {}, **changes})))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("lm_eval_clas.harness.task_loading._manager", _few_tasks)
             patch.chdir(place)
             return _clas("paper", path, "--plan")[1]
     calls: list[Any] = []
