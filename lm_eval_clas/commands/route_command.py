@@ -64,7 +64,7 @@ def route(
 
 def _steerable(masks: str | None, languages: str | None) -> Steerable:
     from lm_eval_clas.harness.task_routes import Steerable
-    from lm_eval_clas.languages.language_names import parse_language
+    from lm_eval_clas.languages.language_names import require_language
 
     if masks is not None and languages is not None:
         raise ClasError("Give --masks or --languages, not both: the masks say which languages they steer.")
@@ -75,10 +75,8 @@ def _steerable(masks: str | None, languages: str | None) -> Steerable:
         return Steerable(loaded.languages, loaded.anchor)
     if languages is None:
         return Steerable()
-    codes = {one: parse_language(one) for one in parse_words(languages)}
-    if unknown := [one for one, code in codes.items() if code is None]:
-        raise ClasError(f"--languages: '{unknown[0]}' is not a language; give codes or names, e.g. hi or Hindi.")
-    return Steerable(tuple(dict.fromkeys(code for code in codes.values() if code)), "en")
+    codes = (require_language(one, "--languages: ") for one in parse_words(languages))
+    return Steerable(tuple(dict.fromkeys(codes)), "en")
 
 
 def _show(routes: list[TaskRoute]) -> None:

@@ -9,7 +9,6 @@ profile.safetensors  optional: `means`, float32 [languages, layers, neurons], an
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.near_names import did_you_mean, nearest
 from lm_eval_clas.decoder.heads import Scalar
 from lm_eval_clas.disk.checked_json import shown
 from lm_eval_clas.disk.files import put, put_text, sha256, shipped, writing
@@ -184,7 +184,8 @@ class MaskSet:
         code = known_language(language, self.languages)
         if code not in self.languages:
             raise ClasError(
-                f"The masks have no language '{shown(language)}', only {', '.join(self.languages)}; profile it or use another."
+                f"The masks have no language '{shown(language)}'{did_you_mean(language, self.languages)}, only "
+                f"{', '.join(self.languages)}; profile it or use another."
             )
         return code
 
@@ -358,7 +359,7 @@ def _locate(source: str | Path) -> tuple[Path, HubOrigin | None]:
     if repository := hub_id(str(source)):
         ours = f"masks that ship with the package: {', '.join(known) or 'none'}"
         return fetch(*repository, files=[MASKS_CONFIG_FILE, MASKS_FILE, PROFILE_FILE], otherwise=ours)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known
+    near = nearest(name, known, most=3, like=0.3) or known
     raise ClasError(
         f"There are no masks at '{source}'; the nearest that ship with the package: {', '.join(near) or 'none'}. Give one of "
         "these names, a folder that 'clas masks' wrote, or a Hub repository as user/name or user/name@revision."

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.near_names import did_you_mean
 from lm_eval_clas.base.screen import print_out
 from lm_eval_clas.commands.application import app, console, progress_bars
 
@@ -27,8 +28,8 @@ def list_families(
     known = family_table.decoder_families()
     if unknown := [name for name in names or [] if name not in known]:
         raise ClasError(
-            f"transformers has no causal language model of the family '{unknown[0]}'; give the model_type of a config.json, or "
-            "no name for all families."
+            f"transformers has no causal language model of the family '{unknown[0]}'"
+            f"{did_you_mean(unknown[0], known)}; give the model_type of a config.json, or no name for all families."
         )
     trials = []
     with progress_bars() as progress:
