@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.folded_table import FoldedTable
 from lm_eval_clas.base.screen import print_out
 from lm_eval_clas.commands.application import (
     OTHER,
     Force,
+    Json,
     app,
     confirm,
     console,
     may_replace,
     messages,
     next_run,
+    notes,
     number_option,
     parse_words,
     path_argument,
@@ -77,7 +80,12 @@ class HalfOption(str, Enum):
     second = "second"
 
 
-@app.command(name="profile")
+def _finished_languages(out: Path, **_: Any) -> str:
+    finished = sorted(path.stem for path in out.glob("*.safetensors") if path.stem != "instances")
+    return f"Finished: {', '.join(finished) or 'none'}. The same command goes on from there."
+
+
+@app.command(name="profile", kept=_finished_languages)
 def profile_command(
     model: ModelOption,
     corpus: Annotated[
@@ -125,32 +133,25 @@ def profile_command(
     texts = ParallelInputBuilder(corpus, parse_words(languages) or None, samples, half.value if half else None).build()
     options: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens, "site": site.value, "projection": projection}
     options |= {"first_token": first_token.value, "processes": Processes.launched()}
-    lm = load_model(model, model_args, device)
     with progress_bars() as progress:
-        tasks = {language: progress.add_task(language, total=len(texts.ids)) for language in texts.languages}
-        try:
-            result = profile(
-                lm.model,
-                lm.tokenizer,
-                texts,
-                name=model_name,
-                out=out,
-                report=lambda language, done, _: progress.update(tasks[language], completed=done),
-                **options,
-            )
-            if level is Level.instance:
-                task = progress.add_task("input by input", total=len(texts.ids))
-                options |= {"name": model_name, "report": lambda done: progress.update(task, completed=done)}
-                profile_instances(lm.model, lm.tokenizer, texts, out, **options)
-        except KeyboardInterrupt:
-            finished = [one for one in texts.languages if (out / f"{one}.safetensors").is_file()]
-            progress.stop()
-            messages.print(f"Interrupted. Finished: {', '.join(finished) or 'none'}. The same command goes on from there.")
-            raise typer.Exit(130) from None
+        progress.say("loading the model")
+        lm = load_model(model, model_args, device)
+        tasks = {language: progress.add_task(f"profiling {language}", total=len(texts.ids)) for language in texts.languages}
+        by_input = progress.add_task("input by input", total=len(texts.ids)) if level is Level.instance else None
+        result = profile(
+            lm.model,
+            lm.tokenizer,
+            texts,
+            name=model_name,
+            out=out,
+            report=lambda language, done, _: progress.update(tasks[language], completed=done),
+            **options,
+        )
+        if by_input is not None:
+            options |= {"name": model_name, "report": lambda done: progress.update(by_input, completed=done)}
+            profile_instances(lm.model, lm.tokenizer, texts, out, **options)
     tokens = sum(sums.counts["all"] for sums in result.by_language.values())
-    console.print(
-        f"Profiled {len(texts.ids)} items in {len(result.languages)} languages, {tokens:,} tokens: {escape(str(out))}"
-    )
+    notes.print(f"Profiled {len(texts.ids)} items in {len(result.languages)} languages, {tokens:,} tokens: {escape(str(out))}")
     if empty := result.config.fingerprint.empty_layers:
         messages.print(f"Left out, as they have no neurons at this site that a text reaches: layers {layers_text(empty)}.")
     tell_next("clas", "masks", str(out), "--out", "masks/NAME")
@@ -192,6 +193,7 @@ def masks(
     model: Annotated[str | None, typer.Option(help="For --add-language: the model that was profiled.")] = None,
     model_args: Annotated[str, typer.Option(help="For --add-language: as in clas profile.")] = "",
     device: Annotated[str | None, typer.Option(help="For --add-language: as in clas profile.")] = None,
+    as_json: Json = False,
     force: Force = False,
 ) -> None:
     """Turn a profile into a mask folder: categories of neurons and bridge layers."""
@@ -222,7 +224,7 @@ def masks(
         confirm(f"New masks in '{out}' would not have {' and '.join(gone)} of those that are there", force)
     if before is not None:
         _refuse(context, _OF_A_PROFILE, because=f"needs a profile, and '{profile}' is none; drop it")
-        _finish(_add(before, texts, model, model_args, device), out, force)
+        _finish(_add(before, texts, model, model_args, device), out, force, as_json)
         return
     loaded = Profile.load_finished(profile)
     made = MaskSet.from_profile(
@@ -243,7 +245,7 @@ def masks(
     made = _add(made, texts, model, model_args, device)
     if by_file and texts:  # once more, as the file may have neurons of the added languages
         made = with_neuron_file(made, specific, parse_words(specific_languages))
-    _finish(made, out, force)
+    _finish(made, out, force, as_json)
 
 
 _OF_A_PROFILE = "statistic tokens by threshold anchor bridge exclude_last level beta gamma min_tokens keep_means specific"
@@ -265,10 +267,11 @@ def _add(masks: MaskSet, texts: list[MonolingualText], model: str | None, model_
     from lm_eval_clas.masks.adding import add_language
 
     quiet_libraries()
-    lm = load_model(str(model), model_args, device)
     with progress_bars() as progress:
-        for text in texts:
-            bar = progress.add_task(text.language, total=len(text.lines))
+        progress.say("loading the model")
+        lm = load_model(str(model), model_args, device)
+        bars = [progress.add_task(f"profiling {text.language}", total=len(text.lines)) for text in texts]
+        for text, bar in zip(texts, bars, strict=True):
 
             def report(done: int, bar: TaskID = bar) -> None:
                 progress.update(bar, completed=done)
@@ -277,9 +280,9 @@ def _add(masks: MaskSet, texts: list[MonolingualText], model: str | None, model_
     return masks
 
 
-def _finish(masks: MaskSet, out: Path, force: bool) -> None:
+def _finish(masks: MaskSet, out: Path, force: bool, as_json: bool) -> None:
     masks.save(out, force=force)
-    _show(masks)
+    _tell(masks, as_json)
     lead = f"Wrote {escape(str(out))}. Next"
     tell_next(*next_run("hf-clas", [f"pretrained={OTHER}", f"masks={out}"]), lead=lead)
 
@@ -287,13 +290,12 @@ def _finish(masks: MaskSet, out: Path, force: bool) -> None:
 @app.command()
 def inspect(
     masks: Annotated[str, typer.Argument(help="Mask folder, name of a shipped one, or Hub repository.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: Json = False,
     plot: Annotated[Path | None, path_option("Draw categories by layer to FILE.png (or .pdf, .svg).")] = None,
     experts: Annotated[Path | None, path_option("Draw the choice of experts by language to FILE.png.")] = None,
     force: Force = False,
 ) -> None:
     """Show what is in a mask folder: model, corpus, languages, categories by layer, bridge layers and why."""
-    from lm_eval_clas.masks.inspection import summary
     from lm_eval_clas.masks.mask_set import MaskSet
 
     loaded = MaskSet.load(masks)
@@ -309,10 +311,16 @@ def inspect(
         with replacing_file(experts, force):
             plot_experts(loaded, experts)
         messages.print(f"Wrote {escape(str(experts))}", highlight=False, soft_wrap=True)
+    _tell(loaded, as_json)
+
+
+def _tell(masks: MaskSet, as_json: bool) -> None:
+    from lm_eval_clas.masks.inspection import summary
+
     if as_json:
-        print_out(json.dumps(summary(loaded), indent=2, ensure_ascii=False))
+        print_out(json.dumps(summary(masks), indent=2, ensure_ascii=False))
     else:
-        _show(loaded)
+        _show(masks)
 
 
 def _specific(info: dict[str, Any]) -> str:
@@ -346,21 +354,23 @@ def _show(masks: MaskSet) -> None:
         console.print(f"[bold]{label:10}[/bold]{escape(text)}", highlight=False)
     names = ("dead", "specific", "partial", "all")
     unmeasured = ("unmeasured",) if masks.measured is not None else ()
-    table = Table("layer", *names, *unmeasured, title="Neurons by layer and category (* bridge layer)", title_justify="left")
+    numbers = [Column(name, justify="right") for name in ("layer", *names, *unmeasured)]
+    table = FoldedTable(*numbers, title="Neurons by layer and category (* bridge layer)")
     for row in info["layers"]:
         mark = "*" if row["bridge"] else " "
         counts = (f"{row[name]:6,} {row[f'{name}_share']:6.1%}" for name in names)
         table.add_row(f"{row['layer']:3} {mark}", *counts, *(f"{row[name]:6,}" for name in unmeasured))
     console.print(table)
     if len(info["languages"]) <= 20:
-        table = Table(title="Overlap of active neurons in the bridge layers (Jaccard)", title_justify="left")
+        table = FoldedTable(title="Overlap of active neurons in the bridge layers (Jaccard)")
         for column in ("", *info["languages"]):
-            table.add_column(column, justify="right", no_wrap=True)
+            table.add_column(column, justify="right")
         for language, overlaps in zip(info["languages"], info["overlap"], strict=True):
             table.add_row(language, *(f".{round(value * 100):02d}" if value < 0.995 else "1" for value in overlaps))
         console.print(table)
     if info["instance_shares"]:
-        table = Table("layer", *names, title="Share of categories input by input (Wang et al. 2024)", title_justify="left")
+        numbers = [Column(name, justify="right") for name in ("layer", *names)]
+        table = FoldedTable(*numbers, title="Share of categories input by input (Wang et al. 2024)")
         for layer, row in enumerate(info["instance_shares"]):
             table.add_row(f"{layer:3}", *(f"{value:6.1%}" for value in row))
         console.print(table)

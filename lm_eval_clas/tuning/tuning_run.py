@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+def dumped(tuned: Tuned) -> dict[str, dict[str, Any]]:
+    """Chosen strengths by task family and language as plain JSON, as `tuned.json` has them."""
+    return {family: {language: one.model_dump() for language, one in by.items()} for family, by in tuned.items()}
+
+
 def run_tuning(
     recipe: TuningPlan,
     tasks: Mapping[str, Any],
@@ -53,7 +58,7 @@ def run_tuning(
         target: the mask folder to write.
         load: loads the model; not called if every task is finished.
         sweep_with: what asks the model under all settings.
-        progress: gets a bar for each task.
+        progress: gets a task for each of them.
         shared, guard, seed: as in `choose`.
         cluster: the field by which documents hang together, as in `units`.
         processes: those that call this together, each with a model of its own; the main one writes. Default: this one alone.
@@ -78,10 +83,13 @@ def run_tuning(
             clustered(list(islice(task.eval_docs, recipe.limit)), cluster, name)
     sweep = sweep_with(load(), masks, recipe.settings, processes=processes, pair=recipe.pair) if missing else None
     scores = []
+    bars = {
+        name: progress.add_task(f"tuning on {name}", total=None if name in missing else 1, completed=int(name not in missing))
+        for name in tasks
+    }
     for name, task in tasks.items():
-        bar = progress.add_task(name, total=None if name in missing else 1, completed=0 if name in missing else 1)
 
-        def report(done: int, total: int, bar: Any = bar) -> None:
+        def report(done: int, total: int, bar: Any = bars[name]) -> None:
             progress.update(bar, completed=done, total=total)
 
         scores.append(measure_settings(sweep, name, task, recipe, folder, report, processes))
@@ -102,8 +110,7 @@ def run_tuning(
         )
     if not processes.main:
         return tuned
-    dumped = {family: {language: one.model_dump() for language, one in by.items()} for family, by in tuned.items()}
-    write_text(folder / "tuned.json", json.dumps(dumped, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "tuned.json", json.dumps(dumped(tuned), indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "scores.csv", pd.DataFrame(table_rows(tuned)).to_csv(index=False))
     masks.with_tuned(tuned).save(target)
     plot_curves(tuned_curves(tuned), folder / "curves.png")

@@ -62,7 +62,7 @@ def test_what_the_model_itself_takes_is_no_slip(checkpoint: Path, tmp_path: Path
 
 
 def test_what_is_like_nothing_goes_on_to_the_model_which_says_what_it_does_not_take(checkpoint: Path) -> None:
-    with pytest.raises(ClasError, match="^Neither hf-clas nor the model takes an argument 'sideways'; take it out"):
+    with pytest.raises(ClasError, match=r"^Neither hf-clas nor the model takes an argument 'sideways'; take it out"):
         CLASLM(str(checkpoint), sideways=1, device="cpu")
 
 

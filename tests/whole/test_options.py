@@ -143,6 +143,7 @@ CASES: dict[str, dict[str, Case]] = {
         "model": Case("{other}", _TENSORS, _ADD),
         "model_args": Case("dtype=bfloat16", "dtypes", _ADD),
         "device": Case("cpu:0", "loads", _ADD),
+        "as_json": Case(True, "stdout"),
         "force": Case(True, "code", {"out": "{tmp}/taken"}),
     },
     "inspect": {
@@ -175,6 +176,7 @@ CASES: dict[str, dict[str, Case]] = {
         "device": Case("cpu:0", "loads"),
         "cluster": Case("none", _CHOSEN),
         "seed": Case(5, _CHOSEN),
+        "as_json": Case(True, "stdout"),
         "engine": Case("vllm", "code"),  # the device is given
     },
     "route": {
@@ -199,6 +201,7 @@ CASES: dict[str, dict[str, Case]] = {
         "cluster": Case("none", "stdout", {"results": "{together}"}),
         "resamples": Case(200, "stdout", {"results": "{graded}", "tasks": "xquad"}),
         "seed": Case(1, "stdout", {"results": "{graded}", "tasks": "xquad"}),
+        "as_json": Case(True, "stdout", {"format": None}),
         "force": Case(True, "code", {"out": "{tmp}/taken"}),
     },
     "verify": {
@@ -231,6 +234,7 @@ CASES: dict[str, dict[str, Case]] = {
         "device": Case("cpu:0", "loads"),
         "projection": Case("*.self_attn.o_proj", "code"),
         "seed": Case(1, _GEOMETRY, {"method": "random"}),
+        "as_json": Case(True, "stdout"),
         "force": Case(True, "code", {"out": "{tmp}/taken"}),
     },
     "stability": {
@@ -238,6 +242,7 @@ CASES: dict[str, dict[str, Case]] = {
         "b": Case("{profile}", "stdout"),
         "ceiling": Case(("{first}", "{second}"), "stdout"),
         "out": Case("{tmp}/s.json", "names"),
+        "as_json": Case(True, "stdout"),
         "force": Case(True, "code", {"out": "{tmp}/taken/a.json"}),
         "statistic": Case("mean-abs", "stdout"),
         "tokens": Case("last", "stdout"),
@@ -254,6 +259,7 @@ CASES: dict[str, dict[str, Case]] = {
         "geometry": Case("{moved}", "c"),
         "out": Case("{tmp}/elsewhere", "names"),
         "seed": Case(1, "seeds"),
+        "as_json": Case(True, "stdout"),
         "force": Case(True, "code", {"out": "{tmp}/taken/a.json"}),
     },
     "report": {
@@ -295,12 +301,13 @@ CASES: dict[str, dict[str, Case]] = {
         "message": Case("Better masks", "calls"),
         "force": Case(True, "code", {"repository": "user/taken"}),
     },
-    "families": {"names": Case("opt", "stdout"), "markdown": Case(True, "stdout")},
+    "families": {"names": Case("opt", "stdout"), "markdown": Case(True, "stdout"), "as_json": Case(True, "stdout")},
     "demo": {
         "data": Case("hub", "calls"),
         "out": Case("{tmp}/elsewhere", "names"),
         "alpha": Case(-3.0, "calls"),
         "limit": Case(2, "calls"),
+        "as_json": Case(True, "stdout"),
     },
     "serve": {
         "model": Case("{other}", "calls"),
@@ -317,18 +324,20 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "eval": {}, "tasks": {}, "demo-model": {},
 }  # fmt: skip
+# Every command has this one; it has a test of its own.
+QUIET = "quiet"
 # Further options are those of another command line, the harness's or vLLM's.
 HANDED_OVER = {"eval", "serve"}
 
 
 def cases() -> Iterator[tuple[str, str]]:
     for name, command in COMMANDS.items():
-        yield from ((name, str(option.name)) for option in command.params)
+        yield from ((name, str(option.name)) for option in command.params if option.name != QUIET)
 
 
 def test_every_option_has_a_case() -> None:
     options = {name: {str(option.name) for option in command.params} for name, command in COMMANDS.items()}
-    assert {name: set(by_option) for name, by_option in CASES.items()} == options
+    assert {name: {*by_option, QUIET} for name, by_option in CASES.items()} == options
     assert {name for name, command in COMMANDS.items() if command.context_settings.get("ignore_unknown_options")} == HANDED_OVER
 
 
@@ -552,9 +561,10 @@ def replace_what_is_big_or_far(patch: pytest.MonkeyPatch, seen: dict[str, Any], 
     patch.setattr(task_loading, "_manager", _few_tasks)
     patch.setattr(server_start, "started", lambda given, served: seen["calls"].append((given, served, served.tables.rows)))
     patch.setattr(demo_run, "gemma", lambda: model)
-    patch.setattr(demo_run, "_table", lambda *_: "")
+    patch.setattr(demo_run, "score_table", lambda *_: "a table")
+    patch.setattr(demo_run, "score_rows", lambda *_: ["rows"])
     patch.setattr(demo_run, "_profile", lambda _, data, __: seen["calls"].append(data) or MaskSet.load("gemma-3-270m"))
-    patch.setattr(demo_run, "_evaluate", lambda *arguments: seen["calls"].append(_without_paths(arguments)) or {})
+    patch.setattr(demo_run, "_evaluate", lambda *arguments: seen["calls"].append(_without_paths(arguments[:3])) or {})
 
 
 @cache
@@ -628,7 +638,10 @@ def test_an_option_changes_something(
     assert before[case.see] != after[case.see]
 
 
-@pytest.mark.parametrize("command", [command for command in BASES if COMMANDS[command].params])
+RUN = [command for command in BASES if CASES[command]]
+
+
+@pytest.mark.parametrize("command", RUN)
 def test_the_same_options_change_nothing(
     command: str, things: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -637,6 +650,18 @@ def test_the_same_options_change_nothing(
     after = look(command, BASES[command], things, tmp_path_factory.mktemp("again"))
     for see in {case.see for case in CASES[command].values()} & set(before):
         assert before[see] == after[see], see
+
+
+@pytest.mark.parametrize("command", RUN)
+def test_a_quiet_command_prints_results_and_errors_only(
+    command: str, things: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    before = observed(command, BASES[command], things, tmp_path_factory)
+    after = look(command, {**BASES[command], QUIET: True}, things, tmp_path_factory.mktemp("quiet"))
+    assert (after["code"], after["stderr"]) == (before["code"], "")
+    assert [line for line in before["stdout"].splitlines() if line in after["stdout"]] == after["stdout"].splitlines()
+    assert not any(note in after["stdout"] for note in ("Next", "Wrote", "Profiled"))
+    assert before["names"] == after["names"]
 
 
 # The arguments of `hf-clas` that `hf` does not have.
