@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -121,7 +122,7 @@ def profile_command(
     """Profile what every neuron does in each language, on the same texts in all of them."""
     from lm_eval_clas.base.logs import quiet_libraries
     from lm_eval_clas.base.processes import Processes
-    from lm_eval_clas.disk.written import require_ours
+    from lm_eval_clas.disk.written import claimed, require_ours
     from lm_eval_clas.harness.model_loading import load_model
     from lm_eval_clas.neurons.bridge import layers_text
     from lm_eval_clas.neurons.instances import profile_instances
@@ -133,7 +134,7 @@ def profile_command(
     texts = ParallelInputBuilder(corpus, parse_words(languages) or None, samples, half.value if half else None).build()
     options: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens, "site": site.value, "projection": projection}
     options |= {"first_token": first_token.value, "processes": Processes.launched()}
-    with progress_bars() as progress:
+    with claimed(out) if options["processes"].main else nullcontext(), progress_bars() as progress:
         progress.say("loading the model")
         lm = load_model(model, model_args, device)
         tasks = {language: progress.add_task(f"profiling {language}", total=len(texts.ids)) for language in texts.languages}

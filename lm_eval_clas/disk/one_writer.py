@@ -1,8 +1,8 @@
 """One writer of a folder at a time, also among machines that share a disk: others wait a little, and are refused then.
 
-The lock is that of the operating system (`flock`) on a hidden file of the folder, so that it ends with its process, however that
-ends, and nobody has to tidy up after a kill; network disks carry it from machine to machine. The file says who holds it, and is
-deleted by its holder.
+The lock is that of the operating system (`flock`) on a hidden file of the folder, so that it ends with its process, however
+that ends, and nobody has to tidy up after a kill; network disks carry it from machine to machine. The file says who holds it,
+and is deleted by its holder.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.disk.checked_files import read_text
 
 LOCK = ".clas_lock"
-_PATIENCE = (
-    10.0  # seconds: longer than a table, a picture or a mask folder is written, and shorter than anybody waits for nothing
-)
+_PATIENCE = 10.0  # seconds; no table, picture or mask folder takes as long to be written
 _LONGEST = 200  # characters of what a lock says
 
 
@@ -62,13 +60,22 @@ def _held(path: Path, patience: float) -> FileLock | None:
                 f"Another process writes to '{path.parent}'{_holder(path)}; wait until it has ended, or give another place for "
                 "the output."
             ) from error
+        except FileNotFoundError:  # whoever held it has deleted its folder just now
+            if time.monotonic() < end:
+                continue
+            return None
         except (OSError, NotImplementedError):
             return None
-        with suppress(OSError):
-            if path.exists():  # and was not deleted by a holder who ended just now
-                path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-                return lock
-        lock.release()
+        try:
+            with path.open("r+", encoding="utf-8") as file:
+                file.write(f"process {os.getpid()} on {socket.gethostname()}")
+                file.truncate()
+        except FileNotFoundError:  # it was deleted between being opened and being locked, so it keeps nobody off
+            lock.release()
+            continue
+        except OSError:
+            pass  # it holds, whatever it says
+        return lock
 
 
 def _holder(path: Path) -> str:

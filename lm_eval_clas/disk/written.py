@@ -98,7 +98,6 @@ def claimed(folder: str | Path, places: Sequence[str] | None = None, force: bool
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         with only_writer(home):
-            require_ours(paths, folder, force)  # once more: another process may have written until now
             for path in paths if recorded(home) else ():
                 delete_abandoned(path)
             claim = Claim(home, force)

@@ -14,8 +14,11 @@ from rich.markup import escape
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.disk.files import write_text
+from lm_eval_clas.disk.written import claimed
 from lm_eval_clas.evidence.cluster_fields import clustered
 from lm_eval_clas.harness.sweep import Sweep
+from lm_eval_clas.masks.mask_config import MASKS_CONFIG_FILE
+from lm_eval_clas.masks.mask_place import MASKS_FILES
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Tuned
 from lm_eval_clas.tuning.choosing import choose, table_rows
@@ -25,6 +28,13 @@ from lm_eval_clas.tuning.measuring import TuningPlan, measure_settings, units
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+
+def _save_strengths(masks: MaskSet, tuned: Tuned, target: Path, own: bool) -> None:
+    """Writes strengths into a mask folder; in one that is not the run's own, those stay that another run wrote meanwhile."""
+    with claimed(target, MASKS_FILES, force=True):
+        there = masks if own or not (target / MASKS_CONFIG_FILE).is_file() else MaskSet.load(target)
+        (there if there.hash == masks.hash else masks).with_tuned(tuned).save(target)
 
 
 def dumped(tuned: Tuned) -> dict[str, dict[str, Any]]:
@@ -112,6 +122,6 @@ def run_tuning(
         return tuned
     write_text(folder / "tuned.json", json.dumps(dumped(tuned), indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "scores.csv", pd.DataFrame(table_rows(tuned)).to_csv(index=False))
-    masks.with_tuned(tuned).save(target)
+    _save_strengths(masks, tuned, target, own=folder in target.parents)
     plot_curves(tuned_curves(tuned), folder / "curves.png")
     return tuned
