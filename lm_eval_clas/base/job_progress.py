@@ -37,6 +37,7 @@ class JobProgress(Progress):
     """
 
     def __init__(self, console: Console, every: float = _MINUTE) -> None:
+        self._screen = console
         self._says = ""
         self._gone = 0
         self._before, self._stages = 0, 1
@@ -82,7 +83,7 @@ class JobProgress(Progress):
         super().start()
         if not self.disable:
             Screen.bar = self
-        elif not self.console.quiet and not self.console.is_jupyter:
+        elif not self._screen.quiet and not self._screen.is_jupyter:
             threading.Thread(target=self._log, daemon=True).start()
 
     @contextmanager
@@ -129,8 +130,8 @@ class JobProgress(Progress):
         share = self.share
         left = self._left(share)
         times = _clock(time.monotonic() - self._since) + ("" if left is None else f" (about {_clock(left)} left)")
-        bar = 20 if self.console.width >= 80 else 10
-        room = self.console.width - bar - len(times) - 8
+        bar = 20 if self._screen.width >= 80 else 10
+        room = self._screen.width - bar - len(times) - 8
         table = Table.grid(padding=(0, 1))
         table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(room, 8))
         for _ in range(3):
@@ -152,11 +153,11 @@ class JobProgress(Progress):
 
     def _log(self) -> None:
         while not self._stopped.wait(self._every):
-            self.console.print(Text(self.line), soft_wrap=True)
+            self._screen.print(Text(self.line), soft_wrap=True)
 
     def _draw(self) -> None:
         """In a notebook, which draws nothing by itself; without widgets, which not every notebook has."""
-        if not self.console.is_jupyter or self.console.quiet or time.monotonic() - self._drawn < _REDRAWN:
+        if not self._screen.is_jupyter or self._screen.quiet or time.monotonic() - self._drawn < _REDRAWN:
             return
         from IPython.display import display  # type: ignore[import-not-found,unused-ignore]
 

@@ -10,8 +10,10 @@ import contextlib
 import inspect
 import io
 import json
+import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, wraps
@@ -36,7 +38,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.models.llama.modeling_llama import LlamaModel
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet
-from lm_eval_clas.commands.application import app
+from lm_eval_clas.commands.application import app, console
 from lm_eval_clas.commands.cli import main
 from lm_eval_clas.harness.fast_lm import FastLM
 from lm_eval_clas.masks.strengths import Setting
@@ -662,6 +664,32 @@ def test_a_quiet_command_prints_results_and_errors_only(
     assert [line for line in before["stdout"].splitlines() if line in after["stdout"]] == after["stdout"].splitlines()
     assert not any(note in after["stdout"] for note in ("Next", "Wrote", "Profiled"))
     assert before["names"] == after["names"]
+
+
+# What makes a command print its tables.
+TABLES: dict[str, dict[str, Any]] = {
+    "masks": {}, "inspect": {}, "tune": {}, "geometry": {}, "stability": {}, "causes": {}, "families": {},
+    "route": {"json": None}, "table": {"format": None, "languages": "columns"}, "verify": {"as_json": None},
+}  # fmt: skip
+_NUMBER = re.compile(r"(?<![\w.+-])[-+]?[0-9]*[.,]?[0-9]+(?:[.,][0-9]+)*%?(?![\w.])")
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+@pytest.mark.parametrize("command", TABLES)
+def test_a_narrow_screen_folds_tables_and_keeps_numbers(
+    command: str, columns: int, things: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    printed = []
+    for width in (250, columns):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(console, "_width", width)
+            seen = look(command, {**BASES[command], **TABLES[command]}, things, tmp_path_factory.mktemp("narrow"))
+        assert seen["code"] == 0, seen["stderr"]
+        printed.append(seen["stdout"])
+    wide, narrow = (Counter(_NUMBER.findall(text)) for text in printed)
+    assert not wide - narrow
+    assert "…" not in printed[1]
+    assert max(len(line) for line in printed[1].splitlines() if "─" in line) <= columns
 
 
 # The arguments of `hf-clas` that `hf` does not have.
