@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -33,7 +32,6 @@ def paper(
     plan: Annotated[bool, typer.Option("--plan", help="Print the plan, and run nothing.")] = False,
 ) -> None:
     """Run a whole study: profile, masks, tune, evaluate, analyse, tables, report; what has not changed is skipped."""
-    os.environ.setdefault("TQDM_DISABLE", "1")  # the harness's bars, one for each task and language, would drown ours
     from lm_eval_clas.base.logs import quiet_libraries
     from lm_eval_clas.disk.files import write_text
     from lm_eval_clas.disk.written import claimed, recorded
@@ -62,7 +60,8 @@ def paper(
         if plan:
             return
         write_text(folder / "recipe.yaml", loaded.dump())
-        for stage in todo:
+        for number, stage in enumerate(todo, start=1):
+            progress.stage(stage.name, number, len(todo))
             if study.finished(stage):
                 console.print(f"[bold]{stage.name:9}[/bold]unchanged, skipped", highlight=False)
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.version import __version__
@@ -15,6 +15,9 @@ from lm_eval_clas.neurons.categories import NeuronCategorizer
 from lm_eval_clas.neurons.profile_folder import Profile
 from lm_eval_clas.study.record import Stage, command, content_hash, given
 from lm_eval_clas.study.workplace import Workplace
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 STAGES = ("profile", "masks", "tune", "evaluate", "analyse", "tables", "report")
 
@@ -67,18 +70,21 @@ class StudyStages(Workplace):
         step, commands = self.recipe.profile, []
         lm = self.load()
         wanted: dict[str, tuple[str, Literal["first", "second"] | None]] = {name: (name, None) for name in self.recipe.parts}
+        every = {name: self.texts(part, half) for name, (part, half) in (wanted | self.halves).items()}
+        bars = {
+            (name, one): self.progress.add_task(f"profile {name} {one}", total=len(texts.ids))
+            for name, texts in every.items()
+            for one in texts.languages
+        }
         for name, (part, half) in (wanted | self.halves).items():
-            texts = self.texts(part, half)
-            bars = {one: self.progress.add_task(f"{name} {one}", total=len(texts.ids)) for one in texts.languages}
+            texts = every[name]
 
-            def report(language: str, done: int, _: int, bars: dict[str, Any] = bars) -> None:
-                self.progress.update(bars[language], completed=done)
+            def report(language: str, done: int, _: int, name: str = name) -> None:
+                self.progress.update(bars[name, language], completed=done)
 
             options: dict[str, Any] = step.model_dump(include={"batch_size", "max_tokens", "first_token"})
             out = self.profile_folder(name)
             profile(lm.model, lm.tokenizer, texts, name=self.model_name, out=out, report=report, **options)
-            for bar in bars.values():
-                self.progress.remove_task(bar)
             commands.append(
                 command(
                     *("clas", "profile", "--model", self.shown_model, "--corpus", self.recipe.parts[part].corpus),
@@ -163,7 +169,6 @@ class StudyStages(Workplace):
             num_fewshot=step.num_fewshot,
             apply_chat_template=bool(step.apply_chat_template),
         )
-        before = set(self.progress.task_ids)
         run_tuning(
             recipe,
             {name: found[name] for name in names},
@@ -177,8 +182,6 @@ class StudyStages(Workplace):
             seed=step.seed,
             cluster=self.recipe.cluster,
         )
-        for bar in set(self.progress.task_ids) - before:
-            self.progress.remove_task(bar)
         return command(
             *("clas", "tune", "--model", self.shown_model, "--masks", self.made_masks(part)),
             *("--tasks", ",".join(wanted), f"--alphas={','.join(f'{alpha:g}' for alpha in step.alphas)}"),
@@ -205,9 +208,14 @@ class StudyStages(Workplace):
             for variant in self.recipe.variants:
                 MaskSet.load(self.made_masks(part, variant)).with_tuned(tuned).save(self.masks_folder(part, variant))
         _keep_only(self.folder / "results", list(runs), [task for names in tasks.values() for task in names])
-        return [self._evaluate_part(label, part, tasks[part]) for label in runs for part in self.recipe.parts]
+        bars = {
+            (label, part): self.progress.add_task(f"evaluate {label} {part}", total=len(tasks[part]))
+            for label in runs
+            for part in self.recipe.parts
+        }
+        return [self._evaluate_part(label, part, tasks[part], bar) for (label, part), bar in bars.items()]
 
-    def _evaluate_part(self, label: str, part: str, tasks: dict[str, Any]) -> str:
+    def _evaluate_part(self, label: str, part: str, tasks: dict[str, Any], bar: TaskID) -> str:
         from lm_eval.utils import simple_parse_args_string
 
         from lm_eval_clas.harness.fast_lm import default_device
@@ -223,7 +231,6 @@ class StudyStages(Workplace):
             **options,
             **({"masks": str(masks)} if step.runs[label] else {}),
         }
-        bar = self.progress.add_task(f"{label} {part}", total=len(tasks))
         evaluate_run(
             out,
             {"pretrained": self.model, **({} if in_vllm else {"device": self.recipe.device or default_device()}), **arguments},
@@ -235,7 +242,6 @@ class StudyStages(Workplace):
             apply_chat_template=step.apply_chat_template,
             report=lambda _: self.progress.advance(bar),
         )
-        self.progress.remove_task(bar)
         shown = ",".join(f"{name}={value}" for name, value in {"pretrained": self.shown_model, **arguments}.items())
         return command(
             *("lm_eval", "--model", "vllm-clas" if in_vllm else "hf-clas", "--model_args", shown),
