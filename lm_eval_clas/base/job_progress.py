@@ -164,7 +164,7 @@ class JobProgress(Progress):
         self._drawn = time.monotonic()
         shown = {"text/plain": self.line}
         if self._shown is None:
-            self._shown = display(shown, raw=True, display_id=True)
+            self._shown = display(shown, raw=True, display_id=True)  # type: ignore[no-untyped-call,unused-ignore]
         else:
             self._shown.update(shown, raw=True)
 

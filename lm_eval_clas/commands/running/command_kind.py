@@ -19,7 +19,7 @@ from typer.core import TyperCommand
 from lm_eval_clas.base.near_names import did_you_mean
 
 STOPPED = 130  # what shells take for the exit code of a program that Ctrl-C ended
-Work = Callable[..., Any]
+_Work = Callable[..., Any]
 _QUIET = Annotated[bool, typer.Option("--quiet", help="Print results and errors only: no progress, no notes.")]
 
 
@@ -41,9 +41,9 @@ class Commands(typer.Typer):
         super().__init__(**settings)
         self._be_quiet, self._told_of_stop = be_quiet, told_of_stop
 
-    def command(
+    def command(  # type: ignore[override]  # the kind of command is ours
         self, name: str | None = None, *, kept: Callable[..., str] = kept_whole, **settings: Any
-    ) -> Callable[[Work], Work]:
+    ) -> Callable[[_Work], _Work]:
         """As typer's.
 
         Args:
@@ -53,13 +53,13 @@ class Commands(typer.Typer):
         """
         register = super().command(name, cls=_Choosing, **settings)
 
-        def add(work: Work) -> Work:
+        def add(work: _Work) -> _Work:
             register(self._mannered(work, kept))
             return work
 
         return add
 
-    def _mannered(self, work: Work, kept: Callable[..., str]) -> Work:
+    def _mannered(self, work: _Work, kept: Callable[..., str]) -> _Work:
         @functools.wraps(work)
         def run(*, quiet: bool, **given: Any) -> Any:
             if quiet:
