@@ -64,6 +64,7 @@ _REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, 
 
 def main() -> None:
     """The entry point: a user's mistake is one sentence and exit code 2."""
+    app.stop_told = False
     try:
         app(prog_name="clas")  # also where it is started as a module
     except ClasError as error:
@@ -74,5 +75,9 @@ def main() -> None:
             raise
         failures.print(f"[bold red]Error:[/bold red] {escape(str(error))}; free it or choose another place.", soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:  # before a command began, or once more while it ended
+    except KeyboardInterrupt:  # once more, while a command ended
         sys.exit(STOPPED)
+    except SystemExit as end:
+        if end.code == STOPPED:  # where no command had begun, nobody has said anything
+            app.tell_stop("Nothing was begun.")
+        raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from lm_eval_clas.study.stages import StudyStages
 
 
-@app.command()
+def _finished_stages(**_: Any) -> str:
+    return "Finished stages are kept, and what was finished of the one that ran; the same command goes on from there."
+
+
+@app.command(kept=_finished_stages)
 def paper(
     recipe: Annotated[str, typer.Argument(help="A YAML file, or a shipped recipe: gemma-3-270m, llama-3.1-8b, qwen-2.5-7b.")],
     out: Annotated[Path | None, path_option("Folder of the study; default: studies/NAME.")] = None,
@@ -52,6 +56,8 @@ def paper(
     study = Study(folder)
     with nullcontext() if plan else claimed(folder, PLACES if recorded(folder) else None), progress_bars() as progress:
         stages = StudyStages(loaded, folder, progress)
+        if not plan:
+            stages.require_arguments()
         todo = [stage for stage in stages.all() if only in (None, stage.name)]
         if only is not None and not todo:
             raise ClasError(f"The recipe has no stage '{only}'.")
@@ -69,12 +75,7 @@ def paper(
                 raise ClasError(
                     f"The stage {stage.name} needs what earlier stages give; run 'clas paper' without --only first."
                 )
-            try:
-                study.run(stage)
-            except KeyboardInterrupt:
-                progress.stop()
-                messages.print(f"Interrupted during {stage.name}. The same command goes on from there.")
-                raise typer.Exit(130) from None
+            study.run(stage)
             record = study.record(stage.name)
             console.print(f"[bold]{stage.name:9}[/bold]{_time(record.seconds if record else 0)}", highlight=False)
     if (folder / "report.html").is_file():

@@ -40,14 +40,16 @@ def default_device() -> str:
     return accelerator.type if accelerator is not None else "cpu"
 
 
-def refuse_slips_in_loading(asker: str, kind: type[HFLM], pretrained: object, given: Mapping[str, Any]) -> None:
+def refuse_slips_in_loading(
+    asker: str, kind: type[HFLM], pretrained: object, given: Mapping[str, Any], where: str = "--model_args"
+) -> None:
     """Refuses arguments that are slips of those that a class takes, or that transformers takes to load its model.
 
     Raises:
         ClasError: there is one; the sentence names what was meant.
     """
     known = named_in(kind, kind._create_model) | loading_names()
-    refuse_slips(asker, given, known, lambda: options_of_model(pretrained, given))
+    refuse_slips(asker, given, known, lambda: options_of_model(pretrained, given), where)
 
 
 class FastLM(HFLM):

@@ -127,6 +127,19 @@ class StudyStages(Workplace):
             *("--beta", step.beta, "--gamma", step.gamma, "--keep-means", "--out", out),
         )
 
+    def require_arguments(self) -> None:
+        """Refuses mistyped arguments of runs, which are needed hours later.
+
+        Raises:
+            ClasError: there is one.
+        """
+        from lm_eval_clas.harness.fast_lm import refuse_slips_in_loading
+        from lm_eval_clas.harness.hf_clas import CLASLM
+
+        for label, options in self.recipe.evaluate.runs.items():
+            given = {name: value for name, value in options.items() if name != "variant"}
+            refuse_slips_in_loading("hf-clas", CLASLM, self.recipe.model, given, f"the recipe's run '{label}'")
+
     # tune
 
     def _tune_inputs(self) -> Any:

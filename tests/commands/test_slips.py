@@ -131,3 +131,15 @@ def test_recipes_name_the_nearest_field(place: str, value: object, told: str, tm
     (tmp_path / "r.yaml").write_text(json.dumps(recipe))
     with pytest.raises(ClasError, match=told):
         StudyRecipe.load(tmp_path / "r.yaml")
+
+
+def test_a_study_tells_a_mistyped_argument_of_a_run_before_it_begins(clas: Run, checkpoint: Path, tmp_path: Path) -> None:
+    recipe = {
+        "name": "r", "model": str(checkpoint), "evaluate": {"runs": {"hf": {}, "clas": {"aplha": 1}}},
+        "parts": {"one": {"corpus": "mini", "evaluate": ["clas_mini_nli_hi"]}},
+    }  # fmt: skip
+    (tmp_path / "r.yaml").write_text(json.dumps(recipe))
+    code, _, error = clas("paper", tmp_path / "r.yaml", "--out", tmp_path / "study")
+    message = "hf-clas takes no argument 'aplha' (did you mean 'alpha'?); correct it in the recipe's run 'clas'."
+    assert (code, message in error) == (2, True), error
+    assert not (tmp_path / "study").exists()

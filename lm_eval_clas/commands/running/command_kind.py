@@ -35,11 +35,21 @@ class Commands(typer.Typer):
         be_quiet: is called before a command for which `--quiet` was given.
         told_of_stop: is given the sentence on what is kept of a command that Ctrl-C ended.
         **settings: as of typer's.
+
+    Attributes:
+        stop_told: whether it was said already what is kept of the command that runs.
     """
 
     def __init__(self, be_quiet: Callable[[], None], told_of_stop: Callable[[str], None], **settings: Any) -> None:
         super().__init__(**settings)
         self._be_quiet, self._told_of_stop = be_quiet, told_of_stop
+        self.stop_told = False
+
+    def tell_stop(self, sentence: str) -> None:
+        """Says what is kept of what Ctrl-C ended, unless that was said already."""
+        if not self.stop_told:
+            self.stop_told = True
+            self._told_of_stop(sentence)
 
     def command(  # type: ignore[override]  # the kind of command is ours
         self, name: str | None = None, *, kept: Callable[..., str] = kept_whole, **settings: Any
@@ -67,7 +77,7 @@ class Commands(typer.Typer):
             try:
                 return work(**given)
             except KeyboardInterrupt:
-                self._told_of_stop(kept(**given))
+                self.tell_stop(kept(**given))
                 raise typer.Exit(STOPPED) from None
 
         hints = get_type_hints(work, include_extras=True)

@@ -38,7 +38,11 @@ def loading_names() -> set[str]:
 
 
 def refuse_slips(
-    asker: str, given: Mapping[str, Any], known: Iterable[str], own: Callable[[], Iterable[str]] = lambda: ()
+    asker: str,
+    given: Mapping[str, Any],
+    known: Iterable[str],
+    own: Callable[[], Iterable[str]] = lambda: (),
+    where: str = "--model_args",
 ) -> None:
     """Refuses an argument that is a slip of a known one.
 
@@ -47,6 +51,7 @@ def refuse_slips(
         given: arguments by name.
         known: names that the class and what it loads with take.
         own: tells what the model itself takes; is asked only where there seems to be a slip.
+        where: they were given.
 
     Raises:
         ClasError: there is one; the sentence names what was meant.
@@ -54,7 +59,7 @@ def refuse_slips(
     known = set(known)
     for name in given:
         if name not in known and (meant := slip_of(name, known)) is not None and name not in set(own()):
-            raise ClasError(f"{asker} takes no argument '{name}' (did you mean '{meant}'?); correct it in --model_args.")
+            raise ClasError(f"{asker} takes no argument '{name}' (did you mean '{meant}'?); correct it in {where}.")
 
 
 def options_of_model(pretrained: object, given: Mapping[str, Any]) -> set[str]:
