@@ -3,15 +3,15 @@
 import sys
 
 
-def main() -> None:
+def command_line() -> None:
     """Runs the command line; Ctrl-C while its parts are imported ends it like any other time."""
     try:
-        from lm_eval_clas.commands.cli import main as run
+        from lm_eval_clas.commands.cli import main
     except KeyboardInterrupt:
         print("Interrupted. Nothing was begun.", file=sys.stderr)
         sys.exit(130)
-    run()
+    main()
 
 
 if __name__ == "__main__":
-    main()
+    command_line()
