@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lm_eval_clas.decoder.anatomy.configuration import text_config
+from lm_eval_clas.decoder.anatomy.configuration import vocabulary
 from lm_eval_clas.decoder.below_head import bare_model, decoder_of
 from lm_eval_clas.decoder.prefixes import cache_parameter
 
@@ -43,7 +43,7 @@ class RowLogits:
         if self._head is None or self._decoder is bare:
             raise HeadError(f"{type(bare).__name__} has no output embeddings above a decoder.")
         self._parameters = inspect.signature(bare.forward).parameters
-        self._chunk = max(1, _AT_ONCE // text_config(bare).vocab_size)
+        self._chunk = max(1, _AT_ONCE // vocabulary(bare))
 
     def __call__(self, rows: torch.Tensor, cache: Any = None, **inputs: Any) -> Iterator[torch.Tensor]:
         """Runs the model and yields the logits of `rows` in order, [chunk, vocabulary] each, in the model's dtype.

@@ -19,7 +19,7 @@ import torch
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from lm_eval_clas.decoder.anatomy.configuration import text_config
+from lm_eval_clas.decoder.anatomy.configuration import vocabulary
 from lm_eval_clas.decoder.anatomy.decoder_lists import decoder_layers
 from lm_eval_clas.decoder.below_head import bare_model
 from lm_eval_clas.decoder.prefixes import cache_parameter
@@ -35,7 +35,7 @@ def can_resume(model: Any, layer: int) -> bool:
     Not every decoder is a chain of layers that hand on hidden states alone: some share keys, or states of their own, with
     layers above.
     """
-    size, device = text_config(model).vocab_size, device_of(model)
+    size, device = vocabulary(model), device_of(model)
     ids = torch.arange(_SEQUENCES * (_TOKENS + _MORE)).reshape(_SEQUENCES, -1) % size
     try:
         with torch.no_grad():

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.processes import launched_as
 
 KNOWN_VERSIONS = "0.32.0"  # of vLLM; docs/vllm.md says what was run with which
 INSTALL = "pip install 'lm-eval-clas[vllm]'"
@@ -23,6 +24,16 @@ def require_installed() -> None:
             f"vllm-clas needs vLLM, which is not installed: {INSTALL} on a machine with CUDA, or see docs/vllm.md for one "
             "without."
         )
+
+
+def refuse_launcher() -> None:
+    """Refuses several processes of a launcher, each of which would start an engine of its own for the same requests.
+
+    Raises:
+        ClasError: a launcher started this process as one of several.
+    """
+    if launched_as()[1] > 1:
+        raise ClasError("vLLM starts processes of its own; start this without a launcher, and give tensor_parallel_size.")
 
 
 def refuse_config(config: Any) -> None:

@@ -19,7 +19,7 @@ from lm_eval_clas.base.logs import logger
 from lm_eval_clas.decoder.projections import Site
 from lm_eval_clas.engine.engine_layout import engine_arguments
 from lm_eval_clas.engine.factor_tables import EXTRA_ARGUMENT, FactorTables
-from lm_eval_clas.engine.refusals import require_installed
+from lm_eval_clas.engine.refusals import refuse_launcher, require_installed
 from lm_eval_clas.harness.common.answerable import require_choices, require_prompts, require_room, require_scorable
 from lm_eval_clas.harness.common.argument_names import strange_arguments_told
 
@@ -77,6 +77,7 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
     def __init__(
         self, pretrained: Any, *, tables: FactorTables | None, site: Site = "mlp", projection: str | None = None, **kwargs: Any
     ) -> None:
+        refuse_launcher()
         own = engine_arguments(tables, site, projection) if tables else {}
         for name in ("worker_cls", "scheduler_cls"):
             if own and kwargs.get(name) is not None:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.decoder.anatomy.configuration import text_config
+from lm_eval_clas.decoder.anatomy.configuration import vocabulary
 from lm_eval_clas.decoder.mixtures.expert_products import Change, Routed
 from lm_eval_clas.decoder.mixtures.expert_taps import Tap, tap
 from lm_eval_clas.decoder.projections import Projection
@@ -73,7 +73,7 @@ def check_attachment(
         ClasError: a projection did not run, or more than once, or its output is not that of the scaled input.
     """
     seen = [_Seen() for _ in places]
-    ids = torch.arange(_TOKENS)[None] % text_config(model).vocab_size
+    ids = torch.arange(_TOKENS)[None] % vocabulary(model)
 
     def run() -> None:
         with _watching(places, seen, attach), steering:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_clas.base.clock import fixed, now
-from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.errors import ClasError, first_line
 from lm_eval_clas.disk.checked_json import read_json
 from lm_eval_clas.disk.files import put_text, writing
 from lm_eval_clas.disk.written import delete_ours, files_in
@@ -47,7 +47,7 @@ def evaluate_run(
         report: called with each task's name as it is finished, or was before.
 
     Raises:
-        ClasError: the results cannot be written.
+        ClasError: the model cannot be loaded, or the results cannot be written.
     """
     options = {"limit": limit, "batch_size": batch_size, "apply_chat_template": apply_chat_template}
     inputs = {task: hash_of([decides, options, task]) for task in tasks}
@@ -64,7 +64,12 @@ def evaluate_run(
     from lm_eval_clas.harness.plugin import register
 
     register()
-    lm = get_model(model)(**model_args, batch_size=batch_size)
+    try:
+        lm = get_model(model)(**model_args, batch_size=batch_size)
+    except ClasError:
+        raise
+    except Exception as error:  # transformers, vLLM and the harness raise every kind for a wrong argument or too little memory
+        raise ClasError(f"Cannot load the model '{model_args['pretrained']}' with {model}: {first_line(error)}") from error
     for kind in ("loglikelihood", "loglikelihood_rolling", "generate_until"):  # the study has bars of its own
         setattr(lm, kind, partial(getattr(lm, kind), disable_tqdm=True))
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.base.processes import launched_as
+from lm_eval_clas.engine.refusals import refuse_launcher
 from lm_eval_clas.harness.sweep import Sweep
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Setting
@@ -56,10 +56,7 @@ def engine_in_use(
         )
     if device is not None:
         raise ClasError(f"vLLM runs on the device that it was built for; drop --device {device}.")
-    if launched_as()[1] > 1:
-        raise ClasError(
-            "vLLM starts the processes that it needs; start clas without a launcher, and give tensor_parallel_size."
-        )
+    refuse_launcher()
     from lm_eval.utils import simple_parse_args_string
 
     from lm_eval_clas.engine.row_sweep import RowSweep, load_rows

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, profile
-from lm_eval_clas.decoder.anatomy.configuration import field, text_config
+from lm_eval_clas.decoder.anatomy.configuration import field, text_config, vocabulary
 from lm_eval_clas.decoder.anatomy.layer_axes import LayerAxes
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.projections import find_projections
@@ -36,6 +38,15 @@ def built(name: str, **options: object) -> nn.Module:
         setattr(config, key, value)
     torch.manual_seed(0)
     return transformers.AutoModelForCausalLM.from_config(config).eval()
+
+
+def test_a_configuration_without_a_vocabulary_is_one_sentence() -> None:
+    model = built("llama")
+    assert vocabulary(model) == model.config.vocab_size
+    without = nn.Module()
+    without.config = SimpleNamespace(hidden_size=8)
+    with pytest.raises(ClasError, match="Module has no vocab_size"):
+        vocabulary(without)
 
 
 def test_a_configuration_that_cannot_say_is_read() -> None:

@@ -92,5 +92,5 @@ def test_a_study_refuses_runs_that_vllm_does_not_have(
 def test_tuning_in_vllm_refuses_a_launcher_before_anything_is_loaded(masks: MaskSet, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
-    with pytest.raises(ClasError, match="start clas without a launcher, and give tensor_parallel_size"):
+    with pytest.raises(ClasError, match="start this without a launcher, and give tensor_parallel_size"):
         engine_in_use("vllm", "none", "", masks, [], None, "auto")

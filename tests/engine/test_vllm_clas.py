@@ -278,3 +278,10 @@ def test_refusals(what: str, engine_checkpoint: Path, engine_masks: MaskSet) -> 
 def test_masks_of_another_model_are_refused_before_anything_is_loaded(masks: MaskSet, engine_checkpoint: Path) -> None:
     with pytest.raises(ClasError, match="This mask folder was made for another model: neurons per layer 48 there, 96 in"):
         VLLMCLAS(str(engine_checkpoint), masks, **STARTING)
+
+
+def test_a_launcher_is_refused_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ClasError, match="without a launcher, and give tensor_parallel_size"):
+        VLLMCLAS("none")

@@ -13,6 +13,7 @@ from rich.progress import Progress
 from small_models import Run
 
 from lm_eval_clas import CLASLM
+from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.comparing.rows import Comparison
 from lm_eval_clas.geometry.causes import Causes
 from lm_eval_clas.geometry.measurements import Geometry
@@ -186,6 +187,14 @@ def test_a_study_tunes_with_the_prompts_of_its_evaluation_unless_it_has_others(
     assert ("--apply-chat-template" in command) == evaluate.get("apply_chat_template", False)
     other = StudyRecipe.model_validate(recipe | {"evaluate": recipe["evaluate"] | {"num_fewshot": 3}})
     assert (StudyStages(other, tmp_path, progress)._tune_inputs() == inputs) == bool(tune)
+
+
+def test_a_model_that_cannot_be_loaded_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ClasError, match=r"Cannot load the model 'none/such' with hf-clas: .+"):
+        evaluation.evaluate_run(
+            *(tmp_path, {"pretrained": "none/such"}, None, {"a_task": None}), limit=1, batch_size=1, report=lambda _: None
+        )
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_stage_without_what_it_needs_is_refused(clas: Run, recipe: dict[str, Any], tmp_path: Path) -> None:

@@ -45,7 +45,6 @@ def start(folder: Path, *words: object) -> BaseProcess:
     process = _context.Process(target=_clas, args=(folder, [str(word) for word in words]))
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     with mock.patch.dict(os.environ, {_SERVER: "1", "PYTHONPATH": path}):  # the first start also starts the server
-        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)  # what is killed cannot write down its coverage
         process.start()
     return process
 

@@ -46,3 +46,15 @@ def hidden_size(model: nn.Module) -> int:
             "which its neurons cannot be found; add hidden_size to it."
         )
     return found
+
+
+def vocabulary(model: nn.Module) -> int:
+    """How many tokens the text decoder knows.
+
+    Raises:
+        ClasError: its configuration does not say.
+    """
+    found = whole_number(text_config(model), "vocab_size")
+    if found is None:
+        raise ClasError(f"The configuration of {type(model).__name__} has no vocab_size, by which tokens are chosen; add it.")
+    return found
