@@ -23,7 +23,7 @@ from lm_eval_clas.base.plain_numbers import plain_number
 from lm_eval_clas.base.processes import launched_as
 from lm_eval_clas.base.screen import Screen
 from lm_eval_clas.base.version import __version__
-from lm_eval_clas.commands.running.command_kind import Commands
+from lm_eval_clas.commands.manners.command_kind import Commands
 from lm_eval_clas.disk.checked_files import user_path
 
 # Those that share their work among processes; any other would do the same in each, and write the same files.

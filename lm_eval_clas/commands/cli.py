@@ -27,7 +27,7 @@ from lm_eval_clas.commands.explaining import (
     stability_command,
     verify_command,
 )
-from lm_eval_clas.commands.running.command_kind import STOPPED
+from lm_eval_clas.commands.manners.command_kind import STOPPED
 
 # Each module adds its commands to the application when it is imported.
 MODULES = (

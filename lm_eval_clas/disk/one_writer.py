@@ -17,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.escaping import visible
 from lm_eval_clas.disk.checked_files import read_text
 
 LOCK = ".clas_lock"
@@ -68,7 +69,7 @@ def _held(path: Path, patience: float) -> FileLock | None:
             return None
         try:
             with path.open("r+", encoding="utf-8") as file:
-                file.write(f"process {os.getpid()} on {socket.gethostname()}")
+                file.write(visible(f"process {os.getpid()} on {socket.gethostname()}"))
                 file.truncate()
         except FileNotFoundError:  # it was deleted between being opened and being locked, so it keeps nobody off
             lock.release()
