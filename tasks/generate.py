@@ -10,60 +10,20 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-from lm_eval_clas.texts.corpora import MINI_LANGUAGES, XNLI_LANGUAGES, XQUAD_LANGUAGES
+from lm_eval_clas.texts.corpora import BENCH_LANGUAGES, MINI_LANGUAGES, XNLI_LANGUAGES, XQUAD_LANGUAGES
+from lm_eval_clas.texts.prompt_words import WORDS
 
 FOLDER = Path(__file__).resolve().parent
 HEADER = "# Made by tasks/generate.py, do not edit.\n"
 
 
-@dataclass(frozen=True)
-class Words:
-    """What a prompt says in one language.
-
-    Attributes:
-        context: Label of the passage, with its colon. As all labels: an ASCII colon even in Chinese, as the answer
-            follows after a space, and a model's tokenizer may join a full-width colon and the answer to one token.
-        question: Label of the question, with its colon.
-        answer: Label of the answer, with its colon.
-        ask: The choice that is put after a hypothesis: yes, no, or maybe?
-        yes: The choice for an entailment.
-        maybe: The choice for a neutral pair.
-        no: The choice for a contradiction. No choice begins with another one, as the longer could then never win.
-    """
-
-    context: str
-    question: str
-    answer: str
-    ask: str
-    yes: str
-    maybe: str
-    no: str
-
-
-WORDS = {
-    "ar": Words("السياق:", "السؤال:", "الإجابة:", "نعم أم لا أم ربما؟", "نعم", "ربما", "لا"),
-    "bg": Words("Контекст:", "Въпрос:", "Отговор:", "Да, не или може би?", "Да", "Може би", "Не"),
-    "de": Words("Kontext:", "Frage:", "Antwort:", "Ja, nein oder vielleicht?", "Ja", "Vielleicht", "Nein"),
-    "el": Words("Κείμενο:", "Ερώτηση:", "Απάντηση:", "Ναι, όχι ή ίσως;", "Ναι", "Ίσως", "Όχι"),
-    "en": Words("Context:", "Question:", "Answer:", "Yes, no, or maybe?", "Yes", "Maybe", "No"),
-    "es": Words("Contexto:", "Pregunta:", "Respuesta:", "¿Sí, no o quizás?", "Sí", "Quizás", "No"),
-    "fr": Words("Contexte :", "Question :", "Réponse :", "Oui, non ou peut-être ?", "Oui", "Peut-être", "Non"),
-    "hi": Words("संदर्भ:", "प्रश्न:", "उत्तर:", "हाँ, नहीं या शायद?", "हाँ", "शायद", "नहीं"),
-    "ro": Words("Context:", "Întrebare:", "Răspuns:", "Da, nu sau poate?", "Da", "Poate", "Nu"),
-    "ru": Words("Контекст:", "Вопрос:", "Ответ:", "Да, нет или может быть?", "Да", "Может быть", "Нет"),
-    "sw": Words("Muktadha:", "Swali:", "Jibu:", "Ndiyo, hapana, au labda?", "Ndiyo", "Labda", "Hapana"),
-    "th": Words("บริบท:", "คำถาม:", "คำตอบ:", "ใช่ ไม่ใช่ หรืออาจจะ?", "ใช่", "อาจจะ", "ไม่ใช่"),
-    "tr": Words("Bağlam:", "Soru:", "Cevap:", "Evet mi, hayır mı, belki mi?", "Evet", "Belki", "Hayır"),
-    "ur": Words("عبارت:", "سوال:", "جواب:", "ہاں، نہیں یا شاید؟", "ہاں", "شاید", "نہیں"),
-    "vi": Words("Ngữ cảnh:", "Câu hỏi:", "Trả lời:", "Đúng, sai hay có thể?", "Đúng", "Có thể", "Sai"),
-    "zh": Words("上下文:", "问题:", "答案:", "是、否，还是也许？", "是", "也许", "否"),
-}
-
 QA_METRICS = ("exact_match", "f1", "f1_lang")
 NLI_METRICS = ("acc",)
+GOLD_METRICS = ("nats_per_byte", "gold_rank")
+OPEN_METRICS = ("in_language", "repetition")
+_IN_NAMES = {"bo": "bod"}  # whoever reads a task's name takes `bo` for a word, and not for Tibetan
 
 
 def qa(language: str) -> str:
@@ -77,7 +37,20 @@ def nli(language: str) -> str:
     """The prompt of a sentence pair and its choices, in the order of the labels."""
     words = WORDS[language]
     prompt = f"{{{{premise|trim}}}}\n{words.question} {{{{hypothesis|trim}}}} {words.ask}\n{words.answer}"
-    return f"doc_to_text: {_quoted(prompt)}\ndoc_to_choice: {_quoted([words.yes, words.maybe, words.no])}\n"
+    return f"doc_to_text: {_quoted(prompt)}\ndoc_to_choice: {_quoted(words.choices)}\n"
+
+
+def open_question(language: str) -> str:
+    """The prompt of a question alone. What a model goes on to ask itself, after its answer, is none of it."""
+    words = WORDS[language]
+    until = _quoted(["\n\n", f"\n{words.question}"])
+    prompt = f"{words.question} {{{{question|trim}}}}\n{words.answer}"
+    return f"doc_to_text: {_quoted(prompt)}\ngeneration_kwargs:\n  until: {until}\n  max_gen_toks: 64\n  do_sample: false\n"
+
+
+def bare_question(language: str) -> str:
+    """A question with nothing around it, as CLaS-Bench asks it."""
+    return 'doc_to_text: "{{question|trim}}"\n'
 
 
 def task(name: str, template: str, data: str, prompt: str) -> str:
@@ -102,19 +75,19 @@ def files() -> dict[str, str]:
     def add(folder: str, name: str, text: str) -> None:
         made[f"{folder}/{name}.yaml"] = text
 
-    for name, template in (
-        ("clas_xnli", "_xnli_test_yaml"),
-        ("clas_xnli_dev", "_xnli_dev_yaml"),
-        ("clas_xnli_tune", "_xnli_tune_yaml"),
-    ):
-        for lang in XNLI_LANGUAGES:
-            add("xnli", f"{name}_{lang}", task(f"{name}_{lang}", template, f"dataset_name: {lang}", nli(lang)))
-        add("xnli", name, group(name, [f"{name}_{lang}" for lang in XNLI_LANGUAGES], NLI_METRICS))
+    for kind, metrics in (("xnli", NLI_METRICS), ("xnli_gold", GOLD_METRICS)):
+        for split in ("test", "dev", "tune"):
+            name, template = _named(kind, split), f"_{kind}_{split}_yaml"
+            for lang in XNLI_LANGUAGES:
+                add("xnli", f"{name}_{lang}", task(f"{name}_{lang}", template, f"dataset_name: {lang}", nli(lang)))
+            add("xnli", name, group(name, [f"{name}_{lang}" for lang in XNLI_LANGUAGES], metrics))
 
-    for name, template in (("clas_xquad", "_xquad_test_yaml"), ("clas_xquad_tune", "_xquad_tune_yaml")):
-        for lang in XQUAD_LANGUAGES:
-            add("xquad", f"{name}_{lang}", task(f"{name}_{lang}", template, f"dataset_name: xquad.{lang}", qa(lang)))
-        add("xquad", name, group(name, [f"{name}_{lang}" for lang in XQUAD_LANGUAGES], QA_METRICS))
+    for kind, metrics in (("xquad", QA_METRICS), ("xquad_gold", GOLD_METRICS)):
+        for split in ("test", "tune"):
+            name, template = _named(kind, split), f"_{kind}_{split}_yaml"
+            for lang in XQUAD_LANGUAGES:
+                add("xquad", f"{name}_{lang}", task(f"{name}_{lang}", template, f"dataset_name: xquad.{lang}", qa(lang)))
+            add("xquad", name, group(name, [f"{name}_{lang}" for lang in XQUAD_LANGUAGES], metrics))
 
     for name, template, prompt, metrics in (
         ("clas_mini_qa", "_mini_qa_yaml", qa, QA_METRICS),
@@ -124,8 +97,27 @@ def files() -> dict[str, str]:
             data = f"dataset_kwargs:\n  mini_language: {lang}"
             add("mini", f"{name}_{lang}", task(f"{name}_{lang}", template, data, prompt(lang)))
         add("mini", name, group(name, [f"{name}_{lang}" for lang in MINI_LANGUAGES], metrics, f"{name} (smoke test)"))
+    for kind, languages, prompt in (("open", MINI_LANGUAGES, open_question), ("bench", BENCH_LANGUAGES, bare_question)):
+        # Questions in the language that is asked for, and English ones that are to be answered in another.
+        others = tuple(lang for lang in languages if lang != "en")
+        for name, asked, questions in ((f"clas_{kind}", languages, None), (f"clas_{kind}_force", others, "en")):
+            members = {f"{name}_{_IN_NAMES.get(lang, lang)}": lang for lang in asked}
+            for member, lang in members.items():
+                data = f"dataset_kwargs:\n  question_language: {_code(questions or lang)}\n  asked_language: {_code(lang)}"
+                add(kind, member, task(member, f"_{kind}_yaml", data, prompt(questions or lang)))
+            add(kind, name, group(name, list(members), OPEN_METRICS))
     add("mini", "clas_mini", group("clas_mini", ["clas_mini_qa", "clas_mini_nli"], (), "clas_mini (smoke test)"))
     return made
+
+
+def _named(kind: str, split: str) -> str:
+    """A group: the test split is meant where a name does not say another."""
+    return f"clas_{kind}" if split == "test" else f"clas_{kind}_{split}"
+
+
+def _code(language: str) -> str:
+    """A language's code in YAML, where a bare `no` is a truth value."""
+    return f'"{language}"' if language == "no" else language
 
 
 def _quoted(value: str | list[str]) -> str:

@@ -1,6 +1,10 @@
-"""The two reference pages that are made from the code when the site is built: the commands, and the options of `hf-clas`.
+"""The two reference pages that are made from the code: the commands, and the options of `hf-clas`.
 
-MkDocs runs this file as a hook. `python docs/mkdocs/reference.py commands` (or `options`) prints a page.
+    python docs/mkdocs/reference.py            # writes docs/commands.md and docs/options.md
+    python docs/mkdocs/reference.py --check    # exit 1 if they are not what this makes
+
+They lie in the folder, and are not made while the site is built, so that links to them also work where the checkout is read.
+Reading the options needs griffe, which comes with the extra `docs`.
 """
 
 from __future__ import annotations
@@ -19,15 +23,6 @@ sys.path.insert(0, str(ROOT))  # the checkout's own package, also where another 
 Lines = Iterator[str]
 
 
-def on_files(files: Any, config: Any) -> Any:
-    """MkDocs's event: adds the generated pages to those that lie in the folder."""
-    from mkdocs.structure.files import File
-
-    for name, page in PAGES.items():
-        files.append(File.generated(config, f"{name}.md", content="\n".join(page()) + "\n"))
-    return files
-
-
 def commands() -> Lines:
     """The page of the commands: each one's arguments and options, as `--help` has them."""
     from typer.main import get_command
@@ -36,8 +31,8 @@ def commands() -> Lines:
 
     yield "# Commands"
     yield ""
-    yield "Made from the code when this site is built; `clas COMMAND --help` says the same. A mistake in a command ends it with"
-    yield "one sentence and exit code 2. Commands that take long go on where they were if the same command is given again."
+    yield "`clas COMMAND --help` says the same. A mistake in a command ends it with one sentence and exit code 2. Commands that"
+    yield "take long go on where they were if the same command is given again."
     command: Any = get_command(cli.app)
     for name in cli.ORDER:
         if not command.commands[name].hidden:
@@ -114,7 +109,7 @@ def options() -> Lines:
     defaults = {one.name: one.default for one in model["__init__"].parameters}  # as source text; None for none
     yield "# Options of hf-clas"
     yield ""
-    yield "Made from the code when this site is built. Options go into `--model_args`, with commas between them:"
+    yield "Options go into `--model_args`, with commas between them:"
     yield ""
     yield "```bash"
     yield "lm_eval --model hf-clas --tasks TASK \\"
@@ -135,6 +130,7 @@ def options() -> Lines:
 
 
 QUOTES = "'\""
+MARK = "<!-- Made from the code by docs/mkdocs/reference.py: change the help texts there, and run it again. -->\n"
 PAGES = {"commands": commands, "options": options}
 
 
@@ -148,5 +144,17 @@ def _cell(text: str | None) -> str:
     return _text(text).replace("|", r"\|").replace("\n", " ")
 
 
+def main() -> int:
+    stale = 0
+    for name, lines in PAGES.items():
+        page, made = ROOT / "docs" / f"{name}.md", "\n".join((MARK, *lines())) + "\n"
+        if "--check" not in sys.argv[1:]:
+            page.write_text(made, encoding="utf-8")
+        elif not page.is_file() or page.read_text(encoding="utf-8") != made:
+            print(f"docs/{page.name} is out of date: run python docs/mkdocs/{Path(__file__).name}", file=sys.stderr)
+            stale = 1
+    return stale
+
+
 if __name__ == "__main__":
-    print("\n".join(PAGES[sys.argv[1]]()))
+    sys.exit(main())

@@ -41,7 +41,9 @@ SpecificScopeOption = Annotated[str, typer.Option(help="all or own, as in hf-cla
 PartialScopeOption = Annotated[str, typer.Option(help="all, own or anchor, as in hf-clas.")]
 
 # What comes out.
-MetricOption = Annotated[str | None, typer.Option(help="Which metric; default: f1_lang, f1, acc, or the task's first.")]
+MetricOption = Annotated[
+    str | None, typer.Option(help="Which metric; default: f1_lang, f1, acc, nats_per_byte, in_language, or the task's first.")
+]
 ClusterOption = Annotated[
     str | None,
     typer.Option(help="Field of documents that items of one passage, say, share; none: each item by itself; default: found."),

@@ -71,6 +71,7 @@ def table_command(
     from lm_eval_clas.comparing import tables
     from lm_eval_clas.comparing.compare_runs import compare
     from lm_eval_clas.comparing.results_files import read_runs
+    from lm_eval_clas.comparing.row_notes import about_few_items
     from lm_eval_clas.comparing.task_families import families
 
     if as_json and format not in (None, TableFormat.json):
@@ -98,6 +99,9 @@ def table_command(
         )
         for family in chosen
     ]
+    for one in comparisons if format is not None else ():
+        for note in about_few_items(one.rows):  # on a screen it is below the table
+            messages.print(f"Warning, {one.family}: {note}", highlight=False, markup=False)
     if format is TableFormat.csv:
         print_out(tables.csv(comparisons), end="")
     elif as_json or format is TableFormat.json:

@@ -104,6 +104,7 @@ def tune(
     from lm_eval_clas.masks.mask_set import MaskSet
     from lm_eval_clas.neurons.bridge import parse_layers
     from lm_eval_clas.tuning.chosen_engine import engine_in_use
+    from lm_eval_clas.tuning.curves import by_unit, tuned_curves
     from lm_eval_clas.tuning.measuring import TuningPlan, grid, tunable
     from lm_eval_clas.tuning.tuning_run import dumped, run_tuning
 
@@ -165,7 +166,8 @@ def tune(
     else:
         _show_tuned(tuned)
     shown = escape(str(target))
-    notes.print(f"Wrote {escape(str(out))}: tuned.json, scores.csv, curves.png; and the strengths into {shown}", soft_wrap=True)
+    pictures = ", ".join(f"{name}.png" for name in by_unit(tuned_curves(tuned)))
+    notes.print(f"Wrote {escape(str(out))}: tuned.json, scores.csv, {pictures}; and the strengths into {shown}", soft_wrap=True)
     own = [str(path) for path in include_path]
     options = [
         "--include_path",
@@ -186,22 +188,24 @@ def tune(
 
 
 def _show_tuned(tuned: Tuned) -> None:
-    points = {"metric": 100.0, "loglikelihood": 1.0}
+    from lm_eval_clas.tuning.curves import unit_tuned_in
+
     table = FoldedTable(title="Strength by task and language; gain over alpha 0", keys=2)
     for column in ("task", "lang", "items", "at 0", "best", "gain", "95 % interval", "p", "chosen"):
         text = column in ("task", "lang")
         table.add_column(column, justify="left" if text else "right")
     for family, by_language in tuned.items():
         for language, one in by_language.items():
-            scale = points[one.objective]
+            unit = unit_tuned_in(one)
+            scale, digits = unit.scale, unit.digits
             table.add_row(
                 f"{family} ({one.metric})" if one.objective == "metric" else family,
                 language,
                 str(one.items),
-                f"{scale * one.measured[0].score:.1f}",
+                f"{scale * one.measured[0].score:.{digits - 1}f}",
                 f"{one.best.alpha:g}",
-                f"{scale * one.best.gain:+.2f}",
-                f"{scale * one.best.low:+.2f} {scale * one.best.high:+.2f}",
+                f"{scale * one.best.gain:+.{digits}f}",
+                f"{scale * one.best.low:+.{digits}f} {scale * one.best.high:+.{digits}f}",
                 f"{one.p_value:.3f}",
                 f"[bold]{one.chosen.alpha:g}[/bold]",
             )

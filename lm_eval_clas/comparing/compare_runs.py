@@ -15,6 +15,7 @@ from lm_eval_clas.comparing.row_notes import (
     about_clusters,
     about_conditions,
     about_drawing,
+    about_few_items,
     about_lacking,
     about_left_alone,
     about_single_items,
@@ -28,10 +29,8 @@ from lm_eval_clas.comparing.runs import Run, clusters_of
 from lm_eval_clas.comparing.task_families import families, language_of
 from lm_eval_clas.evidence.clusters import Clusters
 from lm_eval_clas.steering.results_entry import CONTROLS
-from lm_eval_clas.texts.metrics import PREFERRED_METRICS
-
-# Metrics that the harness gives in another unit than a share of 1, whatever their value in a run.
-_OTHER_UNITS = ("bleu", "chrf", "ter", "perplexity", "bits_per_byte", "brier_score", "likelihood")
+from lm_eval_clas.texts.metric_units import unit_of
+from lm_eval_clas.texts.metrics import preferred_metric
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,8 @@ def compare(
     Args:
         runs: from `read_runs`; those without tasks of the family are left out.
         family: as `families` names it, such as `clas_xquad`.
-        metric: its name, with a filter if there are several (`exact_match,strict-match`); None for f1_lang, f1 or acc,
-            whichever the tasks have, or else their first.
+        metric: its name, with a filter if there are several (`exact_match,strict-match`); None for the first
+            of `PREFERRED_METRICS` that the tasks have, or else their first.
         baseline: a label; None for the run labelled `hf`, or the only one that steers nothing.
         without_anchor: leave the anchor, which is never steered, out of the averages. The paper has it in.
         cited: add the paper's figures, marked as cited.
@@ -111,11 +110,11 @@ def compare(
         }
         for one in entries
     }
-    scale = _scale(name, [value for by_language in measured.values() for value in by_language.values()])
+    unit = unit_of(name, [one.score for by_language in measured.values() for one in by_language.values()])
     first_of_base = {one: base.members[0].tasks[tasks[one]] for one in measured[base.label]}
     groups = clusters_of(first_of_base, key, cluster)
     clusters = {language: found.clusters for language, found in groups.items()}
-    settings = RowRules(averaged, scale, higher, clusters, resamples, seed)
+    settings = RowRules(averaged, unit.scale, higher, clusters, resamples, seed)
     rows: list[Row] = []
     for one in entries:
         row = baseline_row(one.label, measured[one.label], one.members[0].steering, settings).model_copy(
@@ -124,6 +123,7 @@ def compare(
         rows.append(row if one is base else compared_row(row, measured[one.label], measured[base.label], settings))
     test = _test(entries, measured, rows, any(not one.alone for one in clusters.values()))
 
+    notes += about_few_items(rows)
     notes += about_lacking(runs, tasks, shared)
     notes += about_averages(shared, averaged, anchor)
     if len({run.model for run in runs}) > 1:
@@ -142,20 +142,20 @@ def compare(
     notes += about_single_items(single)
     of_base = {one: measured[base.label][one].values for one in averaged}
     notes += about_drawing(rows, {one: tuple(its.index) for one, its in of_base.items() if its is not None}, clusters)
-    notes += about_smallest(rows, "points" if scale > 1 else name)
+    notes += about_smallest(rows, unit.name)
     for one in entries:
         if len(one.members) > 1:
             seeds = ", ".join(str(member.seed) for member in one.members)
             paired = "; p by permutation of each item's mean over seeds" if single or test == "exact McNemar" else ""
             notes.append(f"{one.label}: mean over seeds {seeds}{paired}.")
     if cited:
-        paper, about = cited_rows(family)
+        paper, about = cited_rows(family, name)
         rows, notes = [*rows, *paper], [*notes, *about]
     return Comparison(
         family=family,
         tasks={language: tasks[language] for language in languages},
         metric=key if filter_name != "none" else name,
-        unit="points" if scale > 1 else name,
+        unit=unit.name,
         higher_is_better=higher,
         test=test,
         cluster_fields={language: fields[language] for language in languages if language in fields},
@@ -177,16 +177,9 @@ def _metric(measured: Sequence[Mapping[str, float]], wanted: str | None, family:
     if not names or (wanted and wanted not in names):
         what = f"the metric '{wanted}'" if wanted else "a metric in common"
         raise ClasError(f"The runs of {family} do not all have {what}; they have {', '.join(keys) or 'none'} (--metric).")
-    name = wanted or next((one for one in PREFERRED_METRICS if one in names), names[0])
+    name = wanted or preferred_metric(names)
     filters = [key for key in keys if key.split(",")[0] == name]
     return f"{name},none" if f"{name},none" in filters else filters[0]
-
-
-def _scale(name: str, measured: Sequence[LanguageScores]) -> float:
-    """100, for points, where the metric is a share of 1; else 1."""
-    if any(part in name for part in _OTHER_UNITS):
-        return 1.0
-    return 100.0 if all(-1 <= one.score <= 1 for one in measured) else 1.0
 
 
 def _test(

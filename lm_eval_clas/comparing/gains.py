@@ -13,7 +13,7 @@ from lm_eval_clas.comparing.rows import LanguageCell, Row
 from lm_eval_clas.comparing.runs import TaskScores
 from lm_eval_clas.evidence.clusters import Clusters, within_correlation
 from lm_eval_clas.evidence.paired_tests import SIGNIFICANT, average_interval, holm, mcnemar, sign_flips
-from lm_eval_clas.evidence.smallest_gain import measured_error, smallest_gain, smallest_of_interval
+from lm_eval_clas.evidence.smallest_gain import mean_interval, measured_error, smallest_gain, smallest_of_interval
 
 _EQUAL = 1e-9  # scores that differ by less are the same, added up in another order
 
@@ -90,6 +90,7 @@ def compared_row(
     """
     tests: dict[str, float] = {}
     correlations: dict[str, float | None] = {}
+    intervals: dict[str, tuple[float, float]] = {}
     smallest: dict[str, float | None] = {}
     both = {language: one for language, one in measured.items() if language in baseline}
     for language, one in both.items():
@@ -100,6 +101,8 @@ def compared_row(
         clusters = settings.clusters[language]
         correlations[language] = within_correlation(ours - theirs, clusters)
         smallest[language] = smallest_gain(settings.scale * measured_error(ours - theirs, clusters), clusters)
+        if (ends := mean_interval(ours - theirs, clusters)) is not None:
+            intervals[language] = (settings.scale * ends[0], settings.scale * ends[1])
         if one.binary and other.binary and clusters.alone:
             p_value = mcnemar(ours, theirs)
         else:
@@ -125,6 +128,8 @@ def compared_row(
                         "p_holm": adjusted.get(language),
                         "clusters": settings.clusters[language].count if language in correlations else None,
                         "correlation": correlations.get(language),
+                        "low": intervals.get(language, (None, None))[0],
+                        "high": intervals.get(language, (None, None))[1],
                         "smallest": smallest.get(language),
                     }
                 )

@@ -8,31 +8,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lm_eval_clas.base.escaping import latex_text, markdown_text
+from lm_eval_clas.base.escaping import markdown_text
 from lm_eval_clas.comparing.rows import Comparison, LanguageCell, Row
 from lm_eval_clas.evidence.paired_tests import SIGNIFICANT
+from lm_eval_clas.texts.metric_units import POINTS
 
 Orientation = Literal["rows", "columns"]
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a format writes texts, the lines of a heading, numbers with a sign, and what marks significance."""
+    """How a format writes texts, the lines of a heading, numbers with a sign, the best score, and what marks significance.
+
+    `hanging` puts the star behind a number, so that numbers with and without one stay in line.
+    """
 
     text: Callable[[str], str] = str
     stacked: Callable[[list[str]], str] = " ".join
     signed: Callable[[str], str] = str
+    best: Callable[[str], str] = str
     star: str = "*"
-
-
-def _shortstack(lines: list[str]) -> str:
-    joined = r" \\ ".join(lines)
-    return joined if len(lines) == 1 else f"\\shortstack{{{joined}}}"
+    hanging: Callable[[str], str] = str
 
 
 PLAIN = Style()
 MARKDOWN = Style(text=markdown_text)
-LATEX = Style(text=latex_text, stacked=_shortstack, signed=lambda number: f"${number}$", star=r"\rlap{*}")
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,14 @@ def _with_columns(comparison: Comparison, style: Style) -> Layout:
         if (lines and row.cells) or (row.kind == "cited") > (kind == "cited"):
             rules.append(len(lines))
         kind = row.kind
-        scores = [_score(comparison, row.cells.get(one)) for one in comparison.languages]
+        scores = [_score(comparison, row, one, style) for one in comparison.languages]
         gains = [_gain(comparison, row.cells.get(one), style) for one in comparison.languages]
+        name = style.text(title(row))
         if row.average is not None:
-            lines.append([style.text(title(row)), *scores, _number(comparison, row.average, 1), "", "", ""])
+            lines.append([name, *scores, _average(comparison, row, style), "", "", ""])
         if row.gain is not None:
-            name = "gain" if row.average is not None else title(row)
-            lines.append([style.text(name), *gains, _average_gain(comparison, row, style), *_summary(comparison, row, style)])
+            name = style.text("gain") if row.average is not None else name
+            lines.append([name, *gains, _average_gain(comparison, row, style), *_summary(comparison, row, style)])
     headings = [("", ""), *((style.text(one), "") for one in (*comparison.languages, *summary))]
     return Layout(pd.DataFrame(lines, columns=pd.MultiIndex.from_tuples(headings)), tuple(rules))
 
@@ -103,8 +104,8 @@ def _with_rows(comparison: Comparison, style: Style) -> Layout:
         name = style.stacked([style.text(line) for line in broken(title(row))])
         if row.average is not None:
             headings.append((name, "score"))
-            scores = [_score(comparison, cell) for cell in cells]
-            columns.append([*scores, _number(comparison, row.average, 1), "", "", "", ""])
+            scores = [_score(comparison, row, one, style) for one in comparison.languages]
+            columns.append([*scores, _average(comparison, row, style), "", "", "", ""])
         if row.gain is not None:
             headings.append((name, "gain"))
             gains = [_gain(comparison, cell, style) for cell in cells]
@@ -126,7 +127,7 @@ def caption(comparison: Comparison) -> tuple[str, str, str]:
     counted = f", {_span(items)} items per language" if items else ""
     together = [cell.clusters for row in comparison.rows for cell in row.cells.values() if cell.clusters is not None]
     counted += f" in {_span(together)} clusters" if together and comparison.cluster_fields else ""
-    unit = "in points" if comparison.unit == "points" else "in its own unit"
+    unit = "in its own unit" if comparison.unit == comparison.metric.partition(",")[0] else f"in {comparison.unit}"
     common = os.path.commonprefix(list(comparison.tasks.values())).rstrip("_")  # noqa: RUF071 - of names, not of paths
     split = f", tasks {common}" if common != comparison.family and len(comparison.tasks) > 1 else ""
     compared = f"; gains are over {comparison.baseline}" if len(comparison.rows) > 1 else ""
@@ -157,8 +158,8 @@ def _span(numbers: Sequence[int]) -> str:
 
 
 def _number(comparison: Comparison, value: float, more: int = 0) -> str:
-    """Points with a decimal, averages with two; other units, which may be small, with three."""
-    return f"{value:.{(1 + more) if comparison.unit == 'points' else 3}f}"
+    """Points with a decimal, averages with two; other units with as many digits as gains in them need."""
+    return f"{value:.{comparison.digits - 1 + more if comparison.unit == POINTS.name else comparison.digits}f}"
 
 
 def _signed(comparison: Comparison, value: float, style: Style, more: int = 0) -> str:
@@ -168,14 +169,27 @@ def _signed(comparison: Comparison, value: float, style: Style, more: int = 0) -
     return style.signed(f"{'+' if value > 0 else '-'}{number}")
 
 
-def _score(comparison: Comparison, cell: LanguageCell | None) -> str:
-    return "" if cell is None else _number(comparison, cell.score)
+def _score(comparison: Comparison, row: Row, language: str, style: Style) -> str:
+    """A language's score, marked if no other row has a better one as printed, and some have another."""
+    scores = [one.cells[language].score for one in comparison.rows if language in one.cells]
+    return _marked(comparison, row.cells[language].score, scores, style, 0) if language in row.cells else ""
+
+
+def _average(comparison: Comparison, row: Row, style: Style) -> str:
+    averages = [one.average for one in comparison.rows if one.average is not None]
+    return "" if row.average is None else _marked(comparison, row.average, averages, style, 1)
+
+
+def _marked(comparison: Comparison, value: float, among: Sequence[float], style: Style, more: int) -> str:
+    best = _number(comparison, (max if comparison.higher_is_better else min)(among), more)
+    number = _number(comparison, value, more)
+    return style.best(number) if number == best and len({_number(comparison, one, more) for one in among}) > 1 else number
 
 
 def _gain(comparison: Comparison, cell: LanguageCell | None, style: Style) -> str:
     if cell is None or cell.gain is None:
         return ""
-    star = style.star if cell.p_holm is not None and cell.p_holm < SIGNIFICANT else ""
+    star = style.hanging(style.star) if cell.p_holm is not None and cell.p_holm < SIGNIFICANT else ""
     return _signed(comparison, cell.gain, style) + star
 
 
@@ -193,5 +207,5 @@ def _summary(comparison: Comparison, row: Row, style: Style) -> list[str]:
         percent = style.signed(f"{row.percent:+.1f}") if f"{abs(row.percent):.1f}" != "0.0" else "0.0"
     losses = ""
     if row.losses is not None:
-        losses = f"{row.losses} ({row.significant_losses}*)" if row.significant_losses else str(row.losses)
+        losses = f"{row.losses} ({row.significant_losses}{style.star})" if row.significant_losses else str(row.losses)
     return [interval, percent, losses]

@@ -10,6 +10,8 @@ from lm_eval_clas.comparing.task_families import language_of
 from lm_eval_clas.evidence.clusters import FEWEST, Clusters, agreeing
 from lm_eval_clas.languages.task_names import task_family
 
+_FEW = 50  # items of a language
+
 
 def about_lacking(runs: Sequence[Run], tasks: Mapping[str, str], shared: Sequence[str]) -> list[str]:
     """Languages that not every run has: their cells are empty, and they are in no average."""
@@ -26,6 +28,16 @@ def about_averages(languages: Sequence[str], averaged: Sequence[str], anchor: st
     if anchor in averaged:
         return [f"Averages are over {_count(averaged)}, the anchor {anchor}, which is never steered, among them."]
     return [f"Averages are over {_count(averaged)}, without the anchor {anchor}, which is never steered."]
+
+
+def about_few_items(rows: Sequence[Row]) -> list[str]:
+    """Languages with so few items that chance alone moves their scores by several points."""
+    items = {language: cell.items for row in reversed(rows) for language, cell in row.cells.items() if cell.items is not None}
+    few = [language for language, count in items.items() if count < _FEW]
+    if not few:
+        return []
+    counts = [items[language] for language in few]
+    return [f"Only {_span(counts)} items in {', '.join(few)}: below {_FEW}, chance alone moves a score by several points."]
 
 
 def about_conditions(runs: Sequence[Run]) -> list[str]:
@@ -51,16 +63,16 @@ def about_left_alone(runs: Mapping[str, Run], languages: Sequence[str], family: 
         family: of the tasks.
         anchor: the language that is never steered.
     """
-    columns = set(map(language_of, languages))
+    columns, own = set(map(language_of, languages)), task_family(family, ())
     rows: dict[str, list[str]] = {}
     for label, run in runs.items():
         if run.unsteered:
             continue
-        strengths = run.steering.get("tuned", {}).get(task_family(family, ()), {})
+        strengths = run.steering.get("tuned", {}).get(own, {})
         tuned_to_0 = {language: "tuned to 0" for language, one in strengths.items() if one.get("alpha") == 0}
         for language, why in {**tuned_to_0, **run.steering.get("left_alone", {})}.items():
             code, _, untuned = language.partition(" in ")  # `hi in clas_xquad`, where no strength was tuned
-            if code in columns and code != anchor and (untuned or family).startswith(family):
+            if code in columns and code != anchor and untuned in ("", own):
                 labels = rows.setdefault(f"{code} ({why})", [])
                 labels += [label] if label not in labels else []
     by_rows: dict[str, list[str]] = {}

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from lm_eval_clas.disk.checked_json import Strict
+from lm_eval_clas.texts.metric_units import unit_named
 
 RowKind = Literal["baseline", "method", "control", "cited"]
 
@@ -15,13 +16,14 @@ class LanguageCell(Strict):
     """One run in one language.
 
     Attributes:
-        score: in points (100 times the metric, where that is a share of 1; else the metric's own unit).
+        score: in the comparison's unit: in points, it is 100 times the metric.
         items: how many were scored.
-        gain: score minus the baseline's on the same items, in points; None for the baseline and for cited figures.
+        gain: score minus the baseline's on the same items; None for the baseline and for cited figures.
         p_value: two-sided, of the paired test that the comparison names; None where nothing was compared.
         p_holm: the same, adjusted over the row's languages (Holm 1979).
         clusters: how many groups of items the test takes as one, such as passages; `items`, where all are by themselves.
         correlation: of the gains within clusters (intraclass); None where no items hang together, or nothing changed.
+        low, high: the 95 % interval of the gain (Student's t of the sums of clusters), in points; None for too few clusters.
         smallest: the gain that such a test finds in 80 % of cases, of so many items whose gains vary as much; without Holm.
     """
 
@@ -32,6 +34,8 @@ class LanguageCell(Strict):
     p_holm: float | None = None
     clusters: int | None = None
     correlation: float | None = None
+    low: float | None = None
+    high: float | None = None
     smallest: float | None = None
 
 
@@ -42,8 +46,8 @@ class Row(Strict):
         label: as shown: the name that was given, or one made of the model and its steering.
         kind: `baseline`, `method`, `control`, or `cited` from a publication.
         cells: by language; those that the run lacks are not there.
-        average: mean over the comparison's languages, each counting once, in points.
-        gain: average minus the baseline's, in points; `low` and `high`: its 95 % bootstrap interval over clusters of items.
+        average: mean over the comparison's languages, each counting once.
+        gain: average minus the baseline's; `low` and `high`: its 95 % bootstrap interval over clusters of items.
         percent: the same gain relative to the baseline's average, in per cent.
         losses: languages whose score is worse than the baseline's; `significant_losses` and `significant_gains`: those with
             `p_holm` below 0.05, None where nothing was tested.
@@ -76,7 +80,8 @@ class Comparison(Strict):
     Attributes:
         family: the tasks' name without language and split.
         tasks: the harness's task name by language.
-        metric: what is compared; `unit` is `points`, or the metric's name where it is no share of 1.
+        metric: what is compared; `unit` is what scores and gains are in, in words: `points`, `nats per byte` and others that
+            `texts/metric_units.py` knows, or the metric's name.
         higher_is_better: if not, a language with a higher score than the baseline's is one that loses.
         test: the paired test behind the p-values: `exact McNemar`, `permutation`, `cluster permutation` where items hang
             together, or `none` where no samples were logged.
@@ -103,3 +108,8 @@ class Comparison(Strict):
     average_languages: list[str]
     rows: list[Row]
     notes: list[str] = Field(default_factory=list)
+
+    @property
+    def digits(self) -> int:
+        """After the point, of averages and their gains."""
+        return unit_named(self.unit).digits

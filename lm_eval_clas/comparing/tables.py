@@ -1,4 +1,4 @@
-"""A comparison as a table to print: Markdown, LaTeX, CSV, JSON."""
+"""A comparison as a table to print: Markdown, LaTeX (`printed/latex_table.py`), CSV, JSON."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lm_eval_clas.base.escaping import latex_text, markdown_text
-from lm_eval_clas.comparing.layouts import LATEX, MARKDOWN, Layout, Orientation, caption, layout, legend
+from lm_eval_clas.base.escaping import markdown_text
+from lm_eval_clas.comparing.layouts import MARKDOWN, Orientation, caption, layout, legend
+from lm_eval_clas.comparing.printed.latex_table import latex as latex
+from lm_eval_clas.comparing.printed.latex_table import plain_name
 from lm_eval_clas.comparing.rows import Comparison
 from lm_eval_clas.disk.files import write_text
 
-# Characters of a table that fit the width of a page, in the size that we choose or only a little smaller.
-_PAGE = 110
 _ENDINGS = (".md", ".tex", ".csv", ".json")
 
 
@@ -34,31 +34,6 @@ def markdown_table(comparison: Comparison, languages: Orientation | None = None)
     if comparison.notes:
         parts.append("\n".join(f"- {markdown_text(note)}" for note in comparison.notes))
     return "\n\n".join(parts) + "\n"
-
-
-def latex(comparison: Comparison, languages: Orientation | None = None) -> str:
-    r"""A table environment for `\input`, which needs the packages booktabs and graphicx.
-
-    Args:
-        comparison: what `compare` gives.
-        languages: as `columns`, shrunk to the width of the page where they are many, or as `rows`. Default: whichever fits.
-    """
-    chosen = languages or ("columns" if _width(comparison, "columns") <= _PAGE else "rows")
-    drawn = layout(comparison, chosen, LATEX)
-    cells = drawn.frame if chosen == "rows" else drawn.frame.set_axis(drawn.headings, axis=1)
-    align = "l" + "r" * (len(drawn.headings) - 1)
-    body = _ruled(cells.to_latex(index=False, escape=False, column_format=align, multicolumn_format="c"), drawn)
-    body = f"\\resizebox{{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}}{{!}}{{%\n{body}}}\n"
-    family, metric, rest = map(latex_text, caption(comparison))
-    marks = latex_text(legend(comparison))
-    marks = (" *: " if comparison.test != "none" else " ") + f"{marks}." if marks else ""
-    notes = "".join(f"\n\n{latex_text(note)}" for note in comparison.notes)
-    return (
-        "% Needs \\usepackage{booktabs} and \\usepackage{graphicx}.\n"
-        "\\begin{table}\n\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}\n"
-        f"\\caption{{\\texttt{{{family}}}: {metric} {rest}.{marks}}}\n\\label{{tab:{_plain(comparison.family)}}}\n"
-        f"\\par\\smallskip\n{body}" + (f"\\par\\medskip\\raggedright\\scriptsize{notes}\n" if notes else "") + "\\end{table}\n"
-    )
 
 
 def csv(comparisons: Sequence[Comparison]) -> str:
@@ -119,23 +94,4 @@ def write_tables(
 
 def file_names(comparison: Comparison, name: str | None = None) -> list[str]:
     """The names of the files that `write_tables` writes."""
-    return [f"{_plain(name or comparison.family)}{ending}" for ending in _ENDINGS]
-
-
-def _plain(name: str) -> str:
-    """A name that a file and a LaTeX label can have."""
-    return "".join(char if char.isalnum() or char in "-_" else "-" for char in name)
-
-
-def _width(comparison: Comparison, languages: Orientation) -> int:
-    """In characters, with one space between columns."""
-    return sum(width + 1 for width in layout(comparison, languages).widths) - 1
-
-
-def _ruled(tabular: str, drawn: Layout) -> str:
-    """Lines above the layout's rules, in what pandas wrote: a row is a line, from the one after the last heading on."""
-    lines = tabular.splitlines(keepends=True)
-    first = next(number for number, line in enumerate(lines) if line.startswith(r"\midrule")) + 1
-    for rule in sorted(drawn.rules, reverse=True):
-        lines.insert(first + rule, "\\midrule\n")
-    return "".join(lines)
+    return [f"{plain_name(name or comparison.family)}{ending}" for ending in _ENDINGS]

@@ -43,6 +43,17 @@ def measured_error(gains: ArrayLike, clusters: Clusters) -> float:
     return math.sqrt(float(rest @ rest) * clusters.count / max(1, clusters.count - 1)) / clusters.items
 
 
+def mean_interval(gains: ArrayLike, clusters: Clusters) -> tuple[float, float] | None:
+    """The 95 % interval of the mean of gains [items], by Student's t of the sums of clusters; None for too few of them."""
+    from scipy.stats import t
+
+    if clusters.count < FEWEST:
+        return None
+    half = float(t.ppf(1 - SIGNIFICANT / 2, clusters.count - 1)) * measured_error(gains, clusters)
+    mean = float(np.asarray(gains, dtype=float).mean())
+    return mean - half, mean + half
+
+
 def smallest_gain(error: float, clusters: Clusters) -> float | None:
     """The mean gain that flips of clusters at 0.05, two-sided, find in 80 % of cases: by Student's t of their sums.
 
@@ -72,3 +83,12 @@ def smallest_of_interval(low: float, high: float) -> float | None:
 
     edge = float(norm.ppf(1 - SIGNIFICANT / 2))
     return (high - low) / 2 * (edge + float(norm.ppf(POWER))) / edge if high > low else None
+
+
+def chance_of_interval(value: float, low: float, high: float) -> float:
+    """The two-sided p-value of a value, from its 95 % interval; of one without width, 0 unless it is 0 itself."""
+    from scipy.stats import norm
+
+    if high <= low:
+        return 0.0 if value else 1.0
+    return 2 * float(norm.sf(abs(value) * 2 * float(norm.ppf(1 - SIGNIFICANT / 2)) / (high - low)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_clas.drawing.figures import BLACK, COLORS, FRAME, GREY, LARGE, MARKS, MIDDLE, SMALL, new_figure, save
+from lm_eval_clas.drawing.figures import BLACK, COLORS, FRAME, GREY, LARGE, LINE, MIDDLE, SMALL, new_figure, save
+from lm_eval_clas.drawing.labels import label_points
 
-_COLORS = (*COLORS, GREY)  # more languages than colours get other marks
-_IN_A_COLUMN = 20  # of the legend
+_COLORS = (GREY, COLORS[0])  # not steered, steered
+_MANY = 20  # languages beyond which their names are smaller
 
 
 def layers_to_draw(bridge: Sequence[int], layers: int) -> list[int]:
@@ -33,7 +33,8 @@ def plot_geometry(
 ) -> Path:
     """Draws representations of one pooling before and after steering as PNG, PDF or SVG.
 
-    A column for each of `layers_to_draw`, before above after. The directions are the principal components of a layer's
+    A column for each of `layers_to_draw`, before above after. Names stand at the means of languages; below, a line leads from
+    where each mean was to where it is. The directions are the principal components of a layer's
     unsteered and steered points together, so that both pictures of a layer have the same axes.
 
     Args:
@@ -49,13 +50,15 @@ def plot_geometry(
         ClasError: matplotlib is not installed, or the file cannot be written.
     """
     layers = layers_to_draw(bridge, before.shape[1] - 1)
-    columns = math.ceil(len(languages) / _IN_A_COLUMN)
-    figure = new_figure(0.9 + 2.3 * len(layers) + 0.55 * columns, 5.2)
+    figure = new_figure(0.5 + 2.4 * len(layers), 5.5)
     grid = figure.subplots(2, len(layers), squeeze=False)
+    centres = []
     for column, layer in enumerate(layers):
         planes, shares = _principal(np.stack([before[:, layer], after[:, layer]]).astype(np.float64))
+        means = planes.mean(axis=2)
+        centres.append(means)
         for row, plane in enumerate(planes):
-            _draw(grid[row, column], plane, languages, anchor)
+            _draw(grid[row, column], plane, means[: row + 1], [one == anchor for one in languages])
         low, high = planes.min(axis=(0, 1, 2)), planes.max(axis=(0, 1, 2))
         room = 0.06 * (high - low) + 1e-9
         for axes in grid[:, column]:
@@ -65,10 +68,12 @@ def plot_geometry(
     for axes, label in zip(grid[:, 0], ("not steered", "steered"), strict=True):
         axes.set_ylabel(label, fontsize=LARGE)
     figure.suptitle(title, x=0.01, ha="left", fontsize=LARGE)
-    figure.legend(
-        handles=_legend(languages, anchor), loc="outside right center", ncols=columns, frameon=False, fontsize=SMALL,
-        handletextpad=0.2, columnspacing=0.8,
-    )  # fmt: skip
+    figure.legend(handles=_legend(anchor), loc="outside lower center", ncols=4, frameon=False, fontsize=SMALL)
+    figure.draw_without_rendering()  # names need to know how large the panels are
+    size = SMALL - 1 if len(languages) <= _MANY else SMALL - 2.5
+    for column in range(len(layers)):
+        for row, axes in enumerate(grid[:, column]):
+            label_points(axes, centres[column][row], languages, size)
     return save(figure, path)
 
 
@@ -81,37 +86,45 @@ def _principal(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArra
     return plane.reshape(*points.shape[:-1], 2), np.nan_to_num(components.explained_variance_ratio_)
 
 
-def _draw(axes: Any, plane: NDArray[np.float64], languages: Sequence[str], anchor: str) -> None:
-    """One panel from [languages, items, 2]: dots for items, and a larger one for each language's mean."""
+def _draw(axes: Any, plane: NDArray[np.float64], means: NDArray[np.float64], anchors: Sequence[bool]) -> None:
+    """One panel from [languages, items, 2]: small dots for items, a larger mark for each language's mean.
+
+    Args:
+        axes: to draw on.
+        plane: the panel's points.
+        means: of each language, [1 or 2, languages, 2]: not steered, and steered, if this is the panel of what is steered.
+        anchors: whether a language is the anchor.
+    """
+    steered = len(means) > 1
     size = float(np.clip(3000 / plane[..., 0].size, 3, 14))
-    for number, language in enumerate(languages):
-        color, shape = _look(language, languages, anchor)
-        dots = {"color": color, "marker": shape, "linewidths": 0}
-        axes.scatter(*plane[number].T, s=size, alpha=0.35, zorder=2, **dots)
-        mean = plane[number].mean(axis=0)
-        axes.scatter(*mean, s=130 if language == anchor else 42, color=color, marker=shape, edgecolors="white", linewidths=0.8,
-                     zorder=4 if language == anchor else 3)  # fmt: skip
+    axes.scatter(*plane.reshape(-1, 2).T, s=size, color=_COLORS[steered], alpha=0.25, linewidths=0, zorder=2)
+    for number, anchor in enumerate(anchors):
+        if steered:
+            axes.plot(*means[:, number].T, color=LINE, linewidth=1, zorder=3)
+            axes.scatter(*means[0, number], zorder=3, **_mark(False, anchor, 14))
+        axes.scatter(*means[-1, number], zorder=5 if anchor else 4, **_mark(steered, anchor, 26))
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_color(FRAME)
 
 
-def _look(language: str, languages: Sequence[str], anchor: str) -> tuple[str, str]:
-    """A language's colour and shape: a black star for the anchor, and no two others alike."""
-    if language == anchor:
-        return BLACK, "*"
-    order = [one for one in languages if one != anchor].index(language)
-    return _COLORS[order % len(_COLORS)], MARKS[order // len(_COLORS) % len(MARKS)]
+def _mark(steered: bool, anchor: bool, size: float) -> dict[str, Any]:
+    """What a mean looks like: a star for the anchor; else a ring without steering, a filled dot with it."""
+    if anchor:
+        return {"s": 3.5 * size, "marker": "*", "color": BLACK, "linewidths": 0}
+    face = _COLORS[1] if steered else "white"
+    return {"s": size, "marker": "o", "facecolor": face, "edgecolor": _COLORS[steered], "linewidths": 1}
 
 
-def _legend(languages: Sequence[str], anchor: str) -> list[Any]:
+def _legend(anchor: str) -> list[Any]:
     from matplotlib.lines import Line2D
 
-    handles = []
-    for language in sorted(languages, key=lambda one: one != anchor):
-        color, shape = _look(language, languages, anchor)
-        size = 10 if language == anchor else 6
-        handles.append(Line2D([], [], color=color, marker=shape, markersize=size, linestyle="none", label=language))
-    return handles
+    none: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 5}
+    return [
+        Line2D([], [], color=BLACK, linestyle="none", marker="*", markersize=9, label=f"{anchor}, the anchor"),
+        Line2D([], [], color=_COLORS[0], markerfacecolor="white", label="mean, not steered", **none),
+        Line2D([], [], color=_COLORS[1], label="mean, steered", **none),
+        Line2D([], [], color=LINE, linewidth=1, label="how steering moved it"),
+    ]
 
 
 def _place(layer: int, bridge: Sequence[int], layers: int) -> str:

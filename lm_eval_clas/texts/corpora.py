@@ -30,6 +30,11 @@ logger = own_logger(__name__)
 XNLI_LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh")
 XQUAD_LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh")
 MINI_LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ro", "ru", "sw", "th", "tr", "ur", "vi", "zh")
+# Of CLaS-Bench (Gurgurov et al. 2026, arXiv 2601.08331).
+BENCH_LANGUAGES = (
+    *("ar", "bo", "cs", "da", "de", "el", "en", "es", "fa", "fr", "hi", "id", "it", "ja", "ka", "kk"),
+    *("ko", "mt", "nl", "no", "pl", "pt", "ro", "ru", "sk", "sv", "sw", "th", "tr", "uk", "vi", "zh"),
+)
 
 Half = Literal["first", "second"]
 _HALVES: dict[Half, str] = {"first": ", first half", "second": ", second half"}  # what the name of a corpus ends in
@@ -130,8 +135,12 @@ class ParallelInputBuilder:
         return chosen
 
 
-def load_hub(repository: str, config: str, split: str) -> Any:
+def load_hub(repository: str, config: str | None, split: str, instead: str = "--corpus mini, which ships") -> Any:
     """One split of a Hub data set, from the Hub or the local cache.
+
+    Args:
+        config: its configuration; None if it has a single one.
+        instead: what to use without it, of what comes with the package.
 
     Raises:
         ClasError: neither has it.
@@ -143,8 +152,8 @@ def load_hub(repository: str, config: str, split: str) -> Any:
     except Exception as error:  # datasets and the Hub client raise many kinds; each means that the data is not to be had
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise ClasError(
-            f"Cannot load {repository} ({config}): {reason}. Check the connection to the Hub, or use --corpus mini, which "
-            "ships with the package."
+            f"Cannot load {repository}{f' ({config})' if config else ''}: {reason}. Check the connection to the Hub, or use "
+            f"{instead} with the package."
         ) from error
 
 

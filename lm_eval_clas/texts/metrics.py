@@ -19,8 +19,15 @@ from functools import cache
 
 from lm_eval_clas.languages.language_names import parse_language
 
-# What a task is tuned for and compared by if nobody says: the measures of the paper, where the task has them.
-PREFERRED_METRICS = ("f1_lang", "f1", "acc")
+# What a task is tuned for and compared by if nobody says: the measures of the paper, where the task has them, and those of our
+# other tasks.
+PREFERRED_METRICS = ("f1_lang", "f1", "acc", "nats_per_byte", "in_language")
+
+
+def preferred_metric(known: Sequence[str]) -> str:
+    """The one of a task's metrics to take if nobody says: a preferred one, or else the first."""
+    return next((metric for metric in PREFERRED_METRICS if metric in known), known[0])
+
 
 # What stands before a noun and adds nothing to an answer. en, es, de and vi (which has no articles: these are its
 # most frequent classifiers and particles) are the lists of MLQA's evaluation script. el, fr and ro follow the same
@@ -130,6 +137,11 @@ def lang_tokens(text: str, language: str) -> list[str]:
     if language not in _UNSPACED_LANGUAGES:
         return kept
     return [token for word in kept for token in _segment(word)]
+
+
+def unicode_words(text: str) -> list[str]:
+    """The words of a text in any language: as `lang_tokens` has them, with articles, and cut by script alone."""
+    return [token for word in _bare(text, "").split() for token in _segment(word)]
 
 
 def _squad_tokens(text: str) -> list[str]:

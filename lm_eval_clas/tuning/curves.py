@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import math
+import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.drawing.figures import COLORS, DASHES, INK, LARGE, LINE, MIDDLE, SMALL, SOFT, new_figure, open_axes, save
 from lm_eval_clas.languages.codes import english_name
-from lm_eval_clas.masks.strengths import Tuned
-
-GainUnit = Literal["points", "nats"]
+from lm_eval_clas.masks.strengths import Tuned, TunedStrength
+from lm_eval_clas.texts.metric_units import NATS, MetricUnit, unit_named, unit_of
 
 # A strong alpha can ruin a model, and then gains of a few points would be flat lines: losses are drawn up to this many
 # times the largest gain.
 _DEPTH = 2
+_PANEL = 2.1  # inches, of a panel by itself
+_NUMBER = 0.32  # inches, of a number at an axis with the room beside it
+_LINE = 10.5  # points, from one line of words to the next
+_MINUS = "\u2212"
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Curve:
         gains, low, high: of each alpha: score minus the score at alpha 0, and the ends of its 95 % interval.
         chosen: one of `alphas`; 0 if steering was turned down.
         items: how many the gains were measured on.
-        unit: `points` for metrics in 0..1, drawn times 100; `nats` for log-likelihoods, drawn as they are.
+        unit: that gains are drawn in, by its name; `unit_named` knows what they are multiplied by.
         missing: more alphas, that were tried and have no score; the line is broken there.
 
     Raises:
@@ -49,7 +54,7 @@ class Curve:
     high: list[float]
     chosen: float
     items: int
-    unit: GainUnit
+    unit: str
     missing: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -62,8 +67,22 @@ class Curve:
             raise ClasError(f"{which} has no point at the chosen alpha {self.chosen}, only at {self.alphas}.")
         if not np.isfinite([self.alphas, self.gains, self.low, self.high]).all():
             raise ClasError(f"{which} holds a number that is not finite.")
-        if self.unit not in get_args(GainUnit):
-            raise ClasError(f"{which} must be in one of {', '.join(get_args(GainUnit))}, not '{self.unit}'.")
+
+
+def unit_tuned_in(strength: TunedStrength) -> MetricUnit:
+    """The unit of a strength's scores and gains."""
+    if strength.objective != "metric":
+        return NATS
+    return unit_of(strength.metric, [one.score for one in strength.measured])
+
+
+def by_unit(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
+    """Curves that fit into one figure, by its name: `curves` for those in the first unit, `curves-UNIT` for those in others."""
+    found: dict[str, list[Curve]] = {}
+    for curve in curves:
+        found.setdefault(curve.unit, []).append(curve)
+    further = (f"curves-{re.sub(r'[^A-Za-z0-9]+', '-', unit).strip('-')}" for unit in list(found)[1:])
+    return dict(zip(["curves", *further], found.values(), strict=True))
 
 
 def tuned_curves(tuned: Tuned) -> list[Curve]:
@@ -88,7 +107,7 @@ def tuned_curves(tuned: Tuned) -> list[Curve]:
                     high=[point.high for point in points],
                     chosen=one.chosen.alpha,
                     items=one.items,
-                    unit="points" if one.objective == "metric" else "nats",
+                    unit=unit_tuned_in(one).name,
                     missing=[dropped.alpha for dropped in one.dropped if beside(dropped)],
                 )
             )
@@ -109,8 +128,8 @@ def plot_curves(curves: Sequence[Curve], path: str | Path) -> Path:
 
     columns = len(languages) if len(languages) <= 4 else math.ceil(math.sqrt(len(languages)))
     rows = math.ceil(len(languages) / columns)
-    width, height = (3.6, 2.4) if len(languages) <= 2 else (1.9, 1.5)
-    width, height = 0.7 + width * columns, 0.9 + (height + 0.35) * rows
+    panel, height = (3.6, 2.4) if len(languages) <= 2 else (2.0, 1.5)
+    width, height = 0.7 + panel * columns, 0.9 + (height + 0.35 + 0.15 * len(tasks)) * rows
     figure = new_figure(width, height)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, language in zip(grid, languages, strict=False):
@@ -119,23 +138,24 @@ def plot_curves(curves: Sequence[Curve], path: str | Path) -> Path:
         axes.set_visible(position < len(languages))
         axes.tick_params(labelbottom=position + columns >= len(languages))
 
-    grid[0].set_ylim(_axis(curves, scale))
+    _set_limits(grid[0], curves, scale, panel)
     cut = cut_off(curves)
-    figure.supxlabel(f"alpha ({cut})" if cut else "alpha", fontsize=LARGE)
+    told = textwrap.fill(f"alpha ({cut})" if cut else "alpha", int(width / 0.095))
+    figure.supxlabel(told, fontsize=LARGE)
     figure.supylabel(f"gain over alpha 0 ({unit})", fontsize=LARGE)
-    handles = _legend(tasks)
-    widest = 0.6 + 0.075 * max(len(handle.get_label()) for handle in handles)  # inches, of the longest of the legend's entries
-    fitting = max(1, min(len(handles), int(width / widest)))
-    figure.set_figheight(height + 0.2 * (math.ceil(len(handles) / fitting) - 1))  # a longer legend takes no room from panels
+    handles, labels = _legend(tasks)
+    widths = [0.6 + 0.075 * len(label) for label in labels]  # inches, of the legend's entries
+    fitting = len(labels) if sum(widths) < width else max(1, int(width / max(widths)))
+    figure.set_figheight(height + 0.2 * (math.ceil(len(labels) / fitting) - 1))  # a longer legend takes no room from panels
     # Above, as the layout would lay a legend below over the label of the axis.
-    figure.legend(handles=handles, loc="outside upper center", ncols=fitting, frameon=False, fontsize=MIDDLE)
+    figure.legend(handles, labels, loc="outside upper center", ncols=fitting, frameon=False, fontsize=MIDDLE)
     return save(figure, path)
 
 
 def plot_panels(curves: Sequence[Curve], folder: str | Path) -> dict[str, Path]:
     """Draws the panels of `plot_curves` into files of their own, for pages that arrange them to their width.
 
-    No legend and no labels of axes: the page says that gain in points or nats is drawn over alpha, and which task has
+    No legend and no labels of axes: the page says in which unit gain is drawn over alpha, and which task has
     which of `COLORS` and `DASHES`.
 
     Returns:
@@ -146,14 +166,12 @@ def plot_panels(curves: Sequence[Curve], folder: str | Path) -> dict[str, Path]:
     """
     _, scale = _unit(curves)
     tasks = list(dict.fromkeys(curve.task for curve in curves))
-    alphas = [alpha for curve in curves for alpha in curve.alphas]
-    room = 0.04 * (max(alphas) - min(alphas)) or 1
     paths = {}
     for number, language in enumerate(dict.fromkeys(curve.language for curve in curves)):
-        figure = new_figure(1.8, 1.6)
+        figure = new_figure(_PANEL, 1.65 + 0.15 * len(tasks))
         axes = figure.add_subplot()
         _draw_panel(axes, [curve for curve in curves if curve.language == language], tasks, scale)
-        axes.set(xlim=(min(alphas) - room, max(alphas) + room), ylim=_axis(curves, scale))
+        _set_limits(axes, curves, scale, _PANEL - 0.4)
         paths[language] = save(figure, Path(folder) / f"{number}.svg")
     return paths
 
@@ -162,22 +180,73 @@ def cut_off(curves: Sequence[Curve]) -> str:
     """What the figures of these curves leave out, in words; empty if nothing."""
     unit, scale = _unit(curves)
     bottom, _, lowest = _limits(curves, scale)
-    return f"cut off: losses down to {lowest:.3g} {unit}".replace("-", "\u2212") if bottom > lowest else ""
+    tried = [alpha for curve in curves for alpha in curve.alphas]
+    left, right = _reach(curves, scale)
+    told = f"tried from {min(tried):g} to {max(tried):g}; " if min(tried) < left or max(tried) > right else ""
+    return f"{told}cut off: losses down to {lowest:.3g} {unit}".replace("-", _MINUS) if bottom > lowest else ""
 
 
-def _unit(curves: Sequence[Curve]) -> tuple[GainUnit, float]:
+def choice(curve: Curve) -> str:
+    """Which strength was chosen, what it gains, and whether another one gains more, in a few words."""
+    scale = unit_named(curve.unit).scale
+    best = int(np.argmax(curve.gains))
+
+    def gain(position: int) -> str:
+        return f"{scale * curve.gains[position]:+.2g}"
+
+    chosen, better = curve.alphas.index(curve.chosen), f"; {curve.alphas[best]:g}: {gain(best)}"
+    if curve.chosen == 0:
+        told = "0 kept" + (better if curve.gains[best] > 0 else ": none gains")
+    else:
+        told = f"chosen {curve.chosen:g}: {gain(chosen)}" + (better if curve.gains[best] > curve.gains[chosen] else "")
+    return told.replace("-", _MINUS)
+
+
+def _unit(curves: Sequence[Curve]) -> tuple[str, float]:
     """The unit of all curves, and what to multiply gains with."""
     if not curves:
         raise ClasError("There are no curves to draw.")
-    if len({curve.unit for curve in curves}) > 1:
-        raise ClasError("Curves in points and in nats do not fit into one figure; draw one for each.")
-    return curves[0].unit, 100 if curves[0].unit == "points" else 1
+    units = list(dict.fromkeys(curve.unit for curve in curves))
+    if len(units) > 1:
+        raise ClasError(f"Curves in {' and in '.join(units)} do not fit into one figure; draw one for each.")
+    return units[0], unit_named(units[0]).scale
 
 
-def _axis(curves: Sequence[Curve], scale: float) -> tuple[float, float]:
+def _set_limits(axes: Any, curves: Sequence[Curve], scale: float, width: float) -> None:
+    """The same for all panels: as far as curves are seen, with a mark at each strength tried and as many numbers as fit.
+
+    Args:
+        axes: one panel, or one of several that share their limits.
+        curves: of all panels.
+        scale: of gains.
+        width: of a panel, in inches.
+    """
     bottom, top, _ = _limits(curves, scale)
-    room = 0.06 * (top - bottom)
-    return bottom - room, top + room
+    axes.set_ylim(bottom - 0.06 * (top - bottom), top + 0.06 * (top - bottom))
+    left, right = _reach(curves, scale)
+    room = 0.05 * (right - left) or 1
+    axes.set_xlim(left - room, right + room)
+    tried = sorted({alpha for curve in curves for alpha in (*curve.alphas, *curve.missing) if left <= alpha <= right})
+    gap = (right - left + 2 * room) * _NUMBER / width
+    numbered: list[float] = []
+    for alpha in sorted(tried, key=abs):  # from 0 outwards
+        if all(abs(alpha - other) >= gap for other in numbered):
+            numbered.append(alpha)
+    axes.set_xticks(numbered, [f"{alpha:g}".replace("-", _MINUS) for alpha in numbered])
+    axes.set_xticks(tried, minor=True)
+
+
+def _reach(curves: Sequence[Curve], scale: float) -> tuple[float, float]:
+    """The alphas between which some curve is above the cut."""
+    bottom = _limits(curves, scale)[0]
+    seen = []
+    for curve in curves:
+        points = [(alpha, scale * gain) for alpha, gain in zip(curve.alphas, curve.gains, strict=True)]
+        seen += [alpha for alpha, gain in points if gain >= bottom]
+        for (before, one), (after, other) in pairwise(points):
+            if (one >= bottom) != (other >= bottom):  # where the line crosses the cut
+                seen.append(before + (bottom - one) / (other - one) * (after - before))
+    return min(seen), max(seen)
 
 
 def _limits(curves: Sequence[Curve], scale: float) -> tuple[float, float, float]:
@@ -190,6 +259,8 @@ def _limits(curves: Sequence[Curve], scale: float) -> tuple[float, float, float]
 
 
 def _draw_panel(axes: Any, curves: Sequence[Curve], tasks: list[str], scale: float) -> None:
+    from matplotlib.transforms import ScaledTranslation
+
     axes.axhline(0, color=LINE, linewidth=0.8, zorder=1)
     for curve in curves:
         order = tasks.index(curve.task)
@@ -199,15 +270,25 @@ def _draw_panel(axes: Any, curves: Sequence[Curve], tasks: list[str], scale: flo
         axes.fill_between(x, lines[1], lines[2], color=color, alpha=0.15, linewidth=0, zorder=2)
         axes.plot(x, lines[0], _dashes(order), color=color, linewidth=1.4, zorder=3 + order)
         chosen = curve.alphas.index(curve.chosen)
+        tried = np.delete(np.array([curve.alphas, gains]), chosen, axis=1)
+        axes.plot(*tried, "o", color=color, markersize=2.5, zorder=3 + order)
         # Every task that stays at 0 has its dot at the same place: rings of different sizes are all seen.
         ring = {"markersize": 4.5 + 2.5 * order, "markerfacecolor": "none"}
         dot = ring if curve.chosen == 0 else {"markersize": 5.5}
         axes.plot(curve.chosen, gains[chosen], "o", color=color, zorder=20, **dot)
     code = curves[0].language
     items = " / ".join(dict.fromkeys(str(curve.items) for curve in curves))
-    axes.set_title(english_name(code), loc="left", fontsize=LARGE, pad=14)
-    below = {"xytext": (0, 3), "textcoords": "offset points", "xycoords": "axes fraction", "fontsize": SMALL, "color": SOFT}
-    axes.annotate(f"{code}, {items} {'item' if items == '1' else 'items'}", (0, 1), **below)
+    axes.set_title(english_name(code), loc="left", fontsize=LARGE, pad=3 + _LINE * (1 + len(tasks)))
+    place = {"textcoords": "offset points", "xycoords": "axes fraction", "fontsize": SMALL}
+    told = f"{code}, {items} {'item' if items == '1' else 'items'}"
+    axes.annotate(told, (0, 1), xytext=(0, 3 + _LINE * len(tasks)), color=SOFT, **place)
+    for number, curve in enumerate(curves, 1):
+        height = 3 + _LINE * (len(tasks) - number)
+        axes.annotate(choice(curve), (0, 1), xytext=(9 if len(tasks) > 1 else 0, height), color=SOFT, **place)
+        if len(tasks) > 1:
+            beside = axes.transAxes + ScaledTranslation(3 / 72, (height + 3) / 72, axes.figure.dpi_scale_trans)
+            color = _color(tasks.index(curve.task))
+            axes.plot([0], [1], "o", color=color, markersize=4, transform=beside, clip_on=False)
     open_axes(axes)
 
 
@@ -218,17 +299,22 @@ def _broken(curve: Curve, *numbers: Any) -> list[Any]:
     return [part[order] for part in (x, *(np.append(one, [np.nan] * len(curve.missing)) for one in numbers))]
 
 
-def _legend(tasks: list[str]) -> list[Any]:
+def _legend(tasks: list[str]) -> tuple[list[Any], list[str]]:
+    """Handles and labels: each task's line with its band, and what dots mean."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    dot: dict[str, Any] = {"color": INK, "marker": "o", "linestyle": "none", "markersize": 5.5}
-    return [
-        *(Line2D([], [], color=_color(order), linestyle=_dashes(order), label=task) for order, task in enumerate(tasks)),
-        Patch(color=INK, alpha=0.15, linewidth=0, label="95 % interval"),
-        Line2D([], [], label="chosen alpha", **dot),
-        Line2D([], [], label="alpha 0 kept", markerfacecolor="none", **dot),
+    dot: dict[str, Any] = {"color": INK, "marker": "o", "linestyle": "none"}
+    lines: list[Any] = [
+        (Patch(color=_color(order), alpha=0.15, linewidth=0), Line2D([], [], color=_color(order), linestyle=_dashes(order)))
+        for order in range(len(tasks))
     ]
+    dots = {
+        "tried": Line2D([], [], markersize=2.5, **dot),
+        "chosen: highest gain": Line2D([], [], markersize=5.5, **dot),
+        "alpha 0 kept": Line2D([], [], markersize=5.5, markerfacecolor="none", **dot),
+    }
+    return [*lines, *dots.values()], [*(f"{task}, 95 % interval" for task in tasks), *dots]
 
 
 def _color(order: int) -> str:

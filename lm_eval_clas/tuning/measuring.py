@@ -7,7 +7,7 @@ scores/TASK.json     every item's score under every setting, written when a task
 partial/TASK.jsonl   the answers of a task that is not finished (`journal.py`); of other processes, TASK.jsonl.1 and so on
 tuned.json           what was chosen, with the evidence, as it goes into the mask folder
 scores.csv           scores, gains and intervals by task, language and setting
-curves.png           gains over alpha, one panel per language
+curves.png           gains over alpha, one panel per language; of metrics in further units, curves-UNIT.png
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.task_names import Pair, from_task_name, read_task_name, task_family
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Conditions, Setting
-from lm_eval_clas.texts.metrics import PREFERRED_METRICS
+from lm_eval_clas.texts.metrics import preferred_metric
 from lm_eval_clas.tuning.choosing import Unit
 from lm_eval_clas.tuning.gold_answers import GoldAnswers
 from lm_eval_clas.tuning.item_scores import ABSENT, Document, ItemScores, LanguageItems, holds, items_of
@@ -46,7 +46,7 @@ class TuningPlan:
 
     Attributes:
         objective: `metric`, or `loglikelihood` of the gold answer.
-        metric: its name; None for f1_lang, f1 or acc, whichever the task has, or else its first.
+        metric: its name; None for the first of `PREFERRED_METRICS` that the task has, or else its first.
         limit, num_fewshot, apply_chat_template: as `lm_eval` has them.
         engine: what runs the model.
         pair: which language counts where a task's name has two, as `hf-clas` has it.
@@ -305,4 +305,4 @@ def _metric(name: str, task: Any, wanted: str | None) -> str:
         raise ClasError(f"The task {name} has no metric '{wanted}', only {', '.join(known)}; choose with --metric.")
     if wanted is None and not known:
         raise ClasError(f"The task {name} has no metric; use --objective loglikelihood.")
-    return wanted or next((metric for metric in PREFERRED_METRICS if metric in known), known[0])
+    return wanted or preferred_metric(known)

@@ -22,7 +22,7 @@ from lm_eval_clas.masks.mask_place import MASKS_FILES
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Tuned
 from lm_eval_clas.tuning.choosing import choose, table_rows
-from lm_eval_clas.tuning.curves import plot_curves, tuned_curves
+from lm_eval_clas.tuning.curves import by_unit, plot_curves, tuned_curves
 from lm_eval_clas.tuning.gold_answers import GoldAnswers
 from lm_eval_clas.tuning.measuring import TuningPlan, measure_settings, units
 
@@ -123,5 +123,6 @@ def run_tuning(
     write_text(folder / "tuned.json", json.dumps(dumped(tuned), indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "scores.csv", pd.DataFrame(table_rows(tuned)).to_csv(index=False))
     _save_strengths(masks, tuned, target, own=folder in target.parents)
-    plot_curves(tuned_curves(tuned), folder / "curves.png")
+    for name, alike in by_unit(tuned_curves(tuned)).items():
+        plot_curves(alike, folder / f"{name}.png")
     return tuned

@@ -23,14 +23,17 @@ from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet
 from lm_eval_clas.comparing import results_files
+from lm_eval_clas.comparing.cited import cited_rows
 from lm_eval_clas.comparing.compare_runs import compare
-from lm_eval_clas.comparing.layouts import legend
+from lm_eval_clas.comparing.layouts import caption, legend
 from lm_eval_clas.comparing.results_files import read_runs
 from lm_eval_clas.comparing.rows import Comparison
 from lm_eval_clas.comparing.tables import latex, markdown_table
 from lm_eval_clas.comparing.task_families import families
 from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.evidence.paired_tests import holm, sign_flips
+from lm_eval_clas.study.report.statements import task_sentence
+from lm_eval_clas.study.report.verdicts import answers_changed
 
 LANGUAGES = ("en", "de", "hi", "zh")
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -256,6 +259,68 @@ def test_lower_is_better_turns_losses_round(made: Callable[..., Comparison]) -> 
                  measured="word_perplexity", higher_is_better=told)  # fmt: skip
     assert (found.unit, found.higher_is_better, found.rows[1].losses) == ("word_perplexity", False, 1)
     assert (found.rows[1].significant_losses, found.rows[1].cells["hi"].gain) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "scale", "told"),
+    [
+        ("acc", "points", 100, "in points"),
+        ("nats_per_byte", "nats per byte", 1, "in nats per byte"),
+        ("gold_rank", "ranks", 1, "in ranks"),
+        ("in_language", "shares of 1", 1, "in shares of 1"),
+        ("repetition", "shares of 1", 1, "in shares of 1"),
+        ("bits_per_byte", "bits_per_byte", 1, "in its own unit"),
+    ],
+)
+def test_a_metric_has_its_unit(made: Callable[..., Comparison], metric: str, unit: str, scale: float, told: str) -> None:
+    theirs, ours = draw(1, graded=True), draw(2, graded=True)
+    found = made(theirs, ours, measured=metric)
+    assert found.unit == unit
+    assert found.rows[1].cells["hi"].gain == pytest.approx(scale * np.mean(np.subtract(ours["xquad_hi"], theirs["xquad_hi"])))
+    assert caption(found)[2].startswith(told)
+    assert any(f"Smallest average gain, in {unit}, " in note for note in found.notes)
+    shown = markdown_table(found)
+    assert (" points" in shown) == (unit == "points")
+
+
+def test_small_gains_in_nats_per_byte_are_seen(made: Callable[..., Comparison]) -> None:
+    found = made({"xquad_hi": [-1.25] * 9, "xquad_de": [-0.5] * 9}, {"xquad_hi": [-1.2468] * 9, "xquad_de": [-0.5] * 9},
+                 measured="nats_per_byte")  # fmt: skip
+    assert "+0.0032" in markdown_table(found)
+    told = "On XQuAD (nats per byte), CLAS alpha 1 gains 0.0016 nats per byte (0.0016 to 0.0016)"
+    assert task_sentence(found, []).startswith(told)
+    assert found.rows[1].percent is None  # of a score below 0 there is no percentage
+
+
+def test_less_repetition_is_an_improvement(made: Callable[..., Comparison]) -> None:
+    told = {task: {"repetition": False} for task in ("xquad_hi", "xquad_de")}
+    found = made({"xquad_hi": [0.5] * 9, "xquad_de": [0.5] * 9}, {"xquad_hi": [0.25] * 9, "xquad_de": [0.75] * 9},
+                 measured="repetition", higher_is_better=told)  # fmt: skip
+    assert (found.rows[1].losses, found.rows[1].significant_losses, found.rows[1].significant_gains) == (1, 1, 1)
+    shown = markdown_table(found)
+    assert "-0.250\\*" in shown or "-0.250*" in shown
+    assert "Lower repetition is better: a gain below 0 is an improvement." in found.notes
+    assert answers_changed(found, found.rows[1], ["hi", "de"], 1) == ["hi"]
+
+
+@pytest.mark.parametrize(("family", "metric", "rows"), [("xquad", "f1", 2), ("xquad", "nats_per_byte", 0), ("xnli", "acc", 2)])
+def test_figures_of_the_paper_stand_beside_its_own_measures_only(family: str, metric: str, rows: int) -> None:
+    found, notes = cited_rows(f"clas_{family}", metric)
+    assert len(found) == rows
+    assert rows or notes == [f"--cited: the paper has no figures for {metric} of clas_{family}."]
+
+
+def test_a_language_left_alone_in_one_family_is_not_so_in_another(tmp_path: Path) -> None:
+    """Also where the one is called as the other begins: `clas_xquad` and `clas_xquad_gold`."""
+    tasks = {f"clas_xquad{kind}_{language}": [0.5, 0.25] * 5 for kind in ("", "_gold") for language in ("hi", "de")}
+    alone = {"hi in clas_xquad_gold": "no strength was tuned", "de in clas_xquad": "no strength was tuned"}
+    write_run(tmp_path / "hf", tasks)
+    write_run(tmp_path / "clas", tasks, {**STEERED, "left_alone": alone})
+    for family, language in (("clas_xquad", "de"), ("clas_xquad_gold", "hi")):
+        notes = compare(read_runs([tmp_path]), family).notes
+        assert [note for note in notes if "Left alone" in note] == [
+            f"Left alone by 'clas alpha 1': {language} (no strength was tuned)."
+        ]
 
 
 def test_languages_that_not_all_have_are_empty_cells_and_told(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 
 from lm_eval_clas.comparing.compare_runs import compare
 from lm_eval_clas.comparing.results_files import read_runs
-from lm_eval_clas.comparing.rows import Comparison
+from lm_eval_clas.comparing.rows import Comparison, LanguageCell, Row
 from lm_eval_clas.comparing.tables import csv, frame, latex, markdown_table, write_tables
 
 
@@ -67,6 +67,61 @@ def test_latex_compiles(wide: Comparison, languages: Any, tmp_path: Path) -> Non
     assert (tmp_path / "paper.pdf").stat().st_size > 10_000
 
 
+def latex_of(**more: Any) -> str:
+    """A table of two languages: CLAS best and significant in Hindi, worst in German; all alike in English."""
+
+    def row(label: str, kind: Any, method: str, hi: float, de: float) -> Row:
+        gains: dict[str, float | None] = {"hi": hi - 30, "de": de - 40, "en": 0.0} if kind != "baseline" else {}
+        cells = {
+            code: LanguageCell(score=score, items=200, gain=gains.get(code), p_holm=0.01 if gains and code == "hi" else None)
+            for code, score in (("en", 50.0), ("hi", hi), ("de", de))
+        }
+        gain = None if kind == "baseline" else (hi + de - 70) / 3
+        steering = {"method": method}
+        return Row(label=label, kind=kind, cells=cells, average=(50 + hi + de) / 3, gain=gain, losses=1, steering=steering)
+
+    rows = [
+        *(row("hf", "baseline", "off", 30, 40), row("random, 2 seeds", "control", "random", 31, 40)),
+        *(row("clas", "method", "clas", 33, 39), row("My-Own_run", "method", "later", 29, 39)),
+    ]
+    found = Comparison(
+        family="clas_xquad", tasks={}, metric="f1_lang", unit="points", test="permutation", baseline="hf", anchor="en",
+        languages=["en", "hi", "de"], average_languages=["en", "hi", "de"], rows=rows, notes=["Left alone by 'clas': de."],
+    )  # fmt: skip
+    return latex(found.model_copy(update=more))
+
+
+def test_latex_has_a_short_caption_and_names_as_people_write_them() -> None:
+    text = latex_of()
+    assert r"\caption{F1 (points) on XQuAD in 3 languages, and gains over the unsteered model.}" in text
+    table, note = text.split(r"\end{tabular}")
+    for name in ("unsteered (baseline)", "random masks, 2 seeds (control)", "CLAS &", r"My-Own\_run &"):
+        assert name in table
+    assert r"\texttt{f1\_lang} of \texttt{clas\_xquad} in points, 200 items per language" in note.partition(r"\footnotesize")[2]
+    assert "two-sided paired permutation test on the same items" in note
+    assert "Left alone by \u2018CLAS\u2019: de." in note
+    assert not re.search(r"\bclas\b", table.partition(r"\begin{tabular}")[2])
+
+
+def test_latex_marks_the_best_and_the_significant() -> None:
+    lines = {line.split(" & ")[0]: line for line in latex_of().splitlines() if " & " in line and not line.startswith("gain")}
+    assert re.findall(r"textbf\{(.*?)\}", lines["CLAS"]) == ["33.0", "40.67"]
+    assert re.findall(r"textbf\{(.*?)\}", lines["unsteered (baseline)"]) == ["40.0"]  # what all share is nobody's best
+    assert latex_of().count(r"\rlap{$^{\dagger}$}") == 3
+    lower = {line.split(" & ")[0]: line for line in latex_of(higher_is_better=False).splitlines() if " & " in line}
+    assert re.findall(r"textbf\{(.*?)\}", lower["CLAS"]) == ["39.0"]
+
+
+def test_few_items_are_warned_of(tmp_path: Path, clas: Callable[..., tuple[int, str, str]]) -> None:
+    for name, steering in (("hf", None), ("clas", STEERED)):
+        write_run(tmp_path / name, draw(1, 49, tasks=("hi",)) | draw(1, 50, tasks=("de",)), steering)
+    found = compare(read_runs([tmp_path]), "xnli")
+    warning = "Only 49 items in hi: below 50, chance alone moves a score by several points."
+    assert warning in found.notes
+    assert warning in " ".join(clas("table", tmp_path, "--format", "latex")[2].split())
+    assert warning in " ".join(clas("table", tmp_path)[1].split())
+
+
 def test_csv_and_json_hold_every_number(wide: Comparison, tmp_path: Path) -> None:
     paths = write_tables(wide, tmp_path / "tables")
     assert [path.name for path in paths] == ["xnli.md", "xnli.tex", "xnli.csv", "xnli.json"]
@@ -89,7 +144,7 @@ def test_a_baseline_alone_is_a_table_of_scores(tmp_path: Path) -> None:
     found = compare(read_runs([tmp_path]), "xnli")
     assert len(found.rows) == 1
     for text in (markdown_table(found), latex(found), csv([found])):
-        assert "hf" in text
+        assert "hf" in text or "unsteered" in text  # as the harness has it, or as people write it
         assert "bootstrap" not in text
     assert len(frame(found)) == 4
 

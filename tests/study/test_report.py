@@ -20,10 +20,10 @@ from lm_eval_clas.drawing.web_page import embedded
 from lm_eval_clas.study.report.rendering import write_report
 from lm_eval_clas.study.report.run_sections import run_section
 from lm_eval_clas.study.report.sources import read_study
+from lm_eval_clas.study.report.statements import first_minute, smallest_seen, task_sentence
 from lm_eval_clas.study.report.verdicts import (
     against_controls,
     beaten,
-    headline,
     primary_of,
     steered_languages,
     told_by_language,
@@ -333,32 +333,132 @@ def comparison(gain: float, low: float | None, high: float | None, uniform: floa
 @pytest.mark.parametrize(
     ("low", "high", "words"),
     [
-        (0.1, 0.9, "clas helped on clas_xnli"),
-        (-0.9, -0.1, "clas hurt on clas_xnli"),
-        (-0.1, 0.9, "cannot be told whether clas helped or hurt"),
-        (0.0, 0.9, "cannot be told whether clas helped or hurt"),
-        (None, None, "without an interval"),
+        (0.1, 0.9, "On XNLI (accuracy), CLAS gains 0.50 points (0.10 to 0.90), tested against no control"),
+        (-0.9, -0.1, "CLAS loses 0.50 points (0.10 to 0.90)"),
+        (-0.1, 0.9, "CLAS is not shown to help or to hurt (+0.50 points, \u22120.10 to +0.90)"),
+        (0.0, 0.9, "CLAS is not shown to help or to hurt"),
+        (None, None, "CLAS has no interval of its average gain"),
     ],
 )
-def test_the_headline_follows_the_interval(low: float | None, high: float | None, words: str) -> None:
-    assert words in headline(comparison(0.5, low, high))
+def test_a_tasks_sentence_follows_the_interval(low: float | None, high: float | None, words: str) -> None:
+    gain = -0.5 if (high or 0) < 0 else 0.5
+    assert words in task_sentence(comparison(gain, low, high), [])
 
 
 def test_where_lower_is_better_a_gain_is_a_loss() -> None:
     made = comparison(0.5, 0.1, 0.9, uniform=0.75).model_copy(update={"higher_is_better": False})
-    assert "clas hurt on clas_xnli (acc) (lower is better)" in headline(made)
+    assert "(lower is better), CLAS loses 0.50 points (0.10 to 0.90)" in task_sentence(made, [])
     assert "ahead of it by 0.25" in " ".join(against_controls(made))
 
 
 def test_nothing_changed_is_said_so() -> None:
-    assert "changed nothing" in headline(comparison(0.0, 0.0, 0.0))
+    assert "CLAS changes nothing" in task_sentence(comparison(0.0, 0.0, 0.0), [])
+
+
+def with_leads(made: Comparison, **leads: float) -> list[Comparison]:
+    """Tests of CLAS against each control, with an interval of 0.5 to both sides of its lead."""
+    tested = [rebased(made, label) for label in leads]
+    for one in tested:
+        row = primary_of(one)
+        assert row is not None
+        lead = leads[one.baseline]
+        row.gain, row.low, row.high = lead, lead - 0.5, lead + 0.5
+    return tested
+
+
+@pytest.mark.parametrize(
+    ("gains", "leads", "words"),
+    [
+        (
+            (1.0, 0.5, 1.5),
+            (0.9, 0.7),
+            "CLAS gained 1.00 points (0.50 to 1.50) on XNLI over the unsteered model, and beat the uniform",
+        ),
+        ((1.0, 0.5, 1.5), (0.9, 0.2), "but is not shown to beat the random masks control"),
+        ((0.1, -0.4, 0.6), (0.1, -0.8), "The random masks control beat CLAS by 0.80 points (0.30 to 1.30) on XNLI"),
+        ((-1.0, -1.5, -0.5), (0.1, 0.1), "CLAS lost 1.00 points (0.50 to 1.50) on XNLI over the unsteered model"),
+        ((0.1, -0.4, 0.6), (0.1, 0.1), "No method is shown to help or to hurt: of 5 comparisons of averages, every 95"),
+    ],
+)
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_the_headline_is_the_clearest_statement_whichever_way_it_points(
+    gains: tuple[float, float, float], leads: tuple[float, float], words: str, higher_is_better: bool
+) -> None:
+    turn = 1 if higher_is_better else -1
+    gain, *ends = (turn * one for one in gains)
+    low, high = sorted(ends)
+    made = comparison(gain, low, high).model_copy(update={"higher_is_better": higher_is_better})
+    for row in made.rows[2:]:
+        row.gain, row.low, row.high = 0.1, -0.4, 0.6
+    sentence, _, about = first_minute({"one": made}, with_leads(made, uniform=turn * leads[0], random=turn * leads[1]))
+    assert words in sentence
+    assert about is made
+
+
+def test_the_headline_says_from_how_many_comparisons_it_was_picked() -> None:
+    clear, unclear = comparison(1.0, 0.8, 1.2), comparison(0.5, 0.02, 0.98).model_copy(update={"family": "clas_xquad"})
+    for one in (clear, unclear):
+        for row in one.rows[2:]:
+            row.gain, row.low, row.high = 0.1, -0.4, 0.6
+    sentence, picked_from, about = first_minute({"a": unclear, "b": clear}, [])
+    assert about is clear
+    assert picked_from == "This is the clearest of 6 comparisons of averages; adjusted for that many, p < 0.001."
+    sentence, picked_from, _ = first_minute({"a": unclear}, [])
+    assert re.search(r"adjusted for that many, p = 0\.1\d\d, so it may be chance\.$", picked_from)
+    assert sentence.endswith("was tested against no control.")
+    assert "nothing can be said" in first_minute({"a": comparison(0.5, None, None).model_copy(update={"rows": []})}, [])[0]
+
+
+def test_a_control_that_beats_several_methods_is_one_statement_with_the_judged_one_first() -> None:
+    made = comparison(0.1, -0.4, 0.6)
+    for row in made.rows[2:]:
+        row.gain, row.low, row.high = 0.1, -0.4, 0.6
+    other = made.rows[1].model_copy(update={"label": "int-mu", "steering": {"method": "int-mu"}})
+    made = made.model_copy(update={"rows": [*made.rows, other]})
+    tested = with_leads(made, random=-0.84)
+    row = next(row for row in tested[0].rows if row.label == "int-mu")
+    row.gain, row.low, row.high = -1.74, -2.24, -1.24
+    sentence, _, _ = first_minute({"one": made}, tested)
+    assert sentence == (
+        "The random masks control beat CLAS by 0.84 points (0.34 to 1.34) and Int-mu by 1.74 points (1.24 to 2.24) on XNLI."
+    )
+    assert task_sentence(made, tested) == (
+        "On XNLI (accuracy), CLAS is not shown to help or to hurt (+0.10 points, \u22120.40 to +0.60), and is behind the "
+        "random masks control by 0.84 points (0.34 to 1.34); no gain or loss is shown for Int-mu."
+    )
+    smallest = smallest_seen([made])
+    assert smallest == "The smallest average gain that this study would have found in 80\u00a0% of cases: 0.71 points on XNLI."
+
+
+def test_languages_tuned_to_0_are_not_steered() -> None:
+    made = comparison(0.5, 0.1, 0.9)
+    row = primary_of(made)
+    assert row is not None
+    assert steered_languages(made) == ["hi", "de"]
+    row.steering["tuned"] = {"clas_xnli": {"hi": {"alpha": 0.0}, "de": {"alpha": -1.0}}}
+    assert steered_languages(made) == ["de"]
+    assert steered_languages(made, made.rows[2]) == ["hi", "de"]
+    assert verdict(made, "hi") == "not steered (tuned to 0)"
+    assert told_by_language(made, row).startswith("Of 1 steered language, ")
+
+
+def test_the_first_screen_has_the_picture_of_the_headlines_task(study: Path, tmp_path: Path) -> None:
+    source = write_report(study, tmp_path / "a.html")[0].read_text(encoding="utf-8")
+    summary = source.split('<section id="summary">')[1].split("</section>")[0]
+    sources = read_study(study)
+    _, _, about = first_minute(sources.comparisons, sources.against)
+    assert about is not None
+    labels = re.findall(r'aria-label="(\w[\w-]*), gain in points: mean', summary)
+    assert labels == ["clas", "int-mu", "uniform", "random"]  # controls beside
+    assert len(re.findall(", gain in points: mean", source)) == 2 * 4  # those of the other task stand with its results
+    assert summary.count("<li>") == len(sources.comparisons) + 1
 
 
 def test_controls_are_compared_in_words() -> None:
     behind = " ".join(against_controls(comparison(0.5, 0.1, 0.9, uniform=0.75)))
     assert "behind it by 0.25" in behind
     assert "ahead of it by 1.50" in behind
-    assert "not shown either that its choice of neurons matters" in behind
+    assert "nothing shows that what it knows of neurons and languages matters" in behind
     assert "was not tested" in behind
     ahead = " ".join(against_controls(comparison(0.5, 0.1, 0.9, uniform=0.25)))
     assert "not shown" not in ahead
@@ -389,7 +489,7 @@ def test_controls_that_were_tested_are_told_by_their_tests(lead: float, words: s
     assert sum(words in sentence for sentence in sentences) == 2
     assert "was not tested" not in " ".join(sentences)
     assert "(exact McNemar, Holm)" in sentences[0]
-    shown = "not shown either" not in " ".join(sentences)
+    shown = "nothing shows that" not in " ".join(sentences)
     assert shown == ((lead if higher_is_better else -lead) == 0.75)
     assert "was not tested" in " ".join(against_controls(first, tested[:1]))
     other = [one.model_copy(update={"family": "else"}) for one in tested]

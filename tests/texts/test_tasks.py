@@ -24,15 +24,65 @@ TASKS = Path(__file__).resolve().parents[2] / "tasks"
 XNLI = ["ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"]
 XQUAD = ["ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh"]
 MINI = ["ar", "bg", "de", "el", "en", "es", "fr", "hi", "ro", "ru", "sw", "th", "tr", "ur", "vi", "zh"]
+BENCH = [
+    "ar",
+    "bod",
+    "cs",
+    "da",
+    "de",
+    "el",
+    "en",
+    "es",
+    "fa",
+    "fr",
+    "hi",
+    "id",
+    "it",
+    "ja",
+    "ka",
+    "kk",
+    "ko",
+    "mt",
+    "nl",
+    "no",
+    "pl",
+    "pt",
+    "ro",
+    "ru",
+    "sk",
+    "sv",
+    "sw",
+    "th",
+    "tr",
+    "uk",
+    "vi",
+    "zh",
+]  # bod is `bo`
 GROUPS = {
     "clas_xnli": XNLI,
     "clas_xnli_dev": XNLI,
     "clas_xnli_tune": XNLI,
+    "clas_xnli_gold": XNLI,
+    "clas_xnli_gold_dev": XNLI,
+    "clas_xnli_gold_tune": XNLI,
     "clas_xquad": XQUAD,
     "clas_xquad_tune": XQUAD,
+    "clas_xquad_gold": XQUAD,
+    "clas_xquad_gold_tune": XQUAD,
+    "clas_open": MINI,
+    "clas_open_force": [language for language in MINI if language != "en"],
+    "clas_bench": BENCH,
+    "clas_bench_force": [language for language in BENCH if language != "en"],
     "clas_mini_qa": MINI,
     "clas_mini_nli": MINI,
 }
+FREE = ["in_language", "repetition"]
+METRICS = {
+    "_gold": ["nats_per_byte", "gold_rank"],
+    "nli": ["acc"],
+    "_open": FREE,
+    "_bench": FREE,
+}  # by a part of the name; the first that fits
 
 
 def load_generator() -> ModuleType:
@@ -120,7 +170,7 @@ def test_exactly_these_names_are_registered(manager: TaskManager) -> None:
 def test_groups_list_all_their_languages(manager: TaskManager, group: str) -> None:
     config = config_of(manager, group)
     assert config["task"] == [f"{group}_{language}" for language in GROUPS[group]]
-    metrics = ["acc"] if "nli" in group else ["exact_match", "f1", "f1_lang"]
+    metrics = next((found for part, found in METRICS.items() if part in group), ["exact_match", "f1", "f1_lang"])
     assert config["aggregate_metric_list"] == [
         {"metric": metric, "aggregation": "mean", "weight_by_size": False} for metric in metrics
     ]
@@ -128,7 +178,8 @@ def test_groups_list_all_their_languages(manager: TaskManager, group: str) -> No
 
 def test_every_task_has_a_version(manager: TaskManager) -> None:
     for name in manager.task_index:
-        assert config_of(manager, name)["metadata"]["version"] == (1.0 if name in manager.all_groups else 1.1), name
+        first = name in manager.all_groups or any(kind in name for kind in ("_gold", "_open", "_bench"))
+        assert config_of(manager, name)["metadata"]["version"] == (1.0 if first else 1.1), name
 
 
 # The words

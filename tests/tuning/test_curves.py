@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pytest
+from matplotlib.colors import to_hex
 
 from lm_eval_clas import ClasError
-from lm_eval_clas.tuning.curves import Curve, plot_curves
+from lm_eval_clas.drawing.figures import COLORS
+from lm_eval_clas.tuning import curves as curves_module
+from lm_eval_clas.tuning.curves import Curve, by_unit, choice, plot_curves
 
 CURVE = Curve(
     task="clas_xnli",
@@ -42,12 +47,88 @@ def test_a_picture_says_what_it_shows(tmp_path: Path, monkeypatch: pytest.Monkey
     picture = plot_curves(curves, tmp_path / "a.svg").read_text(encoding="utf-8")
     for text in (
         *("Hindi", "hi, 200 / 150 items", "Chinese (Traditional)", "not a code, 1 item<"),
-        *("clas_xnli", "clas_xquad", "95 % interval", "chosen alpha", "alpha 0 kept"),
-        *("gain over alpha 0 (points)", "alpha (cut off: losses down to −50 points)"),
+        *("clas_xnli, 95 % interval", "clas_xquad, 95 % interval", "tried", "chosen: highest gain", "alpha 0 kept"),
+        *("gain over alpha 0 (points)", "alpha (tried from −1 to 1; cut off: losses down to −50 points)"),
+        *("chosen 1: +2<", "0 kept; 1: +2<"),
     ):
         assert text in picture
     picture = plot_curves([replace(CURVE, unit="nats")], tmp_path / "b.svg").read_text(encoding="utf-8")
-    assert "alpha (cut off: losses down to −0.5 nats)" in picture
+    assert "alpha (tried from −1 to 1; cut off" in picture  # in two lines
+    assert "−0.5 nats)<" in picture
+
+
+LONG = replace(
+    CURVE,
+    alphas=[-8, -4, -1, 0, 1, 2],
+    gains=[-9.0, -0.5, -0.1, 0.0, 0.02, 0.1],
+    low=[-9.5, -0.6, -0.2, 0.0, 0.0, 0.0],
+    high=[-8.0, -0.4, 0.0, 0.0, 0.1, 0.2],
+    unit="nats",
+    chosen=2,
+)
+
+
+def drawn(curves: list[Curve], monkeypatch: pytest.MonkeyPatch, folder: Path) -> Any:
+    """The first panel of the figure that `plot_curves` saves."""
+    kept: list[Any] = []
+    monkeypatch.setattr(curves_module, "save", lambda figure, path: kept.append(figure) or path)
+    plot_curves(curves, folder / "a.png")
+    return kept[0].axes[0]
+
+
+def test_the_axis_ends_where_curves_leave_it_and_has_a_number_at_each_strength(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel = drawn([LONG], monkeypatch, tmp_path)
+    left, right = panel.get_xlim()
+    # Losses are drawn down to -0.4, twice the highest end of an interval: between -4 (-0.5) and -1 (-0.1), that is at -3.25.
+    assert left == pytest.approx(-3.25 - 0.05 * 5.25)
+    assert right == pytest.approx(2 + 0.05 * 5.25)
+    assert [one.get_text() for one in panel.get_xticklabels()] == ["0", "−1", "1", "2"]
+
+
+def test_numbers_at_the_axis_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alphas = [round(-2 + 0.1 * step, 1) for step in range(41)]
+    flat = [0.0] * 41
+    many = replace(LONG, alphas=alphas, gains=flat, low=flat, high=[0.1] * 41, chosen=0)
+    panels = [replace(many, language=code) for code in ("hi", "de", "es")]
+    panel = drawn(panels, monkeypatch, tmp_path)
+    panel.figure.draw_without_rendering()
+    boxes = sorted((one.get_window_extent() for one in panel.get_xticklabels()), key=lambda box: box.x0)
+    boxes = boxes or sorted((one.get_window_extent() for one in panel.figure.axes[2].get_xticklabels()), key=lambda box: box.x0)
+    assert len(boxes) >= 3
+    assert all(one.x1 < other.x0 for one, other in pairwise(boxes))
+
+
+def test_a_bands_colour_is_in_the_legend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = drawn([LONG, replace(LONG, task="clas_xquad")], monkeypatch, tmp_path)
+    (legend,) = panel.figure.legends
+    patches = [one for one in legend.get_patches() if one.get_alpha() == 0.15]
+    assert [to_hex(one.get_facecolor()) for one in patches] == list(COLORS[:2])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, "chosen 2: +0.1"),
+        ({"chosen": 1}, "chosen 1: +0.02; 2: +0.1"),
+        ({"chosen": 0}, "0 kept; 2: +0.1"),
+        ({"chosen": 0, "gains": [-9.0, -0.5, -0.1, 0.0, -0.02, -0.1]}, "0 kept: none gains"),
+        ({"chosen": -1, "gains": [-9.0, -0.5, 0.003, 0.0, -0.02, -0.1]}, "chosen −1: +0.003"),
+    ],
+)
+def test_a_choice_is_told_with_its_gain(change: dict[str, Any], words: str) -> None:
+    assert choice(replace(LONG, **change)) == words
+
+
+def test_each_unit_has_a_figure_of_its_own() -> None:
+    others = [replace(CURVE, unit=unit) for unit in ("nats per byte", "points", "own/metric")]
+    found = by_unit([CURVE, *others])
+    assert {name: [curve.unit for curve in curves] for name, curves in found.items()} == {
+        "curves": ["points", "points"],
+        "curves-nats-per-byte": ["nats per byte"],
+        "curves-own-metric": ["own/metric"],
+    }
 
 
 def test_nothing_gained_and_nothing_lost(tmp_path: Path) -> None:
@@ -65,7 +146,6 @@ def test_nothing_gained_and_nothing_lost(tmp_path: Path) -> None:
         ({"alphas": [1, 0, -1]}, "ascending"),
         ({"chosen": 0.5}, "no point at the chosen alpha 0.5"),
         ({"gains": [0, 0, float("nan")]}, "not finite"),
-        ({"unit": "percent"}, "points, nats"),
     ],
 )
 def test_bad_curves_are_refused(change: dict[str, object], message: str) -> None:
@@ -77,7 +157,7 @@ def test_bad_figures_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ClasError, match="no curves"):
         plot_curves([], tmp_path / "a.png")
     with pytest.raises(ClasError, match="one figure"):
-        plot_curves([CURVE, replace(CURVE, unit="nats")], tmp_path / "a.png")
+        plot_curves([CURVE, replace(CURVE, unit="nats per byte")], tmp_path / "a.png")
     with pytest.raises(ClasError, match=r"\.png, \.pdf or \.svg"):
         plot_curves([CURVE], tmp_path / "a.docx")
     assert not list(tmp_path.iterdir())

@@ -7,11 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lm_eval_clas.comparing.printed.written_names import written_label
 from lm_eval_clas.comparing.rows import Comparison, Row
-from lm_eval_clas.drawing.figures import COLORS, GREY, LINE, MARKS, MIDDLE, SMALL, new_figure, open_axes, save
+from lm_eval_clas.comparing.task_families import language_of
+from lm_eval_clas.drawing.figures import COLORS, GREY, GRID, LINE, MIDDLE, SMALL, new_figure, open_axes, save
+from lm_eval_clas.drawing.labels import label_ends
 from lm_eval_clas.drawing.web_page import WIDTH
 from lm_eval_clas.geometry.measurements import Geometry, Measure, Pooling
-from lm_eval_clas.study.report.wording import drawable, language_text
+from lm_eval_clas.study.report.verdicts import distinguishable, significant
+from lm_eval_clas.study.report.wording import drawable, left_alone
+
+PANEL = 1.9  # inches, of a panel of one row
 
 
 def _axes(height: float) -> tuple[Any, Any]:
@@ -36,35 +42,69 @@ def plot_averages(comparison: Comparison, rows: Sequence[Row], path: Path) -> Pa
     return save(figure, path)
 
 
-def plot_gains(comparison: Comparison, rows: Sequence[Row], codes: Sequence[str], path: Path) -> Path:
-    """Each row's gain by language, one language below the other; the first row's marks are filled."""
-    widest = 0.45 + 0.07 * max(len(drawable(row.label, 24)) for row in rows)  # inches, of an entry of the legend
-    fitting = max(1, min(len(rows), int(WIDTH / widest)))
-    figure, axes = _axes(0.7 + 0.19 * len(codes) + 0.2 * math.ceil(len(rows) / fitting))
+def plot_row(comparison: Comparison, row: Row, codes: Sequence[str], limits: tuple[float, float], path: Path) -> Path:
+    """One row's gain by language with intervals, below its average; a panel of a figure of all rows.
+
+    Filled marks are significant; a language that the row left alone has a cross at 0.
+
+    Args:
+        comparison: of the row.
+        row: to draw.
+        codes: the languages, from top to bottom.
+        limits: of the axis of gains, the same for all panels.
+        path: where to write.
+    """
+    figure = new_figure(PANEL, 0.5 + 0.165 * (len(codes) + 1))
+    axes = figure.add_subplot()
+    open_axes(axes)
     axes.axvline(0, color=LINE, linewidth=1)
-    for order, row in enumerate(rows):
-        known = [(row.cells[code].gain, position) for position, code in enumerate(codes) if code in row.cells]
-        points = [(gain, position) for gain, position in known if gain is not None]
-        axes.plot(
-            [gain for gain, _ in points],
-            [position for _, position in points],
-            MARKS[order % len(MARKS)],
-            color=COLORS[order % len(COLORS)],
-            markerfacecolor=COLORS[0] if order == 0 else "none",
-            markersize=6 if order == 0 else 5,
-            zorder=20 - order,
-            label=drawable(row.label, 24),
-        )
-    axes.set_yticks(range(len(codes)), [drawable(language_text(code), 22) for code in codes])
-    axes.set_ylim(len(codes) - 0.4, -0.6)
-    figure.supxlabel(f"gain over {drawable(comparison.baseline, 16)} ({drawable(comparison.unit, 10)})", fontsize=MIDDLE)
-    figure.legend(loc="outside upper center", ncols=fitting, frameon=False, fontsize=SMALL)
+    color, mark = (COLORS[1], "s") if row.kind == "control" else (COLORS[0], "o")
+    sure = bool(distinguishable(row))
+    whole = [(row.gain, row.low, row.high, sure, "D")] if row.gain is not None else []
+    places: list[tuple[float, tuple[Any, ...]]] = [(-1.2, one) for one in whole]
+    for position, code in enumerate(codes):
+        cell = row.cells.get(code)
+        if cell is None or cell.gain is None:
+            continue
+        if left_alone(row.steering, language_of(code), comparison.family):
+            axes.plot([0], [position], "x", color=LINE, markersize=4)
+        else:
+            places.append((position, (cell.gain, cell.low, cell.high, significant(cell), mark)))
+    for height, (gain, low, high, filled, shape) in places:
+        if low is not None and high is not None:
+            axes.plot([low, high], [height, height], color=color, linewidth=1.2, solid_capstyle="butt")
+        face = color if filled else "none"
+        axes.plot([gain], [height], shape, color=color, markerfacecolor=face, markersize=4.5)
+    axes.axhline(-0.6, color=GRID, linewidth=1)
+    axes.set_yticks([-1.2, *range(len(codes))], ["mean", *(drawable(code, 8) for code in codes)])
+    axes.set_ylim(len(codes) - 0.4, -1.8)
+    axes.set_xlim(*limits)
+    axes.locator_params(axis="x", nbins=4)
+    axes.set_title(drawable(written_label(row), 22), loc="left", fontsize=SMALL)
     return save(figure, path)
 
 
+def limits_of(rows: Sequence[Row], codes: Sequence[str]) -> tuple[float, float]:
+    """An axis that holds every gain, and every interval that is not much wider than gains are."""
+    gains = [0.0, *(row.gain for row in rows if row.gain is not None)]
+    gains += [end for row in rows for end in (row.low, row.high) if end is not None]
+    cells = [row.cells[code] for row in rows for code in codes if code in row.cells]
+    gains += [cell.gain for cell in cells if cell.gain is not None]
+    low, high = (pick(one for one in gains if math.isfinite(one)) for pick in (min, max))
+    ends = [end for cell in cells for end in (cell.low, cell.high) if end is not None and math.isfinite(end)]
+    room = max(high - low, 1e-9)
+    seen = [low, high, *(end for end in ends if low - room <= end <= high + room)]
+    low, high = min(seen), max(seen)
+    room = 0.06 * max(high - low, 1e-9)
+    return low - room, high + room
+
+
 def plot_layers(geometry: Geometry, measure: Measure, pooling: Pooling, path: Path) -> Path:
-    """A measure by layer, a thin line for each language, without steering and with it; the bridge is shaded."""
-    figure, axes = _axes(2.5)
+    """A measure by layer, a thin line for each language with its code at the end; the bridge is shaded.
+
+    Grey and whole without steering; with it, blue and dashed, from the bridge on, before which nothing is steered.
+    """
+    figure, axes = _axes(2.8)
     from matplotlib.ticker import MaxNLocator
 
     chosen = [one for one in geometry.measurements if (one.measure, one.pooling) == (measure, pooling)]
@@ -75,10 +115,18 @@ def plot_layers(geometry: Geometry, measure: Measure, pooling: Pooling, path: Pa
     for steered, color, dashes in ((False, LINE, "-"), (True, COLORS[0], "--")):
         for order, code in enumerate(codes):
             points = sorted((one.layer, one.value) for one in chosen if one.language == code and one.steered == steered)
+            points = [point for point in points if not steered or not bridge or point[0] >= bridge[0]]
             label = ("steered" if steered else "not steered") if order == 0 else None
             line = {"color": color, "linestyle": dashes, "linewidth": 1.3, "alpha": faint, "label": label}
             axes.plot([layer for layer, _ in points], [value for _, value in points], **line)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("layer of the representation (0: embeddings)", fontsize=MIDDLE)
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=SMALL)
+    ends = {one.language: one for one in sorted(chosen, key=lambda one: (one.steered, one.layer)) if one.language is not None}
+    if ends:
+        last = max(one.layer for one in ends.values())
+        axes.set_xlim(right=last + 0.1 * (last + 1))  # the codes' lines begin within the axes
+        figure.draw_without_rendering()  # codes need to know how high the axes are
+        names = [drawable(code, 8) for code in ends]
+        label_ends(axes, last, [one.value for one in ends.values()], names, SMALL - 1)
     return save(figure, path)

@@ -7,13 +7,14 @@ from pathlib import Path
 import jinja2
 
 from lm_eval_clas.base.version import __version__
+from lm_eval_clas.comparing.rows import Comparison
 from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.study.report.analysis_sections import causes_section, geometry_section, stability_section
 from lm_eval_clas.study.report.run_sections import again_section, language_section, run_section
-from lm_eval_clas.study.report.score_sections import controls_section, judged, results_section, significance_section
+from lm_eval_clas.study.report.score_sections import controls_section, gain_panels, results_section, significance_section
 from lm_eval_clas.study.report.sources import Sources, read_study
+from lm_eval_clas.study.report.statements import first_minute, smallest_seen, task_sentence
 from lm_eval_clas.study.report.strength_sections import neurons_section, strengths_section
-from lm_eval_clas.study.report.verdicts import headline
 from lm_eval_clas.study.report.view import Block, Bullets, Report, Section, Text
 from lm_eval_clas.study.report.wording import listed
 
@@ -41,13 +42,14 @@ def write_report(folder: Path, out: Path | None = None) -> tuple[Path, list[str]
 def report_of(sources: Sources) -> Report:
     """Everything on the page, in its order."""
     made, left_out = [], []
+    summary, headed_by = _summary(sources)
     comparisons, headed = sources.comparisons, len(sources.parts) > 1
     parts: list[tuple[Section | None, str]] = [
         (
             run_section(sources) if sources.masks or sources.runs or comparisons else None,
             "what was run (no masks/, results/, tables/)",
         ),
-        (results_section(comparisons) if comparisons else None, "results (no tables/FAMILY.json)"),
+        (results_section(sources, headed_by) if comparisons else None, "results (no tables/FAMILY.json)"),
         (controls_section(sources), "alpha 0 and controls (no control in tables/FAMILY.json)"),
         (significance_section(comparisons), "significance (no p-values in tables/FAMILY.json)"),
         (
@@ -77,16 +79,24 @@ def report_of(sources: Sources) -> Report:
     dates = [one.started[:10] for one in sources.stages]
     when = f"{dates[0]} to {dates[-1]}" if dates and dates[0] != dates[-1] else "".join(dates[:1])
     subtitle = "; ".join(part for part in (", ".join(dict.fromkeys(one.family for one in comparisons.values())), when) if part)
-    return Report(f"Steering {model}", subtitle, _summary(sources), made, left_out, __version__)
+    return Report(f"Steering {model}", subtitle, summary, made, left_out, __version__)
 
 
-def _summary(sources: Sources) -> list[Block]:
-    blocks: list[Block] = []
-    for comparison in sources.comparisons.values():
-        blocks.append(Text(headline(comparison), lead=True))
-        if sentences := judged(comparison, sources):
-            blocks.append(Bullets(sentences))
-    return blocks or [Text("No scores have been compared yet, so nothing can be said about whether steering helps.", lead=True)]
+def _summary(sources: Sources) -> tuple[list[Block], Comparison | None]:
+    """The first screen, and the comparison that it draws."""
+    comparisons = sources.comparisons
+    if not comparisons:
+        nothing = "No scores have been compared yet, so nothing can be said about whether steering helps."
+        return [Text(nothing, lead=True)], None
+    sentence, picked_from, drawn = first_minute(comparisons, sources.against)
+    points = [task_sentence(one, sources.against) for one in comparisons.values()]
+    if smallest := smallest_seen(comparisons.values()):
+        points.append(smallest)
+    blocks: list[Block] = [Text(sentence, lead=True), *([Text(picked_from)] if picked_from else []), Bullets(points)]
+    stem = next((name for name, one in comparisons.items() if one is drawn), "")
+    if drawn is not None and (panels := gain_panels(drawn, stem)) is not None:
+        blocks.append(panels)
+    return blocks, drawn
 
 
 def render(view: Report) -> str:

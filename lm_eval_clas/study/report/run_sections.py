@@ -87,10 +87,11 @@ def _scored(comparison: Comparison, code: str) -> str:
     cell = row.cells.get(code) if row is not None else None
     if row is None or cell is None:
         before = baseline.cells.get(code) if baseline is not None else None
-        return f"{number_text(before.score)} ({comparison.baseline})" if before is not None else NONE
+        return f"{number_text(before.score, comparison.digits)} ({comparison.baseline})" if before is not None else NONE
     adjusted = f", adjusted p {probability(cell.p_holm)}" if cell.p_holm is not None and code != comparison.anchor else ""
     items = f", {counted(cell.items, 'item')}" if cell.items is not None else ""
-    return f"{number_text(cell.score)} ({row.label}), gain {signed(cell.gain)}{adjusted}{items}"
+    score, gain = number_text(cell.score, comparison.digits), signed(cell.gain, comparison.digits)
+    return f"{score} ({row.label}), gain {gain}{adjusted}{items}"
 
 
 def _odd(comparison: Comparison, code: str, sources: Sources) -> list[str]:
@@ -98,7 +99,8 @@ def _odd(comparison: Comparison, code: str, sources: Sources) -> list[str]:
     row, baseline = primary_of(comparison), baseline_of(comparison)
     cell = row.cells.get(code) if row is not None else None
     if row is None or cell is None or code == comparison.anchor:
-        return [f"anchor, but its score changed by {signed(cell.gain)}."] if cell is not None and cell.gain else []
+        gain = None if cell is None else cell.gain
+        return [f"anchor, but its score changed by {signed(gain, comparison.digits)}."] if gain else []
     notes = []
     if significant(cell) and cell.gain is not None:
         notes.append(
@@ -115,7 +117,7 @@ def _odd(comparison: Comparison, code: str, sources: Sources) -> list[str]:
         if tuned.chosen.gain > 0 > advantage(comparison, cell.gain):
             notes.append("gained on the tuning items, lost here.")
         elif tuned.chosen.alpha != 0 and cell.gain == 0:
-            notes.append("steered, and not a point moved.")
+            notes.append("steered, and the score did not move.")
     before = baseline.cells.get(code) if baseline is not None else None
     if before is not None and before.score == 0:
         notes.append(f"{comparison.baseline} scores 0.")

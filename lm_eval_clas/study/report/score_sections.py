@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
+from lm_eval_clas.comparing.printed.written_names import spoken, written_family, written_metric
 from lm_eval_clas.comparing.rows import Comparison, Row
 from lm_eval_clas.comparing.rows import LanguageCell as Score
 from lm_eval_clas.drawing.web_page import picture
-from lm_eval_clas.study.report.plots import plot_averages, plot_gains
+from lm_eval_clas.study.report.plots import limits_of, plot_averages, plot_row
 from lm_eval_clas.study.report.sources import Sources
 from lm_eval_clas.study.report.verdicts import (
     advantage,
@@ -20,7 +21,6 @@ from lm_eval_clas.study.report.verdicts import (
     primary_of,
     same_run,
     significant,
-    steered_languages,
     tests_against,
     told_by_language,
     verdict,
@@ -48,9 +48,37 @@ def title_of(comparison: Comparison, all_of_them: Mapping[str, Comparison]) -> s
     return comparison.family if alone else f"{comparison.family} against {comparison.baseline}"
 
 
-def results_section(comparisons: Mapping[str, Comparison]) -> Section:
-    """The main tables: averages by run, scores by language."""
+def gain_panels(comparison: Comparison, stem: str) -> Gallery | None:
+    """The picture of a comparison: a panel for each method, controls beside; None where there is no gain."""
+    rows = [row for kind in ("method", "control") for row in comparison.rows if row.kind == kind and row.gain is not None]
+    codes = [code for code in comparison.languages if code != comparison.anchor and any(code in row.cells for row in rows)]
+    if not codes:
+        return None
+    limits, panels = limits_of(rows, codes), []
+    for order, row in enumerate(rows):
+        told = [f"{language_text(code)} {signed(_gain(row, code), comparison.digits)}" for code in codes]
+        alternative = f"{row.label}, gain in {comparison.unit}: mean {_told_gain(comparison, row)}; {', '.join(told)}."
+        draw = partial(plot_row, comparison, row, codes, limits)
+        panels.append(Picture(picture(draw, f"panel-{_id(stem)}-{order}", alternative)))
+    over = baseline_of(comparison)
+    caption = (
+        f"{written_family(comparison.family)}: gain in {comparison.unit} ({written_metric(comparison.metric)}) over "
+        f"{spoken(comparison, over) if over is not None else comparison.baseline}, by language and on average (mean), with "
+        "95\u00a0% intervals; methods in blue, controls in orange. Filled marks are significant (languages after Holm\u2019s "
+        "correction); a cross marks a language that was left alone, such as one tuned to 0."
+    )
+    return Gallery(panels, small=True, caption=caption)
+
+
+def results_section(sources: Sources, drawn: Comparison | None = None) -> Section:
+    """The main tables: averages by run, scores by language, and what they say in words.
+
+    Args:
+        sources: the study's.
+        drawn: the comparison whose picture stands elsewhere.
+    """
     blocks: list[Block] = []
+    comparisons = sources.comparisons
     for stem, comparison in comparisons.items():
         blocks.append(Heading(title_of(comparison, comparisons)))
         cells = [cell for row in comparison.rows for cell in row.cells.values() if cell.items is not None]
@@ -64,9 +92,13 @@ def results_section(comparisons: Mapping[str, Comparison]) -> Section:
                 + ("" if comparison.higher_is_better else " Lower is better.")
             )
         )
+        if sentences := judged(comparison, sources):
+            blocks.append(Bullets(sentences))
         shown = [row for row in comparison.rows if row.kind in ("method", "control") and row.gain is not None]
         if shown:
             blocks.append(Gallery([_averages(comparison, shown, stem)]))
+        if comparison is not drawn and (panels := gain_panels(comparison, stem)) is not None:
+            blocks.append(panels)
         blocks += [_runs(comparison), _scores(comparison)]
         if comparison.notes:
             blocks.append(Bullets(comparison.notes))
@@ -77,7 +109,7 @@ def results_section(comparisons: Mapping[str, Comparison]) -> Section:
 
 
 def _averages(comparison: Comparison, rows: list[Row], stem: str) -> Picture:
-    told = [f"{row.label} {signed(row.gain)} ({interval(row.low, row.high)})" for row in rows]
+    told = [f"{row.label} {_told_gain(comparison, row)}" for row in rows]
     alternative = f"Average gain over {comparison.baseline} in {comparison.unit}, with 95\u00a0% intervals: {'; '.join(told)}."
     drawn = picture(partial(plot_averages, comparison, rows), f"averages-{_id(stem)}", alternative)
     return Picture(drawn, f"Average gain over {comparison.baseline}; methods in blue, controls in orange.")
@@ -88,9 +120,9 @@ def _runs(comparison: Comparison) -> Table:
         [
             TableCell(row.label),
             TableCell(row.kind),
-            TableCell(number_text(row.average)),
-            TableCell(signed(row.gain)),
-            TableCell(interval(row.low, row.high)),
+            TableCell(number_text(row.average, comparison.digits)),
+            TableCell(signed(row.gain, comparison.digits)),
+            TableCell(interval(row.low, row.high, comparison.digits)),
             TableCell(NONE if row.percent is None else f"{signed(row.percent, 1)}\u00a0%"),
         ]
         for row in comparison.rows
@@ -101,7 +133,10 @@ def _runs(comparison: Comparison) -> Table:
 
 def _scores(comparison: Comparison) -> Table:
     shown = [row for row in comparison.rows if row.cells]
-    average = [TableCell(number_text(row.average), signed(row.gain) if row.gain is not None else "") for row in shown]
+    digits = comparison.digits
+    average = [
+        TableCell(number_text(row.average, digits), signed(row.gain, digits) if row.gain is not None else "") for row in shown
+    ]
     rows = [[TableCell("average"), *average]]
     rows += [
         [
@@ -118,10 +153,10 @@ def _score(comparison: Comparison, cell: Score | None) -> TableCell:
     if cell is None:
         return TableCell(NONE)
     if cell.gain is None:
-        return TableCell(number_text(cell.score))
-    return TableCell(
-        number_text(cell.score), signed(cell.gain) + ("\u00a0*" if significant(cell) else ""), _tone(comparison, cell)
-    )
+        return TableCell(number_text(cell.score, comparison.digits))
+    mark = "\u00a0*" if significant(cell) else ""
+    gain = signed(cell.gain, comparison.digits) + mark
+    return TableCell(number_text(cell.score, comparison.digits), gain, _tone(comparison, cell))
 
 
 def _tone(comparison: Comparison, cell: Score | None) -> Tone:
@@ -135,7 +170,7 @@ def controls_section(sources: Sources) -> Section | None:
     """Did the method beat alpha 0 and the controls, language by language?"""
     blocks: list[Block] = []
     comparisons = sources.comparisons
-    for stem, comparison in comparisons.items():
+    for comparison in comparisons.values():
         row, rivals = primary_of(comparison), controls_of(comparison)
         if row is None or not rivals:
             continue
@@ -145,22 +180,11 @@ def controls_section(sources: Sources) -> Section | None:
         blocks.append(Bullets(against_controls(comparison, sources.against)))
         runs = [one for one in (baseline_of(comparison), row, *rivals) if one is not None]
         codes = [code for code in comparison.languages if code in row.cells]
-        steered = [code for code in codes if code in steered_languages(comparison)]
-        if steered:
-            told = [
-                f"{language_text(code)} "
-                + ", ".join(f"{one.label} {signed(_gain(one, code))}" for one in runs[-1 - len(rivals) :])
-                for code in steered
-            ]
-            alternative = f"Gain over {comparison.baseline} by language, in {comparison.unit}: {'; '.join(told)}."
-            draw = partial(plot_gains, comparison, [row, *rivals], steered)
-            drawn = picture(draw, f"gains-{_id(stem)}", alternative)
-            blocks.append(Gallery([Picture(drawn, f"Gain by language of {row.label} (filled) and of the controls.")]))
         heads = [f"{one.label} (alpha 0)" if one.label == comparison.baseline else one.label for one in runs]
         rows = [
             [
                 TableCell(language_text(code)),
-                *(TableCell(number_text(_value(one, code))) for one in runs),
+                *(TableCell(number_text(_value(one, code), comparison.digits)) for one in runs),
                 TableCell(verdict(comparison, code)),
             ]
             for code in codes
@@ -168,7 +192,7 @@ def controls_section(sources: Sources) -> Section | None:
         caption = f"Scores ({comparison.metric}), and what {row.label} beats, whether by chance or not."
         head = ["language", *heads, f"{row.label} against the others"]
         blocks.append(Table(caption, head, rows, prose=frozenset({len(heads) + 1})))
-        if tested := tests_against(comparison, sources.against):
+        if tested := tests_against(comparison, sources.against, row):
             blocks.append(_tested(comparison, row, tested))
     return Section("controls", "Alpha 0 and controls", blocks) if blocks else None
 
@@ -176,7 +200,7 @@ def controls_section(sources: Sources) -> Section | None:
 def _tested(comparison: Comparison, method: Row, tested: Mapping[str, Comparison]) -> Table:
     """The method against each control that it was tested against, language by language."""
     found = {label: (one, row) for label, one in tested.items() if (row := same_run(one, method)) is not None}
-    average = [TableCell(signed(row.gain), interval(row.low, row.high)) for _, row in found.values()]
+    average = [TableCell(signed(row.gain, one.digits), interval(row.low, row.high, one.digits)) for one, row in found.values()]
     rows = [[TableCell("average", "95\u00a0% interval"), *average]]
     for code in comparison.languages:
         if code == comparison.anchor:
@@ -196,7 +220,12 @@ def _lead(comparison: Comparison, cell: Score | None) -> TableCell:
         return TableCell(NONE)
     mark = "\u00a0*" if significant(cell) else ""
     told = f"p {probability(cell.p_holm)}" if cell.p_holm is not None else ""
-    return TableCell(signed(cell.gain) + mark, told, _tone(comparison, cell))
+    return TableCell(signed(cell.gain, comparison.digits) + mark, told, _tone(comparison, cell))
+
+
+def _told_gain(comparison: Comparison, row: Row) -> str:
+    """The average's gain with its interval."""
+    return f"{signed(row.gain, comparison.digits)} ({interval(row.low, row.high, comparison.digits)})"
 
 
 def _gain(row: Row, code: str) -> float | None:
@@ -256,7 +285,7 @@ def _p(comparison: Comparison, cell: Score | None) -> TableCell:
 
 
 def judged(comparison: Comparison, sources: Sources) -> list[str]:
-    """What the summary adds to a comparison's headline."""
+    """What a comparison says of the judged method, in sentences."""
     row = primary_of(comparison)
     if row is None:
         return []
@@ -265,7 +294,7 @@ def judged(comparison: Comparison, sources: Sources) -> list[str]:
         sentences.append(sentence)
     others = [one for one in comparison.rows if one.kind == "method" and one is not row and one.gain is not None]
     if others:
-        told = [f"{named(one.label)} {signed(one.gain)} ({interval(one.low, one.high)})" for one in others]
+        told = [f"{named(one.label)} {_told_gain(comparison, one)}" for one in others]
         sentences.append(f"Other methods over {comparison.baseline}: {listed(told)}.")
     return sentences
 

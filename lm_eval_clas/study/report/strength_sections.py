@@ -29,7 +29,8 @@ from lm_eval_clas.study.report.wording import (
     short,
     signed,
 )
-from lm_eval_clas.tuning.curves import Curve, cut_off, plot_panels, tuned_curves
+from lm_eval_clas.texts.metric_units import unit_named
+from lm_eval_clas.tuning.curves import Curve, by_unit, cut_off, plot_panels, tuned_curves, unit_tuned_in
 
 _DASHES = dict(zip(DASHES, ("", "5 3", "1.5 2.5"), strict=True))
 
@@ -41,17 +42,18 @@ def strengths_section(tuned: Tuned, where: Path) -> Section:
     except ClasError as error:
         raise ClasError(f"The tuned strengths under '{where}' cannot be drawn: {error} Tune again with 'clas tune'.") from error
     blocks: list[Block] = []
-    for unit in dict.fromkeys(curve.unit for curve in curves):
-        blocks.append(_panels([curve for curve in curves if curve.unit == unit], f"curves-{unit}"))
+    for name, alike in by_unit(curves).items():
+        blocks.append(_panels(alike, name))
     for family, by_language in tuned.items():
         rows = []
         for code, one in by_language.items():
-            scale, digits = (100, 2) if one.objective == "metric" else (1, 3)
+            unit = unit_tuned_in(one)
+            scale, digits = unit.scale, unit.digits
             rows.append(
                 [
                     TableCell(language_text(code)),
                     TableCell(short(one.chosen.alpha), "" if one.chosen == one.best else f"best was {short(one.best.alpha)}"),
-                    TableCell(number_text(scale * one.measured[0].score) if one.measured else NONE),
+                    TableCell(number_text(scale * one.measured[0].score, digits) if one.measured else NONE),
                     TableCell(signed(scale * one.best.gain, digits)),
                     TableCell(interval(scale * one.best.low, scale * one.best.high, digits)),
                     TableCell(probability(one.p_value)),
@@ -97,13 +99,14 @@ def _panels(curves: Sequence[Curve], name: str) -> Gallery:
     caption = (
         f"Gain over alpha 0 in {curves[0].unit} (upwards), over alpha (to the right), on tuning items"
         f"{f'; {cut}' if cut else ''}."
-        " Shaded: 95\u00a0% intervals. A dot marks the chosen alpha, a ring that alpha 0 was kept."
+        " Shaded: 95\u00a0% intervals. Small dots: alphas tried; a large dot: the chosen one; a ring: 0 was kept."
     )
     return Gallery(panels, small=True, caption=caption, legend=legend)
 
 
 def _told(curve: Curve) -> str:
-    scale, digits = (100, 2) if curve.unit == "points" else (1, 3)
+    unit = unit_named(curve.unit)
+    scale, digits = unit.scale, unit.digits
     best = max(range(len(curve.alphas)), key=lambda position: curve.gains[position])
     told = interval(scale * curve.low[best], scale * curve.high[best], digits)
     ends = [f"{signed(scale * curve.gains[end], digits)} at alpha {short(curve.alphas[end])}" for end in (0, -1)]

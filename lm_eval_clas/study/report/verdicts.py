@@ -1,4 +1,4 @@
-"""What a comparison says, in plain words: did it help, how much, is that distinguishable from 0, and what do controls do?
+"""What a comparison says of its judged method, in plain words: in which languages did it help, and what do controls do?
 
 Nothing is estimated here. Sentences repeat what the comparison holds, and count.
 """
@@ -38,9 +38,13 @@ def controls_of(comparison: Comparison) -> list[Row]:
     return [row for row in comparison.rows if row.kind == "control"]
 
 
-def steered_languages(comparison: Comparison) -> list[str]:
-    """The languages that the method steered: all but the anchor, and those that it says it left alone."""
-    told = {} if (row := primary_of(comparison)) is None else row.steering
+def steered_languages(comparison: Comparison, row: Row | None = None) -> list[str]:
+    """The languages that a row, or else the judged method, steered: not the anchor, nor those that it says it left alone.
+
+    Tuned to a strength of 0, a language was left alone.
+    """
+    row = row or primary_of(comparison)
+    told = {} if row is None else row.steering
     return [
         column
         for column in comparison.languages
@@ -79,29 +83,6 @@ def distinguishable(row: Row) -> int | None:
     return 1 if row.low > 0 else -1 if row.high < 0 else 0
 
 
-def headline(comparison: Comparison) -> str:
-    """One sentence: did steering help on this task?"""
-    row = primary_of(comparison)
-    if row is None:
-        return f"{comparison.family}: no steered run was compared."
-    on = f"on {comparison.family} ({comparison.metric})"
-    if row.gain is None:
-        return f"{named(row.label)} {on}: the comparison gives no gain over {named(comparison.baseline)}."
-    percent = "" if row.percent is None else f" ({signed(row.percent, 1)}\u00a0%)"
-    gain = f"{signed(row.gain)} {comparison.unit}{percent} over {named(comparison.baseline)} on average"
-    told = f"95\u00a0% interval {interval(row.low, row.high)}"
-    if row.gain == 0 and (row.low, row.high) in ((0, 0), (None, None)):
-        return f"{named(row.label)} changed nothing {on}: its average is that of {named(comparison.baseline)}."
-    side = distinguishable(row)
-    if side is None:
-        return f"{named(row.label)} {on}: {gain}; without an interval it cannot be told whether this is more than chance."
-    if side == 0:
-        return f"It cannot be told whether {named(row.label)} helped or hurt {on}: {gain}, but the {told} holds 0."
-    verb = "helped" if advantage(comparison, side) > 0 else "hurt"
-    lower = "" if comparison.higher_is_better else " (lower is better)"
-    return f"{named(row.label)} {verb} {on}{lower}: {gain}; the {told} lies {'above' if side > 0 else 'below'} 0."
-
-
 def told_by_language(comparison: Comparison, row: Row) -> str:
     """One sentence: how many languages gain and lose, and how many of them significantly."""
     codes = steered_languages(comparison)
@@ -117,9 +98,8 @@ def told_by_language(comparison: Comparison, row: Row) -> str:
     return f"{sentence}; significant after Holm\u2019s correction: {len(wins)} better, {len(losses)} worse ({comparison.test})."
 
 
-def tests_against(comparison: Comparison, against: Iterable[Comparison]) -> dict[str, Comparison]:
-    """The comparisons that test a comparison's method against its controls, by the control's label."""
-    row = primary_of(comparison)
+def tests_against(comparison: Comparison, against: Iterable[Comparison], row: Row | None) -> dict[str, Comparison]:
+    """The comparisons that test a row against the comparison's controls, by the control's label."""
     found = {one.baseline: one for one in against if one.family == comparison.family and row and same_run(one, row)}
     return {control.label: found[control.label] for control in controls_of(comparison) if control.label in found}
 
@@ -140,20 +120,21 @@ def against_controls(comparison: Comparison, against: Iterable[Comparison] = ())
     if row is None:
         return []
     method, baseline = named(row.label), named(comparison.baseline)
-    tests = tests_against(comparison, against)
+    tests = tests_against(comparison, against, row)
     sentences, ahead = [], []
     for control in controls:
         if row.gain is None or control.gain is None:
             sentences.append(f"The control {named(control.label)} has no average gain to compare with.")
             continue
-        told = interval(control.low, control.high)
-        sentence = f"Control {named(control.label)}: {signed(control.gain)} over {baseline} (95\u00a0% interval {told}); "
+        gain = signed(control.gain, comparison.digits)
+        told = interval(control.low, control.high, comparison.digits)
+        sentence = f"Control {named(control.label)}: {gain} over {baseline} (95\u00a0% interval {told}); "
         if control.label in tests:
             words, side = _tested(tests[control.label], row)
         else:
             lead = advantage(comparison, row.gain - control.gain)
             side = (lead > 0) - (lead < 0)
-            by = f" by {number_text(abs(lead))}" if lead else ""
+            by = f" by {number_text(abs(lead), comparison.digits)}" if lead else ""
             words = f"{method} is {('level with', 'ahead of', 'behind')[side]} it{by}, which was not tested."
         ahead.append(side > 0)
         sentences.append(sentence + words)
@@ -162,8 +143,8 @@ def against_controls(comparison: Comparison, against: Iterable[Comparison] = ())
         sentences.append(f"No control with {listed(missing)} was compared, so what {method} owes to its masks stays open.")
     elif ahead and not all(ahead):
         sentences.append(
-            f"{method} is not shown to be ahead of every control, so it is not shown either that its choice of neurons matters "
-            "to the average."
+            f"{method} is not shown to be ahead of every control, so nothing shows that what it knows of neurons and languages "
+            "matters to the average."
         )
     return sentences
 
@@ -174,8 +155,8 @@ def _tested(comparison: Comparison, method: Row) -> tuple[str, int]:
     side = distinguishable(row) or 0
     lead = advantage(comparison, row.gain or 0)
     place = "level with" if not lead else "ahead of" if lead > 0 else "behind"
-    by = f" by {number_text(abs(lead))}" if lead else ""
-    told = f"interval of the difference {interval(row.low, row.high)}"
+    by = f" by {number_text(abs(lead), comparison.digits)}" if lead else ""
+    told = f"interval of the difference {interval(row.low, row.high, comparison.digits)}"
     surely = "" if side else ", which may be chance" if lead else ""
     codes = [code for code in steered_languages(comparison) if code in row.cells]
     words = f"{named(row.label)} is {place} it{by}{surely} ({told})"

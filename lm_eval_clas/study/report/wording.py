@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lm_eval_clas.comparing.rows import Comparison
 from lm_eval_clas.languages.codes import english_name
 from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.neurons.bridge import layers_text
@@ -51,6 +52,11 @@ def interval(low: float | None, high: float | None, digits: int = 2) -> str:
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return NONE
     return f"{signed(low, digits)} to {signed(high, digits)}"
+
+
+def amount(comparison: Comparison, value: float) -> str:
+    """A score or a gain with its unit: `0.84 points`."""
+    return f"{number_text(value, comparison.digits)} {comparison.unit}"
 
 
 def listed(words: Sequence[str]) -> str:
