@@ -34,10 +34,9 @@ def commands() -> Lines:
     yield "`clas COMMAND --help` says the same. A mistake in a command ends it with one sentence and exit code 2. Commands that"
     yield "take long go on where they were if the same command is given again."
     command: Any = get_command(cli.app)
-    stages = [module.__name__ for module in cli.COMMANDS]
-    for name, one in sorted(command.commands.items(), key=lambda item: stages.index(_function(item[1]).__module__)):
-        if not one.hidden:
-            yield from _command(name, one)
+    for name in cli.ORDER:
+        if not command.commands[name].hidden:
+            yield from _command(name, command.commands[name])
 
 
 def _function(command: Any) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import warnings
 
 from lm_eval_clas.base.escaping import visible
 
@@ -24,13 +26,27 @@ def _make_visible(record: logging.LogRecord) -> bool:
 logger = own_logger("lm_eval.models.hf_clas")
 
 
+_LIBRARIES = ("lm_eval", "datasets", "huggingface_hub", "transformers", "accelerate", "peft", "torch", "tokenizers")
+
+
+def no_bars_of_libraries() -> None:
+    """Turns off bars of tqdm; to be called before anything imports it, as it looks only then."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+
+
 def quiet_libraries() -> None:
-    """Turns off what libraries print besides errors: progress bars of loading, notes on cached data."""
+    """Turns off what libraries print besides errors: progress bars, notes on cached data, warnings about their own ways."""
+    no_bars_of_libraries()
     import datasets
+    import huggingface_hub
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     datasets.disable_progress_bars()
-    for name in ("lm_eval", "datasets", "huggingface_hub", "transformers"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a variable of the environment says so already
+        huggingface_hub.utils.disable_progress_bars()  # type: ignore[attr-defined,unused-ignore]
+    for name in _LIBRARIES:
         logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=rf"({'|'.join(_LIBRARIES)})(\.|$)")

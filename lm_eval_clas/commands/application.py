@@ -14,35 +14,68 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.escaping import visible
+from lm_eval_clas.base.job_progress import JobProgress
+from lm_eval_clas.base.logs import no_bars_of_libraries
 from lm_eval_clas.base.plain_numbers import plain_number
 from lm_eval_clas.base.processes import launched_as
 from lm_eval_clas.base.screen import Screen
+from lm_eval_clas.base.version import __version__
+from lm_eval_clas.commands.manners.command_kind import Commands
 from lm_eval_clas.disk.checked_files import user_path
 
 # Those that share their work among processes; any other would do the same in each, and write the same files.
 SEVERAL_PROCESSES = ("profile", "tune", "eval")
+OTHER_LINES = ("eval", "serve")  # those whose bars and messages are another program's
 OTHER = "..."  # in a command that comes next: what only the reader knows
 
-app = typer.Typer(
-    help="Cross-Lingual Activation Steering for the LM evaluation harness: profile, masks, tune, evaluate, compare.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
 # Of several processes, only the main one talks; but all of them may fail.
 _quiet = launched_as()[0] > 0
-console = Screen(quiet=_quiet)
+console = Screen(quiet=_quiet)  # results
+notes = Screen(quiet=_quiet)  # what was written where, and what comes next; with --json, not among the results
 messages = Screen(stderr=True, quiet=_quiet)
 failures = Screen(stderr=True)
 
 
+def be_quiet() -> None:
+    """Prints results and errors alone from here on."""
+    notes.quiet = messages.quiet = True
+
+
+def _told_of_stop(sentence: str) -> None:
+    if launched_as()[0] == 0:
+        failures.print(f"Interrupted. {escape(sentence)}", highlight=False, soft_wrap=True)
+
+
+app = Commands(
+    be_quiet,
+    _told_of_stop,
+    help="Cross-Lingual Activation Steering for the LM evaluation harness: profile, masks, tune, evaluate, compare.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        console.print(f"clas {__version__}", highlight=False)
+        raise typer.Exit
+
+
 @app.callback()
-def _check_processes(context: typer.Context) -> None:
+def _begin(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version, and end.", callback=_tell_version, is_eager=True)
+    ] = False,
+) -> None:
+    notes.quiet = messages.quiet = launched_as()[0] > 0
+    notes.stderr = False
+    if context.invoked_subcommand not in OTHER_LINES:
+        no_bars_of_libraries()
     if launched_as()[1] > 1 and context.invoked_subcommand not in SEVERAL_PROCESSES:
         raise ClasError(
             f"clas {context.invoked_subcommand} runs in one process; start it without a launcher (those that share their work "
@@ -96,6 +129,12 @@ def _path(text: Any) -> Path:
         raise typer.BadParameter(str(error)) from error
 
 
+def _notes_beside(asked: bool) -> bool:
+    notes.stderr = asked
+    return asked
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.", callback=_notes_beside)]
 Force = Annotated[
     bool,
     typer.Option(
@@ -175,21 +214,14 @@ def replacing_file(path: Path | None, force: bool) -> Iterator[None]:
         yield
 
 
-def progress_bars() -> Progress:
-    """Bars on the standard error stream."""
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=messages,
-    )
+def progress_bars() -> JobProgress:
+    """The job's one bar, on the standard error stream."""
+    return JobProgress(messages)
 
 
 def tell_next(*words: str, lead: str = "Next") -> None:
     """Prints the command that comes next, quoted where a shell needs it: with all that makes it the same model and prompts."""
-    console.print(f"{lead}: {escape(shlex.join(words))}", highlight=False, soft_wrap=True)
+    notes.print(f"{lead}: {escape(shlex.join(words))}", highlight=False, soft_wrap=True)
 
 
 def next_run(model: str, arguments: Sequence[str], *options: str, tasks: str = OTHER, command: str = "lm_eval") -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -33,7 +34,11 @@ class ExportFormat(str, Enum):
     merged = "merged"
 
 
-@app.command()
+def _finished_exports(out: Path, **_: Any) -> str:
+    return f"Languages that are whole in '{out}' are kept; the same command skips them and goes on with the others."
+
+
+@app.command(kept=_finished_exports)
 def export(
     masks: Annotated[str, typer.Argument(help="Mask folder, name of a shipped one, or Hub repository user/name[@revision].")],
     model: ModelOption,
@@ -99,12 +104,15 @@ def export(
     if checkpoint is not None:
         require_space(checkpoint, len(left), out)
     with progress_bars() as progress:
+        shards = 1 if checkpoint is None else len(checkpoint.shards)
+        bars = {code: progress.add_task(f"writing {code}", total=shards) for code in left}
         for code, job in left.items():
+            step = partial(progress.advance, bars[code])
             if checkpoint is None:
                 write_ia3(job, found[code])
+                step()
             else:
-                bar = progress.add_task(code, total=len(checkpoint.shards))
-                write_merged(job, found[code], checkpoint, lambda bar=bar: progress.advance(bar))  # type: ignore[misc]
+                write_merged(job, found[code], checkpoint, step)
     for one in chosen:
         strength = f"alpha {one.steering.strength(one.language):g}"
         console.print(f"{one.language:6} {strength:12} {escape(str(folders[one.language]))}", highlight=False, soft_wrap=True)

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.folded_table import FoldedTable
 from lm_eval_clas.base.screen import print_out
 from lm_eval_clas.commands.application import (
     OTHER,
     Force,
+    Json,
     app,
     confirm,
     console,
     may_replace,
     messages,
     next_run,
+    notes,
     number_option,
     parse_words,
     path_argument,
@@ -78,7 +82,12 @@ class HalfOption(str, Enum):
     second = "second"
 
 
-@app.command(name="profile")
+def _finished_languages(out: Path, **_: Any) -> str:
+    finished = sorted(path.stem for path in out.glob("*.safetensors") if path.stem != "instances")
+    return f"Finished: {', '.join(finished) or 'none'}. The same command goes on from there."
+
+
+@app.command(name="profile", kept=_finished_languages)
 def profile_command(
     model: ModelOption,
     corpus: Annotated[
@@ -117,7 +126,7 @@ def profile_command(
     """Profile what every neuron does in each language, on the same texts in all of them."""
     from lm_eval_clas.base.logs import quiet_libraries
     from lm_eval_clas.base.processes import Processes
-    from lm_eval_clas.disk.written import require_ours
+    from lm_eval_clas.disk.written import claimed, require_ours
     from lm_eval_clas.harness.model_loading import load_model
     from lm_eval_clas.neurons.bridge import layers_text
     from lm_eval_clas.neurons.instances import profile_instances
@@ -135,32 +144,26 @@ def profile_command(
     options: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens}
     options |= {"first_token": first_token.value, "processes": Processes.launched()}
     of_neurons: dict[str, Any] = {"site": site.value, "projection": projection}
-    lm = load_model(model, model_args, device)
-    with progress_bars() as progress:
-        tasks = {language: progress.add_task(language, total=len(texts.ids)) for language in texts.languages}
-        try:
-            common: dict[str, Any] = {"name": model_name, "out": out, **options}
-            common["report"] = lambda language, done, _: progress.update(tasks[language], completed=done)
-            counts: dict[str, int]
-            if residual:
-                hidden = profile_residual(lm.model, lm.tokenizer, texts, **common)
-                size, counts = hidden.config.fingerprint, {one: sums.count for one, sums in hidden.by_language.items()}
-            else:
-                result = profile(lm.model, lm.tokenizer, texts, **common, **of_neurons)
-                size = result.config.fingerprint
-                counts = {one: sums.counts["all"] for one, sums in result.by_language.items()}
-            if level is Level.instance:
-                task = progress.add_task("input by input", total=len(texts.ids))
-                options |= {"name": model_name, "report": lambda done: progress.update(task, completed=done)}
-                profile_instances(lm.model, lm.tokenizer, texts, out, **options, **of_neurons)
-        except KeyboardInterrupt:
-            finished = [one for one in texts.languages if (out / f"{one}.safetensors").is_file()]
-            progress.stop()
-            messages.print(f"Interrupted. Finished: {', '.join(finished) or 'none'}. The same command goes on from there.")
-            raise typer.Exit(130) from None
-    console.print(
-        f"Profiled {len(texts.ids)} items in {len(counts)} languages, {sum(counts.values()):,} tokens: {escape(str(out))}"
-    )
+    with claimed(out) if options["processes"].main else nullcontext(), progress_bars() as progress:
+        progress.say("loading the model")
+        lm = load_model(model, model_args, device)
+        tasks = {language: progress.add_task(f"profiling {language}", total=len(texts.ids)) for language in texts.languages}
+        by_input = progress.add_task("input by input", total=len(texts.ids)) if level is Level.instance else None
+        common: dict[str, Any] = {"name": model_name, "out": out, **options}
+        common["report"] = lambda language, done, _: progress.update(tasks[language], completed=done)
+        counts: dict[str, int]
+        if residual:
+            hidden = profile_residual(lm.model, lm.tokenizer, texts, **common)
+            size, counts = hidden.config.fingerprint, {one: sums.count for one, sums in hidden.by_language.items()}
+        else:
+            result = profile(lm.model, lm.tokenizer, texts, **common, **of_neurons)
+            size = result.config.fingerprint
+            counts = {one: sums.counts["all"] for one, sums in result.by_language.items()}
+        if by_input is not None:
+            options |= {"name": model_name, "report": lambda done: progress.update(by_input, completed=done)}
+            profile_instances(lm.model, lm.tokenizer, texts, out, **options, **of_neurons)
+    tokens = sum(counts.values())
+    notes.print(f"Profiled {len(texts.ids)} items in {len(counts)} languages, {tokens:,} tokens: {escape(str(out))}")
     if size.empty_layers:
         told = layers_text(size.empty_layers)
         messages.print(f"Left out, as they have no neurons at this site that a text reaches: layers {told}.")
@@ -210,6 +213,7 @@ def masks(
     model: Annotated[str | None, typer.Option(help="For --add-language: the model that was profiled.")] = None,
     model_args: Annotated[str, typer.Option(help="For --add-language: as in clas profile.")] = "",
     device: Annotated[str | None, typer.Option(help="For --add-language: as in clas profile.")] = None,
+    as_json: Json = False,
     force: Force = False,
 ) -> None:
     """Turn a profile into a mask folder: categories of neurons and bridge layers."""
@@ -243,7 +247,7 @@ def masks(
         confirm(f"New masks in '{out}' would not have {' and '.join(gone)} of those that are there", force)
     if before is not None:
         _refuse(context, _OF_A_PROFILE, because=f"needs a profile, and '{profile}' is none; drop it")
-        _finish(_add(before, texts, model, model_args, device), out, force)
+        _finish(_add(before, texts, model, model_args, device), out, force, as_json)
         return
     loaded = Profile.load_finished(profile)
     made = MaskSet.from_profile(
@@ -266,7 +270,7 @@ def masks(
     made = _add(made, texts, model, model_args, device)
     if by_file and texts:  # once more, as the file may have neurons of the added languages
         made = with_neuron_file(made, specific, parse_words(specific_languages))
-    _finish(made, out, force)
+    _finish(made, out, force, as_json)
 
 
 _OF_A_PROFILE = (
@@ -290,10 +294,11 @@ def _add(masks: MaskSet, texts: list[MonolingualText], model: str | None, model_
     from lm_eval_clas.masks.adding import add_language
 
     quiet_libraries()
-    lm = load_model(str(model), model_args, device)
     with progress_bars() as progress:
-        for text in texts:
-            bar = progress.add_task(text.language, total=len(text.lines))
+        progress.say("loading the model")
+        lm = load_model(str(model), model_args, device)
+        bars = [progress.add_task(f"profiling {text.language}", total=len(text.lines)) for text in texts]
+        for text, bar in zip(texts, bars, strict=True):
 
             def report(done: int, bar: TaskID = bar) -> None:
                 progress.update(bar, completed=done)
@@ -302,9 +307,9 @@ def _add(masks: MaskSet, texts: list[MonolingualText], model: str | None, model_
     return masks
 
 
-def _finish(masks: MaskSet, out: Path, force: bool) -> None:
+def _finish(masks: MaskSet, out: Path, force: bool, as_json: bool) -> None:
     masks.save(out, force=force)
-    _show(masks)
+    _tell(masks, as_json)
     lead = f"Wrote {escape(str(out))}. Next"
     tell_next(*next_run("hf-clas", [f"pretrained={OTHER}", f"masks={out}"]), lead=lead)
 
@@ -312,13 +317,12 @@ def _finish(masks: MaskSet, out: Path, force: bool) -> None:
 @app.command()
 def inspect(
     masks: Annotated[str, typer.Argument(help="Mask folder, name of a shipped one, or Hub repository.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: Json = False,
     plot: Annotated[Path | None, path_option("Draw categories by layer to FILE.png (or .pdf, .svg).")] = None,
     experts: Annotated[Path | None, path_option("Draw the choice of experts by language to FILE.png.")] = None,
     force: Force = False,
 ) -> None:
     """Show what is in a mask folder: model, corpus, languages, categories by layer, bridge layers and why."""
-    from lm_eval_clas.masks.inspection import summary
     from lm_eval_clas.masks.mask_set import MaskSet
 
     loaded = MaskSet.load(masks)
@@ -334,10 +338,16 @@ def inspect(
         with replacing_file(experts, force):
             plot_experts(loaded, experts)
         messages.print(f"Wrote {escape(str(experts))}", highlight=False, soft_wrap=True)
+    _tell(loaded, as_json)
+
+
+def _tell(masks: MaskSet, as_json: bool) -> None:
+    from lm_eval_clas.masks.inspection import summary
+
     if as_json:
-        print_out(json.dumps(summary(loaded), indent=2, ensure_ascii=False))
+        print_out(json.dumps(summary(masks), indent=2, ensure_ascii=False))
     else:
-        _show(loaded)
+        _show(masks)
 
 
 def _specific(info: dict[str, Any]) -> str:
@@ -377,21 +387,23 @@ def _show(masks: MaskSet) -> None:
         console.print(f"[bold]{label:10}[/bold]{escape(text)}", highlight=False)
     names = ("dead", "specific", "partial", "all")
     unmeasured = ("unmeasured",) if masks.measured is not None else ()
-    table = Table("layer", *names, *unmeasured, title="Neurons by layer and category (* bridge layer)", title_justify="left")
+    numbers = [Column(name, justify="right") for name in ("layer", *names, *unmeasured)]
+    table = FoldedTable(*numbers, title="Neurons by layer and category (* bridge layer)")
     for row in info["layers"]:
         mark = "*" if row["bridge"] else " "
         counts = (f"{row[name]:6,} {row[f'{name}_share']:6.1%}" for name in names)
         table.add_row(f"{row['layer']:3} {mark}", *counts, *(f"{row[name]:6,}" for name in unmeasured))
     console.print(table)
     if len(info["languages"]) <= 20:
-        table = Table(title="Overlap of active neurons in the bridge layers (Jaccard)", title_justify="left")
+        table = FoldedTable(title="Overlap of active neurons in the bridge layers (Jaccard)")
         for column in ("", *info["languages"]):
-            table.add_column(column, justify="right", no_wrap=True)
+            table.add_column(column, justify="right")
         for language, overlaps in zip(info["languages"], info["overlap"], strict=True):
             table.add_row(language, *(f".{round(value * 100):02d}" if value < 0.995 else "1" for value in overlaps))
         console.print(table)
     if info["instance_shares"]:
-        table = Table("layer", *names, title="Share of categories input by input (Wang et al. 2024)", title_justify="left")
+        numbers = [Column(name, justify="right") for name in ("layer", *names)]
+        table = FoldedTable(*numbers, title="Share of categories input by input (Wang et al. 2024)")
         for layer, row in enumerate(info["instance_shares"]):
             table.add_row(f"{layer:3}", *(f"{value:6.1%}" for value in row))
         console.print(table)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -20,7 +19,11 @@ if TYPE_CHECKING:
     from lm_eval_clas.study.recipe import StudyRecipe
 
 
-@app.command()
+def _finished_stages(**_: Any) -> str:
+    return "Finished stages are kept, and what was finished of the one that ran; the same command goes on from there."
+
+
+@app.command(kept=_finished_stages)
 def paper(
     recipe: Annotated[
         str,
@@ -40,7 +43,6 @@ def paper(
     json: Annotated[bool, typer.Option("--json", help="With --plan: print it as JSON.")] = False,
 ) -> None:
     """Run a whole study: profile, masks, tune, evaluate, analyse, tables, report; what has not changed is skipped."""
-    os.environ.setdefault("TQDM_DISABLE", "1")  # the harness's bars, one for each task and language, would drown ours
     from lm_eval_clas.study.recipe import STAGES, StudyRecipe
 
     if json and not plan:
@@ -72,12 +74,14 @@ def _run(recipe: StudyRecipe, folder: Path, only: str | None, calibrate: bool) -
     study = Study(folder)
     with claimed(folder, PLACES if recorded(folder) else None), progress_bars() as progress:
         stages = StudyStages(recipe, folder, progress)
+        stages.require_arguments()
         todo = [stage for stage in stages.all() if only in (None, stage.name)]
         if only is not None and not todo:
             raise ClasError(f"The recipe has no stage '{only}'.")
         _show_plan(_plan(recipe, folder, calibrate), json=False)
         write_text(folder / "recipe.yaml", recipe.dump())
-        for stage in todo:
+        for number, stage in enumerate(todo, start=1):
+            progress.stage(stage.name, number, len(todo))
             if study.finished(stage):
                 console.print(f"[bold]{stage.name:9}[/bold]unchanged, skipped", highlight=False)
                 continue
@@ -85,12 +89,7 @@ def _run(recipe: StudyRecipe, folder: Path, only: str | None, calibrate: bool) -
                 raise ClasError(
                     f"The stage {stage.name} needs what earlier stages give; run 'clas paper' without --only first."
                 )
-            try:
-                study.run(stage)
-            except KeyboardInterrupt:
-                progress.stop()
-                messages.print(f"Interrupted during {stage.name}. The same command goes on from there.")
-                raise typer.Exit(130) from None
+            study.run(stage)
             record = study.record(stage.name)
             console.print(f"[bold]{stage.name:9}[/bold]{duration(record.seconds if record else 0)}", highlight=False)
     if (folder / "report.html").is_file():

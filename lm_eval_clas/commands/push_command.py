@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -10,7 +10,11 @@ from rich.markup import escape
 from lm_eval_clas.commands.application import OTHER, Force, app, console, may_replace, next_run, tell_next
 
 
-@app.command()
+def _one_commit(repository: str, **_: Any) -> str:
+    return f"A commit is made whole or not at all; look at {repository} on the Hub, and give the same command again."
+
+
+@app.command(kept=_one_commit)
 def push(
     masks: Annotated[str, typer.Argument(help="Mask folder, or name of a shipped one.")],
     repository: Annotated[str, typer.Argument(help="Hub repository, user/name; made where there is none.")],

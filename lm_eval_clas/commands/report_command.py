@@ -7,7 +7,7 @@ from typing import Annotated
 
 from rich.markup import escape
 
-from lm_eval_clas.commands.application import Force, app, console, path_argument, path_option, replacing, replacing_file
+from lm_eval_clas.commands.application import Force, app, notes, path_argument, path_option, replacing, replacing_file
 
 
 @app.command()
@@ -22,5 +22,5 @@ def report(
     with replacing(folder, ["report.html"], force) if out is None else replacing_file(out, force):
         path, left_out = write_report(folder, out)
     for line in left_out:
-        console.print(f"Left out: {escape(line)}", highlight=False, soft_wrap=True)
-    console.print(f"Wrote {escape(str(path))} ({path.stat().st_size / 1000:,.0f} kB)", highlight=False, soft_wrap=True)
+        notes.print(f"Left out: {escape(line)}", highlight=False, soft_wrap=True)
+    notes.print(f"Wrote {escape(str(path))} ({path.stat().st_size / 1000:,.0f} kB)", highlight=False, soft_wrap=True)

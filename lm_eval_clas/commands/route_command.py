@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.folded_table import FoldedTable
 from lm_eval_clas.base.screen import print_out
-from lm_eval_clas.commands.application import app, console, messages, parse_words
+from lm_eval_clas.commands.application import Json, app, console, messages, parse_words
 from lm_eval_clas.commands.shared_options import PairLanguage, PairOption
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def route(
     pair: PairOption = PairLanguage.target,
     texts: Annotated[int, typer.Option(help="Look at this many documents of each task, too, which loads its data.", min=0)] = 0,
     include_path: Annotated[list[Path] | None, typer.Option(help="Folder with further tasks; may be repeated.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+    json: Json = False,
 ) -> None:
     """Say what language the requests of each task get, from which evidence, and whether they are steered; nothing runs."""
     from lm_eval_clas.base.logs import quiet_libraries
@@ -64,7 +64,7 @@ def route(
 
 def _steerable(masks: str | None, languages: str | None) -> Steerable:
     from lm_eval_clas.harness.task_routes import Steerable
-    from lm_eval_clas.languages.language_names import parse_language
+    from lm_eval_clas.languages.language_names import require_language
 
     if masks is not None and languages is not None:
         raise ClasError("Give --masks or --languages, not both: the masks say which languages they steer.")
@@ -75,20 +75,12 @@ def _steerable(masks: str | None, languages: str | None) -> Steerable:
         return Steerable(loaded.languages, loaded.anchor)
     if languages is None:
         return Steerable()
-    codes = {one: parse_language(one) for one in parse_words(languages)}
-    if unknown := [one for one, code in codes.items() if code is None]:
-        raise ClasError(f"--languages: '{unknown[0]}' is not a language; give codes or names, e.g. hi or Hindi.")
-    return Steerable(tuple(dict.fromkeys(code for code in codes.values() if code)), "en")
+    codes = (require_language(one, "--languages: ") for one in parse_words(languages))
+    return Steerable(tuple(dict.fromkeys(codes)), "en")
 
 
 def _show(routes: list[TaskRoute]) -> None:
-    from rich.box import SIMPLE_HEAD
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("task", overflow="fold")
-    for column in ("language", "from", "steered"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("why", overflow="fold")
+    table = FoldedTable("task", "language", "from", "steered", "why")
     for one in routes:
         steered = "?" if one.steered is None else "yes" if one.steered else "no"
         table.add_row(escape(one.task), one.language or "?", one.source, steered, escape(one.why))

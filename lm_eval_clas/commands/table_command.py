@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.folded_table import FoldedTable
 from lm_eval_clas.base.screen import print_out
-from lm_eval_clas.commands.application import Force, app, console, messages, parse_words, path_option, replacing
+from lm_eval_clas.commands.application import Force, Json, app, console, messages, parse_words, path_option, replacing
 from lm_eval_clas.commands.shared_options import ClusterOption, MetricOption
 
 if TYPE_CHECKING:
@@ -65,6 +64,7 @@ def table_command(
     cluster: ClusterOption = None,
     resamples: Annotated[int, typer.Option(help="Of permutation tests and the bootstrap.", min=100)] = 10_000,
     seed: Annotated[int, typer.Option(help="Of permutation tests and the bootstrap.", min=0)] = 0,
+    as_json: Json = False,
     force: Force = False,
 ) -> None:
     """Compare runs of lm_eval language by language: gains, paired tests, intervals; as a table for a paper."""
@@ -74,6 +74,8 @@ def table_command(
     from lm_eval_clas.comparing.row_notes import about_few_items
     from lm_eval_clas.comparing.task_families import families
 
+    if as_json and format not in (None, TableFormat.json):
+        raise ClasError(f"--json prints JSON, and --format {format.value} something else; drop one of them.")
     runs = read_runs(results)
     for run in runs:
         if run.superseded:
@@ -102,7 +104,7 @@ def table_command(
             messages.print(f"Warning, {one.family}: {note}", highlight=False, markup=False)
     if format is TableFormat.csv:
         print_out(tables.csv(comparisons), end="")
-    elif format is TableFormat.json:
+    elif as_json or format is TableFormat.json:
         print_out(tables.json(comparisons), end="")
     elif format is not None:
         draw = tables.markdown_table if format is TableFormat.md else tables.latex
@@ -156,11 +158,11 @@ def _width(comparison: Comparison, languages: Orientation) -> int:
     return min(labels, 24) + sum(others) + 2 * len(others) + 2
 
 
-def _drawn(comparison: Comparison, languages: Orientation) -> Table:
+def _drawn(comparison: Comparison, languages: Orientation) -> FoldedTable:
     from lm_eval_clas.comparing.layouts import broken, layout
 
     drawn = layout(comparison, languages)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = FoldedTable(padding=(0, 1, 0, 0))
     for number, heading in enumerate(drawn.headings):
         lines = Text("\n".join(broken(heading)))
         table.add_column(lines, justify="right" if number else "left", no_wrap=number > 0, vertical="top")

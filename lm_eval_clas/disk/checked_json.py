@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.escaping import visible
+from lm_eval_clas.base.near_names import did_you_mean
 from lm_eval_clas.disk.checked_files import decoded, read_bytes
 from lm_eval_clas.disk.files import write_text
 
@@ -109,12 +111,32 @@ def write_as(found: BaseModel, path: Path) -> None:
     write_text(path, json.dumps(found.model_dump(), indent=1, ensure_ascii=False) + "\n")
 
 
-def first_fault(error: ValidationError) -> str:
-    """Where pydantic found the first fault, and which, on one line."""
-    first = error.errors(include_url=False, include_input=False)[0]
+def first_fault(error: ValidationError, kind: type[BaseModel] | None = None) -> str:
+    """Where pydantic found the first fault, and which, on one line.
+
+    Args:
+        error: what pydantic raised.
+        kind: what was read: with it, a field that is not known is told with the nearest one that is.
+    """
+    first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"] if part != "[key]")
     what = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        what = f"there is no such field{did_you_mean(str(first['loc'][-1]), _fields(kind, first['loc'][:-1]))}"
+    elif first["type"] == "literal_error":
+        what += did_you_mean(str(first["input"])[:_LONGEST], re.findall("'([^']*)'", first["ctx"]["expected"]))
     return shown(f"{where[:200]}: {what[:200]}" if where else what, 400)
+
+
+def _fields(kind: Any, path: Sequence[int | str]) -> list[str]:
+    """The names of the fields of what is read at a place; none where that is no model of pydantic's."""
+    for part in path:
+        if not (inspect.isclass(kind) and issubclass(kind, BaseModel)):
+            values = get_args(kind)  # of a list or a mapping, the last is what it holds
+            kind = values[-1] if values else None
+        else:
+            kind = kind.model_fields[str(part)].annotation if part in kind.model_fields else None
+    return list(kind.model_fields) if inspect.isclass(kind) and issubclass(kind, BaseModel) else []
 
 
 def shown(value: object, longest: int = _LONGEST) -> str:

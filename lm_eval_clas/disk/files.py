@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Protocol
 
+import platformdirs
 import psutil
 from safetensors import SafetensorError
 
@@ -47,10 +48,14 @@ def shipped(name: str) -> Path:
 
 
 def cache_dir() -> Path:
-    """Where converted models are kept: `$LM_EVAL_CLAS_CACHE`, or `lm-eval-clas` in the user's cache folder."""
+    """Where converted models are kept: `$LM_EVAL_CLAS_CACHE`, or `lm-eval-clas` where the system has its users' caches.
+
+    On every system it was in `~/.cache` before: where there is such a folder, it stays in use.
+    """
     if configured := os.environ.get("LM_EVAL_CLAS_CACHE"):
         return Path(configured).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "lm-eval-clas"
+    before = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "lm-eval-clas"
+    return before if before.is_dir() else platformdirs.user_cache_path("lm-eval-clas", appauthor=False)
 
 
 @contextmanager

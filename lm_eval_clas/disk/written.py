@@ -15,6 +15,7 @@ from pathlib import Path
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.disk.files import cannot_write, delete_abandoned, guard, sha256
 from lm_eval_clas.disk.hash_lines import GROWING, RECORD, Names, add_line, locked, read_names, write_lines
+from lm_eval_clas.disk.one_writer import only_writer
 
 
 class Claim:
@@ -76,6 +77,7 @@ def claimed(folder: str | Path, places: Sequence[str] | None = None, force: bool
     """Takes a folder to write to: what is written in it by `files.writing` is noted in its record.
 
     Within a claimed folder, a folder of it needs no record of its own; nor does one that the record of a folder above knows.
+    Other processes are kept off the folder of the record (`one_writer.py`).
 
     Args:
         folder: is made when something is written to it.
@@ -84,7 +86,7 @@ def claimed(folder: str | Path, places: Sequence[str] | None = None, force: bool
         force: replaces what is another's; nothing of another's is deleted.
 
     Raises:
-        ClasError: something in the way is not ours; nothing has been written yet.
+        ClasError: something in the way is not ours, or another process writes there; nothing has been written yet.
     """
     folder = Path(folder)
     paths = [folder] if places is None else [folder / one for one in places]
@@ -93,17 +95,20 @@ def claimed(folder: str | Path, places: Sequence[str] | None = None, force: bool
         yield
         return
     home = _home(paths) or _absolute(folder)
-    for path in paths if recorded(home) else ():
-        delete_abandoned(path)
-    claim = Claim(home, force)
     made = [one for one in (folder, *folder.parents) if not one.exists()]
-    token = guard.set(claim)
     try:
-        yield
+        with only_writer(home):
+            for path in paths if recorded(home) else ():
+                delete_abandoned(path)
+            claim = Claim(home, force)
+            token = guard.set(claim)
+            try:
+                yield
+            finally:
+                guard.reset(token)
+                with suppress(OSError, ClasError):  # on a full disk the record stays as it is, which says more than it must
+                    claim.tidy()
     finally:
-        guard.reset(token)
-        with suppress(OSError, ClasError):  # on a full disk the record stays as it is, which says more than it must
-            claim.tidy()
         for one in made:
             with suppress(OSError):  # as a rule there is something in it by now
                 one.rmdir()

@@ -6,7 +6,7 @@ import copy
 import gc
 import importlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from lm_eval_clas.engine.engine_layout import engine_arguments
 from lm_eval_clas.engine.factor_tables import EXTRA_ARGUMENT, FactorTables
 from lm_eval_clas.engine.refusals import refuse_launcher, require_installed
 from lm_eval_clas.harness.common.answerable import require_choices, require_prompts, require_room, require_scorable
+from lm_eval_clas.harness.common.argument_names import strange_arguments_told
 
 
 def vllm_class() -> Any:
@@ -48,6 +49,12 @@ def with_row(request: Instance, name: str | None) -> Instance:
 
 _VLLM = vllm_class()
 SamplingParams = importlib.import_module("vllm").SamplingParams
+
+
+def engine_takers() -> list[Callable[..., Any]]:
+    """What takes the arguments that the harness's class hands on to vLLM."""
+    vllm = importlib.import_module("vllm")
+    return [vllm.LLM, vllm.EngineArgs]
 
 
 class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
@@ -87,7 +94,8 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         self._room = (tables.layers, len(tables.rows) + 1) if tables else ((), 1)
         self.changes: dict[str, list[int]] = {}
         _release_memory()
-        super().__init__(pretrained, **own, **kwargs)
+        with strange_arguments_told("vllm-clas", kwargs):
+            super().__init__(pretrained, **own, **kwargs)
         if tables:
             self.load(tables)
 

@@ -13,7 +13,8 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.engine.factor_tables import FactorTables, steered_row
 from lm_eval_clas.engine.model_fit import require_fit
 from lm_eval_clas.engine.refusals import refuse_method
-from lm_eval_clas.engine.rowed_vllm import RowedVLLM, with_row
+from lm_eval_clas.engine.rowed_vllm import RowedVLLM, engine_takers, with_row
+from lm_eval_clas.harness.common.argument_names import named_in, refuse_slips
 from lm_eval_clas.harness.common.asked_steering import AskedSteering
 from lm_eval_clas.harness.common.steered_lm import UNSEEN, AnswerAll, RequestGroup, Response, SteeredLM, code_of
 from lm_eval_clas.harness.plugin import register
@@ -62,6 +63,7 @@ class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
         projection: str | None = None,
         **kwargs: Any,
     ) -> None:
+        refuse_slips(self.harness_name, kwargs, named_in(VLLMCLAS, *engine_takers()))
         options = {
             "alpha": alpha,
             "beta": beta,

@@ -10,8 +10,8 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 
-from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.logs import logger
+from lm_eval_clas.base.near_names import require_known
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.decoder.greedy import GreedyDecoder, Ways, chooses_plainly
 from lm_eval_clas.decoder.logits import HeadError
@@ -24,6 +24,13 @@ from lm_eval_clas.harness.common.answerable import (
     require_room,
     require_scorable,
 )
+from lm_eval_clas.harness.common.argument_names import (
+    loading_names,
+    named_in,
+    options_of_model,
+    refuse_slips,
+    strange_arguments_told,
+)
 from lm_eval_clas.harness.gathering import in_order, own_results, prepare_harness
 
 
@@ -31,6 +38,18 @@ def default_device() -> str:
     """The machine's accelerator, or the CPU. HFLM's own default is `cuda`, which fails where there is none."""
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return accelerator.type if accelerator is not None else "cpu"
+
+
+def refuse_slips_in_loading(
+    asker: str, kind: type[HFLM], pretrained: object, given: Mapping[str, Any], where: str = "--model_args"
+) -> None:
+    """Refuses arguments that are slips of those that a class takes, or that transformers takes to load its model.
+
+    Raises:
+        ClasError: there is one; the sentence names what was meant.
+    """
+    known = named_in(kind, kind._create_model) | loading_names()
+    refuse_slips(asker, given, known, lambda: options_of_model(pretrained, given), where)
 
 
 class FastLM(HFLM):
@@ -52,8 +71,7 @@ class FastLM(HFLM):
     _world_size: int
 
     def __init__(self, pretrained: Any, scoring: str = "fast", **kwargs: Any) -> None:
-        if scoring not in ("fast", "stock"):
-            raise ClasError(f"scoring must be fast or stock, not '{scoring}'.")
+        require_known("scoring", scoring, ("fast", "stock"))
         if kwargs.get("device") is None:
             kwargs["device"] = default_device()
         # As in HFLM, a model that is there already, or that is spread over the processes, is one for all of them.
@@ -61,7 +79,8 @@ class FastLM(HFLM):
         processes = Processes.launched() if separate else Processes()
         if processes.size > 1:
             prepare_harness()
-        super().__init__(pretrained, **kwargs)
+        with strange_arguments_told(getattr(self, "harness_name", "hf"), kwargs):
+            super().__init__(pretrained, **kwargs)
         # HFLM leaves both at one process where there are no GPUs, or one on each machine, and takes the number on the
         # machine for the one among all.
         self._rank, self._world_size = processes.rank, processes.size

@@ -16,7 +16,7 @@ from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.decoder.projections import slices_error
 from lm_eval_clas.harness.common.asked_steering import AskedSteering
 from lm_eval_clas.harness.common.steered_lm import AnswerAll, RequestGroup, Response, SteeredLM, code_of
-from lm_eval_clas.harness.fast_lm import FastLM
+from lm_eval_clas.harness.fast_lm import FastLM, refuse_slips_in_loading
 from lm_eval_clas.harness.gathering import lent
 from lm_eval_clas.harness.plugin import register
 from lm_eval_clas.harness.tally import Witness
@@ -81,6 +81,7 @@ class CLASLM(SteeredLM[ActivationSteerer], FastLM):
         scoring: str = "fast",
         **kwargs: Any,
     ) -> None:
+        refuse_slips_in_loading(self.harness_name, CLASLM, pretrained, kwargs)
         options = {
             "alpha": alpha,
             "beta": beta,

@@ -16,11 +16,15 @@ def load_model(model: str, model_args: str, device: str | None, fast: bool = Fal
     from lm_eval.models.huggingface import HFLM
     from lm_eval.utils import simple_parse_args_string
 
-    from lm_eval_clas.harness.fast_lm import FastLM, default_device
+    from lm_eval_clas.harness.fast_lm import FastLM, default_device, refuse_slips_in_loading
 
+    kind = FastLM if fast else HFLM
     try:
         arguments = {"device": device or default_device(), **simple_parse_args_string(model_args)}
-        return (FastLM if fast else HFLM)(model, **arguments)
+        refuse_slips_in_loading("hf", kind, model, arguments)
+        return kind(model, **arguments)
+    except ClasError:
+        raise
     except Exception as error:  # transformers, the harness and the Hub raise every kind for a wrong name or argument
         reason = first_line(error)
         raise ClasError(f"Cannot load the model '{model}': {reason}") from error

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.near_names import did_you_mean
 from lm_eval_clas.disk.files import shipped
 
 FEWSHOT_SEED = 1234  # the harness's default
@@ -23,7 +24,8 @@ def load_tasks(names: Sequence[str], include_path: Sequence[str], num_fewshot: i
     """
     manager = _manager(tuple(include_path))
     if missing := [name for name in names if name not in manager.all_tasks]:
-        raise ClasError(f"There is no task {', '.join(missing)}; 'lm_eval ls tasks' lists them, --include-path adds folders.")
+        told = ", ".join(f"{name}{did_you_mean(name, manager.all_tasks)}" for name in missing)
+        raise ClasError(f"There is no task {told}; 'lm_eval ls tasks' lists them, --include-path adds folders.")
     tasks = tasks_of(manager, names)
     for task in tasks.values():
         own = task.get_config("num_fewshot")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.near_names import nearest
 from lm_eval_clas.languages.codes import UNDETERMINED
 from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.sibling_names import Siblings
@@ -73,7 +73,7 @@ def find_tasks(wanted: Sequence[str], index: TaskIndex) -> list[str]:
             continue
         names = index.match(one)
         if not names:
-            near = difflib.get_close_matches(one, index.members, n=3, cutoff=0.6)
+            near = nearest(one, index.members, most=3)
             hint = f"the nearest names are {', '.join(near)}" if near else "'lm_eval ls tasks' lists them"
             raise ClasError(f"There is no task, group or tag '{one}'; {hint}, and --include-path adds folders.")
         found |= dict.fromkeys(task for name in names for task in index.tasks(name))

@@ -7,6 +7,8 @@ from functools import cache, lru_cache
 
 import langcodes
 
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.near_names import did_you_mean
 from lm_eval_clas.languages.codes import languages_in_use, normalize
 
 # Names that the CLDR, which has one English name and the own one for each language, does not have.
@@ -62,6 +64,28 @@ def from_name(text: str) -> str | None:
         if found.display_name("en").casefold() == name:
             return normalize(found.to_tag())
     return None
+
+
+def require_language(text: str, option: str = "") -> str:
+    """The normalised code of a language, as `parse_language` gives it.
+
+    Args:
+        text: as a user wrote it.
+        option: what stands before it in the sentence, such as `--languages: `.
+
+    Raises:
+        ClasError: it is no language; the sentence says which name is nearest.
+    """
+    code = parse_language(text)
+    if code is None:
+        given = f"{option}{text[:80]}" if option.endswith("=") else f"{option}'{text[:80]}'"
+        raise ClasError(f"{given} is not a language{did_you_mean_language(text)}; give a code or a name, e.g. hi or Hindi.")
+    return code
+
+
+def did_you_mean_language(text: str) -> str:
+    """As `did_you_mean`, of names of languages; nothing for what is as short as a code, which is like any other."""
+    return did_you_mean(text, (name.title() for name in _table())) if 3 < len(text) <= 80 else ""
 
 
 def parse_language(text: str) -> str | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.near_names import nearest
 from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.masks.mask_config import MASKS_CONFIG_FILE
 from lm_eval_clas.masks.mask_place import MASKS_FILES
@@ -98,7 +98,7 @@ def locate(source: str | Path) -> tuple[Path, HubOrigin | None]:
     if repository := hub_id(str(source)):
         ours = f"masks that ship with the package: {', '.join(known) or 'none'}"
         return fetch(*repository, files=MASKS_FILES, otherwise=ours)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known
+    near = nearest(name, known, most=3, like=0.3) or known
     raise ClasError(
         f"There are no masks at '{source}'; the nearest that ship with the package: {', '.join(near) or 'none'}. Give one of "
         "these names, a folder that 'clas masks' wrote, or a Hub repository as user/name or user/name@revision."

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.near_names import did_you_mean
 from lm_eval_clas.decoder.heads import Scalar
 from lm_eval_clas.disk.checked_json import shown
 from lm_eval_clas.disk.files import put, put_text, sha256, writing
@@ -195,7 +196,8 @@ class MaskSet:
         code = known_language(language, self.languages)
         if code not in self.languages:
             raise ClasError(
-                f"The masks have no language '{shown(language)}', only {', '.join(self.languages)}; profile it or use another."
+                f"The masks have no language '{shown(language)}'{did_you_mean(language, self.languages)}, only "
+                f"{', '.join(self.languages)}; profile it or use another."
             )
         return code
 

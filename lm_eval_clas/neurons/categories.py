@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.near_names import require_known
 from lm_eval_clas.neurons.activity import STATISTICS, TOKENS, By, Statistic, Tokens
 
 if TYPE_CHECKING:
@@ -107,8 +108,7 @@ class NeuronCategorizer:
             ("tokens", self.tokens, TOKENS),
             ("by", self.by, get_args(By)),
         ):
-            if value not in known:
-                raise ClasError(f"{name} must be one of {', '.join(known)}, not '{value}'.")
+            require_known(name, value, known)
         if self.min_tokens < 1:
             raise ClasError(f"min-tokens must be a whole number from 1 on, not {self.min_tokens}.")
         if not np.isfinite(self.threshold):

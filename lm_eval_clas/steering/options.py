@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.near_names import require_known
 from lm_eval_clas.base.plain_numbers import plain_number
 from lm_eval_clas.disk.checked_json import shown
 from lm_eval_clas.masks.mask_set import MaskSet
@@ -73,8 +74,7 @@ class SteeringOptions:
             ("specific_scope", specific_scope, get_args(SpecificScope)),
             ("partial_scope", partial_scope, get_args(PartialScope)),
         ):
-            if value not in known:
-                raise ClasError(f"{name} must be one of {', '.join(known)}, not '{value}'.")
+            require_known(name, value, known)
         size = masks.config.model.fingerprint
         try:
             whole_seed = int(seed)

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.escaping import visible
+from lm_eval_clas.base.near_names import did_you_mean
 from lm_eval_clas.decoder.shapes import ModelShape
 from lm_eval_clas.disk.checked_files import read_text, user_path
 from lm_eval_clas.disk.checked_json import StrictFinite, first_fault
@@ -237,10 +238,11 @@ class StudyRecipe(StrictFinite):
             return cls.model_validate(parse_yaml(read_text(path)))
         except FileNotFoundError as error:
             raise ClasError(
-                f"There is no recipe '{source}'; give a YAML file, or one of {', '.join(shipped_recipes())}."
+                f"There is no recipe '{source}'{did_you_mean(str(source), shipped_recipes())}; give a YAML file, or one of "
+                f"{', '.join(shipped_recipes())}."
             ) from error
         except ValidationError as error:
-            raise ClasError(f"The recipe '{source}' is wrong ({first_fault(error)}); see the shipped ones.") from error
+            raise ClasError(f"The recipe '{source}' is wrong ({first_fault(error, cls)}); see the shipped ones.") from error
         except ValueError as error:
             raise ClasError(f"The recipe '{source}' cannot be read as YAML ({error}); correct it.") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.version import __version__
@@ -19,6 +19,9 @@ from lm_eval_clas.steering.methods.method_table import METHODS, measured_hash
 from lm_eval_clas.study.recipe import STAGES
 from lm_eval_clas.study.record import Stage, command, content_hash, given
 from lm_eval_clas.study.workplace import Workplace
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 
 @dataclass
@@ -75,18 +78,21 @@ class StudyStages(Workplace):
         every: list[tuple[Path, str, Literal["first", "second"] | None, bool]]
         every = [(self.profile_folder(name), *one, False) for name, one in (wanted | self.halves).items()]
         every += [(self.residual_folder(name), *one, True) for name, one in wanted.items() if self.recipe.needs_residual]
+        texts_of = {out: self.texts(part, half) for out, part, half, _ in every}
+        bars = {
+            (out, one): self.progress.add_task(f"profile {out.name} {one}", total=len(texts.ids))
+            for out, texts in texts_of.items()
+            for one in texts.languages
+        }
         for out, part, half, residual in every:
-            texts = self.texts(part, half)
-            bars = {one: self.progress.add_task(f"{out.name} {one}", total=len(texts.ids)) for one in texts.languages}
+            texts = texts_of[out]
 
-            def report(language: str, done: int, _: int, bars: dict[str, Any] = bars) -> None:
-                self.progress.update(bars[language], completed=done)
+            def report(language: str, done: int, _: int, out: Path = out) -> None:
+                self.progress.update(bars[out, language], completed=done)
 
             options: dict[str, Any] = step.model_dump(include={"batch_size", "max_tokens", "first_token"})
             measure: Callable[..., Any] = profile_residual if residual else profile
             measure(lm.model, lm.tokenizer, texts, name=self.model_name, out=out, report=report, **options)
-            for bar in bars.values():
-                self.progress.remove_task(bar)
             commands.append(
                 command(
                     *("clas", "profile", "--model", self.shown_model, "--corpus", self.recipe.parts[part].corpus),
@@ -134,6 +140,19 @@ class StudyStages(Workplace):
             *given({"residual": residual}),
             *("--out", out),
         )
+
+    def require_arguments(self) -> None:
+        """Refuses mistyped arguments of runs, which are needed hours later.
+
+        Raises:
+            ClasError: there is one.
+        """
+        from lm_eval_clas.harness.fast_lm import refuse_slips_in_loading
+        from lm_eval_clas.harness.hf_clas import CLASLM
+
+        for label, options in self.recipe.evaluate.runs.items():
+            given = {name: value for name, value in options.items() if name != "variant"}
+            refuse_slips_in_loading("hf-clas", CLASLM, self.recipe.model, given, f"the recipe's run '{label}'")
 
     # tune
 
@@ -186,7 +205,6 @@ class StudyStages(Workplace):
             method=method,
             measured=measured_hash(masks, used.measured) if used.measured else None,
         )
-        before = set(self.progress.task_ids)
         run_tuning(
             recipe,
             {name: found[name] for name in names},
@@ -200,8 +218,6 @@ class StudyStages(Workplace):
             seed=step.seed,
             cluster=self.recipe.cluster,
         )
-        for bar in set(self.progress.task_ids) - before:
-            self.progress.remove_task(bar)
         return command(
             *("clas", "tune", "--model", self.shown_model, "--masks", source),
             *given({"method": None if own else method}),
@@ -230,9 +246,14 @@ class StudyStages(Workplace):
             for variant in self.recipe.variants:
                 MaskSet.load(self.made_masks(part, variant)).with_tuned_as(tuned).save(self.masks_folder(part, variant))
         _keep_only(self.folder / "results", list(runs), [task for names in tasks.values() for task in names])
-        return [self._evaluate_part(label, part, tasks[part]) for label in runs for part in self.recipe.parts]
+        bars = {
+            (label, part): self.progress.add_task(f"evaluate {label} {part}", total=len(tasks[part]))
+            for label in runs
+            for part in self.recipe.parts
+        }
+        return [self._evaluate_part(label, part, tasks[part], bar) for (label, part), bar in bars.items()]
 
-    def _evaluate_part(self, label: str, part: str, tasks: dict[str, Any]) -> str:
+    def _evaluate_part(self, label: str, part: str, tasks: dict[str, Any], bar: TaskID) -> str:
         from lm_eval.utils import simple_parse_args_string
 
         from lm_eval_clas.harness.fast_lm import default_device
@@ -248,7 +269,6 @@ class StudyStages(Workplace):
             **options,
             **({"masks": str(masks)} if step.runs[label] else {}),
         }
-        bar = self.progress.add_task(f"{label} {part}", total=len(tasks))
         evaluate_run(
             out,
             {"pretrained": self.model, **({} if in_vllm else {"device": self.recipe.device or default_device()}), **arguments},
@@ -260,7 +280,6 @@ class StudyStages(Workplace):
             apply_chat_template=step.apply_chat_template,
             report=lambda _: self.progress.advance(bar),
         )
-        self.progress.remove_task(bar)
         shown = ",".join(f"{name}={value}" for name, value in {"pretrained": self.shown_model, **arguments}.items())
         return command(
             *("lm_eval", "--model", "vllm-clas" if in_vllm else "hf-clas", "--model_args", shown),

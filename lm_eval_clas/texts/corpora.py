@@ -17,11 +17,12 @@ import yaml
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.logs import own_logger
+from lm_eval_clas.base.near_names import did_you_mean
 from lm_eval_clas.base.processes import launched_as
 from lm_eval_clas.disk.checked_files import read_text, user_path
 from lm_eval_clas.disk.checked_json import parse_json, shown
 from lm_eval_clas.disk.files import PACKAGE, shipped
-from lm_eval_clas.languages.language_names import parse_language
+from lm_eval_clas.languages.language_names import did_you_mean_language, parse_language
 from lm_eval_clas.languages.macrolanguages import known_language
 
 logger = own_logger(__name__)
@@ -127,9 +128,9 @@ class ParallelInputBuilder:
             raise ClasError(f"languages must be a list of codes, not the string '{self.languages}'.")
         chosen = tuple(dict.fromkeys(known_language(language, known) for language in self.languages))
         if unknown := [language for language in chosen if language not in known]:
+            told = ", ".join(f"{one}{did_you_mean(one, known) or did_you_mean_language(one)}" for one in unknown)
             raise ClasError(
-                f"Corpus '{self.corpus}' has no {', '.join(unknown)}; it has {', '.join(known)}. Choose among these with "
-                "--languages."
+                f"Corpus '{self.corpus}' has no {told}; it has {', '.join(known)}. Choose among these with --languages."
             )
         return chosen
 
@@ -257,8 +258,8 @@ def _read_path(path: Path) -> dict[str, Rows]:
             _add(rows, row, code, where)
     else:
         raise ClasError(
-            f"There is no corpus '{path}': give {', '.join(_NAMED)}, a .jsonl file with id, language and text, or a folder of "
-            "LANGUAGE.txt or LANGUAGE.jsonl files."
+            f"There is no corpus '{path}'{did_you_mean(str(path), _NAMED)}: give {', '.join(_NAMED)}, a .jsonl file with id, "
+            "language and text, or a folder of LANGUAGE.txt or LANGUAGE.jsonl files."
         )
     if not rows:
         raise ClasError(f"'{path}' holds no texts: it needs LANGUAGE.txt or LANGUAGE.jsonl files, or lines of JSON.")

@@ -14,8 +14,11 @@ from rich.markup import escape
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.disk.files import write_text
+from lm_eval_clas.disk.written import claimed
 from lm_eval_clas.evidence.cluster_fields import clustered
 from lm_eval_clas.harness.sweep import Sweep
+from lm_eval_clas.masks.mask_config import MASKS_CONFIG_FILE
+from lm_eval_clas.masks.mask_place import MASKS_FILES
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Tuned
 from lm_eval_clas.tuning.choosing import choose, table_rows
@@ -25,6 +28,19 @@ from lm_eval_clas.tuning.measuring import TuningPlan, measure_settings, units
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+
+def _save_strengths(masks: MaskSet, tuned: Tuned, method: str, target: Path, own: bool) -> None:
+    """Writes strengths into a mask folder; in one that is not the run's own, those stay that another run wrote meanwhile."""
+    with claimed(target, MASKS_FILES, force=True):
+        if not own and (target / MASKS_CONFIG_FILE).is_file() and (there := MaskSet.load(target)).hash == masks.hash:
+            masks = masks.with_tuned_as(there.config)
+        masks.with_tuned(tuned, method).save(target)
+
+
+def dumped(tuned: Tuned) -> dict[str, dict[str, Any]]:
+    """Chosen strengths by task family and language as plain JSON, as `tuned.json` has them."""
+    return {family: {language: one.model_dump() for language, one in by.items()} for family, by in tuned.items()}
 
 
 def run_tuning(
@@ -53,7 +69,7 @@ def run_tuning(
         target: the mask folder to write.
         load: loads the model; not called if every task is finished.
         sweep_with: what asks the model under all settings.
-        progress: gets a bar for each task.
+        progress: gets a task for each of them.
         shared, guard, seed: as in `choose`.
         cluster: the field by which documents hang together, as in `units`.
         processes: those that call this together, each with a model of its own; the main one writes. Default: this one alone.
@@ -82,10 +98,13 @@ def run_tuning(
         else None
     )
     scores = []
+    bars = {
+        name: progress.add_task(f"tuning on {name}", total=None if name in missing else 1, completed=int(name not in missing))
+        for name in tasks
+    }
     for name, task in tasks.items():
-        bar = progress.add_task(name, total=None if name in missing else 1, completed=0 if name in missing else 1)
 
-        def report(done: int, total: int, bar: Any = bar) -> None:
+        def report(done: int, total: int, bar: Any = bars[name]) -> None:
             progress.update(bar, completed=done, total=total)
 
         scores.append(measure_settings(sweep, name, task, recipe, folder, report, processes))
@@ -106,10 +125,9 @@ def run_tuning(
         )
     if not processes.main:
         return tuned
-    dumped = {family: {language: one.model_dump() for language, one in by.items()} for family, by in tuned.items()}
-    write_text(folder / "tuned.json", json.dumps(dumped, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "tuned.json", json.dumps(dumped(tuned), indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "scores.csv", pd.DataFrame(table_rows(tuned)).to_csv(index=False))
-    masks.with_tuned(tuned, recipe.method).save(target)
+    _save_strengths(masks, tuned, recipe.method, target, own=folder in target.parents)
     for name, alike in by_unit(tuned_curves(tuned)).items():
         plot_curves(alike, folder / f"{name}.png")
     return tuned

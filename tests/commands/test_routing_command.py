@@ -112,7 +112,7 @@ def test_the_table(clas: Run) -> None:
         (("xnli_h",), "There is no task, group or tag 'xnli_h'; the nearest names are xnli_zh, xnli_th, xnli_hi"),
         (("qqqqqqqq",), "There is no task, group or tag 'qqqqqqqq'; 'lm_eval ls tasks' lists them"),
         ((), "clas route needs the names of tasks, e.g. 'clas route xnli belebele_hin_Deva', or all."),
-        (("xnli", "--languages", "hi,quux"), "--languages: 'quux' is not a language; give codes or names, e.g. hi or Hindi."),
+        (("xnli", "--languages", "hi,quux"), "--languages: 'quux' is not a language; give a code or a name, e.g. hi or Hindi."),
         (("xnli", "--languages", "hi", "--masks", "x"), "Give --masks or --languages, not both"),
         (("xnli", "--include-path", "/nowhere"), "--include-path: there is no folder '/nowhere'."),
     ],

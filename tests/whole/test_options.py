@@ -10,8 +10,10 @@ import contextlib
 import inspect
 import io
 import json
+import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, wraps
@@ -36,7 +38,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.models.llama.modeling_llama import LlamaModel
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet
-from lm_eval_clas.commands.application import app
+from lm_eval_clas.commands.application import app, console
 from lm_eval_clas.commands.cli import main
 from lm_eval_clas.harness.fast_lm import FastLM
 from lm_eval_clas.masks.strengths import Setting
@@ -145,6 +147,7 @@ CASES: dict[str, dict[str, Case]] = {
         "model": Case("{other}", _TENSORS, _ADD),
         "model_args": Case("dtype=bfloat16", "dtypes", _ADD),
         "device": Case("cpu:0", "loads", _ADD),
+        "as_json": Case(True, "stdout"),
         "force": Case(True, "code", {"out": "{tmp}/taken"}),
     },
     "inspect": {
@@ -178,6 +181,7 @@ CASES: dict[str, dict[str, Case]] = {
         "device": Case("cpu:0", "loads"),
         "cluster": Case("none", _CHOSEN),
         "seed": Case(5, _CHOSEN),
+        "as_json": Case(True, "stdout"),
         "engine": Case("vllm", "code"),  # the device is given
     },
     "route": {
@@ -202,6 +206,7 @@ CASES: dict[str, dict[str, Case]] = {
         "cluster": Case("none", "stdout", {"results": "{together}"}),
         "resamples": Case(200, "stdout", {"results": "{graded}", "tasks": "xquad"}),
         "seed": Case(1, "stdout", {"results": "{graded}", "tasks": "xquad"}),
+        "as_json": Case(True, "stdout", {"format": None}),
         "force": Case(True, "code", {"out": "{tmp}/taken"}),
     },
     "verify": {
@@ -234,6 +239,7 @@ CASES: dict[str, dict[str, Case]] = {
         "device": Case("cpu:0", "loads"),
         "projection": Case("*.self_attn.o_proj", "code"),
         "seed": Case(1, _GEOMETRY, {"method": "random"}),
+        "as_json": Case(True, "stdout"),
         "force": Case(True, "code", {"out": "{tmp}/taken"}),
     },
     "stability": {
@@ -241,6 +247,7 @@ CASES: dict[str, dict[str, Case]] = {
         "b": Case("{profile}", "stdout"),
         "ceiling": Case(("{first}", "{second}"), "stdout"),
         "out": Case("{tmp}/s.json", "names"),
+        "as_json": Case(True, "stdout"),
         "force": Case(True, "code", {"out": "{tmp}/taken/a.json"}),
         "statistic": Case("mean-abs", "stdout"),
         "tokens": Case("last", "stdout"),
@@ -257,6 +264,7 @@ CASES: dict[str, dict[str, Case]] = {
         "geometry": Case("{moved}", "c"),
         "out": Case("{tmp}/elsewhere", "names"),
         "seed": Case(1, "seeds"),
+        "as_json": Case(True, "stdout"),
         "force": Case(True, "code", {"out": "{tmp}/taken/a.json"}),
     },
     "report": {
@@ -300,12 +308,13 @@ CASES: dict[str, dict[str, Case]] = {
         "message": Case("Better masks", "calls"),
         "force": Case(True, "code", {"repository": "user/taken"}),
     },
-    "families": {"names": Case("opt", "stdout"), "markdown": Case(True, "stdout")},
+    "families": {"names": Case("opt", "stdout"), "markdown": Case(True, "stdout"), "as_json": Case(True, "stdout")},
     "demo": {
         "data": Case("hub", "calls"),
         "out": Case("{tmp}/elsewhere", "names"),
         "alpha": Case(-3.0, "calls"),
         "limit": Case(2, "calls"),
+        "as_json": Case(True, "stdout"),
     },
     "serve": {
         "model": Case("{other}", "calls"),
@@ -322,18 +331,20 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "eval": {}, "tasks": {}, "demo-model": {},
 }  # fmt: skip
+# Every command has this one; it has a test of its own.
+QUIET = "quiet"
 # Further options are those of another command line, the harness's or vLLM's.
 HANDED_OVER = {"eval", "serve"}
 
 
 def cases() -> Iterator[tuple[str, str]]:
     for name, command in COMMANDS.items():
-        yield from ((name, str(option.name)) for option in command.params)
+        yield from ((name, str(option.name)) for option in command.params if option.name != QUIET)
 
 
 def test_every_option_has_a_case() -> None:
     options = {name: {str(option.name) for option in command.params} for name, command in COMMANDS.items()}
-    assert {name: set(by_option) for name, by_option in CASES.items()} == options
+    assert {name: {*by_option, QUIET} for name, by_option in CASES.items()} == options
     assert {name for name, command in COMMANDS.items() if command.context_settings.get("ignore_unknown_options")} == HANDED_OVER
 
 
@@ -563,9 +574,10 @@ def replace_what_is_big_or_far(patch: pytest.MonkeyPatch, seen: dict[str, Any], 
     patch.setattr(task_loading, "_manager", _few_tasks)
     patch.setattr(server_start, "started", lambda given, served: seen["calls"].append((given, served, served.tables.rows)))
     patch.setattr(demo_run, "gemma", lambda: model)
-    patch.setattr(demo_run, "_table", lambda *_: "")
+    patch.setattr(demo_run, "score_table", lambda *_: "a table")
+    patch.setattr(demo_run, "score_rows", lambda *_: ["rows"])
     patch.setattr(demo_run, "_profile", lambda _, data, __: seen["calls"].append(data) or MaskSet.load("gemma-3-270m"))
-    patch.setattr(demo_run, "_evaluate", lambda *arguments: seen["calls"].append(_without_paths(arguments)) or {})
+    patch.setattr(demo_run, "_evaluate", lambda *arguments: seen["calls"].append(_without_paths(arguments[:3])) or {})
 
 
 @cache
@@ -639,7 +651,10 @@ def test_an_option_changes_something(
     assert before[case.see] != after[case.see]
 
 
-@pytest.mark.parametrize("command", [command for command in BASES if COMMANDS[command].params])
+RUN = [command for command in BASES if CASES[command]]
+
+
+@pytest.mark.parametrize("command", RUN)
 def test_the_same_options_change_nothing(
     command: str, things: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -648,6 +663,46 @@ def test_the_same_options_change_nothing(
     after = look(command, BASES[command], things, tmp_path_factory.mktemp("again"))
     for see in {case.see for case in CASES[command].values()} & set(before):
         assert before[see] == after[see], see
+
+
+@pytest.mark.parametrize("command", RUN)
+def test_a_quiet_command_prints_results_and_errors_only(
+    command: str, things: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    before = observed(command, BASES[command], things, tmp_path_factory)
+    after = look(command, {**BASES[command], QUIET: True}, things, tmp_path_factory.mktemp("quiet"))
+    # In this process tqdm was imported long before; test_bars_of_commands.py has processes of their own.
+    told = [piece for piece in re.split("[\r\n]", after["stderr"]) if piece and "it/s" not in piece]
+    assert (after["code"], told) == (before["code"], [])
+    assert [line for line in before["stdout"].splitlines() if line in after["stdout"]] == after["stdout"].splitlines()
+    assert not any(note in after["stdout"] for note in ("Next", "Wrote", "Profiled"))
+    assert before["names"] == after["names"]
+
+
+# What makes a command print its tables.
+TABLES: dict[str, dict[str, Any]] = {
+    "masks": {}, "inspect": {}, "tune": {}, "geometry": {}, "stability": {}, "causes": {}, "families": {},
+    "route": {"json": None}, "table": {"format": None, "languages": "columns"}, "verify": {"as_json": None},
+}  # fmt: skip
+_NUMBER = re.compile(r"(?<![\w.+-])[-+]?[0-9]*[.,]?[0-9]+(?:[.,][0-9]+)*%?(?![\w.])")
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+@pytest.mark.parametrize("command", TABLES)
+def test_a_narrow_screen_folds_tables_and_keeps_numbers(
+    command: str, columns: int, things: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    printed = []
+    for width in (250, columns):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(console, "_width", width)
+            seen = look(command, {**BASES[command], **TABLES[command]}, things, tmp_path_factory.mktemp("narrow"))
+        assert seen["code"] == 0, seen["stderr"]
+        printed.append(seen["stdout"])
+    wide, narrow = (Counter(_NUMBER.findall(text)) for text in printed)
+    assert not wide - narrow
+    assert "…" not in printed[1]
+    assert max(len(line) for line in printed[1].splitlines() if "─" in line) <= columns
 
 
 # The arguments of `hf-clas` that `hf` does not have.

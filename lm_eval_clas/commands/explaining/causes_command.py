@@ -9,8 +9,8 @@ import typer
 from rich.markup import escape
 
 from lm_eval_clas.base.errors import ClasError, first_line
-from lm_eval_clas.commands.application import Force, app, console, messages, path_argument, path_option, replacing_file
-from lm_eval_clas.commands.explaining.shown_numbers import number_table, two_digits, write_analysis
+from lm_eval_clas.commands.application import Force, Json, app, console, messages, path_argument, path_option, replacing_file
+from lm_eval_clas.commands.explaining.shown_numbers import number_table, print_analysis, two_digits, write_analysis
 from lm_eval_clas.commands.shared_options import JsonFileOption
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def causes(
     ] = None,
     out: JsonFileOption = None,
     seed: Annotated[int, typer.Option(help="Of the resampling behind intervals and p-values.", min=0)] = 0,
+    as_json: Json = False,
     force: Force = False,
 ) -> None:
     """Put candidate causes beside each language's gain, with correlations over languages, and say if these are too few."""
@@ -55,7 +56,10 @@ def causes(
             reason = first_line(error)
             raise ClasError(f"Cannot load the tokenizer of '{model}': {reason}") from error
         found = find_causes(comparison, run, loaded, tokens_per_character(tokenizer, texts), moved, seed)
-        _show_causes(found)
+        if as_json:
+            print_analysis(found)
+        else:
+            _show_causes(found)
         write_analysis(found, out)
 
 

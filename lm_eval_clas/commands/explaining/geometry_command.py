@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from lm_eval_clas.commands.application import Force, app, console, messages, parse_words, path_option, progress_bars, replacing
-from lm_eval_clas.commands.explaining.shown_numbers import number_table
+from lm_eval_clas.commands.application import (
+    Force,
+    Json,
+    app,
+    console,
+    messages,
+    notes,
+    parse_words,
+    path_option,
+    progress_bars,
+    replacing,
+)
+from lm_eval_clas.commands.explaining.shown_numbers import number_table, print_analysis
 from lm_eval_clas.commands.shared_options import (
     BatchSizeOption,
     DeviceOption,
@@ -48,6 +59,7 @@ def geometry(
     device: DeviceOption = None,
     projection: Annotated[str | None, typer.Option(help="Pattern of the down-projections' names.")] = None,
     seed: Annotated[int, typer.Option(help="Of method random.", min=0)] = 0,
+    as_json: Json = False,
     force: Force = False,
 ) -> None:
     """Measure what steering moves: how near the languages' sentence representations are, by layer, before and after."""
@@ -71,8 +83,9 @@ def geometry(
     if left_out := [one for one in found.languages if as_known(one, texts.languages) not in texts.languages]:
         messages.print(f"Left out, as the masks do not have them: {', '.join(left_out)}.", highlight=False)
     with replacing(out, FILES, force), progress_bars() as progress:
+        progress.say("loading the model")
         lm = load_model(model, model_args, device)
-        tasks = {language: progress.add_task(language, total=2 * len(texts.ids)) for language in texts.languages}
+        tasks = {one: progress.add_task(f"measuring {one}", total=2 * len(texts.ids)) for one in texts.languages}
         measured = run_geometry(
             lm.model,
             lm.tokenizer,
@@ -86,8 +99,11 @@ def geometry(
             report=lambda language, done, _: progress.update(tasks[language], completed=done),
             **options,
         )
-    _show_geometry(measured)
-    console.print(f"Wrote {escape(str(out))}: geometry.json, geometry.csv, geometry.png", soft_wrap=True)
+    if as_json:
+        print_analysis(measured)
+    else:
+        _show_geometry(measured)
+    notes.print(f"Wrote {escape(str(out))}: geometry.json, geometry.csv, geometry.png", soft_wrap=True)
 
 
 def _show_geometry(geometry: Geometry) -> None:

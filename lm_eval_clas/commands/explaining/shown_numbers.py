@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.table import Table
 
-from lm_eval_clas.commands.application import console
+from lm_eval_clas.base.folded_table import FoldedTable
+from lm_eval_clas.base.screen import print_out
+from lm_eval_clas.commands.application import notes
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
 
-def number_table(title: str, *columns: str) -> Table:
+def number_table(title: str, *columns: str) -> FoldedTable:
     """A table whose first column is text and whose others are numbers."""
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = FoldedTable(title=title)
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")
     return table
@@ -32,4 +33,9 @@ def write_analysis(found: BaseModel, out: Path | None) -> None:
 
     if out is not None:
         write_as(found, out)
-        console.print(f"Wrote {escape(str(out))}", soft_wrap=True)
+        notes.print(f"Wrote {escape(str(out))}", soft_wrap=True)
+
+
+def print_analysis(found: BaseModel) -> None:
+    """All that was found, as JSON."""
+    print_out(json.dumps(found.model_dump(), indent=1, ensure_ascii=False))

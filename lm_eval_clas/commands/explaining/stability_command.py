@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from lm_eval_clas.commands.application import Force, app, console, path_argument, replacing_file
-from lm_eval_clas.commands.explaining.shown_numbers import number_table, two_digits, write_analysis
+from lm_eval_clas.commands.application import Force, Json, app, console, path_argument, replacing_file
+from lm_eval_clas.commands.explaining.shown_numbers import number_table, print_analysis, two_digits, write_analysis
 from lm_eval_clas.commands.shared_options import (
     BridgeOption,
     ExcludeLastOption,
@@ -36,6 +36,7 @@ def stability(
     threshold: ThresholdOption = 0.0,
     bridge: BridgeOption = "auto",
     exclude_last: ExcludeLastOption = 2,
+    as_json: Json = False,
     force: Force = False,
 ) -> None:
     """Compare two profiles: do both corpora give the same bridge layers and masks, against chance and a ceiling?"""
@@ -53,7 +54,10 @@ def stability(
             bridge=bridge,
             exclude_last=exclude_last,
         )
-        _show_stability(found)
+        if as_json:
+            print_analysis(found)
+        else:
+            _show_stability(found)
         write_analysis(found, out)
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.table import Table
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.folded_table import FoldedTable
 from lm_eval_clas.base.screen import print_out
-from lm_eval_clas.commands.application import app, console, messages, path_argument, progress_bars
+from lm_eval_clas.commands.application import Json, app, console, failures, messages, path_argument, progress_bars
 
 if TYPE_CHECKING:
     from lm_eval_clas.verifying.recomputing import Verified
@@ -28,7 +27,7 @@ def verify(
     items: Annotated[int, typer.Option(help="Documents of each language to compute again.", min=1)] = 16,
     seed: Annotated[int, typer.Option(help="Of the choice of documents.", min=0)] = 0,
     device: Annotated[str | None, typer.Option(help="cuda, cuda:0, cpu, mps; default: the first accelerator.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compute some items of a run again, with the steering merged into weights; exit code 1 if the numbers do not stand."""
     from lm_eval_clas.base.logs import quiet_libraries
@@ -49,9 +48,10 @@ def verify(
     if not isinstance(pretrained, str):
         raise ClasError(f"'{results}' does not tell which model it is of; give --model.")
     given = ",".join(f"{name}={value}" for name, value in arguments.items() if name not in ("pretrained", "device"))
-    lm = load_model(pretrained, given, device)
     with progress_bars() as progress:
-        bar = progress.add_task("requests", total=verification.passes)
+        progress.say("loading the model")
+        lm = load_model(pretrained, given, device)
+        bar = progress.add_task("computing again", total=verification.passes)
         found = verification.run(lm, run.arguments.get("projection"), lambda done: progress.advance(bar, done))
     stands = not any(one.why for one in found)
     if as_json:
@@ -60,7 +60,8 @@ def verify(
         _show(found, str(lm.model.dtype).removeprefix("torch."))
     for one in found:
         if one.why or one.note:
-            messages.print(f"{escape(one.language)}: {one.why or one.note}.", highlight=False, soft_wrap=True)
+            screen = failures if one.why else messages
+            screen.print(f"{escape(one.language)}: {one.why or one.note}.", highlight=False, soft_wrap=True)
     if not as_json:
         console.print("The numbers stand." if stands else "The numbers do not stand.", style="bold")
     if not stands:
@@ -68,10 +69,7 @@ def verify(
 
 
 def _show(found: list[Verified], dtype: str) -> None:
-    table = Table(
-        title=f"Computed again with merged weights, in {dtype}; differences from the run in nats",
-        title_justify="left", box=SIMPLE_HEAD, pad_edge=False,
-    )  # fmt: skip
+    table = FoldedTable(title=f"Computed again with merged weights, in {dtype}; differences from the run in nats")
     for column in ("lang", "items", "requests", "largest", "mean", "mean, unsteered", "same texts", "stands"):
         table.add_column(column, justify="left" if column == "lang" else "right")
     for one in found:

@@ -12,7 +12,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.engine.factor_tables import FactorTables, steered_row
 from lm_eval_clas.languages.codes import UNDETERMINED
 from lm_eval_clas.languages.detection import Detector
-from lm_eval_clas.languages.language_names import parse_language
+from lm_eval_clas.languages.language_names import did_you_mean_language, parse_language
 from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.steering.language_factors import LanguageFactors
@@ -97,7 +97,8 @@ class ServedSteering:
             return known if known in languages else None
         code = parse_language(asked)
         if code is None:
-            raise ClasError(f"'{asked[:80]}' is not a language; give a code or a name, e.g. hi or Hindi, or 'detect'.")
+            meant = did_you_mean_language(asked[:80])
+            raise ClasError(f"'{asked[:80]}' is not a language{meant}; give a code or a name, e.g. hi or Hindi, or 'detect'.")
         known = as_known(code, languages)
         self.factors.masks.index(known)
         return known

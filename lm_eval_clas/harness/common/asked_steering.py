@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.near_names import require_known
 from lm_eval_clas.base.processes import Processes
-from lm_eval_clas.languages.language_names import parse_language
+from lm_eval_clas.languages.language_names import require_language
 from lm_eval_clas.languages.routing import LanguageRouter
 from lm_eval_clas.languages.task_names import PAIRS
 from lm_eval_clas.masks.mask_set import MaskSet
@@ -45,10 +45,8 @@ class AskedSteering:
         pair: str,
         projection: str | None,
     ) -> None:
-        if unseen not in ("off", "shared"):
-            raise ClasError(f"unseen must be off or shared, not '{unseen}'.")
-        if pair not in PAIRS:
-            raise ClasError(f"pair must be {', '.join(PAIRS[:-1])} or {PAIRS[-1]}, not '{pair}'.")
+        require_known("unseen", unseen, ("off", "shared"))
+        require_known("pair", pair, PAIRS)
         self.masks = masks if isinstance(masks, MaskSet) else MaskSet.load(masks) if masks else None
         self.options = dict(options)
         self.unseen, self.projection = unseen, projection
@@ -97,9 +95,7 @@ class AskedSteering:
     def _forced(self, masks: MaskSet) -> str | None:
         if self._language is None:
             return None
-        code = parse_language(str(self._language))
-        if code is None:
-            raise ClasError(f"language={self._language} is not a language; give a code or a name, e.g. hi or Hindi.")
+        code = require_language(str(self._language), "language=")
         if self.unseen == "off":
             masks.code_of(code)
         return code
