@@ -24,6 +24,7 @@ from lm_eval_clas.commands.explaining import (
     causes_command,
     families_command,
     geometry_command,
+    inspect_command,
     stability_command,
     verify_command,
 )
@@ -35,6 +36,7 @@ MODULES = (
     export_command,
     families_command,
     geometry_command,
+    inspect_command,
     mask_commands,
     paper_command,
     push_command,

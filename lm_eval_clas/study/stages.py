@@ -183,8 +183,8 @@ class StudyStages(Workplace):
         names, _ = tunable(found, masks)
         if not names:
             raise ClasError(f"The tasks to tune part '{part}' on are in none of the languages of its masks; choose others.")
-        grid_of = {"betas": step.betas, "gammas": step.gammas} if used.uses_strengths else {}
-        settings = grid(masks, alphas := self.recipe.alphas_of(method), **grid_of)
+        betas, gammas = (step.betas, step.gammas) if used.uses_strengths else ([], [])
+        settings = grid(masks, alphas := self.recipe.alphas_of(method), betas, gammas)
         used.require(masks, masks.bridge_layers)
         in_vllm = step.objective == "metric" and self.generates_in_vllm({name: found[name] for name in names})
         measured: dict[str, Any] = {"load": lambda: self.load(fast=True)}
@@ -222,7 +222,7 @@ class StudyStages(Workplace):
             *("clas", "tune", "--model", self.shown_model, "--masks", source),
             *given({"method": None if own else method}),
             *("--tasks", ",".join(wanted), f"--alphas={','.join(f'{alpha:g}' for alpha in alphas)}"),
-            *given({name: ",".join(f"{one:g}" for one in tried) for name, tried in grid_of.items()}),
+            *given({"betas": ",".join(f"{one:g}" for one in betas), "gammas": ",".join(f"{one:g}" for one in gammas)}),
             *given({"objective": step.objective, "limit": step.limit, "num-fewshot": step.num_fewshot}),
             *given({"apply-chat-template": step.apply_chat_template, "shared": step.shared, "guard": step.guard}),
             *given({"engine": "vllm" if in_vllm else None, "model-args": recipe.model_args, "cluster": self.recipe.cluster}),
