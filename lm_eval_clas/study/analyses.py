@@ -40,7 +40,7 @@ def analyse(place: Workplace) -> list[str]:
         _categories(masks, folder)
         family = task_family(place.recipe.parts[part].evaluate[0], masks.languages)
         if place.recipe.analyse.geometry_samples is not None:
-            alphas = alphas_of_run(place, family, masks)
+            alphas = alphas_of_run(place, part, family, masks)
             if not (folder / "geometry.json").is_file():
                 lm = lm or place.load()
                 _geometry(place, part, masks, alphas, lm, folder)
@@ -51,9 +51,9 @@ def analyse(place: Workplace) -> list[str]:
     return commands
 
 
-def alphas_of_run(place: Workplace, family: str, masks: MaskSet) -> dict[str, float]:
+def alphas_of_run(place: Workplace, part: str, family: str, masks: MaskSet) -> dict[str, float]:
     """Alpha by language as the run that is analysed has it."""
-    alpha = place.recipe.evaluate.runs[place.recipe.analyse.run].get("alpha", 1.0)
+    alpha = place.recipe.run_of(place.recipe.analyse.run, part).get("alpha", 1.0)
     if alpha != "tuned":
         parsed = parse_alpha(alpha, masks)
         return dict(parsed) if isinstance(parsed, Mapping) else {DEFAULT: parsed}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -36,12 +36,14 @@ class Part(StrictFinite):
         tune: tasks or groups of the harness to tune on; none evaluates with whatever alpha the runs say.
         evaluate: tasks or groups to evaluate, on other splits.
         limit: items of each task evaluated; None takes all.
+        alphas: of runs, by label, in the place of theirs: for tasks that nothing could be tuned for.
     """
 
     corpus: str
     tune: list[str] = Field(default_factory=list)
     evaluate: list[str] = Field(min_length=1)
     limit: int | None = Field(default=None, ge=1)
+    alphas: dict[str, float] = Field(default_factory=dict)
 
 
 class ProfileStep(StrictFinite):
@@ -187,8 +189,12 @@ class StudyRecipe(StrictFinite):
                 raise ValueError(
                     f"run '{label}' has scoring, which is of hf-clas alone; leave it out with engine vllm, or take engine hf"
                 )
-            if untuned := [name for name, part in self.parts.items() if not part.tune and options.get("alpha") == "tuned"]:
+            left = (name for name, part in self.parts.items() if not part.tune and label not in part.alphas)
+            if untuned := list(left) if options.get("alpha") == "tuned" else []:
                 raise ValueError(f"run '{label}' has alpha tuned, but part '{untuned[0]}' has nothing to tune on")
+        for name, part in self.parts.items():
+            if other := [label for label in part.alphas if not self.evaluate.runs.get(label)]:
+                raise ValueError(f"part '{name}' has an alpha for '{other[0]}', which is no run that steers")
         if unknown := set(self.tune.method_alphas) - set(METHODS) | {CLAS} & set(self.tune.method_alphas):
             raise ValueError(f"method_alphas names '{min(unknown)}', which is no other method than clas; there are {_OTHERS}")
         for label in (self.analyse.run, self.analyse.baseline):
@@ -219,6 +225,11 @@ class StudyRecipe(StrictFinite):
         """Whether any run acts on what leaves the layers."""
         methods = (METHODS.get(str(run.get("method"))) for run in self.evaluate.runs.values())
         return any(method is not None and method.measured == "residual" for method in methods)
+
+    def run_of(self, label: str, part: str) -> dict[str, Any]:
+        """The arguments of a run, with the strength that a part has for it."""
+        alphas = self.parts[part].alphas
+        return self.evaluate.runs[label] | ({"alpha": alphas[label]} if label in alphas else {})
 
     def masks_step(self, variant: str | None) -> MasksStep:
         """How the masks of a variant are made; of None, the part's own."""

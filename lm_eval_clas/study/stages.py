@@ -260,19 +260,20 @@ class StudyStages(Workplace):
         from lm_eval_clas.study.evaluation import evaluate_run
 
         step, limit, out = self.recipe.evaluate, self.recipe.parts[part].limit, self.folder / "results" / label
-        options = {name: value for name, value in step.runs[label].items() if name != "variant"}
-        variant = step.runs[label].get("variant")
+        run = self.recipe.run_of(label, part)
+        options = {name: value for name, value in run.items() if name != "variant"}
+        variant = run.get("variant")
         masks = self.masks_folder(part, None if variant is None else str(variant))
         in_vllm = self.generates_in_vllm(tasks)
         arguments = {
             **simple_parse_args_string(self.engine_args if in_vllm else self.recipe.model_args),
             **options,
-            **({"masks": str(masks)} if step.runs[label] else {}),
+            **({"masks": str(masks)} if run else {}),
         }
         evaluate_run(
             out,
             {"pretrained": self.model, **({} if in_vllm else {"device": self.recipe.device or default_device()}), **arguments},
-            [self._model_identity, options, self._masks_identity(masks) if step.runs[label] else None, step.num_fewshot],
+            [self._model_identity, options, self._masks_identity(masks) if run else None, step.num_fewshot],
             tasks,
             model="vllm-clas" if in_vllm else "hf-clas",
             limit=limit,

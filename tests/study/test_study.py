@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -17,6 +18,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.shapes import ModelShape
 from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.disk.written import claimed
+from lm_eval_clas.steering.methods.method_table import METHODS
 from lm_eval_clas.study.analyses import alphas_of_run
 from lm_eval_clas.study.plan.stage_work import strengths
 from lm_eval_clas.study.recipe import StudyRecipe, shipped_recipes
@@ -165,7 +167,8 @@ def test_the_papers_grid_is_one_line_and_is_what_clas_tune_tries(masks: MaskSet,
     (tmp_path / "r.yaml").write_text(MINIMAL + line)
     recipe = StudyRecipe.load(tmp_path / "r.yaml")
     settings = grid(masks, recipe.tune.alphas, recipe.tune.betas, recipe.tune.gammas)
-    assert len(settings) == 1 + 8 * 3 * 3 == strengths(recipe)
+    assert len(settings) == 1 + 8 * 3 * 3 == strengths(recipe, "clas")
+    assert strengths(recipe, "diffmean") == 1 + len(METHODS["diffmean"].alphas)  # beta and gamma play no role
     assert {(one.beta, one.gamma) for one in settings[1:]} == {(b, g) for b in (0.2, 0.4, 0.6) for g in (0.1, 0.2, 0.4)}
 
 
@@ -178,6 +181,7 @@ def test_the_papers_grid_is_one_line_and_is_what_clas_tune_tries(masks: MaskSet,
         (MINIMAL.replace("alpha: 1", "masks: other"), "masks"),
         (MINIMAL.replace("alpha: 1", "alpha: tuned"), "nothing to tune on"),
         (MINIMAL.replace("clas:", "mine:"), "names a run 'clas'"),
+        (MINIMAL.replace("[t]}", "[t], alphas: {hf: 1}}"), "an alpha for 'hf', which is no run that steers"),
         ("[", "as YAML"),
         ("- 1", "is wrong .Input should be a valid dictionary"),
     ],
@@ -189,7 +193,7 @@ def test_a_wrong_recipe_is_one_sentence(text: str, said: str, tmp_path: Path) ->
 
 
 def test_a_missing_recipe_names_the_shipped_ones() -> None:
-    with pytest.raises(ClasError, match=r"gemma-3-270m, llama-3\.1-8b, llama-3\.1-8b-wide, qwen-2\.5-7b"):
+    with pytest.raises(ClasError, match=r"duel-gemma-3-270m, gemma-3-270m, llama-3\.1-8b, llama-3\.1-8b-wide, qwen-2\.5-7b"):
         StudyRecipe.load("nothing")
 
 
@@ -211,6 +215,13 @@ def test_strengths_of_the_analysed_run_may_be_in_a_file(masks: MaskSet, tmp_path
         ("-1.5", {"default": -1.5}),
         ("tuned", {"hi": -3.0, "default": 0.0}),
     ):
-        recipe = SimpleNamespace(evaluate=SimpleNamespace(runs={"clas": {"alpha": alpha}}), analyse=SimpleNamespace(run="clas"))
-        tuned = with_strengths(masks, {"clas_mini_nli": {"hi": -3.0}})
-        assert alphas_of_run(SimpleNamespace(recipe=recipe), "clas_mini_nli", tuned) == found  # type: ignore[arg-type]
+        part: dict[str, Any] = {"corpus": "mini", "tune": ["t"], "evaluate": ["t"]}
+        recipe = StudyRecipe.model_validate(
+            {
+                **{"name": "x", "model": "m", "evaluate": {"runs": {"hf": {}, "clas": {"alpha": alpha}}}},
+                "parts": {"p": part, "fixed": {**part, "tune": [], "alphas": {"clas": 0.5}}},
+            }
+        )
+        tuned, place = with_strengths(masks, {"clas_mini_nli": {"hi": -3.0}}), SimpleNamespace(recipe=recipe)
+        assert alphas_of_run(place, "p", "clas_mini_nli", tuned) == found  # type: ignore[arg-type]
+        assert alphas_of_run(place, "fixed", "clas_mini_nli", tuned) == {"default": 0.5}  # type: ignore[arg-type]

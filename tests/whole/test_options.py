@@ -811,6 +811,7 @@ FIELDS: dict[str, tuple[Any, str]] = {  # another value, and the stage that it c
     "parts.one.tune": (["clas_mini_nli_de"], "tune"),
     "parts.one.evaluate": (["clas_mini_nli_de"], "evaluate"),
     "parts.one.limit": (3, "evaluate"),
+    "parts.one.alphas": ({"clas": 3}, "evaluate"),
 }
 
 
