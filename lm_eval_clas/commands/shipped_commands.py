@@ -103,13 +103,13 @@ def demo_model() -> None:
 
 
 def _converted(**_: Any) -> str:
-    return "The converted model and finished files are kept; the same command starts again with the profile."
+    return "The converted model, finished languages and finished results are kept; the same command goes on from there."
 
 
 @app.command(kept=_converted)
 def demo(
     data: Annotated[Data, typer.Option(help="mini: texts that ship with the package; hub: XQuAD from the Hub.")] = Data.mini,
-    out: Annotated[Path, path_option("Folder for masks, results and the picture.")] = Path("clas-demo"),
+    out: Annotated[Path, path_option("Folder for all of it; what is finished is kept.")] = Path("clas-demo"),
     alpha: Annotated[float, number_option("Strength of the steering.")] = 1.0,
     limit: Annotated[int | None, typer.Option(help="Fewer items per task than 16 and 48 (mini), 20 (hub).", min=1)] = None,
     as_json: Json = False,

@@ -6,6 +6,7 @@ import gc
 import json
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,9 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.folded_table import FoldedTable
 from lm_eval_clas.base.job_progress import JobProgress
 from lm_eval_clas.base.logs import quiet_libraries
+from lm_eval_clas.base.version import __version__
 from lm_eval_clas.demo.demo_model import DEMO_NAME, gemma
+from lm_eval_clas.disk.checked_json import read_json
 from lm_eval_clas.disk.files import shipped, write_text
 from lm_eval_clas.masks.category_picture import plot_categories
 from lm_eval_clas.masks.mask_set import MaskSet
@@ -52,7 +55,7 @@ def run_demo(data: str, out: Path, alpha: float, limit: int | None, console: Con
 
     Args:
         data: `mini` (texts of the package) or `hub` (XQuAD).
-        out: folder for `masks/`, `hf.json`, `hf-clas.json` and `categories.png`.
+        out: folder for `profile/`, `masks/`, `hf.json`, `hf-clas.json` and `categories.png`; what is finished there is kept.
         alpha: strength of the steering.
         limit: items per task, where that is fewer.
         console: where to print.
@@ -72,7 +75,7 @@ def run_demo(data: str, out: Path, alpha: float, limit: int | None, console: Con
 
     console.print("[bold]2/4 Profile[/bold]  what every MLP neuron does in each language, on the same texts")
     progress.stage("loading the model", 2, 4)
-    masks = _profile(model_path, data, progress)
+    masks = _profile(model_path, data, out / "profile", progress)
     masks.save(out / "masks")
     plot_categories(masks, out / "categories.png")
     console.print(f"    bridge layers {', '.join(map(str, masks.bridge_layers))} ({masks.config.bridge_rule})", highlight=False)
@@ -89,9 +92,23 @@ def run_demo(data: str, out: Path, alpha: float, limit: int | None, console: Con
     for number, (model, arguments) in enumerate([("hf", common), ("hf-clas", steered)], start=3):
         console.print(f"[bold]{number}/4 Evaluate[/bold]  {model}" + (f", alpha {alpha:g}" if model == "hf-clas" else ""))
         progress.stage(f"loading {model}", number, 4)
-        results[model] = _evaluate(model, arguments, samples, kinds, progress)
-        write_text(out / f"{model}.json", json.dumps(results[model], indent=2, default=str, ensure_ascii=False))
+        path = out / f"{model}.json"
+        inputs = {"version": __version__, "model": model, "masks": masks.hash, "alpha": alpha, "samples": samples}
+        if (before := _finished(path, inputs)) is not None:
+            results[model] = before
+            console.print("    finished before", highlight=False)
+            continue
+        results[model] = {**_evaluate(model, arguments, samples, kinds, progress), "clas_demo": inputs}
+        write_text(path, json.dumps(results[model], indent=2, default=str, ensure_ascii=False))
     return results
+
+
+def _finished(path: Path, inputs: dict[str, Any]) -> dict[str, Any] | None:
+    """What an earlier demo found with the same inputs, if it came so far."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        there: dict[str, Any] = read_json(path)
+        return there if there["clas_demo"] == inputs else None
+    return None
 
 
 def tell_end(data: str, out: Path, seconds: float, console: Console) -> None:
@@ -106,7 +123,7 @@ def tell_end(data: str, out: Path, seconds: float, console: Console) -> None:
     )
 
 
-def _profile(model_path: Path, data: str, progress: JobProgress) -> MaskSet:
+def _profile(model_path: Path, data: str, out: Path, progress: JobProgress) -> MaskSet:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from lm_eval_clas.harness.fast_lm import default_device
@@ -118,7 +135,8 @@ def _profile(model_path: Path, data: str, progress: JobProgress) -> MaskSet:
     def report(language: str, count: int, _total: int) -> None:
         progress.update(bars[language], completed=count)
 
-    return MaskSet.from_profile(profile(model, AutoTokenizer.from_pretrained(model_path), texts, name=DEMO_NAME, report=report))
+    tokenizer = AutoTokenizer.from_pretrained(model_path)
+    return MaskSet.from_profile(profile(model, tokenizer, texts, name=DEMO_NAME, out=out, report=report))
 
 
 def _evaluate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from io import StringIO
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
-from rich.console import Console
+from small_models import Run
 from transformers import AutoModelForCausalLM
 
 from lm_eval_clas import ActivationSteerer, MaskSet
@@ -76,17 +76,21 @@ def test_alpha_0_equals_hf_on_gemma_through_the_harness(gemma_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_the_demo_runs_from_end_to_end(gemma_path: Path, tmp_path: Path) -> None:
-    from lm_eval_clas.demo.demo_run import run_demo
-
-    printed = StringIO()
-    run_demo("mini", tmp_path, -1.0, 1, Console(file=printed, width=120))
-    text = printed.getvalue()
+def test_the_demo_runs_from_end_to_end_and_goes_on_where_it_was(gemma_path: Path, clas: Run, tmp_path: Path) -> None:
+    demo = ("demo", "--out", tmp_path, "--alpha", -1.0, "--limit", 1)
+    code, text, error = clas(*demo)
+    assert code == 0, error
     for language in MaskSet.load(tmp_path / "masks").languages:
-        assert f"\n│ {language} " in text
-    assert "Written to" in text
+        assert re.search(rf"^\W*{language}\b", text, re.MULTILINE)
+    assert "Written to" in text + error
     assert (tmp_path / "categories.png").read_bytes().startswith(b"\x89PNG")
     steered = json.loads((tmp_path / "hf-clas.json").read_text())
     assert steered["config"]["clas"]["alpha"] == -1.0
     assert steered["config"]["clas"]["left_alone"] == {"en": "anchor"}
-    assert json.loads((tmp_path / "hf.json").read_text())["config"]["model"] == "hf"
+    assert json.loads((tmp_path / "hf.json").read_text())["clas_demo"]["model"] == "hf"
+    (tmp_path / "hf-clas.json").unlink()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "hf.json", *(tmp_path / "profile").glob("*.safetensors"))}
+    assert (again := clas(*demo))[0] == 0, again[2]
+    assert (again[1] + again[2]).count("finished before") == 1
+    assert all(path.stat().st_mtime_ns == moment for path, moment in before.items())
+    assert json.loads((tmp_path / "hf-clas.json").read_text())["results"] == steered["results"]

@@ -53,6 +53,7 @@ def _clas(folder: Path, words: list[str]) -> None:
     os.chdir(folder)
     os.environ["SOURCE_DATE_EPOCH"] = MOMENT
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts something in the background ignores Ctrl-C
     for stream in (sys.stdout, sys.stderr):
         os.dup2(os.open(folder.parent / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream.fileno())
     sys.argv = ["clas", *words]

@@ -96,7 +96,7 @@ def test_the_demo_does_too(tmp_path: Path, checkpoint: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
-    assert told.splitlines()[-1].startswith("Interrupted. The converted model and finished files are kept; the same command")
+    assert told.splitlines()[-1].startswith("Interrupted. The converted model, finished languages and finished results are")
     assert "Traceback" not in told
 
 
