@@ -99,8 +99,8 @@ def test_every_format_tells_of_clusters(runs: Path, clas: Callable[..., tuple[in
         "Correlation of gains within clusters, mean over languages: 'clas alpha 1' ",
     )
     for text in (markdown_table(found), latex(found), clas("table", runs, "--resamples", 100)[1]):
-        words = " ".join(text.split())
-        assert all(one in words for one in told)
+        words = " ".join(text.split()).translate({0x2018: "'", 0x2019: "'"})  # a paper has other quotes
+        assert not [one for one in told if one.casefold() not in words.casefold()], words
         assert "60 items per language in 12 clusters" in words
         assert "paired cluster permutation test" in words
         assert "bootstrap over clusters of items" in words
