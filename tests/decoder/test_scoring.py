@@ -90,7 +90,7 @@ def test_only_what_is_read_is_computed(tokenizer: PreTrainedTokenizerFast) -> No
 
 
 def test_scoring_is_checked_and_told(tokenizer: PreTrainedTokenizerFast, masks: MaskSet) -> None:
-    with pytest.raises(ClasError, match="fast or stock"):
+    with pytest.raises(ClasError, match="one of fast, stock"):
         CLASLM(make_model(), tokenizer=tokenizer, scoring="slow")
     assert CLASLM(make_model(), tokenizer=tokenizer).steering_info()["scoring"] == "fast"
     lm = CLASLM(make_model(), tokenizer=tokenizer, masks=masks, scoring="stock")

@@ -67,7 +67,7 @@ def test_languages_are_given_by_name_or_code(tokenizer: PreTrainedTokenizerFast,
     assert len(answers) == 1
     with pytest.raises(ClasError, match="language=quux is not a language; give a code or a name"):
         clas(tokenizer, masks, language="quux")
-    with pytest.raises(ClasError, match="pair must be target, source or off, not 'both'"):
+    with pytest.raises(ClasError, match="pair must be one of target, source, off, not 'both'"):
         clas(tokenizer, masks, pair="both")
     with pytest.raises(ClasError, match="pair without masks= has no effect"):
         clas(tokenizer, None, pair="source")
