@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.near_names import require_known
 from lm_eval_clas.base.screen import print_out
 from lm_eval_clas.commands.application import app, console, messages, path_option, progress_bars
 
@@ -27,9 +28,7 @@ def _finished_stages(**_: Any) -> str:
 def paper(
     recipe: Annotated[
         str,
-        typer.Argument(
-            help="A YAML file, or a shipped recipe: gemma-3-270m, llama-3.1-8b, qwen-2.5-7b, or these two with -wide."
-        ),
+        typer.Argument(help="A YAML file, or a shipped recipe: [duel-]gemma-3-270m, llama-3.1-8b[-wide], qwen-2.5-7b[-wide]."),
     ],
     out: Annotated[Path | None, path_option("Folder of the study; default: studies/NAME.")] = None,
     only: Annotated[
@@ -48,8 +47,8 @@ def paper(
     if json and not plan:
         raise ClasError("--json prints the plan as data; give it together with --plan.")
     loaded = StudyRecipe.load(recipe)
-    if only is not None and only not in STAGES:
-        raise ClasError(f"--only takes one of {', '.join(STAGES)}, not '{only}'.")
+    if only is not None:
+        require_known("--only", only, STAGES)
     folder = out or Path("studies") / loaded.name
     if plan:
         _show_plan(_plan(loaded, folder, calibrate), json)
@@ -72,13 +71,14 @@ def _run(recipe: StudyRecipe, folder: Path, only: str | None, calibrate: bool) -
     if recipe.engine == "vllm":
         require_installed()  # as above
     study = Study(folder)
+    plan = _plan(recipe, folder, calibrate)
     with claimed(folder, PLACES if recorded(folder) else None), progress_bars() as progress:
         stages = StudyStages(recipe, folder, progress)
         stages.require_arguments()
         todo = [stage for stage in stages.all() if only in (None, stage.name)]
         if only is not None and not todo:
             raise ClasError(f"The recipe has no stage '{only}'.")
-        _show_plan(_plan(recipe, folder, calibrate), json=False)
+        _show_plan(plan, json=False)
         write_text(folder / "recipe.yaml", recipe.dump())
         for number, stage in enumerate(todo, start=1):
             progress.stage(stage.name, number, len(todo))

@@ -176,7 +176,7 @@ def tune(
             cluster=cluster,
             processes=processes,
         )
-    if as_json:
+    if as_json and processes.main:
         print_out(json.dumps(dumped(tuned), indent=2, ensure_ascii=False))
     else:
         _show_tuned(tuned)

@@ -52,7 +52,7 @@ def _held(path: Path, patience: float) -> FileLock | None:
     """The lock, held; None where there can be none."""
     end = time.monotonic() + patience
     while True:
-        lock = FileLock(path)
+        lock = FileLock(path, fallback_to_soft=False)  # a soft lock would outlive a killed process
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=max(0.0, end - time.monotonic()), poll_interval=0.1)

@@ -13,9 +13,8 @@ from lm_eval_clas.disk.checked_json import shown
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.neurons.bridge import parse_layers
 from lm_eval_clas.steering.alphas import DEFAULT, parse_alpha
-from lm_eval_clas.steering.methods.method_table import METHODS, OFF
+from lm_eval_clas.steering.methods.method_table import METHOD_NAMES, METHODS
 
-METHOD_NAMES = (next(iter(METHODS)), OFF, *list(METHODS)[1:])
 SpecificScope = Literal["all", "own"]
 PartialScope = Literal["all", "own", "anchor"]
 _LARGEST_FACTOR = 1e38

@@ -19,7 +19,7 @@ from lm_eval_clas.disk.checked_yaml import parse_yaml
 from lm_eval_clas.disk.files import PACKAGE
 from lm_eval_clas.masks.strengths import CLAS
 from lm_eval_clas.neurons.activity import FirstToken, Statistic, Tokens
-from lm_eval_clas.steering.methods.method_table import METHODS
+from lm_eval_clas.steering.methods.method_table import METHOD_NAMES, METHODS
 
 _LONGEST_NAME = 100  # characters of names of folders, which file systems take with what comes around them
 DEMO_MODEL = "demo-model"
@@ -179,7 +179,10 @@ class StudyRecipe(StrictFinite):
                 raise ValueError(f"run '{label}' has a variant '{variant}' that variants does not have")
             if taken := {"pretrained", "masks"} & set(options):
                 raise ValueError(f"the study gives {', '.join(sorted(taken))} itself (run '{label}')")
-            method = METHODS.get(str(options.get("method")))
+            if (asked := str(options.get("method", CLAS))) not in METHOD_NAMES:
+                near = did_you_mean(asked, METHOD_NAMES)
+                raise ValueError(f"run '{label}' has a method '{asked}'{near}; there are {', '.join(METHOD_NAMES)}")
+            method = METHODS.get(asked)
             if self.engine == "vllm" and method is not None and not method.only_multiplies:
                 raise ValueError(
                     f"run '{label}' has method {method.name}, which adds to activations, and with engine vllm they are only "

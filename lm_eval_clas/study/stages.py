@@ -150,6 +150,8 @@ class StudyStages(Workplace):
         from lm_eval_clas.harness.fast_lm import refuse_slips_in_loading
         from lm_eval_clas.harness.hf_clas import CLASLM
 
+        if self.recipe.engine == "vllm":
+            return  # its class looks itself, and a run may have arguments of both
         for label, options in self.recipe.evaluate.runs.items():
             given = {name: value for name, value in options.items() if name != "variant"}
             refuse_slips_in_loading("hf-clas", CLASLM, self.recipe.model, given, f"the recipe's run '{label}'")

@@ -41,7 +41,9 @@ def test_it_has_the_keys_that_the_format_requires_and_no_others(citation: Any) -
 
 def test_the_paper_is_the_one_that_the_readme_names(citation: Any) -> None:
     (paper,) = citation["references"]
-    number = re.search(r"arxiv\.org/abs/(\d{4}\.\d{5})\)\) measures", (ROOT / "README.md").read_text(encoding="utf-8"))
+    number = re.search(
+        r"CLAS \(\[arXiv [\d.]+\]\(https://arxiv\.org/abs/(\d{4}\.\d{5})\)", (ROOT / "README.md").read_text(encoding="utf-8")
+    )
     assert number is not None
     assert paper["url"] == f"https://arxiv.org/abs/{number[1]}"
     assert [one["value"] for one in paper["identifiers"]] == [f"arXiv:{number[1]}"]

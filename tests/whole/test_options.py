@@ -618,6 +618,8 @@ def look(command: str, given: dict[str, Any], things: dict[str, str], place: Pat
     seen: dict[str, Any] = {"shapes": [], "dtypes": set(), "loads": [], "prompts": [], "calls": [], "seeds": []}
     with pytest.MonkeyPatch.context() as patch:
         replace_what_is_big_or_far(patch, seen, things["model"])
+        if command == "paper":  # what it timed is kept there
+            patch.setenv("LM_EVAL_CLAS_CACHE", str(place.parent / f"cache-of-{place.name}"))
         code, out, err = _clas(command, *words)
     files = {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
     plain = {name: value.replace(str(place), "TMP") for name, value in (("stdout", out), ("stderr", err))}

@@ -14,16 +14,13 @@ from lm_eval_clas.steering.results_entry import CONTROLS
 _PREFIX = "clas_"  # of our own tasks
 _WORDS = {
     "belebele": "Belebele",
-    "bench": "bench",
     "global": "Global",
-    "gold": "gold answers",
     "include": "INCLUDE",
     "lite": "lite",
     "mgsm": "MGSM",
     "mlqa": "MLQA",
     "mmlu": "MMLU",
     "mmmlu": "MMMLU",
-    "open": "open questions",
     "paws": "PAWS",
     "tydiqa": "TyDi QA",
     "x": "X",
@@ -33,6 +30,7 @@ _WORDS = {
     "xstorycloze": "XStoryCloze",
     "xwinograd": "XWinograd",
 }
+_OWN_WORDS = {"bench": "CLaS-Bench", "force": "in another language", "gold": "gold answers", "open": "open questions"}
 _METRICS = {
     "acc": "accuracy",
     "acc_norm": "normalised accuracy",
@@ -50,7 +48,8 @@ UNSTEERED = "unsteered"
 
 def written_family(family: str) -> str:
     """`XQuAD gold answers` for `clas_xquad_gold`; a family with a word that is not known stays as it is."""
-    words = [_WORDS.get(word) for word in family.removeprefix(_PREFIX).split("_")]
+    known = _WORDS | (_OWN_WORDS if family.startswith(_PREFIX) else {})
+    words = [known.get(word) for word in family.removeprefix(_PREFIX).split("_")]
     return " ".join(map(str, words)) if all(words) else family
 
 

@@ -31,6 +31,7 @@ METHODS: dict[str, SteeringMethod] = {
         AlignmentMap(),
     )
 }
+METHOD_NAMES = (ClasFactors.name, OFF, *(name for name in METHODS if name != ClasFactors.name))  # what `method=` takes
 
 
 def measured_hash(masks: MaskSet, measured: str) -> str | None:

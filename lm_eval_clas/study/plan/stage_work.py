@@ -118,13 +118,22 @@ class _Counter:
             _note(work, f"the texts of part {part}: {str(error).rstrip('.')}")
             return
         count = known.items if samples is None else min(samples, known.items, step.samples or known.items)
-        chosen = None if step.languages is None else {parse_language(one) for one in step.languages}
+        chosen = self._profiled(self._recipe.parts[part].corpus)
         for language, characters in known.characters.items():
-            if chosen is not None and language not in chosen:
+            if language not in chosen:
                 continue
             each = min(self._tokens(characters, language), step.max_tokens)
             batches = math.ceil(count / step.batch_size)
             work.add(count, Workload(count=_exactly(batches), tokens=_exactly(count * each)))
+
+    def _profiled(self, corpus: str) -> set[str]:
+        """The languages of a corpus that masks will have; all that anybody knows of, if it cannot be read."""
+        try:
+            every = set(self._corpus(corpus).characters)
+        except ClasError:
+            every = {task.language for family in self._sizes.families.values() for task in family.tasks.values()}
+        step = self._recipe.profile
+        return every if step.languages is None else every & {parse_language(one) for one in step.languages}
 
     def _corpus(self, name: str) -> KnownCorpus:
         """What is on file of a corpus, or, of one in a file or folder of the user's, what is in there."""
@@ -142,7 +151,8 @@ class _Counter:
         work = StageWork("tune", f"{settings} strengths{methods}")
         anchor = parse_language(recipe.masks.anchor)
         for part in recipe.parts.values():
-            found = [one for one in self._known(work, part.tune) if one[1].language != anchor]
+            profiled = self._profiled(part.corpus)
+            found = [one for one in self._known(work, part.tune) if one[1].language in profiled - {anchor}]
             inside = step.objective == "metric" and _generates(found)
             for family, task in found:
                 items = min(step.limit or task.items, task.items)

@@ -11,7 +11,7 @@ from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import CLAS
 from lm_eval_clas.study.report.score_sections import title_of
 from lm_eval_clas.study.report.sources import Sources
-from lm_eval_clas.study.report.verdicts import advantage, baseline_of, controls_of, primary_of, significant
+from lm_eval_clas.study.report.verdicts import advantage, baseline_of, own_controls, primary_of, significant
 from lm_eval_clas.study.report.view import Block, Card, Code, Deck, Facts, Heading, Section, Table, TableCell
 from lm_eval_clas.study.report.wording import (
     NONE,
@@ -107,7 +107,7 @@ def _odd(comparison: Comparison, code: str, sources: Sources) -> list[str]:
         notes.append(
             f"significantly {'better' if advantage(comparison, cell.gain) > 0 else 'worse'} than {comparison.baseline}."
         )
-    rivals = [one for one in controls_of(comparison) if code in one.cells]
+    rivals = [one for one in own_controls(comparison, row) if code in one.cells]
     better = [named(one.label) for one in rivals if advantage(comparison, one.cells[code].score - cell.score) > 0]
     if better:
         notes.append(

@@ -17,7 +17,7 @@ from lm_eval_clas.study.report.verdicts import (
     answers_changed,
     baseline_of,
     beaten,
-    controls_of,
+    own_controls,
     primary_of,
     same_run,
     significant,
@@ -171,7 +171,8 @@ def controls_section(sources: Sources) -> Section | None:
     blocks: list[Block] = []
     comparisons = sources.comparisons
     for comparison in comparisons.values():
-        row, rivals = primary_of(comparison), controls_of(comparison)
+        row = primary_of(comparison)
+        rivals = own_controls(comparison, row) if row is not None else []
         if row is None or not rivals:
             continue
         blocks.append(Heading(title_of(comparison, comparisons)))

@@ -21,7 +21,7 @@ from lm_eval_clas.study.report.verdicts import (
     same_run,
     tests_against,
 )
-from lm_eval_clas.study.report.wording import amount, counted, interval, listed, number_text, probability, signed
+from lm_eval_clas.study.report.wording import amount, interval, listed, number_text, probability, signed
 
 
 @dataclass(frozen=True)
@@ -91,18 +91,17 @@ def first_minute(comparisons: Mapping[str, Comparison], against: Sequence[Compar
         nothing = "No run has an interval of its average gain, so nothing can be said about whether steering helps"
         return f"{nothing}.", "", first
     if not found:
-        return (
-            f"No method is shown to help or to hurt: of {counted(looked_at, 'comparison')} of averages, every 95\u00a0% "
-            "interval holds 0.",
-            "",
-            first,
-        )
-    best = min(found, key=lambda one: (one.after, one.chance))
+        return "No method is shown to help or to hurt: the 95\u00a0% interval of every average gain holds 0.", "", first
+
+    def sure(one: Statement) -> bool:
+        return one.chance * looked_at < SIGNIFICANT
+
+    best = min(found, key=lambda one: (not sure(one), one.after, one.chance))
     adjusted = min(1.0, best.chance * looked_at)
-    surely = "" if adjusted < SIGNIFICANT else ", so it may be chance"
+    surely = "" if sure(best) else ", so it may be chance"
     p = probability(adjusted)
     p = p if "<" in p else f"= {p}"
-    among = f"This is the clearest of {looked_at} comparisons of averages; adjusted for that many, p {p}{surely}."
+    among = f"This was picked from {looked_at} comparisons of averages; adjusted for that many, p {p}{surely}."
     return f"{best.text[0].upper()}{best.text[1:]}.", among if looked_at > 1 else "", best.comparison
 
 
@@ -143,7 +142,7 @@ def _statements(comparison: Comparison, against: Sequence[Comparison]) -> tuple[
         control = next(one for one in controls_of(comparison) if one.label == label)
         beaten.sort(key=lambda pair: (pair[0] is not main, pair[1].chance))
         told = listed([f"{spoken(comparison, row)} by {test}" for row, test in beaten])
-        chance = min(test.chance for _, test in beaten)
+        chance = max(test.chance for _, test in beaten)  # it is said of all of them
         found.append(Statement(f"{spoken(comparison, control)} beat {told} {on}", comparison, chance))
     return found, looked_at
 

@@ -196,7 +196,7 @@ def verdict(comparison: Comparison, code: str) -> str:
         return f"not steered ({why})"
     mark = " (significantly)" if significant(cell) else ""
     rivals = [(named(comparison.baseline) + mark, baseline.cells.get(code) if baseline is not None else None)]
-    rivals += [(named(control.label), control.cells.get(code)) for control in controls_of(comparison)]
+    rivals += [(named(control.label), control.cells.get(code)) for control in own_controls(comparison, row)]
     better = [label for label, other in rivals if other is not None and advantage(comparison, cell.score - other.score) > 0]
     equal = [label for label, other in rivals if other is not None and cell.score == other.score]
     worse = [label for label, other in rivals if other is not None and advantage(comparison, cell.score - other.score) < 0]
@@ -208,8 +208,9 @@ def verdict(comparison: Comparison, code: str) -> str:
 
 def beaten(comparison: Comparison) -> str:
     """One sentence: in which languages the method beats alpha 0 and every control."""
-    row, baseline, controls = primary_of(comparison), baseline_of(comparison), controls_of(comparison)
+    row, baseline = primary_of(comparison), baseline_of(comparison)
     codes = steered_languages(comparison)
+    controls = own_controls(comparison, row) if row is not None else []
     if row is None or baseline is None or not controls:
         return ""
 
