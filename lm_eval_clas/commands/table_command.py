@@ -100,7 +100,7 @@ def table_command(
         for family in chosen
     ]
     for one in comparisons if format is not None else ():
-        for note in about_few_items(one.rows):  # on a screen it is below the table
+        for note in about_few_items(one.rows, one.unit):  # on a screen it is below the table
             messages.print(f"Warning, {one.family}: {note}", highlight=False, markup=False)
     if format is TableFormat.csv:
         print_out(tables.csv(comparisons), end="")

@@ -123,7 +123,7 @@ def compare(
         rows.append(row if one is base else compared_row(row, measured[one.label], measured[base.label], settings))
     test = _test(entries, measured, rows, any(not one.alone for one in clusters.values()))
 
-    notes += about_few_items(rows)
+    notes += about_few_items(rows, unit.name)
     notes += about_lacking(runs, tasks, shared)
     notes += about_averages(shared, averaged, anchor)
     if len({run.model for run in runs}) > 1:

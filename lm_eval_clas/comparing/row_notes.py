@@ -9,6 +9,7 @@ from lm_eval_clas.comparing.runs import Run
 from lm_eval_clas.comparing.task_families import language_of
 from lm_eval_clas.evidence.clusters import FEWEST, Clusters, agreeing
 from lm_eval_clas.languages.task_names import task_family
+from lm_eval_clas.texts.metric_units import POINTS
 
 _FEW = 50  # items of a language
 
@@ -30,14 +31,15 @@ def about_averages(languages: Sequence[str], averaged: Sequence[str], anchor: st
     return [f"Averages are over {_count(averaged)}, without the anchor {anchor}, which is never steered."]
 
 
-def about_few_items(rows: Sequence[Row]) -> list[str]:
-    """Languages with so few items that chance alone moves their scores by several points."""
+def about_few_items(rows: Sequence[Row], unit: str) -> list[str]:
+    """Languages with so few items that chance alone moves their scores much; how much, where scores are shares of 100."""
     items = {language: cell.items for row in reversed(rows) for language, cell in row.cells.items() if cell.items is not None}
     few = [language for language, count in items.items() if count < _FEW]
     if not few:
         return []
     counts = [items[language] for language in few]
-    return [f"Only {_span(counts)} items in {', '.join(few)}: below {_FEW}, chance alone moves a score by several points."]
+    much = "by several points" if unit == POINTS.name else "much"
+    return [f"Only {_span(counts)} items in {', '.join(few)}: below {_FEW}, chance alone moves a score {much}."]
 
 
 def about_conditions(runs: Sequence[Run]) -> list[str]:

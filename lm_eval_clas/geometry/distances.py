@@ -15,6 +15,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.geometry.measurements import MEASURE_WORDS, POOLING_WORDS, Geometry, Measure, Measurement
 from lm_eval_clas.geometry.representations import POOLINGS, Points
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
+from lm_eval_clas.steering.methods.method_table import measured_by
 from lm_eval_clas.texts.corpora import ParallelTexts
 
 Vectors = NDArray[np.float64]
@@ -64,7 +65,11 @@ def measure_geometry(before: Points, after: Points, texts: ParallelTexts, steere
         languages=list(texts.languages),
         anchor=anchor,
         bridge_layers=list(steerer.steering.layers),
-        steering={**asdict(steerer.steering), "layers": list(steerer.steering.layers)},
+        steering={
+            **asdict(steerer.steering),
+            "layers": list(steerer.steering.layers),
+            **measured_by(steerer.masks, steerer.steering.method),
+        },
         measurements=measurements,
     )
 

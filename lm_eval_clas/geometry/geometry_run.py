@@ -21,6 +21,7 @@ from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.neurons.bridge import layers_text
 from lm_eval_clas.neurons.profiling import OnProgress
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
+from lm_eval_clas.steering.methods.method_table import METHODS
 from lm_eval_clas.texts.corpora import ParallelTexts
 
 FILES = ("geometry.json", "geometry.csv", "geometry.png")
@@ -105,4 +106,6 @@ def describe(geometry: Geometry) -> str:
     steering = geometry.steering
     alpha = "by language" if isinstance(steering["alpha"], dict) else f"{steering['alpha']:g}"
     layers = layers_text(geometry.bridge_layers)
-    return f"{steering['method']}, alpha {alpha}, beta {steering['beta']:g}, gamma {steering['gamma']:g}, layers {layers}"
+    ignored = METHODS[steering["method"]].ignores if steering["method"] in METHODS else ()
+    more = [f"{name} {steering[name]:g}" for name in ("beta", "gamma") if name not in ignored]
+    return ", ".join([steering["method"], f"alpha {alpha}", *more, f"layers {layers}"])

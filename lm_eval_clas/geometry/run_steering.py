@@ -14,6 +14,7 @@ from lm_eval_clas.geometry.measurements import Geometry
 from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.masks.mask_set import MaskSet
+from lm_eval_clas.steering.methods.method_table import measured_by
 from lm_eval_clas.steering.results_entry import seed_of
 
 # Options that a run has for all languages, unless tuning chose them for each.
@@ -47,7 +48,13 @@ class RunSteering:
             raise ClasError(
                 f"{who} was steered with masks {told['masks_hash']}, and these are {masks.hash}; give those of the run."
             )
-        common = {name: told[name] for name in _COMMON if name in told} | _seed(told)
+        own = measured_by(masks, str(told["method"]))
+        if other := [name for name, ours in own.items() if name in told and told[name] != ours]:
+            raise ClasError(
+                f"{who} was steered with {other[0]} {told[other[0]]}, and these masks have {own[other[0]]}; give those "
+                "of the run."
+            )
+        common = {name: told[name] for name in _COMMON if name in told} | _seed(told) | own
         steered: dict[str, dict[str, Any]] = {}
         left_out: dict[str, str] = {}
         for column in row.cells:

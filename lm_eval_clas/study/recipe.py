@@ -23,6 +23,7 @@ from lm_eval_clas.steering.methods.method_table import METHOD_NAMES, METHODS
 
 _LONGEST_NAME = 100  # characters of names of folders, which file systems take with what comes around them
 DEMO_MODEL = "demo-model"
+_SIGNED = ("signed-mean", "all")  # what means are of that methods add
 _OTHERS = ", ".join(name for name in METHODS if name != CLAS)
 STAGES = ("profile", "masks", "tune", "evaluate", "analyse", "tables", "report")
 FOLDER = PACKAGE / "study" / "recipes"
@@ -187,6 +188,11 @@ class StudyRecipe(StrictFinite):
                 raise ValueError(
                     f"run '{label}' has method {method.name}, which adds to activations, and with engine vllm they are only "
                     "multiplied; leave the run out, or take engine hf"
+                )
+            if method is not None and method.measured == "means" and (self.masks.statistic, self.masks.tokens) != _SIGNED:
+                raise ValueError(
+                    f"run '{label}' has method {method.name}, which needs the signed means over all tokens; leave "
+                    "statistic and tokens out of masks, or the run out"
                 )
             if self.engine == "vllm" and "scoring" in options:
                 raise ValueError(

@@ -34,15 +34,15 @@ def merged(places: Sequence[Projection], done: Intervention) -> Iterator[None]:
     """
     factors, shifts = torch.from_numpy(done.factors), None if done.shifts is None else torch.from_numpy(done.shifts)
     saved: list[tuple[nn.Parameter, torch.Tensor]] = []
-    layers: list[nn.Module] = []
+    layers: list[tuple[nn.Module, Any]] = []
     without_bias: list[nn.Module] = []
     try:
         with torch.no_grad():
             for place in places:
                 module, here = place.module, (place.layer, place.here)
                 if place.of_output:
+                    layers.append((module, module.__dict__.get("forward")))  # accelerate puts one of its own on the instance
                     module.forward = _moved(module.forward, done, place.layer)
-                    layers.append(module)
                     continue
                 if place.experts:
                     saved.append(_scaled_experts(place, factors[here], None if shifts is None else shifts[here]))
@@ -69,8 +69,10 @@ def merged(places: Sequence[Projection], done: Intervention) -> Iterator[None]:
                 weight.copy_(before)
         for base in without_bias:
             base.bias = None  # type: ignore[assignment]
-        for layer in layers:
+        for layer, own in layers:
             del layer.forward
+            if own is not None:
+                layer.forward = own
 
 
 def _moved(forward: Callable[..., Any], done: Intervention, layer: int) -> Callable[..., Any]:

@@ -41,6 +41,24 @@ def states(tokenizer: PreTrainedTokenizerFast, text: str) -> np.ndarray:
     return np.stack([one[0, 1:].double().numpy() for one in (*found[1:LAYERS], *last)])
 
 
+def test_what_replaces_the_forward_of_a_layer_is_there_again_after_its_merged_form(full: MaskSet) -> None:
+    """As accelerate does, where a model is spread over devices."""
+    model = make_model()
+    places = layer_outputs(model)
+    layer = places[2].module
+    before, calls = layer.forward, []
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        return before(*args, **kwargs)
+
+    layer.forward = counting
+    steering = SteeringOptions.parse(full, method="diffmean", alpha=0.3)
+    with merged([places[2]], intervention_in(full, steering, "hi")):
+        model(IDS)
+    assert (layer.forward, len(calls)) == (counting, 1)
+
+
 def test_a_residual_profile_equals_a_slow_reference(
     residual: ResidualProfile, tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts
 ) -> None:

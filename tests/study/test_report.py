@@ -24,6 +24,7 @@ from lm_eval_clas.study.report.statements import first_minute, smallest_seen, ta
 from lm_eval_clas.study.report.verdicts import (
     against_controls,
     beaten,
+    own_controls,
     primary_of,
     steered_languages,
     told_by_language,
@@ -409,22 +410,41 @@ def test_the_headline_says_from_how_many_comparisons_it_was_picked() -> None:
     assert "nothing can be said" in first_minute({"a": comparison(0.5, None, None).model_copy(update={"rows": []})}, [])[0]
 
 
+def test_a_control_of_other_masks_or_strengths_is_none_of_a_row() -> None:
+    made = comparison(0.1, -0.4, 0.6)
+    of_row = {"method": "clas", "masks_hash": "a", "alpha": 1.0, "layers": [2]}
+    row = made.rows[1].model_copy(update={"steering": of_row})
+    for steering, own in (
+        ({"masks_hash": "a", "alpha": 1.0, "layers": [2]}, True),
+        ({"masks_hash": "b", "alpha": 1.0, "layers": [2]}, False),
+        ({"masks_hash": "a", "alpha": 2.0, "layers": [2]}, False),
+        ({"masks_hash": "a", "alpha": 1.0, "layers": [3]}, False),
+    ):
+        control = made.rows[2].model_copy(update={"steering": {"method": "uniform", **steering}})
+        assert bool(own_controls(made.model_copy(update={"rows": [row, control]}), row)) == own
+
+
 def test_a_control_that_beats_several_methods_is_one_statement_with_the_judged_one_first() -> None:
     made = comparison(0.1, -0.4, 0.6)
     for row in made.rows[2:]:
         row.gain, row.low, row.high = 0.1, -0.4, 0.6
-    other = made.rows[1].model_copy(update={"label": "int-mu", "steering": {"method": "int-mu"}})
-    made = made.model_copy(update={"rows": [*made.rows, other]})
+    # A method that the control does not stand beside may be of another strength, so that being behind it means nothing.
+    others = [
+        made.rows[1].model_copy(update={"label": label, "steering": {"method": method}})
+        for label, method in (("clas own", "clas"), ("int-mu", "int-mu"))
+    ]
+    made = made.model_copy(update={"rows": [*made.rows, *others]})
     tested = with_leads(made, random=-0.84)
-    row = next(row for row in tested[0].rows if row.label == "int-mu")
-    row.gain, row.low, row.high = -1.74, -2.24, -1.24
+    for row in tested[0].rows:
+        if row.label in ("clas own", "int-mu"):
+            row.gain, row.low, row.high = -1.74, -2.24, -1.24
     sentence, _, _ = first_minute({"one": made}, tested)
     assert sentence == (
-        "The random masks control beat CLAS by 0.84 points (0.34 to 1.34) and Int-mu by 1.74 points (1.24 to 2.24) on XNLI."
+        "The random masks control beat CLAS by 0.84 points (0.34 to 1.34) and CLAS own by 1.74 points (1.24 to 2.24) on XNLI."
     )
     assert task_sentence(made, tested) == (
         "On XNLI (accuracy), CLAS is not shown to help or to hurt (+0.10 points, \u22120.40 to +0.60), and is behind the "
-        "random masks control by 0.84 points (0.34 to 1.34); no gain or loss is shown for Int-mu."
+        "random masks control by 0.84 points (0.34 to 1.34); no gain or loss is shown for CLAS own and Int-mu."
     )
     smallest = smallest_seen([made])
     assert smallest == "The smallest average gain that this study would have found in 80\u00a0% of cases: 0.71 points on XNLI."

@@ -14,7 +14,7 @@ from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.routing import LanguageRouter
 from lm_eval_clas.steering.by_task import TunedSteering
 from lm_eval_clas.steering.language_factors import LanguageFactors
-from lm_eval_clas.steering.methods.method_table import METHODS, measured_hash
+from lm_eval_clas.steering.methods.method_table import METHODS, measured_by
 
 
 def told_without_masks(scoring: str) -> dict[str, Any]:
@@ -89,8 +89,7 @@ def told_steering(
         "left_alone": left_alone,
         "witness": {key: witness.info() for key, witness in sorted(tally.witnesses.items())},
     }
-    if (method := METHODS.get(steering.method)) is not None and method.measured:
-        info[f"{method.measured}_hash"] = measured_hash(masks, method.measured)
+    info |= measured_by(masks, steering.method)
     return _used(info, steering.method)
 
 

@@ -39,10 +39,16 @@ def measured_hash(masks: MaskSet, measured: str) -> str | None:
     return {"means": masks.means_hash, "residual": masks.residual_hash}[measured]
 
 
-def controls_for(name: str) -> dict[str, str]:
-    """The controls that a method must beat to mean anything, by name, and what tables call them.
+def measured_by(masks: MaskSet, name: str) -> dict[str, str | None]:
+    """What of the masks a method needs beside masks, as results have it: `means_hash`, `residual_hash`, or nothing."""
+    measured = METHODS[name].measured if name in METHODS else ""
+    return {f"{measured}_hash": measured_hash(masks, measured)} if measured else {}
 
-    Of methods that add, it is a step to anywhere; of all others, factors like CLAS's.
+
+def controls_for(name: str) -> dict[str, str]:
+    """The controls that are as strong as a method, which it must beat to mean anything, by name, and what tables call them.
+
+    A method that no control stands beside has none: being ahead of one of another size would show nothing.
     """
-    beside = MeanDifference.name if name in METHODS and METHODS[name].form in ("vector", "map") else ClasFactors.name
+    beside = name if name in METHODS else ClasFactors.name
     return {one.name: one.control for one in METHODS.values() if one.control and one.stands_beside == beside}

@@ -5,13 +5,17 @@ Nothing is estimated here. Sentences repeat what the comparison holds, and count
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from lm_eval_clas.comparing.rows import Comparison, LanguageCell, Row
 from lm_eval_clas.comparing.task_families import language_of
 from lm_eval_clas.evidence.paired_tests import SIGNIFICANT
 from lm_eval_clas.steering.methods.method_table import controls_for
 from lm_eval_clas.study.report.wording import counted, interval, left_alone, listed, named, number_text, signed
+
+# What a control has as its method has it. (`tuned` has strengths by task and language, beside the word `tuned` as alpha.)
+_STRENGTH = ("masks_hash", "alpha", "beta", "gamma", "layers", "tuned")
 
 
 def method_of(row: Row) -> str:
@@ -39,9 +43,14 @@ def controls_of(comparison: Comparison) -> list[Row]:
 
 
 def own_controls(comparison: Comparison, row: Row) -> list[Row]:
-    """Those of the controls that a row must beat to mean anything: a method that adds is held to others than CLAS."""
+    """Those of the controls that a row must beat to mean anything: of its method, and as strong as it is."""
     needed = controls_for(method_of(row))
-    return [control for control in controls_of(comparison) if method_of(control) in needed]
+    return [one for one in controls_of(comparison) if method_of(one) in needed and _as_strong(one.steering, row.steering)]
+
+
+def _as_strong(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two rows were steered from the same masks with the same strengths, as far as both say so."""
+    return all(one[name] == other[name] for name in _STRENGTH if name in one and name in other)
 
 
 def steered_languages(comparison: Comparison, row: Row | None = None) -> list[str]:
