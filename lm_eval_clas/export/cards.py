@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from lm_eval_clas.base.escaping import Ready, markdown, markdown_code, python_text, shell_word
+from lm_eval_clas.comparing.printed.written_names import written_family, written_metric
 from lm_eval_clas.decoder.fingerprint import model_name
 from lm_eval_clas.export.card_blocks import card
 from lm_eval_clas.export.licences import half_of, terms
@@ -21,9 +22,11 @@ from lm_eval_clas.masks.mask_place import CARD
 if TYPE_CHECKING:
     from lm_eval_clas.export.outline import Outline, Scaling
     from lm_eval_clas.masks.mask_set import MaskSet
+    from lm_eval_clas.masks.strengths import TunedStrength
 
 
 _PAPER = Ready("[CLAS](https://arxiv.org/abs/2601.16390)")
+_PLAIN = re.compile(r"[\w.,-]+", re.ASCII)
 _TAGS = ["clas", "activation-steering", "multilingual"]
 
 
@@ -52,6 +55,7 @@ def masks_card(
         "tags": _TAGS,
         "base_model": name if _on_hub(name) else None,
         "datasets": [known.dataset] if known and known.dataset else None,
+        "model-index": _results(masks, repository),
     }
     body = _body(
         "masks",
@@ -94,6 +98,34 @@ def export_card(scaling: Scaling, masks: MaskSet, model: Outline, kind: str, bef
         licence=known and known.licence,
     )
     return card(_metadata(metadata), body, {}, before, where)
+
+
+def _results(masks: MaskSet, repository: str) -> list[dict[str, Any]]:
+    """What the Hub shows as results: scores under the chosen strengths, of tuning by metric, with what alpha 0 had.
+
+    They are of tuning items, on which strengths were chosen, and say so. Names that are none of the harness's are left out.
+    """
+    from huggingface_hub import EvalResult
+    from huggingface_hub.repocard_data import eval_results_to_model_index
+
+    every = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=family,
+            dataset_name=f"{written_family(family)} ({english_name(language)}), {one.items} tuning items",
+            metric_type=one.metric.partition(",")[0],
+            metric_name=f"{written_metric(one.metric)}, alpha {one.chosen.alpha:g} ({_over_0(one)})",
+            metric_value=one.chosen.score,
+        )
+        for family, by_language in masks.config.tuned.items()
+        for language, one in by_language.items()
+        if one.objective == "metric" and one.measured and _PLAIN.fullmatch(family) and _PLAIN.fullmatch(one.metric)
+    ]
+    return eval_results_to_model_index(repository, every) if every else []
+
+
+def _over_0(one: TunedStrength) -> str:
+    return f"{one.chosen.gain:+.4g} over {one.measured[0].score:.4g} at alpha 0"
 
 
 def _metadata(values: dict[str, Any]) -> dict[str, Any]:

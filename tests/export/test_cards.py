@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import yaml
 from exporting import made_masks, small_model
+from huggingface_hub.repocard_data import model_index_to_eval_results
 from markdown_it import MarkdownIt
+from strengths_made import with_strengths
 
 from lm_eval_clas import ClasError, MaskSet, ParallelInputBuilder
 from lm_eval_clas.decoder.projections import find_projections
@@ -261,3 +263,14 @@ def test_several_blocks_and_half_ones() -> None:
     assert again.startswith(f"{begin}\nno end\n\n<!-- lm-eval-clas begin")
     assert again.endswith(f"Two.\n{END}\n\n{END}\n{one}")
     assert again.count("One.") == 1
+
+
+def test_the_hub_shows_what_was_tuned_by_metric(masks: MaskSet) -> None:
+    tuned = with_strengths(masks, {"clas_xquad": {"hi": -2.0}})
+    front = yaml.safe_load(masks_card(tuned, "user/name").split("---\n")[1])
+    (model,) = front["model-index"]
+    name, (result,) = model_index_to_eval_results([model])
+    assert (name, result.dataset_type, result.metric_type, result.metric_value) == ("user/name", "clas_xquad", "acc", 0.5)
+    assert result.dataset_name == "XQuAD (Hindi), 1 tuning items"
+    assert result.metric_name == "accuracy, alpha -2 (+0 over 0.5 at alpha 0)"
+    assert "model-index" not in yaml.safe_load(masks_card(masks, "user/name").split("---\n")[1])
