@@ -576,7 +576,7 @@ def replace_what_is_big_or_far(patch: pytest.MonkeyPatch, seen: dict[str, Any], 
     patch.setattr(demo_run, "gemma", lambda: model)
     patch.setattr(demo_run, "score_table", lambda *_: "a table")
     patch.setattr(demo_run, "score_rows", lambda *_: ["rows"])
-    patch.setattr(demo_run, "_profile", lambda _, data, __: seen["calls"].append(data) or MaskSet.load("gemma-3-270m"))
+    patch.setattr(demo_run, "_profile", lambda _, data, *__: seen["calls"].append(data) or MaskSet.load("gemma-3-270m"))
     patch.setattr(demo_run, "_evaluate", lambda *arguments: seen["calls"].append(_without_paths(arguments[:3])) or {})
 
 
