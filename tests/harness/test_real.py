@@ -88,9 +88,9 @@ def test_the_demo_runs_from_end_to_end_and_goes_on_where_it_was(gemma_path: Path
     assert steered["config"]["clas"]["alpha"] == -1.0
     assert steered["config"]["clas"]["left_alone"] == {"en": "anchor"}
     assert json.loads((tmp_path / "hf.json").read_text())["clas_demo"]["model"] == "hf"
-    (tmp_path / "hf-clas.json").unlink()
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "hf.json", *(tmp_path / "profile").glob("*.safetensors"))}
+    kept = (tmp_path / "hf.json", tmp_path / "hf-clas.json", *(tmp_path / "profile").glob("*.safetensors"))
+    before = {path: path.stat().st_mtime_ns for path in kept}
     assert (again := clas(*demo))[0] == 0, again[2]
-    assert (again[1] + again[2]).count("finished before") == 1
+    assert (again[1] + again[2]).count("finished before") == 2
     assert all(path.stat().st_mtime_ns == moment for path, moment in before.items())
-    assert json.loads((tmp_path / "hf-clas.json").read_text())["results"] == steered["results"]
+    assert text.splitlines()[:5] == again[1].splitlines()[:5]  # the same table
