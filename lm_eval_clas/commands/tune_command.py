@@ -154,7 +154,7 @@ def tune(
         engine=engine.value,
         pair=pair.value,
         method=method,
-        measured=measured_hash(loaded, used.measured) if used.measured else None,
+        measured=measured_hash(loaded, method),
     )
     way = engine_in_use(engine.value, model, model_args, loaded, settings, device, batch_size, method)
     processes = Processes.launched()

@@ -14,7 +14,6 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 PALE = "#8fcbe8"  # a second blue, for areas beside the first
 # What has more to tell apart than there are colours goes through them again with the next of these.
 DASHES = ("-", "--", ":")
-MARKS = ("o", "s", "^", "D", "v", "P")
 # What is no data: words beside a picture, lines at 0 and of controls, the grid, areas that are pointed out, and frames.
 INK, SOFT, LINE, GRID, GREY, FRAME = "#333333", "#555555", "#666666", "#e4e4e4", "#9a9a9a", "#bbbbbb"
 BLACK = "#000000"  # what stands out among all colours

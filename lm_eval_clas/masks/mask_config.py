@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -17,6 +17,9 @@ from lm_eval_clas.languages.codes import LanguageCode
 from lm_eval_clas.masks.strengths import CLAS, Tuned, TunedMethods
 from lm_eval_clas.neurons.activity import By, FirstToken, Statistic, Tokens
 from lm_eval_clas.neurons.categories import CATEGORIES
+
+if TYPE_CHECKING:
+    from lm_eval_clas.neurons.profile_folder import ProfileConfig
 
 MASKS_FORMAT = 1
 MASKS_CONFIG_FILE = "clas_config.json"
@@ -46,6 +49,17 @@ class CorpusSource(StrictFinite):
     samples: Count
     tokens: dict[LanguageCode, Count]
     max_tokens: Count | None = None
+
+    @classmethod
+    def of(cls, profiled: ProfileConfig, tokens: dict[str, int]) -> CorpusSource:
+        """The texts of a profile, of which so many tokens counted in each language."""
+        return cls(
+            name=profiled.corpus,
+            sha256=profiled.corpus_sha256,
+            samples=profiled.samples,
+            tokens=tokens,
+            max_tokens=profiled.max_tokens,
+        )
 
 
 class SpecificSource(StrictFinite):

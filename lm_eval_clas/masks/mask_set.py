@@ -258,12 +258,8 @@ class MaskSet:
             first_token=source.first_token,
             threshold=categorizer.threshold,
             min_tokens=None if routed is None else categorizer.min_tokens,
-            corpus=CorpusSource(
-                name=source.corpus,
-                sha256=source.corpus_sha256,
-                samples=source.samples,
-                tokens={one: profile.by_language[one].counts[categorizer.tokens] for one in profile.languages},
-                max_tokens=source.max_tokens,
+            corpus=CorpusSource.of(
+                source, {one: profile.by_language[one].counts[categorizer.tokens] for one in profile.languages}
             ),
             bridge_layers=list(choice.layers),
             bridge_rule=choice.why,

@@ -102,12 +102,6 @@ def residual_of(profile: ResidualProfile, config: MaskConfig) -> tuple[ResidualM
         norms=np.stack([one.norms / one.count for one in every]).astype(np.float32),
         sentences=np.stack([one.sentences[:, config.bridge_layers].swapaxes(0, 1) for one in every]),
     )
-    corpus = CorpusSource(
-        name=source.corpus,
-        sha256=source.corpus_sha256,
-        samples=source.samples,
-        tokens={one: profile.by_language[one].count for one in parallel},
-        max_tokens=source.max_tokens,
-    )
+    corpus = CorpusSource.of(source, {one: profile.by_language[one].count for one in parallel})
     layers = list(config.bridge_layers)
     return residual, ResidualSource(languages=parallel, layers=layers, corpus=corpus, first_token=source.first_token)

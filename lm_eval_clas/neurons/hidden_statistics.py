@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
-from torch import nn
 
-from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.processes import Processes
-from lm_eval_clas.decoder.below_head import decoder_of
 from lm_eval_clas.decoder.mixtures.expert_products import Routed
-from lm_eval_clas.decoder.projections import Projection, reading
-from lm_eval_clas.decoder.text_batches import Batch
+from lm_eval_clas.decoder.projections import Projection
+from lm_eval_clas.neurons.pass_statistics import PassStatistics, require_finite
 from lm_eval_clas.neurons.residual_folder import ResidualSums
 
 
-class HiddenStatistics:
+class HiddenStatistics(PassStatistics):
     """Accumulates sums of hidden states and of their lengths, and keeps each text's mean.
 
     Args:
@@ -27,33 +21,10 @@ class HiddenStatistics:
     """
 
     def __init__(self, places: list[Projection], texts: int) -> None:
-        self._places = places
+        super().__init__(places)
         shape = (len(places), places[0].neurons)
         self._total, self._norms = np.zeros(shape), np.zeros(shape[0])
         self._sentences = np.zeros((texts, *shape))  # float64, as all processes' are summed
-        self._count = 0
-        self.texts = 0
-        self._batch: Batch | None = None
-        self._passed: Callable[[], None] = lambda: None
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Hooks the layers for the length of the block."""
-        with reading(self._places, self._read) as self._passed:
-            yield
-
-    def add(self, model: nn.Module, batch: Batch) -> None:
-        """Runs one batch through the decoder, without its LM head.
-
-        Raises:
-            ClasError: a layer did not run once.
-        """
-        self._batch = batch
-        with torch.inference_mode():
-            decoder_of(model)(**batch.inputs, use_cache=False)
-        self._passed()
-        self._count += int(batch.real.sum().item())
-        self.texts += len(batch.real)
 
     def sums(self, processes: Processes | None = None) -> ResidualSums:
         """The totals so far, of all `processes` together.
@@ -63,9 +34,8 @@ class HiddenStatistics:
         """
         processes = processes or Processes()
         total, norms, sentences = (processes.sum(one) for one in (self._total, self._norms, self._sentences))
-        count = processes.sum(np.array([self._count], dtype=np.float64))
-        if not all(np.isfinite(one).all() for one in (total, norms, sentences)):
-            raise ClasError("Activations are infinite in this dtype; load the model with dtype=bfloat16 or dtype=float32.")
+        count = processes.sum(np.array([self.tokens], dtype=np.float64))
+        require_finite(total, norms, sentences)
         return ResidualSums(total, norms, int(count[0]), sentences.astype(np.float32))
 
     def _read(self, place: int, h: torch.Tensor | Routed) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,16 +12,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.processes import Processes
-from lm_eval_clas.decoder.below_head import decoder_of
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
 from lm_eval_clas.decoder.mixtures.expert_products import Routed
-from lm_eval_clas.decoder.projections import Projection, Site, find_projections, layer_outputs, reading
-from lm_eval_clas.decoder.text_batches import Batch, device_of, position_limit, text_batches
+from lm_eval_clas.decoder.projections import Projection, Site, find_projections, layer_outputs
+from lm_eval_clas.decoder.text_batches import device_of, position_limit, text_batches
 from lm_eval_clas.disk.written import claimed
 from lm_eval_clas.neurons.activity import STATISTICS, TOKENS, FirstToken, Tokens
 from lm_eval_clas.neurons.hidden_statistics import HiddenStatistics
+from lm_eval_clas.neurons.pass_statistics import PassStatistics, require_finite
 from lm_eval_clas.neurons.profile_folder import Profile, ProfileConfig, StoredProfile, Sums, config_of, take_folder
 from lm_eval_clas.neurons.residual_folder import ResidualProfile
 from lm_eval_clas.texts.corpora import ParallelTexts
@@ -154,42 +153,19 @@ def _by_language(
     return kind(config, finished)
 
 
-class ActivationStatistics:
+class ActivationStatistics(PassStatistics):
     """Accumulates sums of h, |h| and [h > 0] at every projection's input, on the axes of a model's layers."""
 
     def __init__(self, projections: list[Projection], fingerprint: ModelFingerprint) -> None:
-        self._projections = projections
+        super().__init__(projections)
         self._fingerprint = fingerprint
         # By projection: [tokens, statistics, neurons]; of experts [experts, tokens, statistics + 1, channels], the last of
         # which is how many tokens there were, in the first channel.
         self._totals: list[torch.Tensor | None] = [None] * len(projections)
-        self._counts: dict[Tokens, int] = {"all": 0, "last": 0}
-        self._batch: Batch | None = None
-        self._passed: Callable[[], None] = lambda: None
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Hooks the projections for the length of the block."""
-        with reading(self._projections, self._read) as self._passed:
-            yield
 
     @property
-    def texts(self) -> int:
-        """How many texts were run."""
-        return self._counts["last"]
-
-    def add(self, model: nn.Module, batch: Batch) -> None:
-        """Runs one batch through the decoder, without its LM head.
-
-        Raises:
-            ClasError: a projection did not run once.
-        """
-        self._batch = batch
-        with torch.inference_mode():
-            decoder_of(model)(**batch.inputs, use_cache=False)
-        self._passed()
-        self._counts["all"] += int(batch.real.sum().item())
-        self._counts["last"] += len(batch.real)
+    def _counts(self) -> dict[Tokens, int]:
+        return {"all": self.tokens, "last": self.texts}
 
     def sums(self, processes: Processes | None = None) -> Sums:
         """The totals so far, of all `processes` together.
@@ -199,14 +175,14 @@ class ActivationStatistics:
         """
         processes = processes or Processes()
         size, layout = self._fingerprint, self._fingerprint.layout
-        experts = any(one.experts for one in self._projections)
+        experts = any(one.experts for one in self._places)
         stacked = np.zeros((size.layers, len(TOKENS), len(STATISTICS), size.neurons))
         routed = np.zeros((len(TOKENS), size.layers, layout.units if layout is not None else 1))
-        for place, total in zip(self._projections, self._totals, strict=True):
+        for place, total in zip(self._places, self._totals, strict=True):
             if total is None:  # a process that had no batch adds nothing
                 continue
             numbers = total.double().cpu().numpy()
-            before = sum(one.experts or 1 for one in self._projections if one.layer == place.layer and one.start < place.start)
+            before = sum(one.experts or 1 for one in self._places if one.layer == place.layer and one.start < place.start)
             if place.experts:
                 routed[:, place.layer, before : before + place.experts] = numbers[:, :, -1, 0].T
                 numbers = numbers[:, :, :-1].transpose(1, 2, 0, 3).reshape(len(TOKENS), len(STATISTICS), -1)
@@ -216,8 +192,7 @@ class ActivationStatistics:
         stacked = processes.sum(stacked)  # [layers, tokens, statistics, neurons]
         routed = processes.sum(routed)
         counts = processes.sum(np.array(list(self._counts.values()), dtype=np.float64))
-        if not np.isfinite(stacked).all():
-            raise ClasError("Activations are infinite in this dtype; load the model with dtype=bfloat16 or dtype=float32.")
+        require_finite(stacked)
         return Sums(
             {
                 (tokens, statistic): np.ascontiguousarray(stacked[:, i, j], dtype=np.float32 if experts else np.float64)
@@ -231,7 +206,7 @@ class ActivationStatistics:
     def _read(self, place: int, h: torch.Tensor | Routed) -> None:
         assert self._batch is not None
         if isinstance(h, Routed):
-            experts = self._projections[place].experts
+            experts = self._places[place].experts
             assert experts is not None
             sums = routed_statistics(h, self._batch.real.to(h.h.device), self._batch.last.to(h.h.device), experts)
         else:

@@ -205,7 +205,7 @@ class StudyStages(Workplace):
             num_fewshot=step.num_fewshot,
             apply_chat_template=bool(step.apply_chat_template),
             method=method,
-            measured=measured_hash(masks, used.measured) if used.measured else None,
+            measured=measured_hash(masks, method),
         )
         run_tuning(
             recipe,

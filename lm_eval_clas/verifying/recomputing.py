@@ -20,7 +20,7 @@ from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.steering.effects import intervention_in
 from lm_eval_clas.steering.methods.intervention import Intervention
-from lm_eval_clas.steering.methods.method_table import METHODS, measured_hash
+from lm_eval_clas.steering.methods.method_table import METHODS, measured_by
 from lm_eval_clas.steering.options import SteeringOptions
 from lm_eval_clas.verifying.logged_run import Logged, LoggedRun
 from lm_eval_clas.verifying.merged_weights import merged
@@ -108,12 +108,11 @@ class Verification:
                 f"The run was steered with masks {told.get('masks_hash')}, and these are {masks.hash}; give --masks those."
             )
         method = METHODS.get(str(told.get("method")))
-        if method is not None and method.measured:
-            name, here = f"{method.measured}_hash", measured_hash(masks, method.measured)
+        for name, here in measured_by(masks, str(told.get("method"))).items():
             if told.get(name) != here:
                 raise ClasError(
-                    f"The run was steered with {method.measured} {told.get(name)}, and those of these masks are {here}; give "
-                    "--masks those of the run."
+                    f"The run was steered with {name.removesuffix('_hash')} {told.get(name)}, and those of these masks are "
+                    f"{here}; give --masks those of the run."
                 )
         self._acts_on_outputs = method is not None and method.acts_on == "outputs"
         self._run, self._masks = run, masks

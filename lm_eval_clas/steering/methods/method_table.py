@@ -34,15 +34,17 @@ METHODS: dict[str, SteeringMethod] = {
 METHOD_NAMES = (ClasFactors.name, OFF, *(name for name in METHODS if name != ClasFactors.name))  # what `method=` takes
 
 
-def measured_hash(masks: MaskSet, measured: str) -> str | None:
-    """The hash of what methods need beside masks, by the word that `SteeringMethod.measured` has for it."""
-    return {"means": masks.means_hash, "residual": masks.residual_hash}[measured]
+def measured_hash(masks: MaskSet, name: str) -> str | None:
+    """The hash of what a method needs beside masks; None where it needs nothing, or the masks lack it."""
+    return next(iter(measured_by(masks, name).values()), None)
 
 
 def measured_by(masks: MaskSet, name: str) -> dict[str, str | None]:
-    """What of the masks a method needs beside masks, as results have it: `means_hash`, `residual_hash`, or nothing."""
-    measured = METHODS[name].measured if name in METHODS else ""
-    return {f"{measured}_hash": measured_hash(masks, measured)} if measured else {}
+    """The same under the name that results have for it: `means_hash`, `residual_hash`, or nothing."""
+    if name not in METHODS or not METHODS[name].measured:
+        return {}
+    key = f"{METHODS[name].measured}_hash"
+    return {key: getattr(masks, key)}
 
 
 def controls_for(name: str) -> dict[str, str]:

@@ -73,11 +73,6 @@ class SteeringMethod(ABC):
         return (self.form, self.acts_on) == ("factors", "neurons")
 
     @property
-    def adds_a_vector(self) -> bool:
-        """Whether it adds a constant vector, and does nothing else."""
-        return self.form == "vector"
-
-    @property
     def uses_strengths(self) -> bool:
         """Whether beta and gamma play a role."""
         return "beta" not in self.ignores

@@ -16,7 +16,6 @@ from lm_eval_clas.study.plan.machines import Span, Workload
 from lm_eval_clas.study.recipe import StudyRecipe
 from lm_eval_clas.texts.corpora import ParallelInputBuilder
 
-STAGES_WITH_MODEL = ("profile", "tune", "evaluate", "analyse")
 # Where a bridge that the rule chooses begins, as a share of the layers: it is looked for from half depth on.
 _BRIDGE_BEGINS = Span(0.5, 0.8)
 # A batch takes as many steps as its longest answer, in mean answers.
