@@ -26,7 +26,7 @@ def evaluated(model: str, path: Path, **arguments: Any) -> Any:
         model=model,
         model_args={"pretrained": str(path), "masks": "gemma-3-270m", "alpha": -2.0, "dtype": "float32", **arguments},
         tasks=TASKS,
-        task_manager=TaskManager(include_path=str(shipped("tasks"))),
+        task_manager=TaskManager(include_path=str(shipped("tasks")), include_defaults=False),
         limit=EACH,
         log_samples=True,
         bootstrap_iters=0,

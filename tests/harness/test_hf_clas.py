@@ -165,7 +165,7 @@ def test_the_results_file_says_what_was_steered(
         limit=2,
         bootstrap_iters=0,
         device="cpu",
-        task_manager=TaskManager(include_path=str(shipped("tasks"))),
+        task_manager=TaskManager(include_path=str(shipped("tasks")), include_defaults=False),
     )
     info = json.loads(json.dumps(results["config"]["clas"]))
     assert info["masks_hash"] == masks.hash
@@ -225,7 +225,7 @@ def test_few_shot_and_chat_template_go_through(checkpoint: Path, masks: MaskSet,
             limit=2,
             apply_chat_template=True,
             bootstrap_iters=0,
-            task_manager=TaskManager(include_path=str(shipped("tasks"))),
+            task_manager=TaskManager(include_path=str(shipped("tasks")), include_defaults=False),
         )
         scores.append([[sample["filtered_resps"] for sample in group] for group in results["samples"].values()])
     assert scores[0] == scores[1]

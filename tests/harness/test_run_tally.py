@@ -116,7 +116,7 @@ def test_lm_eval_raises_the_same_sentence(
             limit=2,
             bootstrap_iters=0,
             device="cpu",
-            task_manager=TaskManager(include_path=str(shipped("tasks"))),
+            task_manager=TaskManager(include_path=str(shipped("tasks")), include_defaults=False),
         )
 
 

@@ -31,7 +31,7 @@ def evaluate(model_args):
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
     from lm_eval_clas.disk.files import shipped
-    manager = TaskManager(include_path=str(shipped("tasks")))
+    manager = TaskManager(include_path=str(shipped("tasks")), include_defaults=False)
     results = simple_evaluate(model="hf-clas", model_args=model_args, tasks=["clas_mini_qa_hi"], limit=1, bootstrap_iters=0,
                               device="cpu", task_manager=manager)
     return json.dumps(results["config"]["clas"])

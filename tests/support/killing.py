@@ -18,7 +18,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from unittest import mock
 
+import machine_asked_once  # noqa: F401  (before the harness)
 import torch
+from torch.utils import collect_env
 
 from lm_eval_clas.commands.cli import main
 from lm_eval_clas.disk.files import shipped
@@ -32,30 +34,32 @@ Command = Sequence[object]
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([__name__])
 _SERVER = "CLAS_TESTS_SERVER"
-if _SERVER in os.environ:  # what takes seconds: the harness's index of all tasks, and libraries that commands import late
+if _SERVER in os.environ:  # what takes seconds: the index of all tasks, pip's list, what is imported late
     load_tasks(["clas_mini_nli_hi"], [str(shipped("tasks"))])
     new_figure(1, 1)
+    collect_env.get_pretty_env_info()
     for late in ("lm_eval.evaluator", "peft", "sklearn.metrics", "transformers.models.llama.modeling_llama"):
         importlib.import_module(late)
 
 
-def start(folder: Path, *words: object) -> BaseProcess:
-    """Starts `clas` with these words in a folder; what it says is in `log`, beside the folder."""
+def start(folder: Path, *words: object, streams: tuple[str, str] = ("log", "log")) -> BaseProcess:
+    """Starts `clas` with these words in a folder; what it says is in two files beside the folder, or in one."""
     folder.mkdir(exist_ok=True)
-    process = _context.Process(target=_clas, args=(folder, [str(word) for word in words]))
+    process = _context.Process(target=_clas, args=(folder, [str(word) for word in words], streams))
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    with mock.patch.dict(os.environ, {_SERVER: "1", "PYTHONPATH": path}):  # the first start also starts the server
+    # The first start also starts the server. Commands turn off tqdm before they import anything that would.
+    with mock.patch.dict(os.environ, {_SERVER: "1", "TQDM_DISABLE": "1", "PYTHONPATH": path}):
         process.start()
     return process
 
 
-def _clas(folder: Path, words: list[str]) -> None:
+def _clas(folder: Path, words: list[str], streams: tuple[str, str]) -> None:
     os.chdir(folder)
     os.environ["SOURCE_DATE_EPOCH"] = MOMENT
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts something in the background ignores Ctrl-C
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(os.open(folder.parent / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream.fileno())
+    for stream, name in zip((sys.stdout, sys.stderr), streams, strict=True):
+        os.dup2(os.open(folder.parent / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream.fileno())
     sys.argv = ["clas", *words]
     main()
 
@@ -67,6 +71,18 @@ def run(folder: Path, *words: object) -> float:
     process.join(300)
     assert process.exitcode == 0, (words, (folder.parent / "log").read_text()[-3000:])
     return time.monotonic() - began
+
+
+def printed(folder: Path, *words: object) -> tuple[str, str]:
+    """Runs `clas` to its end, and returns what it prints into files: standard output and standard error."""
+    streams = [folder.parent / name for name in ("out.txt", "err.txt")]
+    for path in streams:
+        path.write_text("")
+    process = start(folder, *words, streams=("out.txt", "err.txt"))
+    process.join(300)
+    out, err = (path.read_text() for path in streams)
+    assert process.exitcode == 0, (words, err[-3000:])
+    return out, err
 
 
 def contents(folder: Path) -> dict[str, bytes]:
