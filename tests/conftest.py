@@ -31,11 +31,29 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 torch.set_num_threads(1)  # the models are so small that threads only get in each other's way
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips what needs data that are not here, and puts files with slow tests first.
+def pytest_addoption(parser: pytest.Parser) -> None:
+    about = "of a test with more than three cases, the first and the last alone, unless they are families of models"
+    parser.addoption("--few-cases", action="store_true", help=about)
+
+
+def _few_cases(items: list[pytest.Item]) -> list[pytest.Item]:
+    """What `--few-cases` leaves out."""
+    cases: dict[tuple[Path, str], list[pytest.Item]] = {}
+    for item in items:
+        if "family" not in getattr(getattr(item, "callspec", None), "params", ()):
+            cases.setdefault((item.path, getattr(item, "originalname", item.name)), []).append(item)
+    return [item for several in cases.values() if len(several) > 3 for item in several[1:-1]]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out cases if asked to, skips what needs data that are not here, and puts files with slow tests first.
 
     At the end, one of them would keep one process busy while the others wait.
     """
+    if config.getoption("few_cases"):
+        left_out = set(_few_cases(items))
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
     for item in items:
         for marker in item.iter_markers("hub_data"):
             if reason := why_missing(*marker.args):
