@@ -1,12 +1,15 @@
-"""Commands in processes of their own: one bar, and nothing of what libraries print; in a terminal, in a file, and quiet."""
+"""Commands in processes of their own: one bar, and nothing of what libraries print; in a terminal, in a file, and quiet.
+
+In the terminal, the process also imports the libraries.
+"""
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from killing import printed
 from terminals import in_terminal, plain
 
 from lm_eval_clas import MaskSet
@@ -20,8 +23,7 @@ def words(name: str, checkpoint: Path, masks: MaskSet, folder: Path) -> list[str
         "tune": ["--masks", str(masks.save(folder / "masks")), "--tasks", "clas_mini_nli_hi,clas_mini_qa_de", "--alphas=-2,2"],
     }
     more = ["--limit", "4"] if name == "tune" else []
-    start = [sys.executable, "-m", "lm_eval_clas", name, "--model", str(checkpoint)]
-    return [*start, *options[name], *more, "--device", "cpu", "--out", str(folder / "out")]
+    return [name, "--model", str(checkpoint), *options[name], *more, "--device", "cpu", "--out", str(folder / "out")]
 
 
 def nothing_of_libraries(text: str) -> bool:
@@ -30,7 +32,7 @@ def nothing_of_libraries(text: str) -> bool:
 
 @pytest.mark.parametrize("name", ["profile", "tune"])
 def test_in_a_terminal(name: str, checkpoint: Path, masks: MaskSet, tmp_path: Path) -> None:
-    code, written = in_terminal(words(name, checkpoint, masks, tmp_path), 80)
+    code, written = in_terminal([sys.executable, "-m", "lm_eval_clas", *words(name, checkpoint, masks, tmp_path)], 80)
     assert code == 0, written
     assert nothing_of_libraries(written), written
     pieces = [piece for line in written.split("\n") for piece in plain(line).split("\r")]
@@ -43,11 +45,11 @@ def test_in_a_terminal(name: str, checkpoint: Path, masks: MaskSet, tmp_path: Pa
 @pytest.mark.parametrize("name", ["profile", "tune"])
 def test_in_a_file_and_quiet(name: str, checkpoint: Path, masks: MaskSet, tmp_path: Path) -> None:
     command = words(name, checkpoint, masks, tmp_path)
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert nothing_of_libraries(done.stderr + done.stdout), done.stderr
-    assert "\r" not in done.stderr + done.stdout
-    assert "Next" in done.stdout
-    done = subprocess.run([*command, "--quiet"], capture_output=True, text=True, check=True)
-    assert done.stderr == ""
-    assert "Next" not in done.stdout
-    assert ("Strength by task" in done.stdout) == (name == "tune")
+    out, err = printed(tmp_path / "here", *command)
+    assert nothing_of_libraries(err + out), err
+    assert "\r" not in err + out
+    assert "Next" in out
+    out, err = printed(tmp_path / "here", *command, "--quiet")
+    assert err == ""
+    assert "Next" not in out
+    assert ("Strength by task" in out) == (name == "tune")
