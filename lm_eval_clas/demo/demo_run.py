@@ -160,7 +160,7 @@ def _evaluate(
         samples=samples,
         log_samples=False,
         bootstrap_iters=0,
-        task_manager=TaskManager(include_path=str(shipped("tasks"))),
+        task_manager=TaskManager(include_path=str(shipped("tasks")), include_defaults=False),
     )
     del lm
     gc.collect()  # the model is held in cycles, and the next one needs the memory

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from small_models import Run
 from transformers import AutoModelForCausalLM
 
 from lm_eval_clas import ActivationSteerer, MaskSet
+from lm_eval_clas.demo import demo_run
 from lm_eval_clas.demo.demo_model import gemma
 from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.neurons.categories import DEAD, PARTIAL, category_shares
@@ -64,7 +64,7 @@ def test_alpha_0_equals_hf_on_gemma_through_the_harness(gemma_path: Path) -> Non
             batch_size=3,
             device="cpu",
             bootstrap_iters=0,
-            task_manager=TaskManager(include_path=str(shipped("tasks"))),
+            task_manager=TaskManager(include_path=str(shipped("tasks")), include_defaults=False),
         )
         return {task: [sample["resps"] for sample in group] for task, group in results["samples"].items()}
 
@@ -76,21 +76,14 @@ def test_alpha_0_equals_hf_on_gemma_through_the_harness(gemma_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_the_demo_runs_from_end_to_end_and_goes_on_where_it_was(gemma_path: Path, clas: Run, tmp_path: Path) -> None:
-    demo = ("demo", "--out", tmp_path, "--alpha", -1.0, "--limit", 1)
-    code, text, error = clas(*demo)
+def test_the_demo_runs_from_end_to_end(gemma_path: Path, clas: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In two of its languages; a small model runs all of them (`tests/demo`)."""
+    monkeypatch.setitem(demo_run._LANGUAGES, "mini", ("en", "hi"))
+    code, text, error = clas("demo", "--out", tmp_path, "--alpha", -1.0, "--limit", 1)
     assert code == 0, error
-    for language in MaskSet.load(tmp_path / "masks").languages:
-        assert re.search(rf"^\W*{language}\b", text, re.MULTILINE)
     assert "Written to" in text + error
-    assert (tmp_path / "categories.png").read_bytes().startswith(b"\x89PNG")
+    assert len(MaskSet.load(tmp_path / "masks").languages) == 16
     steered = json.loads((tmp_path / "hf-clas.json").read_text())
     assert steered["config"]["clas"]["alpha"] == -1.0
     assert steered["config"]["clas"]["left_alone"] == {"en": "anchor"}
     assert json.loads((tmp_path / "hf.json").read_text())["clas_demo"]["model"] == "hf"
-    kept = (tmp_path / "hf.json", tmp_path / "hf-clas.json", *(tmp_path / "profile").glob("*.safetensors"))
-    before = {path: path.stat().st_mtime_ns for path in kept}
-    assert (again := clas(*demo))[0] == 0, again[2]
-    assert (again[1] + again[2]).count("finished before") == 2
-    assert all(path.stat().st_mtime_ns == moment for path, moment in before.items())
-    assert text.splitlines()[:5] == again[1].splitlines()[:5]  # the same table
