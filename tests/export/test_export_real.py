@@ -19,7 +19,7 @@ from lm_eval_clas.harness.task_loading import load_tasks
 
 pytestmark = pytest.mark.slow
 ALPHA = -2.0
-ITEMS = 2
+ITEMS = 1
 LANGUAGES = ("es", "hi")  # of eleven: what differs between them is numbers, and each costs a checkpoint
 
 

@@ -64,7 +64,9 @@ def commands(
     for place in (tmp_path, disk):  # tuning writes into its masks
         masks.save(place / "masks")
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(small_study | {"model": str(checkpoint)}))
+    # One part, and no geometry, which is among the commands itself.
+    less = {"parts": {"qa": small_study["parts"]["qa"]}, "analyse": {"geometry_samples": None}}
+    recipe.write_text(yaml.safe_dump(small_study | {"model": str(checkpoint)} | less))
     model, small = ("--model", checkpoint), ("--corpus", "mini", "--languages", "en,hi,de", "--samples", 4, "--device", "cpu")
     tasks = ("--tasks", "clas_mini_nli_hi,clas_mini_qa_de", "--alphas=-2,2", "--limit", 3, "--batch-size", 1, "--device", "cpu")
     export = ("export", ready, *model, "--language", "hi,de")

@@ -12,7 +12,8 @@ from killing import killed_again_and_again
 from lm_eval_clas import MaskSet
 
 pytestmark = pytest.mark.slow
-KILLS = 20
+KILLS = 20  # of a study, which also profiles and tunes
+OF_A_STAGE = 8
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def given(tmp_path: Path, masks: MaskSet) -> Path:
 def test_profile(given: Path, checkpoint: Path) -> None:
     corpus = ["--corpus", "mini", "--languages", "en,hi,de,zh", "--samples", 16, "--batch-size", 2]
     command = ["profile", "--model", checkpoint, *corpus, "--out", "profile", "--level", "instance", "--device", "cpu"]
-    moments = killed_again_and_again(given, command, KILLS, seed=1)
+    moments = killed_again_and_again(given, command, OF_A_STAGE, seed=1)
     print(f"killed {len(moments)} times, {min(moments):.2f} to {max(moments):.2f} s after the start")
 
 
@@ -33,7 +34,7 @@ def test_tune(given: Path, checkpoint: Path) -> None:
     tasks = "clas_mini_nli_hi,clas_mini_qa_de"
     options = ["--alphas=-2,0,2", "--batch-size", 2, "--limit", 4, "--guard", "--device", "cpu"]
     command = ["tune", "--model", checkpoint, "--masks", "masks", "--tasks", tasks, *options, "--out", "run"]
-    moments = killed_again_and_again(given, command, KILLS, seed=2)
+    moments = killed_again_and_again(given, command, OF_A_STAGE, seed=2)
     print(f"killed {len(moments)} times, {min(moments):.2f} to {max(moments):.2f} s after the start")
 
 
