@@ -15,8 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from lm_eval_clas import ClasError, MaskSet
 
 _GREEDY = {"until": ["\n"], "max_gen_toks": 5, "do_sample": False}
-MOST = 64  # tokens of a request
-LONG = "x" * 80
+LONG = "x" * 600
 CASES: list[tuple[str, tuple[Any, ...]]] = [
     *(
         ("loglikelihood", one)
@@ -27,7 +26,7 @@ CASES: list[tuple[str, tuple[Any, ...]]] = [
     ),
     *(("loglikelihood_rolling", (one,)) for one in ("", "  ", "<s>", "</s>", 2 * LONG)),
     *(("generate_until", (one, _GREEDY)) for one in ("", "  ", "<s>", 2 * LONG)),
-    *(("generate_until", ("abc", {**_GREEDY, "max_gen_toks": one})) for one in (MOST - 1, MOST, 80, 0, -3, "abc", "7", None)),
+    *(("generate_until", ("abc", {**_GREEDY, "max_gen_toks": one})) for one in (511, 512, 600, 0, -3, "abc", "7", None)),
 ]  # fmt: skip
 
 
@@ -41,8 +40,8 @@ def test_every_edge_has_an_answer_or_a_sentence(
         core.post_processor = processors.ByteLevel(trim_offsets=False)
         names = ["input_ids", "attention_mask"]
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="</s>", model_input_names=names)
-    plain = HFLM(make_model(), tokenizer=tokenizer, batch_size=2, max_length=MOST)
-    lms = [clas(tokenizer, masks, alpha=alpha, scoring=scoring, max_length=MOST) for alpha in (0, 3)]
+    plain = HFLM(make_model(), tokenizer=tokenizer, batch_size=2)
+    lms = [clas(tokenizer, masks, alpha=0, scoring=scoring), clas(tokenizer, masks, alpha=3, scoring=scoring)]
     refused = 0
     for kind, arguments in CASES:
 
