@@ -60,7 +60,7 @@ def test_alpha_0_equals_hf_on_gemma_through_the_harness(gemma_path: Path) -> Non
             model=model,
             model_args={"pretrained": str(gemma_path), **arguments},
             tasks=["clas_mini_qa_hi", "clas_mini_nli_zh", "clas_mini_nli_en"],
-            limit=1,
+            limit=2,
             batch_size=3,
             device="cpu",
             bootstrap_iters=0,
