@@ -13,11 +13,12 @@ import yaml
 from rich.progress import Progress
 from strengths_made import with_strengths
 
-from lm_eval_clas import MaskSet
+from lm_eval_clas import MaskSet, NeuronCategorizer, Profile
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.shapes import ModelShape
 from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.disk.written import claimed
+from lm_eval_clas.neurons.residual_folder import ResidualProfile
 from lm_eval_clas.steering.methods.method_table import METHODS
 from lm_eval_clas.study.analyses import alphas_of_run
 from lm_eval_clas.study.plan.stage_work import strengths
@@ -160,6 +161,43 @@ def test_the_papers_recipes_have_its_layers_and_factors() -> None:
         assert (recipe.masks.beta, recipe.masks.gamma) == (0.4, 0.2)
         assert [part.evaluate for part in recipe.parts.values()] == [["clas_xquad"], ["clas_xnli"]]
         assert {part.limit for part in recipe.parts.values()} == {None}
+
+
+@pytest.mark.parametrize("stage", ["_tune", "_evaluate"])
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        ("{alpha: tuned, method: incline, variant: late}", "needs sentences of layers 2, and these masks have those of 3, 4"),
+        ("{alpha: 0.1, method: incline, layers: 2-4, variant: late}", "needs sentences of layers 2, and"),
+        ("{alpha: 0.1, method: incline, variant: late}", ""),
+        ("{alpha: tuned, method: diffmean, variant: late}", ""),
+        ("{alpha: tuned, method: incline}", ""),
+    ],
+)
+def test_runs_that_their_masks_cannot_do_are_refused_before_anything_is_tuned_or_run(
+    stage: str, run: str, said: str, full: MaskSet, profiled: Profile, residual: ResidualProfile, tmp_path: Path
+) -> None:
+    """A variant of another bridge has sentences of other layers than those that strengths are tuned in."""
+    late = MaskSet.from_profile(profiled, categorizer=NeuronCategorizer(threshold=0.005), bridge="3-4", keep_means=True)
+    full.save(tmp_path / "masks" / "p")
+    late.with_residual(residual).save(tmp_path / "masks" / "p-late")
+    recipe = StudyRecipe.model_validate(
+        yaml.safe_load(
+            MINIMAL.replace("clas: {alpha: 1}", f"clas: {{alpha: tuned}}, a: {run}").replace("[t]", "[t], tune: [t]")
+            + "variants: {late: {bridge: 3-4}}\n"
+        )
+    )
+    stages = StudyStages(recipe, tmp_path, Progress(disable=True))
+
+    def loads(*_: object) -> None:
+        raise LookupError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "tasks", loads)
+        with pytest.raises(
+            ClasError if said else LookupError, match=f"run 'a' cannot .* in part 'p': .*{said}" if said else None
+        ):
+            getattr(stages, stage)()
 
 
 def test_the_papers_grid_is_one_line_and_is_what_clas_tune_tries(masks: MaskSet, tmp_path: Path) -> None:
