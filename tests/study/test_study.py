@@ -161,6 +161,10 @@ def test_the_papers_recipes_have_its_layers_and_factors() -> None:
         assert (recipe.masks.beta, recipe.masks.gamma) == (0.4, 0.2)
         assert [part.evaluate for part in recipe.parts.values()] == [["clas_xquad"], ["clas_xnli"]]
         assert {part.limit for part in recipe.parts.values()} == {None}
+        # The paper's baseline is at 1; under its plain name, it is tuned as its rivals are.
+        assert recipe.evaluate.runs["int-mu-at-1"] == {"alpha": 1, "method": "int-mu"}
+        others = [run["alpha"] for label, run in recipe.evaluate.runs.items() if label not in ("hf", "int-mu-at-1")]
+        assert set(others) == {"tuned"}
 
 
 @pytest.mark.parametrize("stage", ["_tune", "_evaluate"])
