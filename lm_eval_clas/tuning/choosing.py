@@ -106,8 +106,8 @@ def choose(
                 **_named(settings[s]),
                 score=sign * float(gains.scores[row]),
                 gain=float(gains.gains[row]),
-                low=float(gains.low[row]),
-                high=float(gains.high[row]),
+                low=_end(gains.low[row]),
+                high=_end(gains.high[row]),
             )
             for s, row in rows.items()
         }
@@ -131,6 +131,11 @@ def choose(
             dropped=[Dropped(**_named(settings[s]), why=why) for s, why in one.dropped.items()],
         )
     return tuned
+
+
+def _end(end: float) -> float | None:
+    """An end of an interval; None where there is none."""
+    return None if np.isnan(end) else float(end)
 
 
 def _named(setting: Setting) -> dict[str, Any]:

@@ -170,6 +170,21 @@ def test_strengths_come_from_the_run_of_tuning_if_masks_have_none(copy: Path) ->
         write_report(copy)
 
 
+def test_strengths_of_few_items_have_no_interval(copy: Path) -> None:
+    page = Page(write_report(copy)[0].read_text()).text
+    assert "No interval where" not in page
+    shutil.rmtree(copy / "tune" / "xnli" / "masks")
+    path = copy / "tune" / "xnli" / "tuned.json"
+    tuned = json.loads(path.read_text())
+    for one in tuned["clas_xnli"].values():
+        for tried in (one["chosen"], one["best"], *one["measured"]):
+            tried.update(low=None, high=None)
+    write_text(path, json.dumps(tuned))
+    bare = Page(write_report(copy)[0].read_text()).text
+    assert bare.count("No interval where there are fewer than 6 items or clusters.") == 1
+    assert bare.count("Shaded: 95\u00a0% intervals.") == page.count("Shaded: 95\u00a0% intervals.") - 1
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -207,4 +207,4 @@ def test_constant_scores_and_ties_choose_no_steering(
 ) -> None:
     one = tune(case(monkeypatch, "text_gold_hi"), "text_gold_hi", [-4, 1, 2], _Constant, **options)["text_gold"]["hi"]
     assert (one.chosen.alpha, one.best.alpha, one.best.gain, one.p_value) == (0, 0, 0, 1)
-    assert [(tried.score, tried.gain, tried.low, tried.high) for tried in one.measured] == [(-2.5, 0, 0, 0)] * 4
+    assert [(tried.score, tried.gain, tried.low, tried.high) for tried in one.measured] == [(-2.5, 0, None, None)] * 4

@@ -22,6 +22,7 @@ from small_models import make_model
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet
+from lm_eval_clas.commands.tune_command import _show_tuned
 from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.disk.journal import Journal
 from lm_eval_clas.harness.fast_lm import FastLM
@@ -116,6 +117,31 @@ def test_a_run_writes_what_it_measured(run: Run, masks: MaskSet, tmp_path: Path)
     loaded = MaskSet.load(folder / "masks")
     assert loaded.config.tuned == tuned
     assert loaded.hash == masks.hash
+
+
+def test_few_items_have_no_interval_and_the_command_says_so(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuned = run()
+    assert all((one.low, one.high) == (None, None) for by in tuned.values() for of in by.values() for one in of.measured)
+    assert not any(curve.has_interval for curve in tuned_curves(tuned))
+    rows = pd.read_csv(tmp_path / "run" / "scores.csv")
+    assert rows[["low", "high"]].isna().all(axis=None)
+    assert rows["gain"].notna().all()
+    _show_tuned(tuned)
+    told = capsys.readouterr().out
+    assert "clas_mini_nli: no interval in hi, zh; fewer than 6 items or clusters are too few for one." in told
+    assert "clas_mini_qa: no interval in de; " in told
+
+
+def test_strengths_of_older_versions_with_few_clusters_are_read(run: Run, tmp_path: Path) -> None:
+    run()
+    path = tmp_path / "run" / "masks" / "clas_config.json"
+    config = path.read_text()
+    assert config.count('"low": null') == config.count('"high": null') == 3 * (3 + 2)  # measured, and the best and chosen
+    path.write_text(config.replace('"low": null', '"low": -0.25').replace('"high": null', '"high": 0.25'))
+    one = MaskSet.load(path.parent).config.tuned["clas_mini_qa"]["de"].best
+    assert (one.low, one.high) == (-0.25, 0.25)
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(run: Run, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
