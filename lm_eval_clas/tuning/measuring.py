@@ -166,7 +166,7 @@ def measure_settings(
         return finished
     assert sweep is not None, f"{name} is not finished"
     metric = "log-likelihood of the gold answer" if recipe.objective == "loglikelihood" else _metric(name, task, recipe.metric)
-    gold = GoldAnswers(name, task, recipe.limit) if recipe.objective == "loglikelihood" else None
+    gold = GoldAnswers(name, task, recipe.limit, recipe.apply_chat_template) if recipe.objective == "loglikelihood" else None
     generates = gold is not None and gold.generated
     sweep.start(journal, report, gold=gold.text if gold and generates else None)
     documents: dict[str, list[Document]] = {}
