@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
+from lm_eval_clas.steering.language_factors import LanguageFactors
 
 CASES = Path(__file__).parent.parent / "cases" / "tasks"
 SAME_PROMPT = ["same_prompt_hi", "same_prompt_de", "same_prompt_en"]
@@ -114,6 +115,20 @@ def test_every_steering_has_its_own_answers_in_one_database(
     for _ in range(2):
         for options, expected in zip(several, fresh, strict=True):
             assert CachingLM(clas(tokenizer, masks, **options), database).loglikelihood(asked) == expected
+
+
+def test_a_steerer_that_does_not_see_modules_keeps_patterns_apart(
+    tokenizer: PreTrainedTokenizerFast, masks: MaskSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of `vllm-clas`, whose factors do not know which modules have the neurons."""
+    monkeypatch.setattr(ActivationSteerer, "digest", LanguageFactors.digest)
+    asked, database = requests("loglikelihood", ("hi", "en")), str(tmp_path / "cache.db")
+    found = []
+    for pattern in (None, "*.mlp.down_proj", "*.mlp.down_proj"):
+        lm = clas(tokenizer, masks, alpha=4, projection=pattern)
+        CachingLM(lm, database).loglikelihood(asked)
+        found.append(from_cache(lm))
+    assert found == [{}, {"en": 6}, {"hi": 6, "en": 6}]  # of what is not steered, modules do not matter
 
 
 class StandIn(CLASLM):
