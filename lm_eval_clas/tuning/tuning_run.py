@@ -24,7 +24,7 @@ from lm_eval_clas.masks.strengths import Tuned
 from lm_eval_clas.tuning.choosing import choose, table_rows
 from lm_eval_clas.tuning.curves import by_unit, plot_curves, tuned_curves
 from lm_eval_clas.tuning.gold_answers import GoldAnswers
-from lm_eval_clas.tuning.measuring import TuningPlan, measure_settings, units
+from lm_eval_clas.tuning.measuring import TuningPlan, kept_scores, measure_settings, units
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -75,13 +75,14 @@ def run_tuning(
         processes: those that call this together, each with a model of its own; the main one writes. Default: this one alone.
 
     Raises:
-        ClasError: the folder holds another run, a task cannot be tuned, or a file cannot be written.
+        ClasError: the folder holds another run, or scores of other documents, a task cannot be tuned, or a file cannot be
+            written.
     """
     processes = processes or Processes()
 
     def unfinished() -> list[str]:
         recipe.claim(folder)
-        return [name for name in tasks if not (folder / "scores" / f"{name}.json").is_file()]
+        return [name for name, task in tasks.items() if kept_scores(name, task, recipe, folder) is None]
 
     missing = processes.from_main(unfinished)
     if skipped := [name for name in tasks if name not in missing]:

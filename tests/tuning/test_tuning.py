@@ -643,6 +643,39 @@ def test_a_metric_that_only_some_documents_have(run: Run, tasks: dict[str, Any],
     assert set(run("none")["clas_mini_nli"]) == {"zh"}
 
 
+@pytest.mark.parametrize("kind", ["another", "fewer"])
+def test_kept_scores_of_other_documents_are_refused(
+    run: Run, tasks: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    whole = run()
+    task = tasks["clas_mini_nli_zh"]
+    docs = list(task.eval_docs)
+    others = {"another": [{**doc, "more": at} if at == 2 else doc for at, doc in enumerate(docs)], "fewer": docs[:2]}
+    (tmp_path / "run" / "scores" / "clas_mini_qa_de.json").unlink()  # whose turn comes before, and needs the model
+    with monkeypatch.context() as patched:
+        patched.setattr(task, "test_docs", lambda: others[kind])
+        with pytest.raises(
+            ClasError, match=r"clas_mini_nli_zh\.json' has scores of other documents .* \(number 2 is the first"
+        ):
+            run(load=must_not_load)
+    assert run() == whole
+
+
+def test_documents_are_known_without_the_mark_of_what_hangs_together() -> None:
+    """Scores may have been kept before documents of our tasks had one."""
+    digest = document_hash({"question": "?"})
+    scores = ItemScores(
+        task="made_hi",
+        objective="metric",
+        metric="acc",
+        languages={"hi": LanguageItems(documents=[("made_hi", 0, digest)], values=[[1.0]])},
+    )
+    for doc in ({"question": "?"}, {"question": "?", "cluster": "passage 1"}):
+        scores.require_documents([doc], Path("made_hi.json"))
+    with pytest.raises(ClasError, match="number 0 is the first"):
+        scores.require_documents([{"question": "!"}], Path("made_hi.json"))
+
+
 @pytest.mark.parametrize(
     "content",
     [
