@@ -17,7 +17,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.drawing.figures import COLORS, DASHES, INK, LARGE, LINE, MIDDLE, SMALL, SOFT, new_figure, open_axes, save
 from lm_eval_clas.languages.codes import english_name
 from lm_eval_clas.masks.strengths import Tuned, TunedStrength
-from lm_eval_clas.texts.metric_units import NATS, MetricUnit, unit_named, unit_of
+from lm_eval_clas.texts.metric_units import MetricUnit, unit_named, unit_of_objective
 
 # A strong alpha can ruin a model, and then gains of a few points would be flat lines: losses are drawn up to this many
 # times the largest gain.
@@ -78,9 +78,7 @@ class Curve:
 
 def unit_tuned_in(strength: TunedStrength) -> MetricUnit:
     """The unit of a strength's scores and gains."""
-    if strength.objective != "metric":
-        return NATS
-    return unit_of(strength.metric, [one.score for one in strength.measured])
+    return unit_of_objective(strength.objective, strength.metric, [one.score for one in strength.measured])
 
 
 def by_unit(curves: Sequence[Curve]) -> dict[str, list[Curve]]:

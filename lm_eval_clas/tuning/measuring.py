@@ -179,7 +179,7 @@ def measure_settings(
     if (finished := processes.from_main(lambda: kept_scores(name, task, recipe, folder))) is not None:
         return finished
     assert sweep is not None, f"{name} is not finished"
-    metric = "log-likelihood of the gold answer" if recipe.objective == "loglikelihood" else _metric(name, task, recipe.metric)
+    metric = metric_measured(name, task, recipe)
     gold = GoldAnswers(name, task, recipe.limit, recipe.apply_chat_template) if recipe.objective == "loglikelihood" else None
     generates = gold is not None and gold.generated
     sweep.start(journal, report, gold=gold.text if gold and generates else None)
@@ -322,8 +322,15 @@ def _together(gathered: _Gathered, tasks: Mapping[str, Any], cluster: str | None
     return found
 
 
-def _metric(name: str, task: Any, wanted: str | None) -> str:
-    known = list(task.aggregation())
+def metric_measured(name: str, task: Any, recipe: TuningPlan) -> str:
+    """What a task is scored by.
+
+    Raises:
+        ClasError: the task has no such metric.
+    """
+    if recipe.objective == "loglikelihood":
+        return "log-likelihood of the gold answer"
+    known, wanted = list(task.aggregation()), recipe.metric
     if wanted is not None and wanted not in known:
         raise ClasError(f"The task {name} has no metric '{wanted}', only {', '.join(known)}; choose with --metric.")
     if wanted is None and not known:

@@ -21,10 +21,11 @@ from lm_eval_clas.masks.mask_config import MASKS_CONFIG_FILE
 from lm_eval_clas.masks.mask_place import MASKS_FILES
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Tuned
-from lm_eval_clas.tuning.choosing import choose, table_rows
+from lm_eval_clas.texts.metric_units import unit_of_objective
+from lm_eval_clas.tuning.choosing import choose, require_one_unit, table_rows
 from lm_eval_clas.tuning.curves import by_unit, plot_curves, tuned_curves
 from lm_eval_clas.tuning.gold_answers import GoldAnswers
-from lm_eval_clas.tuning.measuring import TuningPlan, kept_scores, measure_settings, units
+from lm_eval_clas.tuning.measuring import TuningPlan, kept_scores, measure_settings, metric_measured, units
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -90,6 +91,9 @@ def run_tuning(
     if recipe.objective == "loglikelihood":
         for name in missing:
             GoldAnswers(name, tasks[name], recipe.limit)  # refused now, and not after the model has run
+    if shared:  # as above
+        measured = [(name, metric_measured(name, task, recipe)) for name, task in tasks.items()]
+        require_one_unit((name, unit_of_objective(recipe.objective, metric, ())) for name, metric in measured)
     if cluster is not None:
         for name, task in tasks.items():  # as above
             clustered(list(islice(task.eval_docs, recipe.limit)), cluster, name)

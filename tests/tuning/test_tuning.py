@@ -412,6 +412,37 @@ def test_choosing_guards_and_shares() -> None:
     assert (worse.chosen.alpha, worse.chosen.score, worse.chosen.gain) == (-2, -1, 1)
 
 
+def test_one_strength_for_all_needs_gains_in_one_unit() -> None:
+    settings = (Setting(0, 0.4, 0.2, (1,)), Setting(1, 0.4, 0.2, (1,)), Setting(-2, 0.4, 0.2, (1,)))
+    points = unit("hi", [0.0] * 8, [0.25] * 8, [0.0] * 8)
+    nats = replace(unit("hi", [-9.0] * 8, [-9.5] * 8, [-8.0] * 8), family="gold", metric="nats_per_byte")
+    assert {family: by["hi"].chosen.alpha for family, by in choose([points, nats], settings).items()} == {"task": 1, "gold": -2}
+    with pytest.raises(ClasError, match=r"gains have none \(task in points; gold in nats per byte\); tune tasks of one unit"):
+        choose([points, nats], settings, shared=True)
+    likely = [replace(one, objective="loglikelihood", metric="of the gold answer") for one in (points, nats)]
+    assert {by["hi"].chosen.alpha for by in choose(likely, settings, shared=True).values()} == {-2}
+    # Of a metric of our own, 0.5 could be a share, if it were not 3 elsewhere.
+    counts = [replace(unit(code, [0.0] * 8, [one] * 8, [0.0] * 8), metric="words") for code, one in (("hi", 0.5), ("de", 3.0))]
+    assert {one.chosen.alpha for one in choose(counts, settings, shared=True)["task"].values()} == {1}
+
+
+def test_gains_without_a_mean_are_refused_before_the_model_is_loaded(
+    masks: MaskSet, tasks: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks["clas_mini_qa_de"], "aggregation", lambda: {"nats_per_byte": None})
+    with Progress(disable=True) as progress, pytest.raises(ClasError, match="clas_mini_qa_de in nats per byte"):
+        run_tuning(
+            recipe(masks),
+            tasks,
+            masks,
+            tmp_path / "run",
+            tmp_path / "masks",
+            load=must_not_load,
+            progress=progress,
+            shared=True,
+        )
+
+
 def test_ties_keep_alpha_0() -> None:
     settings = (Setting(0, 0.4, 0.2, (1,)), Setting(-1, 0.4, 0.2, (1,)), Setting(1, 0.4, 0.2, (1,)))
     assert choose([unit("hi", [1.0, 0.0], [0.0, 1.0], [1.0, 0.0])], settings)["task"]["hi"].chosen.alpha == 0
