@@ -129,7 +129,7 @@ def test_few_items_have_no_interval_and_the_command_says_so(
     assert rows[["low", "high"]].isna().all(axis=None)
     assert rows["gain"].notna().all()
     _show_tuned(tuned)
-    told = capsys.readouterr().out
+    told = " ".join(capsys.readouterr().out.split())
     assert "clas_mini_nli: no interval in hi, zh; fewer than 6 items or clusters are too few for one." in told
     assert "clas_mini_qa: no interval in de; " in told
 
