@@ -53,6 +53,7 @@ class ActivationSteerer(LanguageFactors):
 
     Attributes:
         masks, steering: the masks, and the checked options.
+        projection: as given.
         check: what the check found; None where no language is steered.
 
     Raises:
@@ -66,6 +67,7 @@ class ActivationSteerer(LanguageFactors):
         super().__init__(masks, **options)
         if self._acts_on_outputs:
             projections = layer_outputs(model)
+        self.projection = projection
         self._names = [projection.name for projection in projections]
         self.check: AttachmentCheck | None = None
         self._model = model

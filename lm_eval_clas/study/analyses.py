@@ -26,7 +26,7 @@ from lm_eval_clas.steering.by_task import tuned_for
 if TYPE_CHECKING:
     from lm_eval_clas.study.workplace import Workplace
 
-_STEERING = ("beta", "gamma", "layers", "specific_scope", "partial_scope", "method", "seed")
+_STEERING = ("beta", "gamma", "layers", "specific_scope", "partial_scope", "projection", "method", "seed")
 
 
 def analyse(place: Workplace) -> list[str]:

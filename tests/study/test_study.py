@@ -20,7 +20,7 @@ from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.disk.written import claimed
 from lm_eval_clas.neurons.residual_folder import ResidualProfile
 from lm_eval_clas.steering.methods.method_table import METHODS
-from lm_eval_clas.study.analyses import alphas_of_run
+from lm_eval_clas.study.analyses import _steering, alphas_of_run
 from lm_eval_clas.study.plan.stage_work import strengths
 from lm_eval_clas.study.recipe import StudyRecipe, shipped_recipes
 from lm_eval_clas.study.record import Stage, Study, content_hash, hash_of
@@ -268,3 +268,13 @@ def test_strengths_of_the_analysed_run_may_be_in_a_file(masks: MaskSet, tmp_path
         tuned, place = with_strengths(masks, {"clas_mini_nli": {"hi": -3.0}}), SimpleNamespace(recipe=recipe)
         assert alphas_of_run(place, "p", "clas_mini_nli", tuned) == found  # type: ignore[arg-type]
         assert alphas_of_run(place, "fixed", "clas_mini_nli", tuned) == {"default": 0.5}  # type: ignore[arg-type]
+
+
+def test_geometry_is_steered_in_the_modules_of_the_analysed_run() -> None:
+    run = {"alpha": 2, "projection": "*.mlp.down_proj", "method": "uniform", "unseen": "shared"}
+    part = {"corpus": "mini", "tune": [], "evaluate": ["t"]}
+    recipe = StudyRecipe.model_validate(
+        {"name": "x", "model": "m", "parts": {"p": part}, "evaluate": {"runs": {"hf": {}, "clas": run}}}
+    )
+    found = _steering(SimpleNamespace(recipe=recipe))  # type: ignore[arg-type]
+    assert found == {"projection": "*.mlp.down_proj", "method": "uniform"}
