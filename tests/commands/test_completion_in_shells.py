@@ -15,7 +15,7 @@ import pytest
 from terminals import plain
 
 pytestmark = pytest.mark.slow
-PATIENCE = 120.0  # seconds; every tabulator starts Python
+PATIENCE = 300.0  # seconds; every tabulator starts Python
 
 
 @pytest.fixture
