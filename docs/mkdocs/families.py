@@ -21,10 +21,15 @@ INTRODUCTION = """# Which families of models
 
 Made by `python docs/mkdocs/families.py` with transformers {version}, and checked in CI: no cell may get worse, and none
 may be silently wrong. `clas families` prints the same for the versions that you have. Every family for which
-transformers has a causal language model is built tiny, with random weights, and tried, but not in vLLM.
+transformers has a causal language model is built tiny, with random weights, and tried; all but the last column.
 
 {totals}
 
+- **MLP**, **attention**: the modules whose inputs are neurons, as they are found by structure (`mlp.experts`: a mixture
+  of experts, whose neurons are those of every expert); *by pattern*: with `projection=PATTERN`, and what it matches;
+  *refused*, and why.
+  Where some layers have none (state-space layers, layers that only images reach), the number of those that do is given;
+  the others are left out.
 - **steered = merged**: at both sites, steered logits are those of a model whose weights are scaled, and others than
   without steering.
 - **resumable**: `clas tune` runs the layers below the bridge once, and the results are the same to the last bit; *no*
@@ -34,11 +39,6 @@ transformers has a causal language model is built tiny, with random weights, and
   experts have no module that could get a vector.
 - **vLLM**: not tried. *merged* says that steering the MLP can be a merged checkpoint; it is an ordinary one of its family,
   for a vLLM that knows the family.
-- **MLP**, **attention**: the modules whose inputs are neurons, as they are found by structure (`mlp.experts`: a mixture
-  of experts, whose neurons are those of every expert); *by pattern*: with `projection=PATTERN`, and what it matches;
-  *refused*, and why.
-  Where some layers have none (state-space layers, layers that only images reach), the number of those that do is given;
-  the others are left out.
 
 *failed* is said with the error, where something raised one that is no refusal.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 
-from lm_eval_clas.families.family_trial import CELLS, FAILED, WRONG, YES, FamilyTrial
+from lm_eval_clas.families.family_trial import FAILED, WRONG, YES, FamilyTrial
 
-HEADINGS = ("family", "steered = merged", "resumable", "prefixes shared", "(IA)3", "vLLM", "MLP", "attention")
+HEADINGS = ("family", "MLP", "attention", "steered = merged", "resumable", "prefixes shared", "(IA)3", "vLLM")
 
 
 def decoder_families() -> list[str]:
@@ -46,8 +47,7 @@ def family_rows(trials: Sequence[FamilyTrial]) -> Iterator[str]:
 def read_family_page(text: str) -> dict[str, FamilyTrial]:
     """The rows of a page that `family_rows` wrote, by family."""
     rows = (line.strip("| \n").split(" | ") for line in text.splitlines() if line.startswith("| "))
-    cells = [dict(zip(CELLS, row, strict=True)) for row in rows if len(row) == len(CELLS) and row[0] not in ("family", "---")]
-    trials = [FamilyTrial(**one) for one in cells]
+    trials = [FamilyTrial(*row) for row in rows if len(row) == len(fields(FamilyTrial)) and row[0] not in ("family", "---")]
     return {one.family: one for one in trials}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import get_args
@@ -34,10 +34,6 @@ from lm_eval_clas.verifying.merged_weights import merged
 YES, NO, WRONG, NOTHING, FAILED = "yes", "no", "WRONG", "-", "failed"
 _TOLERANCE = 1e-3  # of log-likelihoods and of logits, as a share of the largest; a wrong path is off by far more
 _PATTERNS = ("*.down_proj", "*.fc2", "*.mlp.c_proj", "*.output.dense", "*.w2", "*.wo")
-
-
-# What is short comes first, and is in sight where the table is wider than a screen.
-CELLS = ("family", "same", "resumable", "prefixes", "ia3", "vllm", "mlp", "attn")
 
 
 @dataclass(frozen=True)
@@ -71,8 +67,8 @@ class FamilyTrial:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """Its contents in the order of `CELLS`."""
-        return tuple(getattr(self, name) for name in CELLS)
+        """Its contents, in their order."""
+        return tuple(getattr(self, field.name) for field in fields(self))
 
 
 def try_family(family: str) -> FamilyTrial:
