@@ -192,7 +192,11 @@ class StudyStages(Workplace):
 
     def _tune(self) -> list[str]:
         self._require_runs()
-        return [self._tune_part(part, method) for part in self.tuned_parts for method in self.recipe.tuned_methods]
+        commands, wanted = [], [(part, method) for part in self.tuned_parts for method in self.recipe.tuned_methods]
+        for number, (part, method) in enumerate(wanted, start=1):
+            self.progress.part(number, len(wanted))
+            commands.append(self._tune_part(part, method))
+        return commands
 
     def _tune_part(self, part: str, method: str) -> str:
         from lm_eval_clas.tuning.chosen_engine import engine_in_use

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
-from rich.progress import Progress
+from rich.console import Console
 from strengths_made import with_strengths
 
 from lm_eval_clas import MaskSet, NeuronCategorizer, Profile
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.job_progress import JobProgress
 from lm_eval_clas.decoder.shapes import ModelShape
 from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.disk.written import claimed
@@ -64,7 +65,7 @@ class Log:
 def test_clusters_that_a_recipe_does_not_name_leave_what_was_tuned_and_evaluated(tmp_path: Path) -> None:
     """A study of before there were clusters gets new tables and a new report: its other stages have the same inputs."""
     recipes = [StudyRecipe.model_validate({**yaml.safe_load(MINIMAL), **more}) for more in ({}, {"cluster": "context"})]
-    made = [StudyStages(recipe, tmp_path, Progress(disable=True)) for recipe in recipes]
+    made = [StudyStages(recipe, tmp_path, JobProgress(Console(quiet=True))) for recipe in recipes]
     for name, same in {"profile": True, "masks": True, "evaluate": True, "analyse": True, "tables": False}.items():
         with pytest.MonkeyPatch.context() as patch:
             for one in made:  # as if everything before it were there
