@@ -182,6 +182,23 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+def test_beam_search_is_refused_where_it_would_be_steered(path: str, served: ServedSteering) -> None:
+    """vLLM makes the parameters of its beams anew, without what the request names."""
+    server = Server(served)
+    beams = {"prompt": "a", "use_beam_search": True, "n": 2}
+    status, _, answer = server.post({**beams, "vllm_xargs": {"clas_language": "hi"}}, path=path)
+    assert (status, answer["error"]["message"]) == (
+        400,
+        "Beam search is not steered: vLLM runs its beams without what a request names; drop use_beam_search, or name no "
+        "language (this request is for 'hi').",
+    )
+    assert not server.seen
+    for headers in ({}, {"X-CLAS-Language": "en"}):
+        status, told, _ = server.post(beams, headers, path=path)
+        assert (status, told["x-clas-steered"]) == (200, "no")
+
+
 @pytest.mark.parametrize("sentence", REFUSED)
 def test_mistakes_are_answered_with_a_sentence(sentence: str, served: ServedSteering) -> None:
     body, language = REFUSED[sentence]

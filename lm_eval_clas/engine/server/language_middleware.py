@@ -74,6 +74,11 @@ class LanguageMiddleware:
         language = self._served.language_of(None if named is None else str(named), "\n".join(_texts(content)))
         row = self._served.row_of(language)
         if row is not None:
+            if content.get("use_beam_search"):
+                raise ClasError(
+                    "Beam search is not steered: vLLM runs its beams without what a request names; drop use_beam_search, or "
+                    f"name no language (this request is for '{language}')."
+                )
             extra[EXTRA_ARGUMENT] = row
         elif "vllm_xargs" not in content:
             return body, None
