@@ -52,7 +52,7 @@ class Server:
         await send({"type": "http.response.body", "body": b"{}"})
 
     def post(
-        self, body: Any, headers: dict[str, str] | None = None, query: str = "", path: str = "/v1/completions"
+        self, body: Any, headers: dict[str, str] | None = None, query: str = "", path: str = "/v1/completions", root: str = ""
     ) -> tuple[int, dict[str, str], Any]:
         """Status, headers and content of the answer."""
         sent: list[Any] = []
@@ -68,7 +68,7 @@ class Server:
             sent.append(message)
 
         scope = {
-            "type": "http", "method": "POST", "path": path, "query_string": query.encode(), "app": self,
+            "type": "http", "method": "POST", "path": path, "root_path": root, "query_string": query.encode(), "app": self,
             "headers": [(name.lower().encode(), value.encode()) for name, value in given.items()],
         }  # fmt: skip
         asyncio.run(self._middleware(scope, receive, send))
@@ -143,6 +143,24 @@ def test_what_generates_no_text_is_left_alone(served: ServedSteering) -> None:
     assert not server.loaded
     for path in ("/v1/chat/completions", "/v1/responses", "/v1/messages"):
         assert server.post({"messages": HINDI}, {"X-CLAS-Language": "hi"}, path=path)[1]["x-clas-steered"] == "hi"
+
+
+@pytest.mark.parametrize(
+    ("path", "steered"),
+    [
+        ("/llm/v1/completions", "hi"),
+        ("/v1/completions", "hi"),  # of a proxy that leaves the root out
+        ("/llm/tokenize", None),
+        ("/llmv1/completions", None),
+        ("/other/v1/completions", None),
+        ("/llm", None),
+    ],
+)
+def test_a_server_may_be_below_a_root_path(path: str, steered: str | None, served: ServedSteering) -> None:
+    server = Server(served)
+    status, told, _ = server.post({"prompt": HINDI}, {"X-CLAS-Language": "hi"}, path=path, root="/llm")
+    assert (status, told.get("x-clas-steered")) == (200, steered)
+    assert server.seen[0].get("vllm_xargs") == ({"clas": row(served, "hi")} if steered else None)
 
 
 def test_a_server_that_detects_leaves_prompts_of_tokens_alone(folder: str) -> None:

@@ -51,7 +51,7 @@ class LanguageMiddleware:
         try:
             content = _content(body)
             _refuse_rows(content)
-            if scope["path"] not in GENERATING:
+            if _route(scope) not in GENERATING:
                 await self._app(scope, _once(body, receive), send)
                 return
             changed, language = self._named(scope, body, content)
@@ -91,6 +91,12 @@ class LanguageMiddleware:
                 engine = scope["app"].state.engine_client
                 await engine.collective_rpc("clas_load", args=(self._served.tables.dump(),))
                 self._loaded = True
+
+
+def _route(scope: Scope) -> str:
+    """The path of a request below the server's `--root-path`, as the application inside reads it."""
+    path, root = str(scope["path"]), str(scope.get("root_path") or "")
+    return path[len(root) :] if path.startswith(f"{root}/") else path
 
 
 def _texts(content: MutableMapping[str, Any]) -> Iterator[str]:
