@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +13,12 @@ import pytest
 
 from lm_eval_clas import MaskSet
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.engine.engine_layout import engine_arguments
 from lm_eval_clas.engine.factor_tables import FactorTables
+from lm_eval_clas.engine.server import server_start
 from lm_eval_clas.engine.server.language_middleware import LanguageMiddleware
 from lm_eval_clas.engine.server.served_steering import ServedSteering
-from lm_eval_clas.engine.server.server_start import server_arguments
+from lm_eval_clas.engine.server.server_start import refuse_arguments, server_arguments
 
 HINDI = "नदी रात में बढ़ी और पुल बंद कर दिया गया, इसलिए लोग घर लौट आए।"
 
@@ -226,18 +229,60 @@ def test_mistakes_are_answered_with_a_sentence(sentence: str, served: ServedStee
     assert not server.seen
 
 
-def test_what_cannot_be_served_is_refused_before_anything_is_loaded(folder: str, checkpoint: Path) -> None:
+def test_what_cannot_be_served_is_refused_before_anything_is_loaded(folder: str) -> None:
     def arguments(options: dict[str, Any], language: str | None = None, *more: str) -> list[str]:
-        return server_arguments(str(checkpoint), ServedSteering(folder, options, language), more)
+        return server_arguments("a/model", ServedSteering(folder, options, language), more)
 
     given = arguments({"alpha": 1.0}, None, "--port", "8001")
-    assert given[:2] == ["serve", str(checkpoint)]
+    assert given[:2] == ["serve", "a/model"]
     assert given[-2:] == ["--port", "8001"]
     with pytest.raises(ClasError, match="A server knows no tasks, and tuned strengths are by task"):
         arguments({"alpha": "tuned"})
     with pytest.raises(ClasError, match="Nothing would be steered"):
         arguments({"alpha": 0})
-    with pytest.raises(ClasError, match="--worker-cls is what steers in vLLM, so it cannot be another; drop it"):
-        arguments({"alpha": 1}, None, "--worker-cls=x.Y")
     with pytest.raises(ClasError, match="The masks have no language 'fr'"):
         arguments({"alpha": 1}, "fr")
+
+
+def read(model: Path, served: ServedSteering, **changed: Any) -> Namespace:
+    """Arguments as vLLM hands them out."""
+    config = served.factors.masks.config
+    ours = engine_arguments(served.tables, config.site, config.projection)
+    others = {"model_tag": str(model), "revision": None, "trust_remote_code": False, "grpc": False}
+    return Namespace(**{**ours, **others, **changed})
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"worker_cls": "x.Y"}, "--worker-cls is what steers in vLLM, so it cannot be another; drop it."),
+        ({"scheduler_cls": None}, "--scheduler-cls is what steers in vLLM, so it cannot be another; drop it."),
+        ({"additional_config": {"foo": 1}}, "--additional-config is what steers in vLLM, so it cannot be another; drop it."),
+        ({"grpc": True}, "--grpc starts a server that knows no languages, so that no request would be steered; drop it."),
+    ],
+)
+def test_arguments_under_which_nothing_would_be_steered(
+    changed: dict[str, Any], sentence: str, served: ServedSteering, checkpoint: Path
+) -> None:
+    refuse_arguments(read(checkpoint, served), served)
+    with pytest.raises(ClasError) as told:
+        refuse_arguments(read(checkpoint, served, **changed), served)
+    assert str(told.value) == sentence
+
+
+def test_a_front_end_without_middleware(served: ServedSteering, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_USE_RUST_FRONTEND", "0")
+    refuse_arguments(read(checkpoint, served), served)
+    monkeypatch.setenv("VLLM_USE_RUST_FRONTEND", "1")
+    with pytest.raises(ClasError, match="VLLM_USE_RUST_FRONTEND starts a server that knows no languages"):
+        refuse_arguments(read(checkpoint, served), served)
+
+
+def test_masks_of_another_model(served: ServedSteering, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(server_start, "require_fit", lambda masks, *how: asked.append(how))
+    refuse_arguments(read(checkpoint, served, revision="v2", trust_remote_code=True), served)
+    assert asked == [(str(checkpoint), "v2", True)]
+    monkeypatch.undo()
+    with pytest.raises(ClasError, match="Cannot read the configuration of the model 'no/model'"):
+        refuse_arguments(read(Path("no/model"), served), served)
