@@ -166,6 +166,16 @@ def test_a_server_may_be_below_a_root_path(path: str, steered: str | None, serve
     assert server.seen[0].get("vllm_xargs") == ({"clas": row(served, "hi")} if steered else None)
 
 
+def test_a_prompt_of_embeddings_is_steered_by_a_language_that_is_named(served: ServedSteering) -> None:
+    server = Server(served)
+    embedded = {"prompt_embeds": "UEsDBAAACAgAAAAAAAAA", "max_tokens": 3}
+    assert server.post(embedded, {"X-CLAS-Language": "hi"})[1]["x-clas-steered"] == "hi"
+    assert server.seen == [{**embedded, "vllm_xargs": {"clas": row(served, "hi")}}]
+    status, _, answer = server.post(embedded, {"X-CLAS-Language": "detect"})
+    assert (status, answer["error"]["message"][:50]) == (400, "A language is detected on the text of a prompt, an")
+    assert server.post(embedded)[1]["x-clas-steered"] == "no"
+
+
 def test_a_server_that_detects_leaves_prompts_of_tokens_alone(folder: str) -> None:
     server = Server(ServedSteering(folder, {"alpha": 2}, "detect"))
     status, told, _ = server.post({"prompt": [1, 2, 3]})

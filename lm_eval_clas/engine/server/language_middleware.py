@@ -24,7 +24,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 HEADER = "x-clas-language"
 ARGUMENT = "clas_language"
 STEERED = b"x-clas-steered"  # in answers: the language that they were steered for, or `no`
-_PROMPTS = ("prompt", "messages", "input")
+_TEXTS = ("prompt", "messages", "input")
+_PROMPTS = (*_TEXTS, "prompt_embeds")
 # Where texts are generated and `vllm_xargs` reach the engine, in vLLM 0.32.0.
 GENERATING = ("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages")
 
@@ -101,7 +102,7 @@ def _route(scope: Scope) -> str:
 
 def _texts(content: MutableMapping[str, Any]) -> Iterator[str]:
     """The texts of a prompt; of a conversation, what its user wrote."""
-    for name in _PROMPTS:
+    for name in _TEXTS:
         parts = content.get(name)
         for part in parts if isinstance(parts, list) else [parts]:
             if isinstance(part, str):
