@@ -118,10 +118,7 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
             ClasError: there is no room for them.
         """
         tables.require_room(*self._room)
-        self.changes = {name: [] for name in tables.rows}
-        for of_process in self.model.collective_rpc("clas_load", args=(tables.dump(),)):
-            for name, layers in of_process.items():  # each has its layers, or its slice of all of them
-                self.changes[name] = sorted({*self.changes[name], *layers})
+        self.changes = tables.changes(self.model.collective_rpc("clas_load", args=(tables.dump(),)))
 
     def take_counts(self) -> dict[str, dict[int, int]]:
         """By row and layer, the tokens that were steered since this was last asked.

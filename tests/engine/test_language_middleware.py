@@ -17,7 +17,7 @@ from lm_eval_clas.engine.engine_layout import engine_arguments
 from lm_eval_clas.engine.factor_tables import FactorTables
 from lm_eval_clas.engine.server import server_start
 from lm_eval_clas.engine.server.language_middleware import LanguageMiddleware
-from lm_eval_clas.engine.server.served_steering import ServedSteering
+from lm_eval_clas.engine.server.served_steering import VARIABLE, ServedSteering
 from lm_eval_clas.engine.server.server_start import refuse_arguments, server_arguments
 
 HINDI = "नदी रात में बढ़ी और पुल बंद कर दिया गया, इसलिए लोग घर लौट आए।"
@@ -36,15 +36,20 @@ def served(folder: str) -> ServedSteering:
 class Server:
     """What vLLM's server is told, and its engine."""
 
-    def __init__(self, served: ServedSteering) -> None:
+    def __init__(self, served: ServedSteering, weak: str | None = None) -> None:
+        self._weak = weak
         self.seen: list[Any] = []
         self.loaded: list[FactorTables] = []
         self.state = SimpleNamespace(engine_client=self)
         self._middleware = LanguageMiddleware(self._answer, served)
 
-    async def collective_rpc(self, method: str, args: tuple[bytes, ...]) -> None:
+    async def collective_rpc(self, method: str, args: tuple[bytes, ...]) -> list[dict[str, list[int]]]:
+        """As two stages answer, the first of which has no layer that is steered."""
         assert method == "clas_load"
-        self.loaded.append(FactorTables.read(*args))
+        tables = FactorTables.read(*args)
+        self.loaded.append(tables)
+        layers = {name: [] if name.endswith(f"/{self._weak}") else list(tables.layers) for name in tables.rows}
+        return [{name: [] for name in tables.rows}, layers]
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         message = await receive()
@@ -237,6 +242,41 @@ def test_mistakes_are_answered_with_a_sentence(sentence: str, served: ServedStee
     status, _, answer = server.post(body, {"X-CLAS-Language": language})
     assert (status, answer["error"]["message"]) == (400, sentence)
     assert not server.seen
+
+
+def test_a_language_whose_factors_are_all_1_in_the_engine_is_refused(served: ServedSteering) -> None:
+    server = Server(served, weak="hi")
+    for _ in range(2):
+        status, _, answer = server.post({"prompt": "a"}, {"X-CLAS-Language": "hi"})
+        assert (status, answer["error"]["message"]) == (
+            400,
+            "Requests in 'hi' are to be steered so weakly that nothing would change in the dtype of the model; start the "
+            "server with a larger --alpha, or with --dtype float32.",
+        )
+    assert not server.seen
+    assert server.post({"prompt": "a"}, {"X-CLAS-Language": "de"})[1]["x-clas-steered"] == "de"
+    assert len(server.loaded) == 1
+
+
+def test_masks_that_are_others_than_when_the_server_was_started(
+    folder: str, masks: MaskSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another bridge layer, for which the engine has no room; the names of rows are of the factors of all layers."""
+    options = {"alpha": "-2", "specific_scope": "own"}
+    monkeypatch.setenv(VARIABLE, "")
+    ServedSteering(folder, options).to_environment()
+    assert Server(ServedSteering.from_environment()).post({"prompt": "a"}, {"X-CLAS-Language": "hi"})[0] == 200
+    other = masks.config.model_copy(update={"bridge_layers": [layer - 1 for layer in masks.config.bridge_layers]})
+    MaskSet(other, masks.active).save(Path(folder))
+    server = Server(ServedSteering.from_environment())
+    status, _, answer = server.post({"prompt": "a"}, {"X-CLAS-Language": "hi"})
+    assert (status, answer["error"]["message"]) == (
+        400,
+        f"The masks in '{folder}', or their strengths, are others than when this server was started, so it cannot steer; start "
+        "it again.",
+    )
+    assert not server.loaded
+    assert server.post({"prompt": "a"})[1]["x-clas-steered"] == "no"
 
 
 def test_what_cannot_be_served_is_refused_before_anything_is_loaded(folder: str) -> None:

@@ -39,6 +39,13 @@ def test_tables_that_do_not_fit_are_refused() -> None:
         tables.require_room([1, 3], 3)
 
 
+def test_what_processes_changed_is_joined() -> None:
+    """One has other layers, and one a slice of the neurons that is left as it is."""
+    tables = FactorTables.of(list(FACTORS.items())[:2], [1, 2, 3])
+    hi, de = tables.rows
+    assert tables.changes([{hi: [1], de: []}, {hi: [3, 2], de: []}, {hi: [2], de: []}]) == {hi: [1, 2, 3], de: []}
+
+
 def config(**changed: Any) -> Any:
     parts = {
         "speculative_config": None,

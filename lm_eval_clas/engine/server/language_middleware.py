@@ -42,7 +42,7 @@ class LanguageMiddleware:
         self._app = app
         self._served = served or ServedSteering.from_environment()
         self._loading = asyncio.Lock()
-        self._loaded = False
+        self._changes: dict[str, list[int]] | None = None  # by row, layers; None until the engine has the factors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
@@ -57,7 +57,7 @@ class LanguageMiddleware:
                 return
             changed, language = self._named(scope, body, content)
             if language is not None:
-                await self._load(scope)
+                await self._require_effect(scope, language)
         except ClasError as error:
             await _refuse(send, str(error))
             return
@@ -85,13 +85,22 @@ class LanguageMiddleware:
             return body, None
         return json.dumps({**content, "vllm_xargs": extra or None}).encode(), language if row else None
 
-    async def _load(self, scope: Scope) -> None:
-        """Hands the factors to the engine, before the first request that needs them."""
+    async def _require_effect(self, scope: Scope, language: str) -> None:
+        """Hands the factors to the engine, before the first request that needs them; refuses a language they do not change.
+
+        Raises:
+            ClasError: they change nothing in the dtype of the model, or the factors are not those of the start.
+        """
         async with self._loading:
-            if not self._loaded:
-                engine = scope["app"].state.engine_client
-                await engine.collective_rpc("clas_load", args=(self._served.tables.dump(),))
-                self._loaded = True
+            if self._changes is None:
+                tables = self._served.tables
+                answers = await scope["app"].state.engine_client.collective_rpc("clas_load", args=(tables.dump(),))
+                self._changes = tables.changes(answers)
+        if not self._changes.get(self._served.row_of(language) or ""):
+            raise ClasError(
+                f"Requests in '{language}' are to be steered so weakly that nothing would change in the dtype of the model; "
+                "start the server with a larger --alpha, or with --dtype float32."
+            )
 
 
 def _route(scope: Scope) -> str:
