@@ -7,7 +7,7 @@ import gc
 import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from lm_eval_clas.base.logs import logger
 from lm_eval_clas.decoder.projections import Site
 from lm_eval_clas.engine.engine_layout import engine_arguments
 from lm_eval_clas.engine.factor_tables import EXTRA_ARGUMENT, FactorTables
-from lm_eval_clas.engine.refusals import refuse_launcher, require_installed
+from lm_eval_clas.engine.refusals import refuse_launcher, refusing_engines, require_installed
 from lm_eval_clas.harness.common.answerable import require_choices, require_prompts, require_room, require_scorable
 from lm_eval_clas.harness.common.argument_names import strange_arguments_told
 
@@ -94,7 +94,7 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         self._room = (tables.layers, len(tables.rows) + 1) if tables else ((), 1)
         self.changes: dict[str, list[int]] = {}
         _release_memory()
-        with strange_arguments_told("vllm-clas", kwargs):
+        with strange_arguments_told("vllm-clas", kwargs), refusing_engines() if tables else nullcontext():
             super().__init__(pretrained, **own, **kwargs)
         if tables:
             self.load(tables)

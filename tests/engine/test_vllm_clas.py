@@ -275,6 +275,26 @@ def test_refusals(what: str, engine_checkpoint: Path, engine_masks: MaskSet) -> 
         VLLMCLAS(str(engine_checkpoint), engine_masks, **options, **STARTING)
 
 
+ENGINES: dict[str, tuple[dict[str, Any], str]] = {
+    "adapters": ({"enable_lora": True}, r"LoRA adapters \(enable_lora\)"),
+    "drafts": (
+        {"speculative_config": {"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 2}},
+        r"speculative decoding \(speculative_config\)",
+    ),
+    "pooling": ({"runner": "pooling"}, "pooling models"),
+}
+
+
+@pytest.mark.parametrize("what", ENGINES)
+def test_engines_are_refused_before_one_is_made(
+    what: str, engine_checkpoint: Path, engine_masks: MaskSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, told = ENGINES[what]
+    monkeypatch.setattr("vllm.v1.executor.Executor.get_class", lambda config: pytest.fail("an engine is made"))
+    with pytest.raises(ClasError, match=f"vllm-clas does not go with {told}.*; start without it"):
+        VLLMCLAS(str(engine_checkpoint), engine_masks, **options, **STARTING)
+
+
 def test_masks_of_another_model_are_refused_before_anything_is_loaded(masks: MaskSet, engine_checkpoint: Path) -> None:
     with pytest.raises(ClasError, match="This mask folder was made for another model: neurons per layer 48 there, 96 in"):
         VLLMCLAS(str(engine_checkpoint), masks, **STARTING)

@@ -12,7 +12,7 @@ from typing import Any
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.engine.engine_layout import engine_arguments
 from lm_eval_clas.engine.model_fit import require_fit
-from lm_eval_clas.engine.refusals import require_installed
+from lm_eval_clas.engine.refusals import refusing_engines, require_installed
 from lm_eval_clas.engine.server.served_steering import ServedSteering
 
 MIDDLEWARE = "lm_eval_clas.engine.server.language_middleware.LanguageMiddleware"
@@ -67,7 +67,7 @@ def run_server(model: str, served: ServedSteering, more: Sequence[str]) -> None:
     """Serves until it is stopped.
 
     Raises:
-        ClasError: as `server_arguments` and `refuse_arguments`; or vLLM is not installed.
+        ClasError: as `server_arguments` and `started`.
     """
     started(server_arguments(model, served, more), served)
 
@@ -76,7 +76,7 @@ def started(arguments: Sequence[str], served: ServedSteering) -> None:
     """Runs `vllm serve` in this process.
 
     Raises:
-        ClasError: as `refuse_arguments`; or vLLM is not installed.
+        ClasError: as `refuse_arguments` and `refusing_engines`; or vLLM is not installed.
     """
     require_installed()
     refuse_arguments(_read(arguments), served)
@@ -84,7 +84,8 @@ def started(arguments: Sequence[str], served: ServedSteering) -> None:
     from vllm.entrypoints.cli.main import main
 
     sys.argv = ["vllm", *arguments]
-    main()
+    with refusing_engines():
+        main()
 
 
 def _read(arguments: Sequence[str]) -> Namespace:
