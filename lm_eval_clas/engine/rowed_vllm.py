@@ -98,6 +98,11 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
             super().__init__(pretrained, **own, **kwargs)
         if tables:
             self.load(tables)
+            if self.batch_size == 1 and len(tables.rows) > 1:  # the harness's default
+                logger.warning(
+                    "vllm-clas: with batch_size 1, vLLM gets one request at a time; with --batch_size auto, requests of all "
+                    "languages run in one batch."
+                )
 
     scoring = "vllm"
     batch_size: Any

@@ -275,6 +275,16 @@ def test_refusals(what: str, engine_checkpoint: Path, engine_masks: MaskSet) -> 
         VLLMCLAS(str(engine_checkpoint), engine_masks, **options, **STARTING)
 
 
+def test_one_request_at_a_time_is_warned_of(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("lm_eval_clas.engine.rowed_vllm.logger.warning", told.append)
+    start(**STEERING, batch_size=1)
+    (one,) = told
+    assert "with batch_size 1, vLLM gets one request at a time; with --batch_size auto, requests of all languages run" in one
+    start(**{**STEERING, "alpha": {"hi": -3.0, "default": 0}}, batch_size=1)
+    assert told == [one]  # none where there is one row
+
+
 ENGINES: dict[str, tuple[dict[str, Any], str]] = {
     "adapters": ({"enable_lora": True}, r"LoRA adapters \(enable_lora\)"),
     "drafts": (
