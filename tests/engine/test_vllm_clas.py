@@ -239,6 +239,35 @@ def test_a_cache_that_hf_clas_filled_has_nothing_for_vllm_clas(
     assert {one.get("from_cache") for one in lm.get_model_info()["clas"]["languages"].values()} == {1}
 
 
+@pytest.mark.parametrize("options", [STEERING, {"alpha": 0}])
+def test_a_run_that_was_killed_goes_on_where_its_last_piece_ended(
+    options: dict[str, Any], start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm, database, asked = start(**options), str(tmp_path / "cache.db"), choices()
+    expected, whole = lm.loglikelihood(asked), lm.get_model_info()["clas"]
+    monkeypatch.setattr("lm_eval_clas.engine.vllm_clas._AT_ONCE", 3)
+    generate, sizes = lm.model.generate, []
+
+    def killed(prompts: Any, *arguments: Any, **named: Any) -> Any:
+        sizes.append(len(prompts))
+        if len(sizes) == 3:
+            raise KeyboardInterrupt
+        return generate(prompts, *arguments, **named)
+
+    monkeypatch.setattr(lm.model, "generate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        CachingLM(lm, database).loglikelihood(asked)
+    assert sizes == [3, 3, 2]
+    assert all(map(close, CachingLM(lm, database).loglikelihood(asked), expected))
+    assert sizes == [3, 3, 2, 2]
+    if options is STEERING:
+        told = lm.get_model_info()["clas"]
+        assert told["witness"] == {"zh": whole["witness"]["zh"]}
+        assert [told["languages"][one].get("from_cache") for one in ("en", "hi", "de", "zh")] == [2, 2, 2, None]
+        CachingLM(lm, str(tmp_path / "other.db")).loglikelihood(asked)
+        assert lm.get_model_info()["clas"]["witness"] == whole["witness"]  # of all pieces
+
+
 def test_factors_that_are_all_1_are_refused_before_anything_runs(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     weak = start(**{**STEERING, "alpha": {"hi": -3.0, "de": 1e-4, "default": -3.0}}, dtype="bfloat16")
     asked: list[Any] = []
