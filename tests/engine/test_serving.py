@@ -19,7 +19,7 @@ from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 from small_engines import BLOCK, MISSING, STARTING, STEERING, TEXTS
 
-from lm_eval_clas import CLASLM, MaskSet
+from lm_eval_clas import MaskSet
 from lm_eval_clas.disk.files import PACKAGE, shipped
 
 pytest.importorskip("vllm", reason=MISSING)
@@ -79,25 +79,30 @@ def post(address: str, body: dict[str, Any], **headers: str) -> tuple[int, str |
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("language", ["de", "hi"])
 def test_the_harness_s_client_gets_the_numbers_of_the_model_class(
-    server: str, engine_checkpoint: Path, engine_masks: MaskSet
+    language: str, server: str, engine_checkpoint: Path, steered: Any
 ) -> None:
     def samples(lm: Any, **arguments: Any) -> list[Any]:
         found = simple_evaluate(
-            model=lm, tasks=["clas_mini_qa_de", "clas_mini_nli_de"], limit=3, bootstrap_iters=0, log_samples=True,
-            task_manager=TaskManager(include_path=str(shipped("tasks"))), **arguments,
+            model=lm, tasks=[f"clas_mini_qa_{language}", f"clas_mini_nli_{language}"], limit=3, bootstrap_iters=0,
+            log_samples=True, task_manager=TaskManager(include_path=str(shipped("tasks"))), **arguments,
         )  # fmt: skip
-        return [one["resps"] for task in found["samples"].values() for one in task]
+        return [answer for task in found["samples"].values() for one in task for answer in one["resps"]]
 
-    client = {"model": "small", "base_url": f"{server}/completions?clas_language=de", "tokenizer": str(engine_checkpoint)}
+    client = {
+        "model": "small", "base_url": f"{server}/completions?clas_language={language}", "tokenizer": str(engine_checkpoint),
+    }  # fmt: skip
     over_network = samples("local-completions", model_args={**client, "tokenized_requests": True, "add_bos_token": True})
-    here = samples(CLASLM(str(engine_checkpoint), engine_masks, dtype="float32", device="cpu", **STEERING))
-    for ours, theirs in zip(over_network, here, strict=True):
-        for one, other in zip(ours, theirs, strict=True):
-            if isinstance(one[0], str):
-                assert one == other
-            else:
-                assert one[0][0] == pytest.approx(other[0][0], rel=2e-4)
+    here = samples(steered)
+    assert steered.get_model_info()  # so that what was asked is forgotten
+    assert {type(one) for (one,) in here} == {str, tuple}
+    for (ours,), (theirs,) in zip(over_network, here, strict=True):
+        if isinstance(ours, str):
+            assert ours == theirs
+        else:
+            assert ours[0] == pytest.approx(theirs[0], rel=1e-5)
+            assert ours[1] == theirs[1]
 
 
 def empty_cache(server: str) -> None:
