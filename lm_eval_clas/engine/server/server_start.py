@@ -54,7 +54,7 @@ def refuse_arguments(read: Namespace, served: ServedSteering) -> None:
         ClasError: it does.
     """
     for name, value in _what_steers(served).items():
-        if getattr(read, name) != value:
+        if getattr(read, name) != json.loads(json.dumps(value)):  # as it reads on a command line
             raise ClasError(f"--{name.replace('_', '-')} is what steers in vLLM, so it cannot be another; drop it.")
     other_servers = {"--grpc": getattr(read, "grpc", False), _RUST: os.environ.get(_RUST, "0") not in ("", "0")}
     for name, asked in other_servers.items():
