@@ -329,7 +329,7 @@ def test_engines_are_refused_before_one_is_made(
     what: str, engine_checkpoint: Path, engine_masks: MaskSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options, told = ENGINES[what]
-    monkeypatch.setattr("vllm.v1.executor.Executor.get_class", lambda config: pytest.fail("an engine is made"))
+    monkeypatch.setattr("vllm.v1.engine.llm_engine.LLMEngine.__init__", lambda *_, **__: pytest.fail("an engine is made"))
     with pytest.raises(ClasError, match=f"vllm-clas does not go with {told}.*; start without it"):
         VLLMCLAS(str(engine_checkpoint), engine_masks, **options, **STARTING)
 
