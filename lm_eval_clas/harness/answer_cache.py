@@ -81,6 +81,11 @@ class AnswerCache:
         finally:
             self._steering = before
 
+    @property
+    def keeps(self) -> bool:
+        """Whether there is a database."""
+        return self._database is not None
+
     def find(self, kind: str, requests: Sequence[Instance]) -> dict[int, Any]:
         """The answers that are there, by position in `requests`. Sampled ones are new each time."""
         if self._database is None:

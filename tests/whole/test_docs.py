@@ -44,7 +44,7 @@ _VLLM = frozenset(
         *("max_num_batched_tokens", "max_num_seqs", "tensor_parallel_size", "pipeline_parallel_size", "port"),
     )
 )
-_SERVE = frozenset(f"--{name.replace('_', '-')}" for name in (*_VLLM, "dtype"))
+_SERVE = frozenset(f"--{name.replace('_', '-')}" for name in (*_VLLM, "dtype", "config", "grpc", "root_path"))
 _SUBSTITUTION = re.compile(r"\$\(([^()]*)\)")
 _SEPARATORS = {";", "&&", "||", "|", "&", "(", ")"}
 
