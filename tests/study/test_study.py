@@ -192,7 +192,7 @@ def test_runs_that_their_masks_cannot_do_are_refused_before_anything_is_tuned_or
             + "variants: {late: {bridge: 3-4}}\n"
         )
     )
-    stages = StudyStages(recipe, tmp_path, Progress(disable=True))
+    stages = StudyStages(recipe, tmp_path, JobProgress(Console(quiet=True)))
 
     def loads(*_: object) -> None:
         raise LookupError
