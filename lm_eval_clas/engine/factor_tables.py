@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -97,6 +97,18 @@ class FactorTables:
         rows = json.loads(json.loads(dumped[8 : 8 + length])["__metadata__"][_ROWS])
         tables = {int(layer): table for layer, table in load(dumped).items()}
         return cls(tuple(rows), {layer: tables[layer] for layer in sorted(tables)})
+
+    def changes(self, of_processes: Iterable[Mapping[str, Iterable[int]]]) -> dict[str, list[int]]:
+        """The layers in which each row changes anything in the model's dtype, by name.
+
+        Args:
+            of_processes: what each process answered that took the tables: its layers, or its slice of all of them.
+        """
+        found: dict[str, set[int]] = {name: set() for name in self.rows}
+        for one in of_processes:
+            for name, layers in one.items():
+                found[name].update(layers)
+        return {name: sorted(layers) for name, layers in found.items()}
 
     def require_room(self, layers: Iterable[int], rows: int) -> None:
         """Refuses tables that do not fit where others were.
