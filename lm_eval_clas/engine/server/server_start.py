@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.engine.engine_layout import engine_arguments
-from lm_eval_clas.engine.factor_tables import EXTRA_ARGUMENT
 from lm_eval_clas.engine.model_fit import require_fit
 from lm_eval_clas.engine.refusals import require_installed
+from lm_eval_clas.engine.row_tables import EXTRA_ARGUMENT
 from lm_eval_clas.engine.server.served_steering import ServedSteering
 
 MIDDLEWARE = "lm_eval_clas.engine.server.language_middleware.LanguageMiddleware"
