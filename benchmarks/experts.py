@@ -23,7 +23,7 @@ from lm_eval_clas.decoder.mixtures.expert_taps import tap
 from lm_eval_clas.decoder.projections import find_projections
 from lm_eval_clas.families.random_masks import random_masks
 from lm_eval_clas.neurons.activity import STATISTICS, TOKENS
-from lm_eval_clas.neurons.profile_folder import Profile, ProfileConfig, Sums, save_config, save_language
+from lm_eval_clas.neurons.profile_folder import Profile, ProfileConfig, Sums, save_config
 
 LAYERS, EXPERTS, CHANNELS, LANGUAGES = 48, 128, 768, 15
 
@@ -53,7 +53,7 @@ def memory() -> None:
             one = draw.standard_normal((LAYERS, EXPERTS * CHANNELS), dtype=np.float32)
             sums = {(tokens, statistic): one for tokens in TOKENS for statistic in STATISTICS}
             routed = {tokens: draw.integers(200, 2000, (LAYERS, EXPERTS)) for tokens in TOKENS}
-            save_language(Sums(sums, {"all": 20_000, "last": 100}, routed), place, code)
+            Profile.save_language(Sums(sums, {"all": 20_000, "last": 100}, routed), place, code)
         print(f"a profile, on disk: {_bytes(place) / 1e9:.2f} GB")
         masks = MaskSet.from_profile(Profile.load_finished(place), bridge="30-40", categorizer=NeuronCategorizer())
         print(f"most memory while masks were made of it: {_peak():.2f} GB")

@@ -1,6 +1,7 @@
 """Generation of XQuAD's answers inside vLLM. Targets on two cores with Gemma 3 270M in float32: `vllm-clas` takes at most 3 %
 more than `vllm`, is at least 2.5 times faster than `hf-clas` and `hf` at their best batch size, and a sweep over nine
-strengths in one batch is at least 2 times faster than nine runs in the engine that is there.
+strengths in one batch is at least 2 times faster than nine runs in the engine that is there. Log-likelihoods, in both: XNLI's,
+of three short choices an item.
 
     python benchmarks/in_vllm.py [--items N] [--rounds N] [--batch-sizes 8,16]
 
@@ -143,12 +144,13 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch-sizes", default="8,16", help="of hf and hf-clas")
-    parser.add_argument("--only", choices=["engines", "sweep"], help="one of the two")
+    parser.add_argument("--only", choices=["engines", "scoring", "sweep"], help="one of the three")
     options = parser.parse_args()
     quiet_libraries()
     model, masks = str(gemma()), MaskSet.load("gemma-3-270m")
     tasks = load_tasks([f"clas_xquad_tune_{language}" for language in LANGUAGES], [str(shipped("tasks"))])
     run = partial(answered, tasks=tasks, items=options.items)
+    sides: dict[str, Callable[[], object]]
 
     start = time.perf_counter()
     steered = VLLMCLAS(model, masks, -2.0, **ENGINE)
@@ -157,12 +159,12 @@ def main() -> None:
     print(f"memory of tables, rows and counts here: {bytes_here / 1e6:.2f} MB ({len(steered.changes)} rows)")
     print(f"Llama 3.1 8B, 15 languages x 9 strengths, layers 24-29, bfloat16: {tables(15 * 9, 14336, 6, 2):.1f} MB, computed")
 
-    if options.only != "sweep":
+    if options.only in (None, "engines"):
         start = time.perf_counter()
         plain = RowedVLLM(model, tables=None, **ENGINE)
         print(f"start-up of vllm: {time.perf_counter() - start:.1f} s")
         engines = {"vllm": Side(plain, partial(run, plain)), "vllm-clas": Side(steered, partial(run, steered))}
-        sides: dict[str, Callable[[], object]] = {**engines}
+        sides = {**engines}
         for size in map(int, options.batch_sizes.split(",")):
             hf = {"dtype": "float32", "device": "cpu", "batch_size": size}
             sides[f"hf, batch {size}"] = partial(run, FastLM(model, scoring="stock", **hf))
@@ -171,7 +173,19 @@ def main() -> None:
         tell_cached(engines)
         pairs = [("vllm-clas", "vllm"), *((side, "vllm-clas") for side in sides if "batch" in side)]
         print_table(f"XQuAD, {options.items} generated answers in {', '.join(LANGUAGES)}", measured, pairs)
-    if options.only != "engines":
+    if options.only in (None, "scoring"):
+        scored = load_tasks([f"clas_xnli_dev_{language}" for language in LANGUAGES], [str(shipped("tasks"))])
+        score = partial(answered, tasks=scored, items=options.items)
+        engines = {"vllm-clas": Side(steered, partial(score, steered))}
+        sides = {**engines}
+        for size in map(int, options.batch_sizes.split(",")):
+            own = CLASLM(model, masks, -2.0, dtype="float32", device="cpu", batch_size=size)
+            sides[f"hf-clas, batch {size}"] = partial(score, own)
+        measured = alternate(sides, options.rounds, before=emptied)
+        tell_cached(engines)
+        pairs = [("vllm-clas", side) for side in sides if "batch" in side]
+        print_table(f"XNLI, {options.items} items in {', '.join(LANGUAGES)}", measured, pairs)
+    if options.only in (None, "sweep"):
         rowed = load_rows(model, ENGINE, masks, grid(masks, ALPHAS))
         (bytes_here,) = rowed.model.collective_rpc("clas_memory")
         print(f"memory of tables, rows and counts of the sweep: {bytes_here / 1e6:.2f} MB ({len(rowed.changes)} rows)")

@@ -30,7 +30,7 @@ def evaluate_run(
     tasks: Mapping[str, Any],
     *,
     model: str = "hf-clas",
-    limit: int | None,
+    limits: Mapping[str, int | None],
     batch_size: int | str,
     apply_chat_template: bool = False,
     report: Callable[[str], None],
@@ -43,14 +43,17 @@ def evaluate_run(
         decides: all that decides the results besides task and options: the arguments with masks as a hash, for example.
         tasks: the harness's task objects by name.
         model: `hf-clas` or `vllm-clas`.
-        limit, batch_size, apply_chat_template: as `lm_eval` has them.
+        limits: items of each task, None for all.
+        batch_size, apply_chat_template: as `lm_eval` has them.
         report: called with each task's name as it is finished, or was before.
 
     Raises:
         ClasError: the model cannot be loaded, or the results cannot be written.
     """
-    options = {"limit": limit, "batch_size": batch_size, "apply_chat_template": apply_chat_template}
-    inputs = {task: hash_of([decides, options, task]) for task in tasks}
+    options = {
+        task: {"limit": limits[task], "batch_size": batch_size, "apply_chat_template": apply_chat_template} for task in tasks
+    }
+    inputs = {task: hash_of([decides, options[task], task]) for task in tasks}
     left = [task for task in tasks if not _finished(folder / task, inputs[task])]
     for task in tasks:
         if task not in left:
@@ -75,7 +78,7 @@ def evaluate_run(
     try:
         for task in left:
             tracker = EvaluationTracker()  # its clock starts here
-            results = _results(model, lm, task, tasks[task], model_args, options)
+            results = _results(model, lm, task, tasks[task], model_args, options[task])
             samples = results.pop("samples")
             delete_ours(folder / task)
             with writing(folder / task) as temporary:

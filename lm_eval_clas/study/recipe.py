@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -37,6 +37,7 @@ class Part(StrictFinite):
         tune: tasks or groups of the harness to tune on; none evaluates with whatever alpha the runs say.
         evaluate: tasks or groups to evaluate, on other splits.
         limit: items of each task evaluated; None takes all.
+        limits: the same of single names in `evaluate`, where they have another: for tasks that take much longer, for example.
         alphas: of runs, by label, in the place of theirs: for tasks that nothing could be tuned for.
     """
 
@@ -44,7 +45,15 @@ class Part(StrictFinite):
     tune: list[str] = Field(default_factory=list)
     evaluate: list[str] = Field(min_length=1)
     limit: int | None = Field(default=None, ge=1)
+    limits: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     alphas: dict[str, float] = Field(default_factory=dict)
+
+    def limited(self) -> list[tuple[int | None, list[str]]]:
+        """What is evaluated, by the items of each task."""
+        found: dict[int | None, list[str]] = {}
+        for name in self.evaluate:
+            found.setdefault(self.limits.get(name, self.limit), []).append(name)
+        return list(found.items())
 
 
 class ProfileStep(StrictFinite):
@@ -202,6 +211,9 @@ class StudyRecipe(StrictFinite):
             if untuned := list(left) if options.get("alpha") == "tuned" else []:
                 raise ValueError(f"run '{label}' has alpha tuned, but part '{untuned[0]}' has nothing to tune on")
         for name, part in self.parts.items():
+            if other := [one for one in part.limits if one not in part.evaluate]:
+                near = did_you_mean(other[0], part.evaluate)
+                raise ValueError(f"part '{name}' has a limit for '{other[0]}'{near}, which it does not evaluate")
             if other := [label for label in part.alphas if not self.evaluate.runs.get(label)]:
                 raise ValueError(f"part '{name}' has an alpha for '{other[0]}', which is no run that steers")
         if unknown := set(self.tune.method_alphas) - set(METHODS) | {CLAS} & set(self.tune.method_alphas):

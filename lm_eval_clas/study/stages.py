@@ -237,35 +237,42 @@ class StudyStages(Workplace):
     def _evaluate_inputs(self) -> Any:
         masks = [self._masks_identity(self.masks_folder(part)) for part in self.recipe.parts]
         masks += [self._masks_identity(self.made_masks(p, v)) for p in self.recipe.parts for v in self.recipe.variants]
-        parts = {name: part.model_dump() for name, part in self.recipe.parts.items()}
+        # Without the word, a study that was evaluated before there was one stands.
+        unsaid = {name: set() if part.limits else {"limits"} for name, part in self.recipe.parts.items()}
+        parts = {name: part.model_dump(exclude=unsaid[name]) for name, part in self.recipe.parts.items()}
         return [self._model_identity, masks, parts, self.recipe.evaluate.model_dump()] if all(masks) else None
 
     def _evaluate(self) -> list[str]:
         step, runs = self.recipe.evaluate, self.recipe.evaluate.runs
-        tasks = {name: self.tasks(part.evaluate, step.num_fewshot) for name, part in self.recipe.parts.items()}
+        limited = {
+            name: [(limit, self.tasks(names, step.num_fewshot)) for limit, names in part.limited()]
+            for name, part in self.recipe.parts.items()
+        }
+        tasks = {name: [task for _, found in each for task in found] for name, each in limited.items()}
         for part in self.tuned_parts:
             tuned = MaskSet.load(self.masks_folder(part)).config
             for variant in self.recipe.variants:
                 MaskSet.load(self.made_masks(part, variant)).with_tuned_as(tuned).save(self.masks_folder(part, variant))
-        _keep_only(self.folder / "results", list(runs), [task for names in tasks.values() for task in names])
+        _keep_only(self.folder / "results", list(runs), [task for each in tasks.values() for task in each])
         bars = {
             (label, part): self.progress.add_task(f"evaluate {label} {part}", total=len(tasks[part]))
             for label in runs
             for part in self.recipe.parts
         }
-        return [self._evaluate_part(label, part, tasks[part], bar) for (label, part), bar in bars.items()]
+        return [line for (label, part), bar in bars.items() for line in self._evaluate_part(label, part, limited[part], bar)]
 
-    def _evaluate_part(self, label: str, part: str, tasks: dict[str, Any], bar: TaskID) -> str:
+    def _evaluate_part(self, label: str, part: str, limited: list[tuple[int | None, dict[str, Any]]], bar: TaskID) -> list[str]:
         from lm_eval.utils import simple_parse_args_string
 
         from lm_eval_clas.harness.fast_lm import default_device
         from lm_eval_clas.study.evaluation import evaluate_run
 
-        step, limit, out = self.recipe.evaluate, self.recipe.parts[part].limit, self.folder / "results" / label
+        step, out = self.recipe.evaluate, self.folder / "results" / label
         run = self.recipe.run_of(label, part)
         options = {name: value for name, value in run.items() if name != "variant"}
         variant = run.get("variant")
         masks = self.masks_folder(part, None if variant is None else str(variant))
+        tasks = {name: task for _, found in limited for name, task in found.items()}
         in_vllm = self.generates_in_vllm(tasks)
         arguments = {
             **simple_parse_args_string(self.engine_args if in_vllm else self.recipe.model_args),
@@ -278,19 +285,22 @@ class StudyStages(Workplace):
             [self._model_identity, options, self._masks_identity(masks) if run else None, step.num_fewshot],
             tasks,
             model="vllm-clas" if in_vllm else "hf-clas",
-            limit=limit,
+            limits={name: limit for limit, found in limited for name in found},
             batch_size="auto" if in_vllm else step.batch_size,
             apply_chat_template=step.apply_chat_template,
             report=lambda _: self.progress.advance(bar),
         )
         shown = ",".join(f"{name}={value}" for name, value in {"pretrained": self.shown_model, **arguments}.items())
-        return command(
-            *("lm_eval", "--model", "vllm-clas" if in_vllm else "hf-clas", "--model_args", shown),
-            *("--include_path", "$(clas tasks)"),
-            *("--tasks", ",".join(self.recipe.parts[part].evaluate)),
-            *given({"limit": limit, "num_fewshot": step.num_fewshot, "apply_chat_template": step.apply_chat_template}),
-            *("--batch_size", "auto" if in_vllm else step.batch_size, "--output_path", out, "--log_samples"),
-        )
+        return [
+            command(
+                *("lm_eval", "--model", "vllm-clas" if in_vllm else "hf-clas", "--model_args", shown),
+                *("--include_path", "$(clas tasks)"),
+                *("--tasks", ",".join(names)),
+                *given({"limit": limit, "num_fewshot": step.num_fewshot, "apply_chat_template": step.apply_chat_template}),
+                *("--batch_size", "auto" if in_vllm else step.batch_size, "--output_path", out, "--log_samples"),
+            )
+            for limit, names in self.recipe.parts[part].limited()
+        ]
 
     # analyse, tables, report
 

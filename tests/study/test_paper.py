@@ -235,7 +235,10 @@ def test_a_study_tunes_with_the_prompts_of_its_evaluation_unless_it_has_others(
 def test_a_model_that_cannot_be_loaded_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ClasError, match=r"Cannot load the model 'none/such' with hf-clas: .+"):
         evaluation.evaluate_run(
-            *(tmp_path, {"pretrained": "none/such"}, None, {"a_task": None}), limit=1, batch_size=1, report=lambda _: None
+            *(tmp_path, {"pretrained": "none/such"}, None, {"a_task": None}),
+            limits={"a_task": 1},
+            batch_size=1,
+            report=lambda _: None,
         )
     assert not any(tmp_path.iterdir())
 

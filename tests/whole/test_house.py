@@ -77,6 +77,34 @@ def test_no_module_imports_the_whole_package() -> None:
                 assert "lm_eval_clas" not in [one.name for one in node.names], named(path)
 
 
+def _names_of(module: Path) -> set[str]:
+    """What a module has at its top level."""
+    found: set[str] = set()
+    for statement in ast.parse(module.read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            found.add(statement.name)
+            continue
+        for node in ast.walk(statement):  # also what stands below `if` and `try`
+            if isinstance(node, ast.Name):
+                found.add(node.id)
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                found |= {one.asname or one.name for one in node.names}
+    return found
+
+
+SCRIPTS = sorted(path for folder in ("benchmarks", "docs/mkdocs", ".ci") for path in (PACKAGE.parent / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=named)
+def test_scripts_that_no_test_runs_import_what_is_there(script: Path) -> None:
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "lm_eval_clas":
+            place = PACKAGE.parent / (node.module or "").replace(".", "/")
+            module = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+            missing = {one.name for one in node.names} - _names_of(module)
+            assert not [name for name in missing if not (place / f"{name}.py").is_file()], (node.module, missing)
+
+
 def test_imports_run_one_way() -> None:
     """What `lint-imports` says, where it is installed (extra `dev`); the contracts are in pyproject.toml."""
     pytest.importorskip("importlinter", reason="import-linter comes with the extra dev")

@@ -813,6 +813,7 @@ FIELDS: dict[str, tuple[Any, str]] = {  # another value, and the stage that it c
     "parts.one.tune": (["clas_mini_nli_de"], "tune"),
     "parts.one.evaluate": (["clas_mini_nli_de"], "evaluate"),
     "parts.one.limit": (3, "evaluate"),
+    "parts.one.limits": ({"clas_mini_nli_hi": 1}, "evaluate"),
     "parts.one.alphas": ({"clas": 3}, "evaluate"),
 }
 

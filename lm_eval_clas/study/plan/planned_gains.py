@@ -42,13 +42,16 @@ def planned_gains(recipe: StudyRecipe, anchor: str | None) -> list[str]:
     sentences = []
     for part in recipe.parts.values():
         families: dict[str, list[tuple[KnownFamily, str, KnownTask]]] = {}
-        for family, name, task in known_sizes().find(part.evaluate)[0]:
-            families.setdefault(task_family(name, ()), []).append((family, name, task))
+        limits: dict[str, int | None] = {}
+        for limit, names in part.limited():
+            for family, name, task in known_sizes().find(names)[0]:
+                families.setdefault(task_family(name, ()), []).append((family, name, task))
+                limits[name] = limit
         for called, members in families.items():
             if members[0][0].grouped:
                 sentences.append(f"{called}: unknown, as tables are by subject, and items by subject are not on file.")
                 continue
-            items = {name: _clusters(family, name, task, part.limit, recipe.cluster) for family, name, task in members}
+            items = {name: _clusters(family, name, task, limits[name], recipe.cluster) for family, name, task in members}
             steered = [items[name] for _, name, task in members if task.language != anchor]
             if steered:
                 sentences.append(_sentence(called, members[0][0], steered, len(members)))

@@ -178,10 +178,11 @@ class _Counter:
         runs = len(step.runs)
         work = StageWork("evaluate", f"{runs} runs")
         for part in recipe.parts.values():
-            found = self._known(work, part.evaluate)
+            limited = [(limit, *one) for limit, names in part.limited() for one in self._known(work, names)]
+            found = [(family, task) for _, family, task in limited]
             inside = _generates(found)
-            for family, task in found:
-                items = min(part.limit or task.items, task.items)
+            for limit, family, task in limited:
+                items = min(limit or task.items, task.items)
                 once = self._once(family, task, items, _number(step.batch_size), step.num_fewshot or 0, family.generates)
                 work.add(items * runs, once.times(runs), self._in_vllm(once, runs) if inside else None)
             if found:

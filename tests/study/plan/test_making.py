@@ -127,6 +127,16 @@ def test_a_grid_of_beta_and_gamma_is_counted() -> None:
     assert works(one)["tune"].items == 19 * 4
 
 
+def test_a_task_with_a_limit_of_its_own_is_counted_with_it() -> None:
+    parts = {
+        "all": {"corpus": "mini", "evaluate": ["clas_mini_nli", "clas_mini_qa"], "limit": 9, "limits": {"clas_mini_qa": 4}}
+    }
+    languages = {name: len(known_sizes().find([name])[0]) for name in ("clas_mini_nli", "clas_mini_qa")}
+    one = recipe(parts=parts)
+    assert works(one)["evaluate"].items == 2 * (9 * languages["clas_mini_nli"] + 4 * languages["clas_mini_qa"])
+    assert [sentence.split(" items")[0] for sentence in plan_study(one, {}).can_show] == ["clas_mini_nli: 9", "clas_mini_qa: 4"]
+
+
 def test_only_parts_that_generate_altogether_run_inside_vllm() -> None:
     found = works(recipe(engine="vllm"))["evaluate"]
     assert found.inside.written.low == found.plain.written.low > 0
