@@ -141,12 +141,14 @@ def _changed(module: Any, h: torch.Tensor) -> torch.Tensor:
         )
     rows = module.clas_rows[: h.shape[-2]]
     module.clas_counts.index_add_(0, rows, module.clas_ones[: h.shape[-2]])
+    changed: torch.Tensor
     if module.clas_shifts is None:
-        return h * module.clas_factors.index_select(0, rows)
-    shifts = module.clas_shifts.index_select(0, rows)
-    if module.clas_factors is None:
-        return h + shifts
-    return torch.addcmul(shifts, h, module.clas_factors.index_select(0, rows))
+        changed = h * module.clas_factors.index_select(0, rows)
+    elif module.clas_factors is None:
+        changed = h + module.clas_shifts.index_select(0, rows)
+    else:
+        changed = torch.addcmul(module.clas_shifts.index_select(0, rows), h, module.clas_factors.index_select(0, rows))
+    return changed
 
 
 def put_rows(module: Any, room: RowRoom, rows: torch.Tensor, ones: torch.Tensor, found: int, dtype: torch.dtype) -> None:
@@ -178,7 +180,7 @@ def put_rows(module: Any, room: RowRoom, rows: torch.Tensor, ones: torch.Tensor,
     module.register_buffer("clas_ones", ones, persistent=False)
     module.register_buffer("clas_counts", torch.zeros(room.rows, dtype=torch.int64, device=rows.device), persistent=False)
     module.clas_dtype = dtype
-    module.__class__ = (steered_input if room.place == "neurons" else steered_output)(type(module))
+    module.__class__ = (steered_input if room.place == "neurons" else steered_output)(type(module))  # type: ignore[arg-type]
 
 
 def own_columns(module: Any) -> slice:
