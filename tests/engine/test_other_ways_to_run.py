@@ -22,6 +22,8 @@ WAYS: dict[str, dict[str, Any]] = {
     # On CPUs, vLLM makes room for what goes between the stages while it warms up, and in eager mode it does not.
     "pipeline parallel": {"pipeline_parallel_size": 2, "distributed_executor_backend": "mp", "enforce_eager": False},
     "compiled": {"enforce_eager": False},
+    # Activations have an axis more there. vLLM changes what transformers is, in the whole process.
+    "code of transformers": {"model_impl": "transformers"},
 }
 
 
