@@ -141,9 +141,11 @@ class RowTables:
         length = int.from_bytes(dumped[:8], "little")
         told = json.loads(dumped[8 : 8 + length])["__metadata__"]
         tables: dict[Operand, dict[int, torch.Tensor]] = {}
-        for name, table in sorted(load(dumped).items(), key=lambda one: int(one[0].partition(".")[2])):
-            operand, _, layer = name.partition(".")
-            tables.setdefault(operand, {})[int(layer)] = table  # type: ignore[arg-type]
+        found = load(dumped)  # in any order
+        for operand in NEUTRAL:
+            layers = sorted(int(name.partition(".")[2]) for name in found if name.startswith(operand))
+            if layers:
+                tables[operand] = {layer: found[f"{operand}.{layer}"] for layer in layers}
         return cls(tuple(json.loads(told["rows"])), told["place"], tables)
 
     def require_room(self, room: RowRoom) -> None:
