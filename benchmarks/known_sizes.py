@@ -204,11 +204,23 @@ _BELEBELE = (
     "vie_Latn zho_Hans"
 )
 _BELEBELE_XNLI = ["ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"]
+# Rows of the test split of CohereForAI/include-base-44 by language, as the metadata of its README say (`num_examples`); where a
+# commit is named, that of 10 December 2024 in which the language was uploaded again. Later uploads, which add a validation
+# split, were not looked at.
 _INCLUDE = {
-    "arabic": ("ar", 552), "bulgarian": ("bg", 550), "chinese": ("zh", 545), "french": ("fr", 419), "german": ("de", 139),
-    "greek": ("el", 552), "hindi": ("hi", 547), "russian": ("ru", 552), "spanish": ("es", 550), "turkish": ("tr", 548),
-    "urdu": ("ur", 352), "vietnamese": ("vi", 550),
-}  # fmt: skip
+    "arabic": ("ar", 552),  # README at 21dd1ff
+    "bulgarian": ("bg", 550),  # only in a copy, zechen-nlp/include_bench, whose 44 languages add up to the paper's 22,637
+    "chinese": ("zh", 545),  # 198c05d
+    "french": ("fr", 419),  # bcc7c8a
+    "german": ("de", 139),  # 79efcc7
+    "greek": ("el", 552),  # ad14058; 550 before, as in the paper and that copy
+    "hindi": ("hi", 547),  # 374ebe1, of the first upload
+    "russian": ("ru", 552),  # 36a936c, of the first upload
+    "spanish": ("es", 550),  # only in that copy
+    "turkish": ("tr", 548),  # only in that copy
+    "urdu": ("ur", 352),  # a296ac9
+    "vietnamese": ("vi", 550),  # only in that copy
+}
 _MLQA = {"ar": 5335, "de": 4517, "en": 11590, "es": 5253, "hi": 4918, "vi": 5495, "zh": 5137}
 
 PUBLISHED: dict[str, dict[str, Any]] = {
@@ -228,14 +240,15 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "choices": 4,
     },
     "include_base_44": {
-        "source": "questions by language: arXiv 2411.19799 and CohereLabs/include-base-44, dataset card; length assumed",
+        "source": "rows by language: CohereForAI/include-base-44, README at commits of December 2024 "
+        "(bg, es, tr, vi: a copy of it); length assumed",
         "tasks": {f"include_base_44_{name}": one for name, one in _INCLUDE.items()},
         "prompt": 300,
         "grouped": True,
         "choices": 4,
     },
     "xcopa": {
-        "source": "500 test questions: Ponti et al. 2020, arXiv 2005.00333; length assumed",
+        "source": "500 test questions: counted in cambridgeltl/xcopa, data/LANGUAGE/test.LANGUAGE.jsonl; length assumed",
         "tasks": {f"xcopa_{one}": (one, 500) for one in ["sw", "th", "tr", "vi", "zh"]},
         "prompt": 45,
         "choices": 2,
@@ -243,7 +256,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "answer_tokens": 9,
     },
     "xstorycloze": {
-        "source": "1,511 evaluation stories: Lin et al. 2022, arXiv 2112.10668; length assumed",
+        "source": "1,511 stories of split eval: juletxara/xstory_cloze, README (its prose says 1,510); length assumed",
         "tasks": {f"xstorycloze_{one}": (one, 1511) for one in ["ar", "en", "es", "hi", "ru", "sw", "zh"]},
         "prompt": 175,
         "choices": 2,
@@ -251,7 +264,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "answer_tokens": 11,
     },
     "mgsm_direct": {
-        "source": "250 questions: Shi et al. 2022, arXiv 2210.03057; length assumed",
+        "source": "250 questions: Shi et al. 2022, arXiv 2210.03057, and the harness's README of the task; length assumed",
         "tasks": {f"mgsm_direct_{one}": (one, 250) for one in ["de", "en", "es", "fr", "ru", "sw", "th", "zh"]},
         "prompt": 250,
         "choices": 1,

@@ -18,7 +18,7 @@ from xml.sax.saxutils import escape
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "docs" / "folders.svg"
 WIDTH, LEFT, RIGHT, GAP = 960, 96, 24, 12
-LINE, LETTER = 17, 6.6  # height of a line of text, and the width of a letter, in pixels
+LINE, LETTER = 17, 7.4  # height of a line of text, and the width of a letter in wide fonts, in pixels
 
 
 def layers() -> list[list[str]]:

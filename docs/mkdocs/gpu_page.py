@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from lm_eval_clas.study.plan.known_sizes import known_sizes
@@ -108,7 +108,7 @@ def memory_table() -> str:
             *(f"{2 * count * one.neurons / 1024:.0f} KiB" for one, count in zip(shapes, steered, strict=True)),
         ],
     ]
-    return _table(["", "Llama 3.1 8B", "Qwen 2.5 7B"], rows, ":---")
+    return _table(["", "Llama 3.1 8B", "Qwen 2.5 7B"], rows, numbers=(1, 2))
 
 
 def time_table() -> str:
@@ -117,11 +117,11 @@ def time_table() -> str:
     for name in RECIPES:
         plan = plan_study(StudyRecipe.load(name), {})
         rows += [[f"`{name}`", *row] for row in gpu_rows(plan.gpus)]
-    return _table(["recipe", "GPU", "with `hf`", "generating in vLLM", "memory with `hf`"], rows)
+    return _table(["recipe", "GPU", "with `hf`", "generating in vLLM", "memory with `hf`"], rows, numbers=(2, 3))
 
 
-def _table(head: list[str], rows: list[list[str]], first: str = "---") -> str:
-    lines = [head, [first if first != ":---" else "---", *(("---:" if first == ":---" else "---") for _ in head[1:])], *rows]
+def _table(head: list[str], rows: list[list[str]], numbers: Collection[int] = ()) -> str:
+    lines = [head, ["---:" if column in numbers else "---" for column in range(len(head))], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines).replace("|  |", "| |")
 
 

@@ -61,9 +61,9 @@ def _command(name: str, command: Any) -> Lines:
         for one in arguments:
             yield f"| `{_word(one)}` | {_cell(one.help)} |"
     if options:
-        yield from ("", "| option | default | |", "| --- | --- | --- |")
+        yield from ("", "| option | |", "| --- | --- |")
         for one in options:
-            yield f"| {_names(one)} | {_default(one)} | {_cell(_with_choices(one.help, types.get(one.name)))} |"
+            yield f"| {_names(one)} | {_cell(_with_choices(one.help, types.get(one.name)))}{_default(one)} |"
 
 
 def _word(argument: Any) -> str:
@@ -92,11 +92,11 @@ def _with_choices(text: str, kind: Any) -> str:
 
 def _default(option: Any) -> str:
     if option.required:
-        return "required"
+        return " Required."
     value = option.default() if callable(option.default) else option.default
     if isinstance(value, Enum):
         value = value.value
-    return "" if value is None or value is False or value == "" or value in ([], ()) else f"`{value}`"
+    return "" if value is None or value is False or value == "" or value in ([], ()) else f" Default: `{value}`."
 
 
 def options() -> Lines:
@@ -119,14 +119,13 @@ def options() -> Lines:
     yield "All arguments of `--model hf` are taken as well: `dtype`, `revision`, `peft`, `parallelize`, `trust_remote_code`"
     yield "and so on. What the options mean for the method is on the page about [the method](method.md)."
     yield ""
-    yield "| option | default | |"
-    yield "| --- | --- | --- |"
+    yield "| option | |"
+    yield "| --- | --- |"
     for name, description in described.items():
-        default = "required" if defaults[name] is None else f"`{str(defaults[name]).strip(QUOTES)}`".replace("`None`", "")
-        yield f"| `{name}` | {default} | {_cell(description)} |"
+        default = "Required." if defaults[name] is None else f"Default: `{str(defaults[name]).strip(QUOTES)}`."
+        yield f"| `{name}` | {_cell(description)}{'' if default == 'Default: `None`.' else f' {default}'} |"
     yield ""
-    yield "An empty default means: what the mask folder says, or nothing. What was in force is in the results file under"
-    yield "`config.clas` (see [file formats](file-formats.md#results))."
+    yield "What was in force is in the results file under `config.clas` (see [file formats](file-formats.md#results))."
 
 
 QUOTES = "'\""

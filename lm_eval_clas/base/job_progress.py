@@ -27,7 +27,7 @@ _NO_GUESS = 0.02  # of the job: before that much is done, nobody can tell how lo
 
 
 class JobProgress(Progress):
-    """The tasks of a job as one bar: all of them count alike, those that were removed as done.
+    """The tasks of a job as one bar, which never goes back: all of them count alike.
 
     Whatever takes rich's `Progress` takes it. The stage that is shown is that of the task that moved last, or what `say` told.
 
@@ -39,8 +39,8 @@ class JobProgress(Progress):
     def __init__(self, console: Console, every: float = _MINUTE) -> None:
         self._screen = console
         self._says = ""
-        self._gone = 0
-        self._before, self._stages = 0, 1
+        self._stage = self._span = (0.0, 1.0)  # of the job: where the stage begins and how long it is, and where its part does
+        self._reached = 0.0
         self._since = time.monotonic()
         self._moved: tuple[float, float] | None = None  # when the first work was done, and how much there was by then
         self._every = every
@@ -57,18 +57,32 @@ class JobProgress(Progress):
 
     def stage(self, name: str, number: int, of: int) -> None:
         """Begins one of several stages, which count alike."""
+        self._stage = ((number - 1) / of, 1 / of)
+        self._begin(self._stage)
+        self.say(name)
+
+    def part(self, number: int, of: int) -> None:
+        """Begins one of several parts of a stage, which count alike, and whose tasks are not known before."""
+        start, length = self._stage
+        self._begin((start + length * (number - 1) / of, length / of))
+
+    def _begin(self, span: tuple[float, float]) -> None:
         with self._lock:
             self._tasks.clear()
-            self._gone, self._before, self._stages = 0, number - 1, of
-        self.say(name)
+            self._span = span
 
     @property
     def share(self) -> float:
-        """How much of the job is done, from 0 to 1."""
+        """How much of the job is done, from 0 to 1: never less than before, also where a task comes after others have moved."""
         with self._lock:
-            done = self._gone + sum(min(1.0, one.completed / one.total) if one.total else 0.0 for one in self._tasks.values())
-            of = self._gone + len(self._tasks)
-        return (self._before + (done / of if of else 0.0)) / self._stages
+            self._reached = max(self._reached, self._place())
+            return self._reached
+
+    def _place(self) -> float:
+        """Where the tasks that are known put the bar."""
+        start, length = self._span
+        shares = [min(1.0, one.completed / one.total) if one.total else 0.0 for one in self._tasks.values()]
+        return start + length * (sum(shares) / len(shares) if shares else 0.0)
 
     @property
     def line(self) -> str:
@@ -120,11 +134,6 @@ class JobProgress(Progress):
         super().advance(task_id, advance)
         self._move(task_id)
 
-    def remove_task(self, task_id: TaskID) -> None:
-        """As rich's; the task counts as done."""
-        super().remove_task(task_id)
-        self._gone += 1
-
     def get_renderables(self) -> Iterable[RenderableType]:
         """The one line."""
         share = self.share
@@ -147,7 +156,7 @@ class JobProgress(Progress):
 
     def _left(self, share: float) -> float | None:
         """Seconds that the rest takes, if it is as fast as what was done; None where nobody can tell."""
-        if self._stages > 1 or self._moved is None or share - self._moved[1] < _NO_GUESS:
+        if self._stage[1] < 1 or self._moved is None or share - self._moved[1] < _NO_GUESS:
             return None
         return (time.monotonic() - self._moved[0]) * (1 - share) / (share - self._moved[1])
 

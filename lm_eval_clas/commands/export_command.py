@@ -50,10 +50,12 @@ def export(
     beta: Annotated[float | None, number_option("As in hf-clas; default: the masks'.")] = None,
     gamma: Annotated[float | None, number_option("As in hf-clas; default: the masks'.")] = None,
     layers: LayersOption = None,
-    method: Annotated[str, typer.Option(help="clas, or the controls uniform and random.")] = "clas",
+    method: Annotated[
+        str, typer.Option(help="As in hf-clas. What adds is exported as merged alone, where the model can have such biases.")
+    ] = "clas",
     specific_scope: SpecificScopeOption = "all",
     partial_scope: PartialScopeOption = "all",
-    seed: Annotated[int, typer.Option(help="Of --method random.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Of --method random and random-direction.", min=0)] = 0,
     projection: Annotated[
         str | None, typer.Option(help="Pattern of the projections' names, where they are not found by structure.")
     ] = None,
@@ -63,13 +65,15 @@ def export(
 ) -> None:
     """Write the steering of a language as a PEFT (IA)3 adapter, or folded into a checkpoint."""
     from lm_eval_clas.base.logs import quiet_libraries
+    from lm_eval_clas.export.added_biases import find_added
     from lm_eval_clas.export.ia3_adapter import find_ia3, write_ia3
     from lm_eval_clas.export.merged_checkpoint import mergeable, require_space, write_merged
-    from lm_eval_clas.export.outline import outline, scalings
+    from lm_eval_clas.export.outline import outline, require_expressible, scalings
     from lm_eval_clas.export.written_export import Export, source_of
     from lm_eval_clas.masks.mask_set import MaskSet
 
     quiet_libraries()
+    require_expressible(method, format.value)
     loaded = MaskSet.load(masks)
     named = [code for one in language for code in parse_words(one)]
     if not named or ("all" in named and len(named) > 1):
@@ -104,6 +108,10 @@ def export(
     if checkpoint is not None:
         require_space(checkpoint, len(left), out)
     with progress_bars() as progress:
+        biases = None
+        if checkpoint is not None and any(one.scaling.done.shifts is not None for one in left.values()):
+            progress.say("looking for biases")
+            biases = find_added(base, [one.scaling for one in left.values()], checkpoint)
         shards = 1 if checkpoint is None else len(checkpoint.shards)
         bars = {code: progress.add_task(f"writing {code}", total=shards) for code in left}
         for code, job in left.items():
@@ -112,7 +120,14 @@ def export(
                 write_ia3(job, found[code])
                 step()
             else:
-                write_merged(job, found[code], checkpoint, step)
+                write_merged(job, found[code], checkpoint, biases, step)
+    if biases is not None and biases.form.field:
+        field = ".".join(biases.form.field)
+        messages.print(
+            f"In config.json, {field} is {str(biases.form.value).lower()} now, for the biases that take what is added; others "
+            "that it brings are 0.",
+            highlight=False,
+        )
     for one in chosen:
         strength = f"alpha {one.steering.strength(one.language):g}"
         console.print(f"{one.language:6} {strength:12} {escape(str(folders[one.language]))}", highlight=False, soft_wrap=True)

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.table import Table
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.folded_table import FoldedTable
 from lm_eval_clas.base.near_names import require_known
 from lm_eval_clas.base.screen import print_out
 from lm_eval_clas.commands.application import app, console, messages, path_option, progress_bars
@@ -98,19 +97,20 @@ def _run(recipe: StudyRecipe, folder: Path, only: str | None, calibrate: bool) -
 
 def _plan(recipe: StudyRecipe, folder: Path, calibrate: bool) -> StudyPlan:
     """The plan; without a study in the folder and without `calibrate`, nothing is imported for it that takes seconds."""
-    from rich.progress import Progress
-
+    from lm_eval_clas.base.job_progress import JobProgress
+    from lm_eval_clas.base.screen import Screen
     from lm_eval_clas.study.plan import calibration
     from lm_eval_clas.study.plan.making import plan_study
     from lm_eval_clas.study.plan.model_shapes import planned_model
 
     done: dict[str, bool] = {}
+    unseen = JobProgress(Screen(quiet=True))
     if (folder / "stages").is_dir():
         from lm_eval_clas.study.record import Study
         from lm_eval_clas.study.stages import StudyStages
 
         study = Study(folder)
-        done = {stage.name: study.finished(stage) for stage in StudyStages(recipe, folder, Progress(disable=True)).all()}
+        done = {stage.name: study.finished(stage) for stage in StudyStages(recipe, folder, unseen).all()}
     measured = calibration.kept_calibration(recipe)
     if calibrate:
         from lm_eval_clas.base.logs import quiet_libraries
@@ -121,7 +121,7 @@ def _plan(recipe: StudyRecipe, folder: Path, calibrate: bool) -> StudyPlan:
             raise ClasError(f"--calibrate needs to know what it times, and {why}; give 'shape' in the recipe.")
         quiet_libraries()
         with messages.status("Loading and timing the model ..."):
-            measured = calibration.calibrate(recipe, shape, StudyStages(recipe, folder, Progress(disable=True)).load)
+            measured = calibration.calibrate(recipe, shape, StudyStages(recipe, folder, unseen).load)
     return plan_study(recipe, done, measured)
 
 
@@ -131,21 +131,17 @@ def _show_plan(plan: StudyPlan, json: bool) -> None:
     if json:
         print_out(plan.model_dump_json(indent=1))
         return
-    table = Table(title=f"{escape(plan.name)}: {escape(plan.model)}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("stage")
-    table.add_column("what", overflow="fold")
+    table = FoldedTable("stage", "what", title=f"{escape(plan.name)}: {escape(plan.model)}")
     for column in ("prompts, texts", "tokens", "time here"):
         table.add_column(column, justify="right")
     for stage in plan.stages:
         table.add_row(stage.stage, escape(stage.what), *stage_cells(stage))
     console.print(table)
     _say(total_sentence(plan))
-    table = Table(
-        title="All of it on one GPU: estimates that nobody has measured", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
-    )
-    table.add_column("GPU")
-    for column in ("with hf", "generating in vLLM", "memory with hf"):
-        table.add_column(column, justify="right", overflow="fold")
+    table = FoldedTable("GPU", title="All of it on one GPU: estimates that nobody has measured")
+    for column in ("with hf", "generating in vLLM"):
+        table.add_column(column, justify="right")
+    table.add_column("memory with hf")
     for row in gpu_rows(plan.gpus):
         table.add_row(*row)
     console.print(table)

@@ -57,6 +57,9 @@ def table_command(
     ] = None,
     format: Annotated[TableFormat | None, typer.Option(help="Print this; default: a table for the terminal.")] = None,
     out: Annotated[Path | None, path_option("Write FAMILY.md, .tex, .csv and .json into this folder.")] = None,
+    siunitx: Annotated[
+        bool, typer.Option("--siunitx", help="In LaTeX: numbers in line by their decimal points, with the package siunitx (3).")
+    ] = False,
     cited: Annotated[bool, typer.Option("--cited", help="Add the CLAS paper's averages, marked as cited.")] = False,
     without_anchor: Annotated[
         bool, typer.Option("--without-anchor", help="Leave the anchor (English), which is not steered, out of averages.")
@@ -76,6 +79,8 @@ def table_command(
 
     if as_json and format not in (None, TableFormat.json):
         raise ClasError(f"--json prints JSON, and --format {format.value} something else; drop one of them.")
+    if siunitx and format is not TableFormat.latex and out is None:
+        raise ClasError("--siunitx changes LaTeX tables and nothing else; give it together with --format latex or --out.")
     runs = read_runs(results)
     for run in runs:
         if run.superseded:
@@ -107,14 +112,17 @@ def table_command(
     elif as_json or format is TableFormat.json:
         print_out(tables.json(comparisons), end="")
     elif format is not None:
-        draw = tables.markdown_table if format is TableFormat.md else tables.latex
-        print_out("\n".join(draw(one, orientation) for one in comparisons), end="")
+        drawn = [
+            tables.markdown_table(one, orientation) if format is TableFormat.md else tables.latex(one, orientation, siunitx)
+            for one in comparisons
+        ]
+        print_out("\n".join(drawn), end="")
     else:
         for one in comparisons:
             _show(one, orientation)
     if out is not None:
         with replacing(out, [name for one in comparisons for name in tables.file_names(one)], force):
-            paths = [path for one in comparisons for path in tables.write_tables(one, out, orientation)]
+            paths = [path for one in comparisons for path in tables.write_tables(one, out, orientation, siunitx=siunitx)]
         messages.print(f"Wrote {escape(', '.join(map(str, paths)))}", highlight=False, soft_wrap=True)
 
 

@@ -204,6 +204,7 @@ def tune(
 
 
 def _show_tuned(tuned: Tuned) -> None:
+    from lm_eval_clas.evidence.clusters import FEWEST
     from lm_eval_clas.tuning.curves import unit_tuned_in
 
     table = FoldedTable(title="Strength by task and language; gain over alpha 0", keys=2)
@@ -221,12 +222,15 @@ def _show_tuned(tuned: Tuned) -> None:
                 f"{scale * one.measured[0].score:.{digits - 1}f}",
                 f"{one.best.alpha:g}",
                 f"{scale * one.best.gain:+.{digits}f}",
-                f"{scale * one.best.low:+.{digits}f} {scale * one.best.high:+.{digits}f}",
+                " ".join(f"{scale * end:+.{digits}f}" for end in (one.best.low, one.best.high) if end is not None),
                 f"{one.p_value:.3f}",
                 f"[bold]{one.chosen.alpha:g}[/bold]",
             )
     console.print(table)
     for family, by_language in tuned.items():
+        if few := [language for language, one in by_language.items() if one.best.low is None]:
+            told = f"{family}: no interval in {', '.join(few)}; fewer than {FEWEST} items or clusters are too few for one."
+            console.print(escape(told), highlight=False)
         together = [one for one in by_language.values() if one.clusters is not None and one.clusters < one.items]
         if together:
             fields = ", ".join(dict.fromkeys(f"'{name}'" for one in together for name in one.cluster_fields))

@@ -66,7 +66,7 @@ def about_left_alone(runs: Mapping[str, Run], languages: Sequence[str], family: 
         anchor: the language that is never steered.
     """
     columns, own = set(map(language_of, languages)), task_family(family, ())
-    rows: dict[str, list[str]] = {}
+    rows: dict[tuple[str, str], list[str]] = {}
     for label, run in runs.items():
         if run.unsteered:
             continue
@@ -75,12 +75,15 @@ def about_left_alone(runs: Mapping[str, Run], languages: Sequence[str], family: 
         for language, why in {**tuned_to_0, **run.steering.get("left_alone", {})}.items():
             code, _, untuned = language.partition(" in ")  # `hi in clas_xquad`, where no strength was tuned
             if code in columns and code != anchor and untuned in ("", own):
-                labels = rows.setdefault(f"{code} ({why})", [])
+                labels = rows.setdefault((code, why), [])
                 labels += [label] if label not in labels else []
-    by_rows: dict[str, list[str]] = {}
-    for language, labels in rows.items():
-        by_rows.setdefault(_quoted(labels), []).append(language)
-    return [f"Left alone by {labels}: {', '.join(found)}." for labels, found in by_rows.items()]
+    by_rows: dict[str, dict[str, list[str]]] = {}
+    for (code, why), labels in rows.items():
+        by_rows.setdefault(_quoted(labels), {}).setdefault(why, []).append(code)
+    told = {
+        labels: "; ".join(f"{', '.join(codes)} ({why})" for why, codes in found.items()) for labels, found in by_rows.items()
+    }
+    return [f"Left alone by {labels}: {one}." for labels, one in told.items()]
 
 
 def about_tuning(runs: Mapping[str, Run], languages: Sequence[str], family: str) -> list[str]:

@@ -17,11 +17,13 @@ _DETAILS = {
     "beta": "beta",
     "gamma": "gamma",
     "layers": "layers",
+    "projection": "modules",
     "site": "site",
     "specific": "specific by",
     "specific_scope": "specific",
     "partial_scope": "partial",
     "unseen": "unseen",
+    "pair": "pair",
     "forced_language": "language",
     "anchor": "anchor",
     "masks_hash": "masks",
@@ -79,9 +81,10 @@ def _strength(alpha: Any) -> str:
 
 
 def _steering_details(run: Run, alike: Sequence[Run]) -> str:
-    """Of the details in which runs of one label differ, this one's."""
+    """Of the details in which runs of one label differ, this one's, as far as it tells of them."""
     differ = [key for key in _DETAILS if len({str(other.steering.get(key)) for other in alike}) > 1]
-    return "".join(f", {_DETAILS[key]} {_short(run.steering.get(key))}" for key in differ)
+    own = {key: run.steering[key] for key in differ if run.steering.get(key) is not None}
+    return "".join(f", {_DETAILS[key]} {_short(key, value)}" for key, value in own.items())
 
 
 def _adapter(run: Run, alike: Sequence[Run]) -> str:
@@ -106,9 +109,9 @@ def _folder(run: Run, alike: Sequence[Run]) -> str:
     return f" [{'/'.join(own)}]" if own else ""
 
 
-def _short(value: Any) -> str:
+def _short(key: str, value: Any) -> str:
     if isinstance(value, list):
         return layers_text(value)
     if isinstance(value, float):
         return f"{value:g}"
-    return str(value)[:8]
+    return str(value)[:8] if key.endswith("_hash") else str(value)

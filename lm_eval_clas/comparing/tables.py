@@ -67,7 +67,11 @@ def json(comparisons: Sequence[Comparison]) -> str:
 
 
 def write_tables(
-    comparison: Comparison, folder: str | Path, languages: Orientation | None = None, name: str | None = None
+    comparison: Comparison,
+    folder: str | Path,
+    languages: Orientation | None = None,
+    name: str | None = None,
+    siunitx: bool = False,
 ) -> list[Path]:
     """Writes NAME.md, .tex, .csv and .json into a folder, each whole or not at all, and returns their paths.
 
@@ -76,13 +80,14 @@ def write_tables(
         folder: is made if it is not there.
         languages: as `columns` or `rows`, in Markdown and LaTeX; default: columns, and in LaTeX whichever fits the page.
         name: of the files; default: the family.
+        siunitx: as in `latex`.
 
     Raises:
         ClasError: the folder cannot be written.
     """
     formats: dict[str, Callable[[Comparison], str]] = {
         ".md": lambda one: markdown_table(one, languages),
-        ".tex": lambda one: latex(one, languages),
+        ".tex": lambda one: latex(one, languages, siunitx),
         ".csv": lambda one: csv([one]),
         ".json": lambda one: json([one]),
     }

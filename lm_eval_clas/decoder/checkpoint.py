@@ -1,25 +1,37 @@
-"""A model's checkpoint as safetensors files, local or on the Hub: which holds which weight, and copies with some scaled."""
+"""A model's checkpoint as safetensors files, local or on the Hub: which holds which weight, and copies with some changed."""
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
 
 from lm_eval_clas.base.errors import ClasError, first_line
 from lm_eval_clas.decoder.anatomy.decoder_lists import OTHER_TOWERS
 from lm_eval_clas.decoder.mixtures.expert_weights import expert_scales
 from lm_eval_clas.decoder.projections import Projection
-from lm_eval_clas.disk.checked_json import parse_json, read_json
+from lm_eval_clas.disk.checked_json import read_json
+from lm_eval_clas.disk.files import put_text
+from lm_eval_clas.disk.tensor_bytes import TensorBytes, copy_with, header, overwrite_tensor
 
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 # What makes a checkpoint whole beside its weights: configurations, tokenizer, chat template, code, licence.
 _BESIDE = ("*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken", "LICENSE*", "NOTICE*", "USE_POLICY*")
 _NOT_BESIDE = ("*.bin.index.json", "*.h5.index.json", "*.msgpack.index.json")
+_WEIGHT, _BIAS = ".weight", ".bias"
+_Change = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+_TIMES = ("times these factors", ", or --format ia3")  # what does not fit, and what else could be done
+_PLUS = ("with this bias", "")
+_FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -113,38 +125,91 @@ class Checkpoint:
 
     def _require_floats(self, key: str) -> None:
         there = header(self.folder / self.files[key])[0].get(key, {})
-        if there.get("dtype") not in ("F64", "F32", "F16", "BF16"):
+        if there.get("dtype") not in _FLOATS:
             raise ClasError(
                 f"The checkpoint's '{key}' is quantised ({there.get('dtype')}), and scaling would need to quantise it again; "
                 "use --format ia3, or merge the unquantised model and quantise that."
             )
 
-    def copy_scaled(
+    def image(self, place: Projection, shift: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+        """W t, what a constant on a linear module's neurons is worth behind it; float32, or float64 where the weight is that.
+
+        Raises:
+            ClasError: as `scales`.
+        """
+        (key,) = self.scales(place, np.ones_like(shift))
+        weight, wide = self._read(key)
+        matrix = weight.to(wide)
+        matrix = matrix.T if type(place.module).__name__ == "Conv1D" else matrix
+        found: NDArray[np.floating[Any]] = (matrix @ torch.from_numpy(shift).to(wide)).numpy()
+        return found
+
+    def bias_key(self, module: str) -> str:
+        """The key that the bias of a module has, or would have: beside its weight.
+
+        Raises:
+            ClasError: the checkpoint has no such weight, several, or one that is quantised.
+        """
+        key = weight_key(module, self.files)
+        self._require_floats(key)
+        return key.removesuffix(_WEIGHT) + _BIAS
+
+    def copy_changed(
         self,
         folder: Path,
-        factors: dict[str, NDArray[np.float32]],
+        factors: Mapping[str, NDArray[np.float32]],
+        added: Mapping[str, NDArray[np.floating[Any]]] = MappingProxyType({}),
         report: Callable[[], None] = lambda: None,
     ) -> None:
-        """Copies the checkpoint with tokenizer and configuration into a folder. All bytes stay but those of scaled weights.
+        """Copies the checkpoint with tokenizer and configuration into a folder. All bytes stay but those of changed weights.
 
         One weight at a time is in memory.
 
         Args:
             folder: an empty one.
             factors: by weight, float32, what it is multiplied by.
+            added: by bias, as `bias_key` names it, what is added to it. One that the checkpoint lacks is 0 before that, and
+                stands in the copy beside its weight, in the weight's dtype.
             report: called after each file of weights.
 
         Raises:
-            ClasError: a product does not fit the weight's dtype.
+            ClasError: a product or a sum does not fit the weight's dtype.
         """
         for name in _beside(self.folder):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.folder / name, folder / name)
+        lacking = {key: key.removesuffix(_BIAS) + _WEIGHT for key in added if key not in self.files}
         for shard in self.shards:
-            shutil.copyfile(self.folder / shard, folder / shard)
+            here = {key: beside for key, beside in lacking.items() if self.files[beside] == shard}
+            new = {key: self._new_bias(key, beside, added[key]) for key, beside in here.items()}
+            copy_with(self.folder / shard, folder / shard, new)
             for key in (key for key in factors if self.files[key] == shard):
-                _write_scaled(self.folder / shard, folder / shard, key, factors[key])
+                overwrite_tensor(folder / shard, key, self._changed(key, factors[key], torch.mul, *_TIMES))
+            for key in (key for key in added if self.files.get(key) == shard):
+                overwrite_tensor(folder / shard, key, self._changed(key, added[key], torch.add, *_PLUS))
             report()
+        if lacking and (folder / _INDEX).is_file():
+            _list_too({key: self.files[beside] for key, beside in lacking.items()}, folder)
+
+    def _read(self, key: str) -> tuple[torch.Tensor, torch.dtype]:
+        """A weight, and the dtype that it is changed in: float32, or float64 where it is that."""
+        with safe_open(self.folder / self.files[key], framework="pt") as tensors:
+            weight: torch.Tensor = tensors.get_tensor(key)
+        return weight, torch.promote_types(weight.dtype, torch.float32)
+
+    def _changed(self, key: str, numbers: NDArray[np.floating[Any]], change: _Change, how: str, else_: str) -> bytes:
+        weight, wide = self._read(key)
+        changed = change(weight.to(wide), torch.from_numpy(numbers).to(wide)).to(weight.dtype)
+        if not changed.isfinite().all() and weight.isfinite().all():
+            raise ClasError(f"'{key}' {how} does not fit {weight.dtype}; choose a smaller alpha{else_}.")
+        return _bytes(changed)
+
+    def _new_bias(self, key: str, beside: str, numbers: NDArray[np.floating[Any]]) -> TensorBytes:
+        written = str(header(self.folder / self.files[beside])[0][beside]["dtype"])
+        bias = torch.from_numpy(numbers).to(_FLOATS[written])
+        if not bias.isfinite().all():
+            raise ClasError(f"'{key}' {_PLUS[0]} does not fit {bias.dtype}; choose a smaller alpha{_PLUS[1]}.")
+        return TensorBytes(written, tuple(bias.shape), _bytes(bias))
 
 
 def weight_key(module: str, keys: Collection[str]) -> str:
@@ -156,7 +221,7 @@ def weight_key(module: str, keys: Collection[str]) -> str:
     Raises:
         ClasError: there is no such key, or there are several.
     """
-    full = f"{module}.weight"
+    full = module + _WEIGHT
     if full in keys:
         return full
     parts = full.split(".")
@@ -169,41 +234,23 @@ def weight_key(module: str, keys: Collection[str]) -> str:
     return found[0]
 
 
-def header(path: Path) -> tuple[dict[str, dict[str, object]], int]:
-    """What a safetensors file says of its tensors (`dtype`, `shape`, `data_offsets` by name), and where their bytes begin.
-
-    Raises:
-        ValueError: it is no such file.
-    """
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 0 < length <= min(100_000_000, path.stat().st_size):  # safetensors' own limit
-            raise ValueError(f"'{path.name}' is no safetensors file")
-        content = parse_json(file.read(length))
-    if not isinstance(content, dict) or not all(isinstance(tensor, dict) for tensor in content.values()):
-        raise ValueError(f"'{path.name}' is no safetensors file")
-    content.pop("__metadata__", None)
-    return content, 8 + length
+def _bytes(tensor: torch.Tensor) -> bytes:
+    data: bytes = tensor.contiguous().view(torch.uint8).numpy().tobytes()
+    return data
 
 
-def _write_scaled(source: Path, copy: Path, key: str, factors: NDArray[np.float32]) -> None:
-    """Multiplies one weight in float32 (float64 where it is that) and writes it over its bytes in the copy, in its dtype."""
-    import torch
-    from safetensors import safe_open
-
-    with safe_open(source, framework="pt") as tensors:
-        weight = tensors.get_tensor(key)
-    wide = torch.promote_types(weight.dtype, torch.float32)
-    scaled = (weight.to(wide) * torch.from_numpy(factors).to(wide)).to(weight.dtype).contiguous()
-    if not scaled.isfinite().all() and weight.isfinite().all():
-        raise ClasError(f"'{key}' times these factors does not fit {weight.dtype}; choose a smaller alpha, or --format ia3.")
-    entries, begin = header(source)
-    first, last = entries[key]["data_offsets"]  # type: ignore[misc]
-    data = scaled.view(torch.uint8).numpy().tobytes()
-    assert len(data) == last - first  # type: ignore[has-type]
-    with copy.open("r+b") as file:
-        file.seek(begin + first)  # type: ignore[has-type]
-        file.write(data)
+def _list_too(added: Mapping[str, str], folder: Path) -> None:
+    """Names more weights in a copy's index, with the file of each, and tells what the files hold now."""
+    content = read_json(folder / _INDEX)
+    content["weight_map"].update(added)
+    told = content.get("metadata", {})
+    headers = {shard: header(folder / shard)[0] for shard in set(added.values())}
+    for key, shard in added.items():
+        first, last = headers[shard][key]["data_offsets"]
+        for name, more in (("total_size", last - first), ("total_parameters", headers[shard][key]["shape"][0])):
+            if name in told:
+                told[name] += more
+    put_text(folder / _INDEX, json.dumps(content, indent=2) + "\n")
 
 
 def _beside(folder: Path) -> list[str]:

@@ -69,7 +69,7 @@ def find_projections(model: nn.Module, site: Site = "mlp", pattern: str | None =
     widens the hidden size to its own input width (once, or twice for a fused gate and up projection); and the experts. `attn`:
     the last linear module of attention that maps to the hidden size and makes no queries, keys or values. Quantised and
     PEFT-wrapped linear modules count as linear; what a wrapper contains is not looked at. Layers that have no such place (a
-    state-space layer), or that a pass on text alone does not run, have no neurons; see `layers_without`.
+    state-space layer), or that a pass on text alone does not run, have no neurons.
 
     Args:
         model: a Hugging Face decoder, bare or wrapped by PEFT.
@@ -99,11 +99,6 @@ def layer_outputs(model: nn.Module) -> list[Projection]:
         ]
     decoder_layers(model)  # says what is missing
     return []
-
-
-def layers_without(model: nn.Module, projections: Sequence[Projection]) -> tuple[int, ...]:
-    """The decoder's layers that have no neurons at the site of these projections."""
-    return tuple(sorted(set(range(layer_count(model))) - {projection.layer for projection in projections}))
 
 
 def _require_whole(model: nn.Module) -> None:

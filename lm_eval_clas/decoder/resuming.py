@@ -73,7 +73,7 @@ class _Pass:
 class Tape:
     """Records the passes of a computation below a layer, and replays them.
 
-    Example:
+    Examples:
         >>> tape = Tape(model, layer=13)
         >>> for steerer in steerers:
         ...     with tape.running(), steerer.language("hi"):

@@ -24,7 +24,7 @@ from lm_eval_clas.disk.checked_json import read_json
 from lm_eval_clas.disk.files import shipped, write_text
 from lm_eval_clas.masks.category_picture import plot_categories
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.neurons.profiling import profile
+from lm_eval_clas.neurons.profiling import finished_profile, profile
 from lm_eval_clas.texts.corpora import MINI_LANGUAGES, XQUAD_LANGUAGES, ParallelInputBuilder
 
 
@@ -74,7 +74,7 @@ def run_demo(data: str, out: Path, alpha: float, limit: int | None, console: Con
     console.print(f"    {model_path}", highlight=False)
 
     console.print("[bold]2/4 Profile[/bold]  what every MLP neuron does in each language, on the same texts")
-    progress.stage("loading the model", 2, 4)
+    progress.stage("looking for a profile", 2, 4)
     masks = _profile(model_path, data, out / "profile", progress)
     masks.save(out / "masks")
     plot_categories(masks, out / "categories.png")
@@ -124,11 +124,17 @@ def tell_end(data: str, out: Path, seconds: float, console: Console) -> None:
 
 
 def _profile(model_path: Path, data: str, out: Path, progress: JobProgress) -> MaskSet:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from lm_eval_clas.harness.fast_lm import default_device
 
     texts = ParallelInputBuilder("mini" if data == "mini" else "xquad", None, 16).build()
+    with torch.device("meta"):
+        outline = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model_path))
+    if (there := finished_profile(outline, texts, out, name=DEMO_NAME)) is not None:
+        return MaskSet.from_profile(there)
+    progress.say("loading the model")
     model = AutoModelForCausalLM.from_pretrained(model_path).to(default_device()).eval()
     bars = {language: progress.add_task(f"profiling {language}", total=len(texts.ids)) for language in texts.languages}
 

@@ -20,5 +20,7 @@ def engine_arguments(tables: RowTables, site: Site, projection: str | None) -> d
         tables: what there is to be room for.
         site, projection: where to steer.
     """
-    layout = {"version": __version__, "room": asdict(tables.room), "site": site, "projection": projection}
+    # Without tuples, so that it is the same after it was written as JSON.
+    room = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(tables.room).items()}
+    layout = {"version": __version__, "room": room, "site": site, "projection": projection}
     return {"worker_cls": WORKER, "scheduler_cls": SCHEDULER, "additional_config": {EXTRA_ARGUMENT: layout}}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from lm_eval_clas.base.errors import ClasError
@@ -67,6 +68,36 @@ def refuse_config(config: Any) -> None:
             "Steered prompts must not share cached prefixes with others, and this engine's scheduler does not keep them apart; "
             f"start it with scheduler_cls={SCHEDULER}, or with enable_prefix_caching=False."
         )
+
+
+@contextmanager
+def refusing_engines() -> Iterator[None]:
+    """Inside it, an engine that would be refused in processes of its own is refused in this one, before anything is loaded.
+
+    Whatever starts an engine has vLLM make its configuration in the process that asks for it: there it is looked at.
+
+    Raises:
+        ClasError: steering does not go with the configuration; or a process of the engine ended, whose lines say why.
+    """
+    arguments: Any = importlib.import_module("vllm.engine.arg_utils").EngineArgs
+    original = arguments.create_engine_config
+
+    def looked_at(self: Any, *given: Any, **named: Any) -> Any:
+        config = original(self, *given, **named)
+        refuse_config(config)
+        return config
+
+    arguments.create_engine_config = looked_at
+    try:
+        yield
+    except Exception as error:
+        if "root cause" not in str(error):  # where it knows no cause itself, vLLM says where to look for it
+            raise
+        raise ClasError(
+            "vLLM's engine, which has processes of its own, has ended; the first error in the lines above says why."
+        ) from error
+    finally:
+        arguments.create_engine_config = original
 
 
 def refuse_method(method: str, instead: str = "use --model hf-clas") -> None:

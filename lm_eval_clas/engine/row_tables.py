@@ -148,6 +148,18 @@ class RowTables:
                 tables[operand] = {layer: found[f"{operand}.{layer}"] for layer in layers}
         return cls(tuple(json.loads(told["rows"])), told["place"], tables)
 
+    def changes(self, of_processes: Iterable[Mapping[str, Iterable[int]]]) -> dict[str, list[int]]:
+        """The layers in which each row changes anything in the model's dtype, by name.
+
+        Args:
+            of_processes: what each process answered that took the tables: its layers, or its slice of all of them.
+        """
+        found: dict[str, set[int]] = {name: set() for name in self.rows}
+        for one in of_processes:
+            for name, layers in one.items():
+                found[name].update(layers)
+        return {name: sorted(layers) for name, layers in found.items()}
+
     def require_room(self, room: RowRoom) -> None:
         """Refuses tables that do not fit where others were.
 

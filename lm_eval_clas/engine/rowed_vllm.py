@@ -7,7 +7,7 @@ import gc
 import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.logs import logger
 from lm_eval_clas.decoder.projections import Site
 from lm_eval_clas.engine.engine_layout import engine_arguments
-from lm_eval_clas.engine.refusals import refuse_launcher, require_installed
+from lm_eval_clas.engine.refusals import refuse_launcher, refusing_engines, require_installed
 from lm_eval_clas.engine.row_tables import EXTRA_ARGUMENT, RowTables
 from lm_eval_clas.harness.common.answerable import require_choices, require_prompts, require_room, require_scorable
 from lm_eval_clas.harness.common.argument_names import strange_arguments_told
@@ -94,10 +94,15 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         self._room = tables.room if tables else None
         self.changes: dict[str, list[int]] = {}
         _release_memory()
-        with strange_arguments_told("vllm-clas", kwargs):
+        with strange_arguments_told("vllm-clas", kwargs), refusing_engines() if tables else nullcontext():
             super().__init__(pretrained, **own, **kwargs)
         if tables:
             self.load(tables)
+            if self.batch_size == 1 and len(tables.rows) > 1:  # the harness's default
+                logger.warning(
+                    "vllm-clas: with batch_size 1, vLLM gets one request at a time; with --batch_size auto, requests of all "
+                    "languages run in one batch."
+                )
 
     scoring = "vllm"
     batch_size: Any
@@ -119,10 +124,7 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         """
         assert self._room is not None
         tables.require_room(self._room)
-        self.changes = {name: [] for name in tables.rows}
-        for of_process in self.model.collective_rpc("clas_load", args=(tables.dump(),)):
-            for name, layers in of_process.items():  # each has its layers, or its slice of all of them
-                self.changes[name] = sorted({*self.changes[name], *layers})
+        self.changes = tables.changes(self.model.collective_rpc("clas_load", args=(tables.dump(),)))
 
     def take_counts(self) -> dict[str, dict[int, int]]:
         """By row and layer, the tokens that were steered since this was last asked.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from lm_eval_clas.harness.tally import Witness
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.steering.by_task import TunedSteering
 from lm_eval_clas.steering.language_factors import LanguageFactors
+
+# Requests between two writes into the database of --use_cache: enough to keep vLLM busy, and not too many to run again.
+_AT_ONCE = 4096
 
 
 class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
@@ -113,9 +117,30 @@ class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
         total: int,
         disable_tqdm: bool,
     ) -> None:
-        """All groups in one batch, each request with the name of its row."""
+        """All groups in one batch, or in pieces of it, each request with the name of its row."""
         for group in groups:
             self._require_effect(group)
+        order = sorted(position for group in groups for position in group.positions)
+        size = self._at_once(len(order))
+        for start in range(0, len(order), size):
+            piece = set(order[start : start + size])
+            answers.update(self._answer_at_once(answer, [_among(group, piece) for group in groups], disable_tqdm))
+
+    def _unsteered(self, answer: AnswerAll[Response], requests: list[Instance], disable_tqdm: bool) -> list[Response]:
+        answers: list[Response] = []
+        size = self._at_once(len(requests))
+        for start in range(0, max(1, len(requests)), size):
+            answers += super()._unsteered(answer, requests[start : start + size], disable_tqdm)
+        return answers
+
+    def _at_once(self, count: int) -> int:
+        """How many requests vLLM gets at once: with a database, pieces, which are kept in it as they end."""
+        return _AT_ONCE if self._answers.keeps else max(1, count)
+
+    def _answer_at_once(
+        self, answer: AnswerAll[Response], groups: Sequence[RequestGroup[LanguageFactors]], disable_tqdm: bool
+    ) -> dict[int, Response]:
+        """Answers by position; they are kept when each has been steered by its row."""
         named: dict[int, Instance] = {}
         for group in groups:
             name = _name(group.steerer, group.language, group.name)
@@ -124,7 +149,7 @@ class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
         hook, self.cache_hook = self.cache_hook, _Nothing()  # answers are kept below, under their steering
         try:
             self.take_counts()  # of whatever ran before
-            given = dict(zip(order, answer([named[at] for at in order], disable_tqdm), strict=True)) if order else {}
+            given = dict(zip(order, answer([named[at] for at in order], disable_tqdm), strict=True))
             counts = self.take_counts()
         finally:
             self.cache_hook = hook
@@ -134,7 +159,7 @@ class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
             with self._remembering(group.family, group.language):
                 for at, request in zip(group.positions, group.requests, strict=True):
                     self._answers.add_partial(answer.__name__, request.args, given[at])
-        answers.update(given)
+        return given
 
     def _effective(self, group: RequestGroup[LanguageFactors], name: str) -> list[int]:
         """The layers that change anything for a group, whose row has that name."""
@@ -162,6 +187,12 @@ class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
         digest = group.steerer.factors_hash(code_of(group.language))
         witness = self._tally.witnesses.setdefault(group.name, Witness(digest, check))
         witness.add(len(group.requests), {layer: counted[layer] for layer in effective})
+
+
+def _among(group: RequestGroup[LanguageFactors], piece: Container[int]) -> RequestGroup[LanguageFactors]:
+    """A group with those of its requests alone that are in a piece."""
+    kept = [(at, one) for at, one in zip(group.positions, group.requests, strict=True) if at in piece]
+    return replace(group, positions=[at for at, _ in kept], requests=[one for _, one in kept])
 
 
 class _Nothing:

@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.evidence.clusters import Clusters
-from lm_eval_clas.evidence.paired_tests import TIE
+from lm_eval_clas.evidence.clusters import FEWEST, Clusters
+from lm_eval_clas.evidence.paired_tests import TIE, student_tail
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Gains:
     Attributes:
         scores: float64 [settings].
         gains: float64 [settings]: score minus the baseline's score; 0 for the baseline.
-        low: float64 [settings], high: the same: the interval of each gain, pointwise (not adjusted for picking the best).
-        items: how many items were measured; `clusters`: in how many clusters. Of very few, the interval is too narrow: of a
-            single one, it has no width.
+        low: float64 [settings], high: the same: the interval of each gain, pointwise (not adjusted for picking the best);
+            NaN where fewer than 6 clusters leave nothing that could be told.
+        items: how many items were measured; `clusters`: in how many clusters.
     """
 
     scores: NDArray[np.float64]
@@ -73,11 +73,11 @@ def paired_gains(
     """Compares settings that were measured on the same items. Higher is better.
 
     The interval is the percentile bootstrap's over clusters of items (Efron & Tibshirani 1993, An Introduction to the
-    Bootstrap, chapter 13). The p-value is a single-step max-T (Westfall & Young 1993, Resampling-Based Multiple Testing,
-    chapter 2): the null distribution swaps setting and baseline in a random half of the clusters, the same for all
-    settings, which flips the signs of their differences (Fisher's paired randomisation test); the statistic is the largest of
-    the gains, each divided by its standard deviation under the flips. Scores that are exchangeable with the baseline's make
-    it exact.
+    Bootstrap, chapter 13), with the percentiles of Student's t, as `average_interval` has them. The p-value is a single-step
+    max-T (Westfall & Young 1993, Resampling-Based Multiple Testing, chapter 2): the null distribution swaps setting and
+    baseline in a random half of the clusters, the same for all settings, which flips the signs of their differences
+    (Fisher's paired randomisation test); the statistic is the largest of the gains, each divided by its standard deviation
+    under the flips. Scores that are exchangeable with the baseline's make it exact.
 
     Args:
         values: values[s][i], the score of item i under setting s: a number, or whatever `aggregate` takes.
@@ -166,8 +166,11 @@ def gains_of(
         times = np.bincount(rng.integers(count, size=count), minlength=count)
         drawn[resample] = sums @ times / (sizes @ times)
         flipped[resample + 1] = sums @ (1.0 - 2.0 * rng.integers(2, size=count))
-    tail = (1 - level) / 2
-    low, high = np.quantile(drawn, (tail, 1 - tail), axis=0)
+    if count < FEWEST:
+        low = high = np.full(len(shares), np.nan)
+    else:
+        tail = student_tail((1 - level) / 2, count)
+        low, high = np.quantile(drawn, (tail, 1 - tail), axis=0)
 
     # Around 0, where the flips are centred: it is 0 only for a setting that equals the baseline on every item.
     spread = np.sqrt(np.mean(flipped**2, axis=0))

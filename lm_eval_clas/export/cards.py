@@ -18,6 +18,7 @@ from lm_eval_clas.languages.codes import english_name
 from lm_eval_clas.masks.hub import hub_id
 from lm_eval_clas.masks.inspection import summary
 from lm_eval_clas.masks.mask_place import CARD
+from lm_eval_clas.steering.methods.method_table import METHODS
 
 if TYPE_CHECKING:
     from lm_eval_clas.export.outline import Outline, Scaling
@@ -91,6 +92,9 @@ def export_card(scaling: Scaling, masks: MaskSet, model: Outline, kind: str, bef
         "export",
         kind=kind,
         base=base,
+        method=METHODS[scaling.steering.method],
+        multiplies=bool((scaling.factors != 1).any()),
+        adds=scaling.done.shifts is not None,
         name=english_name(scaling.language),
         layers=", ".join(map(str, scaling.steering.layers)),
         info=provenance(scaling, masks, model, kind),

@@ -14,7 +14,7 @@ import numpy as np
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.projections import Projection
-from lm_eval_clas.export.outline import Outline, Scaling
+from lm_eval_clas.export.outline import Outline, Scaling, require_expressible
 from lm_eval_clas.export.written_export import Export, ExportThere
 
 
@@ -56,8 +56,9 @@ def _linear_places(scaling: Scaling, model: Outline) -> list[Projection]:
     """The modules that get a vector.
 
     Raises:
-        ClasError: there are experts among them.
+        ClasError: there are experts among them, or the method adds something.
     """
+    require_expressible(scaling.steering.method, "ia3")
     places = model.places(scaling)
     if any(place.experts for place in places):
         raise ClasError(

@@ -1,8 +1,8 @@
-"""What leaves the harness: one language's factors, and the places of a model they belong to, without its weights.
+"""What leaves the harness: what is done in one language, and the places of a model it is done at, without its weights.
 
-The factors are constant and the projection they are in front of is linear (the MLP's down-projection, or attention's output
+Factors are constant and the projection they are in front of is linear (the MLP's down-projection, or attention's output
 projection), so the hook, an (IA)3 adapter (`ia3_adapter.py`) and a checkpoint whose projections are scaled
-(`merged_checkpoint.py`) are the same function.
+(`merged_checkpoint.py`) are the same function. Constants that are added are biases of such a checkpoint (`added_biases.py`).
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from lm_eval_clas.base.errors import ClasError, first_line
 from lm_eval_clas.base.version import __version__
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint, model_name
-from lm_eval_clas.decoder.projections import Projection, find_projections
+from lm_eval_clas.decoder.projections import Projection, find_projections, layer_outputs
 from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.steering.by_task import tuned_settings
+from lm_eval_clas.masks.strengths import CLAS
+from lm_eval_clas.steering.by_task import require_tuned, tuned_settings
 from lm_eval_clas.steering.effects import intervention_in
-from lm_eval_clas.steering.methods.method_table import METHODS
+from lm_eval_clas.steering.methods.intervention import Intervention
+from lm_eval_clas.steering.methods.method_table import METHODS, measured_by
 from lm_eval_clas.steering.options import SteeringOptions
 
 EXPORT_FILE = "clas_export.json"
@@ -31,19 +34,29 @@ EXPORT_FILE = "clas_export.json"
 
 @dataclass(frozen=True)
 class Scaling:
-    """One language's factors and the options they come from.
+    """What is done in one language, and the options it comes from.
 
     Attributes:
         language: BCP-47 code.
         steering: the checked options.
-        factors: float32 [layers, neurons]; ones outside `steering.layers`.
+        done: factors and what is added; nothing outside `steering.layers`.
         task: the task family whose tuned strength this is; None where alpha was given.
     """
 
     language: str
     steering: SteeringOptions
-    factors: NDArray[np.float32]
+    done: Intervention
     task: str | None = None
+
+    @property
+    def factors(self) -> NDArray[np.float32]:
+        """What is multiplied, float32 [layers, neurons]; [layers, hidden size] of a method that acts on what leaves layers."""
+        return self.done.factors
+
+    @property
+    def of_outputs(self) -> bool:
+        """Whether it is done to what leaves the layers."""
+        return METHODS[self.steering.method].acts_on == "outputs"
 
 
 @dataclass(frozen=True)
@@ -55,12 +68,14 @@ class Outline:
         revision: of the Hub repository; None for its default branch.
         config: transformers' configuration.
         projections: of the masks' site, first layer first.
+        model: on the meta device.
     """
 
     pretrained: str
     revision: str | None
     config: Any
     projections: list[Projection]
+    model: nn.Module
 
     @property
     def base(self) -> str:
@@ -74,7 +89,8 @@ class Outline:
 
     def places(self, scaling: Scaling) -> list[Projection]:
         """The places of the layers that are steered."""
-        return [place for place in self.projections if place.layer in scaling.steering.layers]
+        every = layer_outputs(self.model) if scaling.of_outputs else self.projections
+        return [place for place in every if place.layer in scaling.steering.layers]
 
 
 def outline(
@@ -101,13 +117,35 @@ def outline(
         raise ClasError(f"Cannot read the configuration of the model '{pretrained}': {reason}") from error
     projections = find_projections(model, masks.config.site, projection or masks.config.projection)
     masks.config.model.fingerprint.require(ModelFingerprint.of(model, projections), "This mask folder")
-    return Outline(pretrained, revision, config, projections)
+    return Outline(pretrained, revision, config, projections, model)
+
+
+def require_expressible(method: str, kind: str) -> None:
+    """Refuses a method that nothing of a kind (`ia3`, `merged`) can do, before masks or a model are looked at.
+
+    Raises:
+        ClasError: it is one.
+    """
+    used = METHODS.get(method)
+    if used is None or used.only_multiplies:
+        return
+    if used.form == "map" or (used.acts_on == "outputs" and used.form != "vector"):
+        raise ClasError(
+            f"method={method} cannot be exported: it moves what leaves the layers by a map of that, which is neither a weight "
+            "nor a bias; evaluate it with --model hf-clas."
+        )
+    if kind == "ia3":
+        moves = "neurons" if used.acts_on == "neurons" else "what leaves the layers"
+        raise ClasError(
+            f"method={method} is no (IA)3 adapter: it moves {moves} by a constant, and an adapter's vectors only multiply; use "
+            "--format merged, or evaluate it with --model hf-clas."
+        )
 
 
 def scalings(
     masks: MaskSet, languages: Sequence[str] | None, task: str | None = None, **options: Any
 ) -> tuple[list[Scaling], dict[str, str]]:
-    """The factors of every language that is asked for.
+    """What is done in every language that is asked for.
 
     Args:
         masks: the masks.
@@ -122,14 +160,6 @@ def scalings(
     Raises:
         ClasError: an option is wrong, a language that was named has nothing to steer, or none has.
     """
-    method = METHODS.get(str(options.get("method")))
-    if method is not None and not method.only_multiplies:
-        moves = "neurons" if method.acts_on == "neurons" else "what leaves the layers"
-        by = "a map of them" if method.form == "map" else "a constant"
-        raise ClasError(
-            f"method={method.name} cannot be exported: it moves {moves} by {by}, and neither an (IA)3 vector nor a scaled "
-            "weight can add one; evaluate it with --model hf-clas."
-        )
     tuned = options.get("alpha") == "tuned"
     if task is not None and not tuned:
         raise ClasError("--task chooses among tuned strengths; add --alpha tuned, or drop --task.")
@@ -146,12 +176,12 @@ def scalings(
             reason = f"no strength is tuned for {family} in it"
         else:
             steering = SteeringOptions.parse(masks, **given)
-            factors = intervention_in(masks, steering, language).factors
-            if (factors == 1).all():
+            done = intervention_in(masks, steering, language)
+            if not done.layers:
                 nothing = steering.does_nothing or not steering.strength(language)
                 reason = "its strength is 0" if nothing else "it has no neurons to steer"
             else:
-                chosen.append(Scaling(language, steering, factors, family))
+                chosen.append(Scaling(language, steering, done, family))
         if reason and languages is not None:
             raise ClasError(f"There is nothing to export for language '{language}': {reason}.")
         if reason:
@@ -175,6 +205,7 @@ def provenance(scaling: Scaling, masks: MaskSet, model: Outline, kind: str) -> d
         "by": masks.config.by,
         **(masks.origin.info() if masks.origin else {}),
         "task": scaling.task,
+        **measured_by(masks, scaling.steering.method),
         **options,
         "layers": list(scaling.steering.layers),
         "version": __version__,
@@ -189,13 +220,12 @@ def _languages(masks: MaskSet, languages: Sequence[str] | None) -> list[str]:
 
 def _tuned(masks: MaskSet, task: str | None, options: Mapping[str, Any]) -> tuple[str, dict[str, dict[str, Any]]]:
     """The task family, and its tuned options by language; those that were given replace them."""
+    require_tuned(masks, "off", str(options.get("method", CLAS)))
     families = tuned_settings(masks, options)
     known = ", ".join(families)
-    if not families:
-        raise ClasError("alpha=tuned needs tuned strengths, which these masks do not have; run 'clas tune' on them first.")
     if task is None and len(families) > 1:
         raise ClasError(f"These masks are tuned for several tasks ({known}); choose one with --task.")
-    family = next(iter(families)) if task is None else task_family(task, masks.languages)
+    family = next(iter(families), "") if task is None else task_family(task, masks.languages)
     if family not in families:
         raise ClasError(f"These masks have no strengths tuned for '{family}', only for {known}; choose with --task.")
     return family, {language: setting.options() for language, setting in families[family].items()}

@@ -178,9 +178,9 @@ def _adapter_is_steered(model: nn.Module, ids: torch.Tensor, found: _AtSite) -> 
     with torch.no_grad(), ActivationSteerer(model, masks, projection=found.pattern, alpha=-3.0) as steerer:
         with steerer.language("de"):
             steered = model(input_ids=ids).logits
-        scaling = Scaling("de", steerer.steering, steerer.factors("de").numpy())
+        scaling = Scaling("de", steerer.steering, steerer.intervention("de"))
     with TemporaryDirectory() as folder:
-        for name, content in adapter_files(scaling, Outline("tiny", None, model.config, found.places)).items():
+        for name, content in adapter_files(scaling, Outline("tiny", None, model.config, found.places, model)).items():
             (Path(folder) / name).write_bytes(content)
         adapted = PeftModel.from_pretrained(model, folder).eval()  # type: ignore[arg-type]
     with torch.no_grad():

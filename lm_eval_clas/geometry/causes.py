@@ -28,7 +28,7 @@ FERTILITY = "tokens per character"
 SPECIFIC_SHARE = "specific share"
 OVERLAP = "overlap with anchor"
 
-_COUPLED = "Biased down: the baseline is part of the gain, so its noise alone makes them go against each other."
+_COUPLED = "Biased down, as the baseline is part of the gain: its noise alone makes them go against each other."
 
 
 def find_causes(

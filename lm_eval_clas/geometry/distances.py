@@ -68,6 +68,7 @@ def measure_geometry(before: Points, after: Points, texts: ParallelTexts, steere
         steering={
             **asdict(steerer.steering),
             "layers": list(steerer.steering.layers),
+            **({"projection": steerer.projection} if steerer.projection else {}),
             **measured_by(steerer.masks, steerer.steering.method),
         },
         measurements=measurements,

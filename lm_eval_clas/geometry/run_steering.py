@@ -55,6 +55,8 @@ class RunSteering:
                 "of the run."
             )
         common = {name: told[name] for name in _COMMON if name in told} | _seed(told) | own
+        if told.get("scoring") != "vllm":  # whose modules have other names than those that a geometry is measured on
+            common["projection"] = told.get("projection")
         steered: dict[str, dict[str, Any]] = {}
         left_out: dict[str, str] = {}
         for column in row.cells:

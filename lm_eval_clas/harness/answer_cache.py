@@ -81,6 +81,11 @@ class AnswerCache:
         finally:
             self._steering = before
 
+    @property
+    def keeps(self) -> bool:
+        """Whether there is a database."""
+        return self._database is not None
+
     def find(self, kind: str, requests: Sequence[Instance]) -> dict[int, Any]:
         """The answers that are there, by position in `requests`. Sampled ones are new each time."""
         if self._database is None:
@@ -89,17 +94,21 @@ class AnswerCache:
         return {
             position: SqliteDict.__getitem__(self._database, key)
             for position, key in keys.items()
-            if not _sampled(kind, requests[position].args) and SqliteDict.__contains__(self._database, key)
+            if not drawn_by_chance(kind, requests[position].args) and SqliteDict.__contains__(self._database, key)
         }
 
     def add_partial(self, kind: str, arguments: Sequence[Any], answer: Any) -> None:
         """Keeps one answer. The harness's models call it by this name for each answered request."""
-        if self._database is not None and not _sampled(kind, arguments):
+        if self._database is not None and not drawn_by_chance(kind, arguments):
             SqliteDict.__setitem__(self._database, self._key(kind, arguments), answer)
 
     def _key(self, kind: str, arguments: Sequence[Any]) -> str:
         return str(hash_args(kind, [*arguments, {"by": [self._name, *self._way()], "steered": self._steering}]))
 
 
-def _sampled(kind: str, arguments: Sequence[Any]) -> bool:
-    return kind == "generate_until" and bool(arguments[1].get("do_sample", False))
+def drawn_by_chance(kind: str, arguments: Sequence[Any]) -> bool:
+    """Whether an answer is sampled: for the harness, a temperature says so where `do_sample` says nothing."""
+    if kind != "generate_until":
+        return False
+    chosen = arguments[1].get("do_sample")
+    return bool(arguments[1].get("temperature") if chosen is None else chosen)

@@ -66,12 +66,16 @@ class _Tried(StrictFinite):
 
 
 class TriedSetting(_Tried):
-    """One setting on the tuning items: its score, and its gain over alpha 0 with a 95 % bootstrap interval."""
+    """One setting on the tuning items: its score, and its gain over alpha 0 with a 95 % bootstrap interval.
+
+    Attributes:
+        low, high: the ends of the interval; None where items are too few for one, which older versions gave nevertheless.
+    """
 
     score: float
     gain: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 class Dropped(_Tried):

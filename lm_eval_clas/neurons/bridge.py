@@ -72,7 +72,7 @@ def layers_text(layers: Sequence[int]) -> str:
 
 @dataclass(frozen=True)
 class BridgeLayerSelector:
-    """The rule that stands in for the paper's eye (it gives 24-29 for Llama 3.1 8B, 24-25 for Qwen 2.5 7B, and no rule).
+    """Our rule, as the paper has none: it names layers 24-29 of Llama 3.1 8B and 24-25 of Qwen 2.5 7B.
 
     The score of a layer is its share of partial-shared neurons minus its share of dead ones. Of the layers from half
     depth on, without the last `exclude_last`, the best is taken, and with it the contiguous run of layers around it whose
@@ -93,7 +93,7 @@ class BridgeLayerSelector:
         """Chooses from categories, uint8 [layers, neurons].
 
         Raises:
-            ClasError: no layer qualifies; an explicit range is then the way.
+            ClasError: no layer qualifies; then give a range.
         """
         total = len(categories)
         share = category_shares(categories)

@@ -21,7 +21,15 @@ from lm_eval_clas.disk.written import claimed
 from lm_eval_clas.neurons.activity import STATISTICS, TOKENS, FirstToken, Tokens
 from lm_eval_clas.neurons.hidden_statistics import HiddenStatistics
 from lm_eval_clas.neurons.pass_statistics import PassStatistics, require_finite
-from lm_eval_clas.neurons.profile_folder import Profile, ProfileConfig, StoredProfile, Sums, config_of, take_folder
+from lm_eval_clas.neurons.profile_folder import (
+    Profile,
+    ProfileConfig,
+    StoredProfile,
+    Sums,
+    config_of,
+    load_config,
+    take_folder,
+)
 from lm_eval_clas.neurons.residual_folder import ResidualProfile
 from lm_eval_clas.texts.corpora import ParallelTexts
 
@@ -73,15 +81,53 @@ def profile(
             no token that counts, or `out` holds a profile of something else, or a file that is not ours.
     """
     projections = find_projections(model, site, projection)
-    max_tokens = min(max_tokens, position_limit(model))
-    config = config_of(
-        model, projections, texts, name=name, site=site, projection=projection, max_tokens=max_tokens, first_token=first_token
-    )
+    config = _neurons_config(model, projections, texts, name, site, projection, max_tokens, first_token)
 
     def start() -> ActivationStatistics:
         return ActivationStatistics(projections, config.fingerprint)
 
     return _by_language(Profile, start, config, model, tokenizer, texts, out, batch_size, report, processes)
+
+
+def finished_profile(
+    model: nn.Module,
+    texts: ParallelTexts,
+    out: str | Path,
+    *,
+    name: str | None = None,
+    max_tokens: int = 2048,
+    first_token: FirstToken = "skip",
+    site: Site = "mlp",
+    projection: str | None = None,
+) -> Profile | None:
+    """What `profile` would return without running anything; None if any language is left to run, or `out` holds something else.
+
+    Args:
+        model: as in `profile`, but without weights, on torch's meta device, it will do.
+        texts, out, name, max_tokens, first_token, site, projection: as in `profile`.
+
+    Raises:
+        ClasError: the model has nothing recognisable at the site, or the profile is damaged.
+    """
+    projections = find_projections(model, site, projection)
+    if load_config(Path(out)) != _neurons_config(model, projections, texts, name, site, projection, max_tokens, first_token):
+        return None
+    found = Profile.load(out)
+    return found if found.languages == tuple(found.config.languages) else None
+
+
+def _neurons_config(
+    model: nn.Module,
+    projections: list[Projection],
+    texts: ParallelTexts,
+    name: str | None,
+    site: Site,
+    projection: str | None,
+    max_tokens: int,
+    first_token: FirstToken,
+) -> ProfileConfig:
+    options: dict[str, Any] = {"max_tokens": min(max_tokens, position_limit(model)), "first_token": first_token}
+    return config_of(model, projections, texts, name=name, site=site, projection=projection, **options)
 
 
 def profile_residual(

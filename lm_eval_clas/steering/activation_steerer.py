@@ -36,7 +36,7 @@ class ActivationSteerer(LanguageFactors):
     the hooks are in place, one pass of a few tokens shows that they do what they should (`check`). They run outside of compiled
     code, so that a model may be compiled before or after.
 
-    Example:
+    Examples:
         >>> steerer = ActivationSteerer(model, MaskSet.load("gemma-3-270m"), alpha=1.0)
         >>> with steerer.language("hi") as block:
         ...     model.generate(**inputs)
@@ -51,7 +51,9 @@ class ActivationSteerer(LanguageFactors):
         **options: those of `SteeringOptions.parse`: alpha, beta, gamma, layers, specific_scope, partial_scope, method, seed.
 
     Attributes:
-        masks, steering: the masks, and the checked options.
+        masks: the masks.
+        steering: the checked options.
+        projection: as given.
         check: what the check found; None where no language is steered.
 
     Raises:
@@ -65,6 +67,7 @@ class ActivationSteerer(LanguageFactors):
         super().__init__(masks, **options)
         if self.acts_on == "outputs":
             projections = layer_outputs(model)
+        self.projection = projection
         self._names = [projection.name for projection in projections]
         self.check: AttachmentCheck | None = None
         self._model = model

@@ -23,7 +23,8 @@ class LanguageFactors:
         **options: those of `SteeringOptions.parse`: alpha, beta, gamma, layers, specific_scope, partial_scope, method, seed.
 
     Attributes:
-        masks, steering: the masks, and the checked options.
+        masks: the masks.
+        steering: the checked options.
 
     Raises:
         ClasError: an option is wrong.

@@ -26,7 +26,7 @@ from lm_eval_clas.steering.by_task import tuned_for
 if TYPE_CHECKING:
     from lm_eval_clas.study.workplace import Workplace
 
-_STEERING = ("beta", "gamma", "layers", "specific_scope", "partial_scope", "method", "seed")
+_STEERING = ("beta", "gamma", "layers", "specific_scope", "partial_scope", "projection", "method", "seed")
 
 
 def analyse(place: Workplace) -> list[str]:
@@ -34,7 +34,8 @@ def analyse(place: Workplace) -> list[str]:
     commands = _stability(place)
     comparisons = place.comparisons()
     lm: Any = None
-    for part in place.recipe.parts:
+    for number, part in enumerate(place.recipe.parts, start=1):
+        place.progress.part(number, len(place.recipe.parts))
         folder = place.folder / "analysis" / part
         masks = MaskSet.load(_run_masks(place, part))
         _categories(masks, folder)
@@ -127,7 +128,6 @@ def _geometry(place: Workplace, part: str, masks: MaskSet, alphas: dict[str, flo
     options: dict[str, Any] = {"batch_size": step.batch_size, "max_tokens": step.max_tokens, "alpha": alphas}
     options |= _steering(place)
     run_geometry(lm.model, lm.tokenizer, few, masks, folder, name=place.model_name, report=report, **options)
-    place.progress.remove_task(bar)
 
 
 def _geometry_command(place: Workplace, part: str, folder: Path) -> str:

@@ -16,6 +16,7 @@ from lm_eval_clas.neurons.categories import NeuronCategorizer
 from lm_eval_clas.neurons.profile_folder import Profile
 from lm_eval_clas.neurons.residual_folder import ResidualProfile
 from lm_eval_clas.steering.methods.method_table import METHODS, measured_hash
+from lm_eval_clas.steering.options import SteeringOptions
 from lm_eval_clas.study.recipe import STAGES
 from lm_eval_clas.study.record import Stage, command, content_hash, given
 from lm_eval_clas.study.workplace import Workplace
@@ -116,6 +117,27 @@ class StudyStages(Workplace):
     def _make_masks(self) -> list[str]:
         return [self._make(part, variant) for part in self.recipe.parts for variant in (None, *self.recipe.variants)]
 
+    def _require_runs(self) -> None:
+        """Refuses runs whose method cannot do with the masks that they will have, before hours go into tuning and other runs.
+
+        Strengths are tuned on a part's own masks and take their layers along, which those of a variant may lack.
+
+        Raises:
+            ClasError: there is one.
+        """
+        for part in self.recipe.parts:
+            masks = {one: MaskSet.load(self.made_masks(part, one)) for one in (None, *self.recipe.variants)}
+            for label, options in self.recipe.evaluate.runs.items():
+                run = self.recipe.run_of(label, part)
+                if not run:
+                    continue
+                layers: Any = options.get("layers", masks[None].bridge_layers if run.get("alpha") == "tuned" else None)
+                own, method = masks[options.get("variant")], str(options.get("method", CLAS))  # type: ignore[index]
+                try:
+                    SteeringOptions.parse(own, alpha=0, method=method, layers=layers)
+                except ClasError as error:
+                    raise ClasError(f"The recipe's run '{label}' cannot be steered in part '{part}': {error}") from error
+
     def _make(self, part: str, variant: str | None) -> str:
         from lm_eval_clas.masks.lape import with_lape
 
@@ -169,7 +191,12 @@ class StudyStages(Workplace):
         return [self._model_identity, masks, tasks, step, *clusters, *methods] if all(masks.values()) else None
 
     def _tune(self) -> list[str]:
-        return [self._tune_part(part, method) for part in self.tuned_parts for method in self.recipe.tuned_methods]
+        self._require_runs()
+        commands, wanted = [], [(part, method) for part in self.tuned_parts for method in self.recipe.tuned_methods]
+        for number, (part, method) in enumerate(wanted, start=1):
+            self.progress.part(number, len(wanted))
+            commands.append(self._tune_part(part, method))
+        return commands
 
     def _tune_part(self, part: str, method: str) -> str:
         from lm_eval_clas.tuning.chosen_engine import engine_in_use
@@ -244,6 +271,7 @@ class StudyStages(Workplace):
 
     def _evaluate(self) -> list[str]:
         step, runs = self.recipe.evaluate, self.recipe.evaluate.runs
+        self._require_runs()
         limited = {
             name: [(limit, self.tasks(names, step.num_fewshot)) for limit, names in part.limited()]
             for name, part in self.recipe.parts.items()

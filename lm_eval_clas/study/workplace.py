@@ -13,8 +13,7 @@ from lm_eval_clas.neurons.categories import NeuronCategorizer
 from lm_eval_clas.study.recipe import DEMO_MODEL, StudyRecipe
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
+    from lm_eval_clas.base.job_progress import JobProgress
     from lm_eval_clas.comparing.rows import Comparison
     from lm_eval_clas.texts.corpora import ParallelTexts
 
@@ -29,7 +28,7 @@ class Workplace:
 
     recipe: StudyRecipe
     folder: Path
-    progress: Progress
+    progress: JobProgress
 
     @cached_property
     def model(self) -> str:

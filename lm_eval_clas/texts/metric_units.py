@@ -46,6 +46,16 @@ def unit_of(metric: str, scores: Iterable[float]) -> MetricUnit:
     return POINTS
 
 
+def unit_of_objective(objective: str, metric: str, scores: Iterable[float]) -> MetricUnit:
+    """The unit of what tuning makes as high as it can: of log-likelihoods nats, else that of the metric.
+
+    Args:
+        objective: `metric` or `loglikelihood`.
+        metric, scores: as `unit_of` takes them.
+    """
+    return unit_of(metric, scores) if objective == "metric" else NATS
+
+
 def unit_named(name: str) -> MetricUnit:
     """The unit that is called so, as files keep it."""
     return _BY_NAME.get(name, MetricUnit(name))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.evidence.best_of_many import Gains, gains_of, item_shares
 from lm_eval_clas.evidence.clusters import Clusters, within_correlation
 from lm_eval_clas.evidence.paired_tests import SIGNIFICANT
 from lm_eval_clas.masks.strengths import Conditions, Dropped, Setting, TriedSetting, Tuned, TunedStrength, short_hashes
 from lm_eval_clas.neurons.bridge import layers_text
+from lm_eval_clas.texts.metric_units import MetricUnit, unit_of_objective
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def choose(
     Args:
         units: what was measured.
         settings: the first one is alpha 0.
-        shared: one setting for all units, that with the highest mean gain among those that have scores in all of them.
+        shared: one setting for all units, that with the highest mean gain among those that have scores in all of them; only
+            gains in one unit of measurement have a mean.
         guard: keeps alpha 0 in each unit where the chosen one's gain cannot be told from 0 on the tuning items: where its
             p-value, adjusted for the choice among all settings, is 0.05 or more.
         seed: of the resampling.
@@ -86,9 +89,11 @@ def choose(
         nothing for units that were left out.
 
     Raises:
-        ClasError: a score is not a number.
+        ClasError: a score is not a number, or `shared` gains are in several units of measurement.
     """
     compared = [found for unit in units if (found := _compare(unit, settings, seed, report)) is not None]
+    if shared:
+        require_one_unit(_told_in(compared))
     # Ties go to the weaker strength, and so first of all to alpha 0.
     order = sorted(range(len(settings)), key=lambda s: (abs(settings[s].alpha), s))
     everywhere = [s for s in order if all(s in one.rows for one in compared)]
@@ -106,8 +111,8 @@ def choose(
                 **_named(settings[s]),
                 score=sign * float(gains.scores[row]),
                 gain=float(gains.gains[row]),
-                low=float(gains.low[row]),
-                high=float(gains.high[row]),
+                low=_end(gains.low[row]),
+                high=_end(gains.high[row]),
             )
             for s, row in rows.items()
         }
@@ -131,6 +136,40 @@ def choose(
             dropped=[Dropped(**_named(settings[s]), why=why) for s, why in one.dropped.items()],
         )
     return tuned
+
+
+def require_one_unit(told_in: Iterable[tuple[str, MetricUnit]]) -> None:
+    """Refuses tasks whose gains have no mean, of which those with the larger numbers would decide alone.
+
+    Args:
+        told_in: tasks, or their families, and the unit of measurement of each.
+
+    Raises:
+        ClasError: there are several.
+    """
+    by_name: dict[str, dict[str, None]] = {}
+    for task, unit in told_in:
+        by_name.setdefault(unit.name, {})[task] = None
+    if len(by_name) > 1:
+        told = "; ".join(f"{', '.join(tasks)} in {name}" for name, tasks in by_name.items())
+        raise ClasError(
+            f"One strength for all tasks (--shared) goes by the mean of their gains, and these gains have none ({told}); tune "
+            "tasks of one unit together, or each for itself without --shared."
+        )
+
+
+def _told_in(compared: Sequence[_WithGains]) -> list[tuple[str, MetricUnit]]:
+    """The unit of measurement of each family; of a metric, the same in all of them."""
+    scores: dict[tuple[str, str], list[float]] = {}
+    for one in compared:
+        scores.setdefault((one.unit.objective, one.unit.metric), []).extend(one.gains.scores.tolist())
+    units = {metric: unit_of_objective(*metric, found) for metric, found in scores.items()}
+    return [(one.unit.family, units[one.unit.objective, one.unit.metric]) for one in compared]
+
+
+def _end(end: float) -> float | None:
+    """An end of an interval; None where there is none."""
+    return None if np.isnan(end) else float(end)
 
 
 def _named(setting: Setting) -> dict[str, Any]:

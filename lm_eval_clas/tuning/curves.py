@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.drawing.figures import COLORS, DASHES, INK, LARGE, LINE, MIDDLE, SMALL, SOFT, new_figure, open_axes, save
 from lm_eval_clas.languages.codes import english_name
 from lm_eval_clas.masks.strengths import Tuned, TunedStrength
-from lm_eval_clas.texts.metric_units import NATS, MetricUnit, unit_named, unit_of
+from lm_eval_clas.texts.metric_units import MetricUnit, unit_named, unit_of_objective
 
 # A strong alpha can ruin a model, and then gains of a few points would be flat lines: losses are drawn up to this many
 # times the largest gain.
@@ -36,7 +36,8 @@ class Curve:
         task: how the legend calls it.
         language: a code, such as `hi`.
         alphas: ascending.
-        gains, low, high: of each alpha: score minus the score at alpha 0, and the ends of its 95 % interval.
+        gains, low, high: of each alpha: score minus the score at alpha 0, and the ends of its 95 % interval; None where it has
+            none.
         chosen: one of `alphas`; 0 if steering was turned down.
         items: how many the gains were measured on.
         unit: that gains are drawn in, by its name; `unit_named` knows what they are multiplied by.
@@ -50,8 +51,8 @@ class Curve:
     language: str
     alphas: list[float]
     gains: list[float]
-    low: list[float]
-    high: list[float]
+    low: list[float | None]
+    high: list[float | None]
     chosen: float
     items: int
     unit: str
@@ -65,15 +66,19 @@ class Curve:
             raise ClasError(f"{which} needs ascending alphas, not {self.alphas}.")
         if self.chosen not in self.alphas:
             raise ClasError(f"{which} has no point at the chosen alpha {self.chosen}, only at {self.alphas}.")
-        if not np.isfinite([self.alphas, self.gains, self.low, self.high]).all():
+        ends = [end for end in (*self.low, *self.high) if end is not None]
+        if not np.isfinite([*self.alphas, *self.gains, *ends]).all():
             raise ClasError(f"{which} holds a number that is not finite.")
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether any of its gains has one."""
+        return any(end is not None for end in (*self.low, *self.high))
 
 
 def unit_tuned_in(strength: TunedStrength) -> MetricUnit:
     """The unit of a strength's scores and gains."""
-    if strength.objective != "metric":
-        return NATS
-    return unit_of(strength.metric, [one.score for one in strength.measured])
+    return unit_of_objective(strength.objective, strength.metric, [one.score for one in strength.measured])
 
 
 def by_unit(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
@@ -143,7 +148,7 @@ def plot_curves(curves: Sequence[Curve], path: str | Path) -> Path:
     told = textwrap.fill(f"alpha ({cut})" if cut else "alpha", int(width / 0.095))
     figure.supxlabel(told, fontsize=LARGE)
     figure.supylabel(f"gain over alpha 0 ({unit})", fontsize=LARGE)
-    handles, labels = _legend(tasks)
+    handles, labels = _legend(tasks, {curve.task for curve in curves if curve.has_interval})
     widths = [0.6 + 0.075 * len(label) for label in labels]  # inches, of the legend's entries
     fitting = len(labels) if sum(widths) < width else max(1, int(width / max(widths)))
     figure.set_figheight(height + 0.2 * (math.ceil(len(labels) / fitting) - 1))  # a longer legend takes no room from panels
@@ -251,8 +256,8 @@ def _reach(curves: Sequence[Curve], scale: float) -> tuple[float, float]:
 
 def _limits(curves: Sequence[Curve], scale: float) -> tuple[float, float, float]:
     """The lowest and the highest gain to draw, and the lowest there is."""
-    top = max(0.0, *(high * scale for curve in curves for high in curve.high))
-    lowest = min(0.0, *(low * scale for curve in curves for low in curve.low))
+    drawn = [scale * one for curve in curves for one in (*curve.gains, *curve.low, *curve.high) if one is not None]
+    top, lowest = max(0.0, *drawn), min(0.0, *drawn)
     if top == lowest:
         return -1, 1, -1
     return max(lowest, -_DEPTH * top) if top > 0 else lowest, top, lowest
@@ -265,7 +270,7 @@ def _draw_panel(axes: Any, curves: Sequence[Curve], tasks: list[str], scale: flo
     for curve in curves:
         order = tasks.index(curve.task)
         color = _color(order)
-        gains, low, high = (np.array(numbers) * scale for numbers in (curve.gains, curve.low, curve.high))
+        gains, low, high = (np.array(numbers, dtype=float) * scale for numbers in (curve.gains, curve.low, curve.high))
         x, *lines = _broken(curve, gains, low, high)
         axes.fill_between(x, lines[1], lines[2], color=color, alpha=0.15, linewidth=0, zorder=2)
         axes.plot(x, lines[0], _dashes(order), color=color, linewidth=1.4, zorder=3 + order)
@@ -299,22 +304,23 @@ def _broken(curve: Curve, *numbers: Any) -> list[Any]:
     return [part[order] for part in (x, *(np.append(one, [np.nan] * len(curve.missing)) for one in numbers))]
 
 
-def _legend(tasks: list[str]) -> tuple[list[Any], list[str]]:
-    """Handles and labels: each task's line with its band, and what dots mean."""
+def _legend(tasks: list[str], banded: Collection[str]) -> tuple[list[Any], list[str]]:
+    """Handles and labels: each task's line, with its band if it is one of those that have one, and what dots mean."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     dot: dict[str, Any] = {"color": INK, "marker": "o", "linestyle": "none"}
-    lines: list[Any] = [
-        (Patch(color=_color(order), alpha=0.15, linewidth=0), Line2D([], [], color=_color(order), linestyle=_dashes(order)))
-        for order in range(len(tasks))
-    ]
+    lines: list[Any] = []
+    for order, task in enumerate(tasks):
+        line = Line2D([], [], color=_color(order), linestyle=_dashes(order))
+        band = Patch(color=_color(order), alpha=0.15, linewidth=0)
+        lines.append((band, line) if task in banded else line)
     dots = {
         "tried": Line2D([], [], markersize=2.5, **dot),
         "chosen: highest gain": Line2D([], [], markersize=5.5, **dot),
         "alpha 0 kept": Line2D([], [], markersize=5.5, markerfacecolor="none", **dot),
     }
-    return [*lines, *dots.values()], [*(f"{task}, 95 % interval" for task in tasks), *dots]
+    return [*lines, *dots.values()], [*(f"{task}, 95 % interval" if task in banded else task for task in tasks), *dots]
 
 
 def _color(order: int) -> str:

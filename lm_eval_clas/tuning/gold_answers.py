@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from lm_eval.api.utils import ends_with_whitespace
+
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.logs import logger
 from lm_eval_clas.disk.checked_json import shown
@@ -22,14 +24,16 @@ class GoldAnswers:
         name: of the task.
         task: the harness's object.
         limit: as `lm_eval` has it: only so many documents are looked at.
+        apply_chat_template: whether prompts go through the model's chat template.
 
     Raises:
         ClasError: a document has no gold answer.
     """
 
-    def __init__(self, name: str, task: Any, limit: int | None = None) -> None:
+    def __init__(self, name: str, task: Any, limit: int | None = None, apply_chat_template: bool = False) -> None:
         self._name = name
         self._task = task
+        self._templated = apply_chat_template
         self._positions: dict[int, list[int]] = {}
         if task.OUTPUT_TYPE == "multiple_choice":
             self._find_positions(limit)
@@ -43,8 +47,8 @@ class GoldAnswers:
         return bool(self._task.OUTPUT_TYPE == "generate_until")
 
     def text(self, doc: Any) -> str:
-        """The first gold answer of a task that generates, as the continuation of the prompt."""
-        return f"{self._task.config.target_delimiter}{self._text(None, doc)}"
+        """The first gold answer of a task that generates, as the harness would ask for it as a choice."""
+        return f"{_delimiter(self._task.config, self._templated)}{self._text(None, doc)}"
 
     def log_likelihood(self, number: int, responses: Any) -> float:
         """That of the gold answer, in nats; of several, the likeliest's, as each of them is right.
@@ -120,3 +124,9 @@ class GoldAnswers:
             f"--objective loglikelihood: {which} of the task {self._name} has no gold answer (its label is "
             f"{shown(repr(label), 40)}), as where a test split hides its labels; use another split, or leave the task out."
         )
+
+
+def _delimiter(config: Any, apply_chat_template: bool) -> str:
+    """What the harness puts between a prompt and a choice: nothing where the turn of the answer has just begun."""
+    begun = apply_chat_template and (not config.gen_prefix or ends_with_whitespace(config.gen_prefix))
+    return "" if begun else str(config.target_delimiter)

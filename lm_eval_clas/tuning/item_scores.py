@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from pydantic import Field, ValidationError
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.disk.checked_json import Strict, first_fault, read_json
 from lm_eval_clas.disk.files import write_text
-from lm_eval_clas.masks.strengths import Conditions
+from lm_eval_clas.masks.strengths import Conditions, known_hashes, short_hashes
 
 Document = tuple[str, int, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]  # task, number and the harness's hash
 ABSENT = object()  # in the place of a score that the task did not give
@@ -82,6 +83,24 @@ class ItemScores(Strict):
         if why:
             raise ClasError(f"'{path}' is damaged ({why}); delete it, and the same command measures the task again.")
         return scores
+
+    def require_documents(self, documents: Sequence[Any], path: Path) -> None:
+        """Refuses scores of other documents than the task has.
+
+        Args:
+            documents: of the task, by number.
+            path: the file that the scores are from.
+
+        Raises:
+            ClasError: there are such scores.
+        """
+        for _, number, digest in (one for items in self.languages.values() for one in items.documents):
+            if number >= len(documents) or short_hashes([digest]) not in known_hashes(documents[number]):
+                raise ClasError(
+                    f"'{path}' has scores of other documents than {self.task} has now (number {number} is the first): the task "
+                    "or its data has changed, or another --include-path has a task of this name; delete the file, and the same "
+                    "command measures the task again, or give another --out."
+                )
 
     def _strange(self, task: str, settings: int) -> str:
         if self.task != task:

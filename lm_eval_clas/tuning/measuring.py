@@ -2,7 +2,7 @@
 
 A run folder holds:
 
-run.json             what decides the scores; a run with other options is refused
+run.json             what decides the scores; a run that differs in it is refused
 scores/TASK.json     every item's score under every setting, written when a task is finished
 partial/TASK.jsonl   the answers of a task that is not finished (`journal.py`); of other processes, TASK.jsonl.1 and so on
 tuned.json           what was chosen, with the evidence, as it goes into the mask folder
@@ -136,6 +136,24 @@ def tunable(names: Iterable[str], masks: MaskSet, pair: Pair = "target") -> tupl
     return kept, skipped
 
 
+def kept_scores(name: str, task: Any, recipe: TuningPlan, folder: Path) -> ItemScores | None:
+    """The scores of a task that the run folder has; None if the task is not finished.
+
+    Raises:
+        ClasError: the file is damaged, or of other documents than the task has now.
+    """
+    path = _scores_file(folder, name)
+    if not path.is_file():
+        return None
+    scores = ItemScores.read(path, name, len(recipe.settings))
+    scores.require_documents(task.eval_docs, path)
+    return scores
+
+
+def _scores_file(folder: Path, name: str) -> Path:
+    return folder / "scores" / f"{name}.json"
+
+
 def measure_settings(
     sweep: Sweep | None,
     name: str,
@@ -154,19 +172,15 @@ def measure_settings(
         the contents of `scores/TASK.json`.
 
     Raises:
-        ClasError: the task has no such metric, or no gold answer to score; or the file is damaged.
+        ClasError: the task has no such metric, or no gold answer to score; or `kept_scores` refuses what is there.
     """
     processes = processes or Processes()
-    path, journal = folder / "scores" / f"{name}.json", folder / "partial" / f"{name}.jsonl"
-
-    def read() -> ItemScores:
-        return ItemScores.read(path, name, len(recipe.settings))
-
-    if (finished := processes.from_main(lambda: read() if path.is_file() else None)) is not None:
+    path, journal = _scores_file(folder, name), folder / "partial" / f"{name}.jsonl"
+    if (finished := processes.from_main(lambda: kept_scores(name, task, recipe, folder))) is not None:
         return finished
     assert sweep is not None, f"{name} is not finished"
-    metric = "log-likelihood of the gold answer" if recipe.objective == "loglikelihood" else _metric(name, task, recipe.metric)
-    gold = GoldAnswers(name, task, recipe.limit) if recipe.objective == "loglikelihood" else None
+    metric = metric_measured(name, task, recipe)
+    gold = GoldAnswers(name, task, recipe.limit, recipe.apply_chat_template) if recipe.objective == "loglikelihood" else None
     generates = gold is not None and gold.generated
     sweep.start(journal, report, gold=gold.text if gold and generates else None)
     documents: dict[str, list[Document]] = {}
@@ -205,7 +219,7 @@ def measure_settings(
 
     def written() -> ItemScores:
         scores.write(path)
-        return read()  # what a run that goes on would read
+        return ItemScores.read(path, name, len(recipe.settings))  # what a run that goes on would read
 
     kept = processes.from_main(written)
     sweep.finish()
@@ -301,16 +315,22 @@ def _together(gathered: _Gathered, tasks: Mapping[str, Any], cluster: str | None
     found: dict[tuple[str, str], list[Clustered]] = {where: [] for where in gathered}
     for family in dict.fromkeys(family for family, _ in gathered):
         places = [(where, part, items) for where, parts in gathered.items() if where[0] == family for part, items in parts]
-        documents = (
-            (part.task, [tasks[part.task].eval_docs[number] for _, number, _ in items.documents]) for _, part, items in places
-        )
+        every = ((part.task, tasks[part.task].eval_docs, items.documents) for _, part, items in places)
+        documents = ((name, [own[number] for _, number, _ in asked]) for name, own, asked in every)
         for (where, _, _), one in zip(places, clustered_alike(documents, cluster), strict=True):
             found[where].append(one)
     return found
 
 
-def _metric(name: str, task: Any, wanted: str | None) -> str:
-    known = list(task.aggregation())
+def metric_measured(name: str, task: Any, recipe: TuningPlan) -> str:
+    """What a task is scored by.
+
+    Raises:
+        ClasError: the task has no such metric.
+    """
+    if recipe.objective == "loglikelihood":
+        return "log-likelihood of the gold answer"
+    known, wanted = list(task.aggregation()), recipe.metric
     if wanted is not None and wanted not in known:
         raise ClasError(f"The task {name} has no metric '{wanted}', only {', '.join(known)}; choose with --metric.")
     if wanted is None and not known:

@@ -21,10 +21,11 @@ from lm_eval_clas.masks.mask_config import MASKS_CONFIG_FILE
 from lm_eval_clas.masks.mask_place import MASKS_FILES
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Tuned
-from lm_eval_clas.tuning.choosing import choose, table_rows
+from lm_eval_clas.texts.metric_units import unit_of_objective
+from lm_eval_clas.tuning.choosing import choose, require_one_unit, table_rows
 from lm_eval_clas.tuning.curves import by_unit, plot_curves, tuned_curves
 from lm_eval_clas.tuning.gold_answers import GoldAnswers
-from lm_eval_clas.tuning.measuring import TuningPlan, measure_settings, units
+from lm_eval_clas.tuning.measuring import TuningPlan, kept_scores, measure_settings, metric_measured, units
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -75,13 +76,14 @@ def run_tuning(
         processes: those that call this together, each with a model of its own; the main one writes. Default: this one alone.
 
     Raises:
-        ClasError: the folder holds another run, a task cannot be tuned, or a file cannot be written.
+        ClasError: the folder holds another run, or scores of other documents, a task cannot be tuned, or a file cannot be
+            written.
     """
     processes = processes or Processes()
 
     def unfinished() -> list[str]:
         recipe.claim(folder)
-        return [name for name in tasks if not (folder / "scores" / f"{name}.json").is_file()]
+        return [name for name, task in tasks.items() if kept_scores(name, task, recipe, folder) is None]
 
     missing = processes.from_main(unfinished)
     if skipped := [name for name in tasks if name not in missing]:
@@ -89,6 +91,9 @@ def run_tuning(
     if recipe.objective == "loglikelihood":
         for name in missing:
             GoldAnswers(name, tasks[name], recipe.limit)  # refused now, and not after the model has run
+    if shared:  # as above
+        measured = [(name, metric_measured(name, task, recipe)) for name, task in tasks.items()]
+        require_one_unit((name, unit_of_objective(recipe.objective, metric, ())) for name, metric in measured)
     if cluster is not None:
         for name, task in tasks.items():  # as above
             clustered(list(islice(task.eval_docs, recipe.limit)), cluster, name)

@@ -13,6 +13,7 @@ import torch
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.projections import Projection, find_projections, layer_outputs
+from lm_eval_clas.harness.answer_cache import drawn_by_chance
 from lm_eval_clas.languages.codes import UNDETERMINED
 from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.routing import LanguageRouter
@@ -203,7 +204,8 @@ class Verification:
     ) -> Verified:
         done = self._intervention(group.language, group.family)
         assert done is not None
-        logged = [one for requests in group.items.values() for one in requests if not _sampled(one)]
+        every = [one for requests in group.items.values() for one in requests]
+        logged = [one for one in every if not drawn_by_chance(one.request.request_type, one.request.args)]
         verified = Verified(group.called(self._tuned), len(group.items), len(logged))
         reasons: list[str] = []
         places = [place for place in projections if done.changes_at(place.layer, place.here)]
@@ -250,10 +252,6 @@ def _answer(lm: Any, one: Logged) -> float | str:
     if isinstance(answer, str):
         return answer
     return float(answer[0] if isinstance(answer, (list, tuple)) else answer)
-
-
-def _sampled(one: Logged) -> bool:
-    return one.request.request_type == "generate_until" and bool(one.request.args[1].get("do_sample"))
 
 
 def _counts(by_language: Mapping[str, Any]) -> str:

@@ -63,7 +63,7 @@ def test_a_short_job_says_nothing_in_a_log() -> None:
     assert done.stderr == ""
 
 
-def test_all_tasks_count_alike_and_those_removed_as_done() -> None:
+def test_all_tasks_count_alike() -> None:
     progress = JobProgress(Console(file=io.StringIO()))
     assert progress.share == 0
     first, second = progress.add_task("first", total=10), progress.add_task("second", total=None)
@@ -71,15 +71,35 @@ def test_all_tasks_count_alike_and_those_removed_as_done() -> None:
     assert progress.share == pytest.approx(0.25)
     progress.update(second, completed=3, total=4)
     assert progress.share == pytest.approx((0.5 + 0.75) / 2)
-    progress.remove_task(first)
-    assert progress.share == pytest.approx((1 + 0.75) / 2)
-    assert progress.line.startswith("second: 88%, 0:0")
+    assert progress.line.startswith("second: 62%, 0:0")
+
+
+def test_stages_and_their_parts_count_alike() -> None:
+    progress = JobProgress(Console(file=io.StringIO()))
     progress.stage("tune", 3, 4)
     assert progress.share == pytest.approx(0.5)
     assert progress.line.startswith("tune: 50%")
     progress.advance(progress.add_task("x", total=2))
     assert progress.share == pytest.approx(0.625)
     assert "left" not in progress.line  # stages take as long as they take
+    progress.stage("evaluate", 4, 4)
+    for number, reached in ((1, 0.875), (2, 1.0)):
+        progress.part(number, 2)
+        for task in [progress.add_task(f"{number} {one}", total=5) for one in "ab"]:
+            progress.update(task, completed=5)
+        assert progress.share == pytest.approx(reached)
+
+
+def test_it_never_goes_back() -> None:
+    progress = JobProgress(Console(file=io.StringIO()))
+    shares = []
+    for late in range(3):  # tasks that come when those before are done
+        task = progress.add_task(f"task {late}", total=4)
+        for changed in ({"completed": 1}, {"completed": 4}, {"total": 8}):  # at last, there is more to do than was thought
+            progress.update(task, **changed)
+            shares.append(progress.share)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
 
 
 def test_a_quiet_screen_shows_nothing() -> None:

@@ -375,6 +375,23 @@ def test_where_masks_came_from_makes_no_other_run(tmp_path: Path) -> None:
     assert set(run.tasks) == {"xnli_hi", "xnli_sw"}
 
 
+def test_runs_of_other_modules_or_pairs_are_told_apart(tmp_path: Path) -> None:
+    """All in one folder, where the newest of one setup counts."""
+    for day, more in enumerate(
+        ({}, {"projection": "*.mlp.down_proj"}, {"projection": "*.mlp.down_too"}, {"pair": "source"}), 1
+    ):
+        entry = {**STEERED, "pair": "target", **more}
+        write_run(tmp_path, {"xnli_hi": [1.0] * 5}, entry, date=f"2026-01-0{day}T00-00-00.000001")
+    runs = read_runs([tmp_path])
+    assert [run.label for run in runs] == [
+        "clas alpha 1, pair target",
+        "clas alpha 1, modules *.mlp.down_proj, pair target",
+        "clas alpha 1, modules *.mlp.down_too, pair target",
+        "clas alpha 1, pair source",
+    ]
+    assert not any(run.superseded for run in runs)
+
+
 def test_the_arguments_that_tables_take_for_ours_are_those_of_the_model() -> None:
     own = set(inspect.signature(CLASLM.__init__).parameters) - {"self", "pretrained", "kwargs"}
     assert own == results_files._OUR_ARGUMENTS

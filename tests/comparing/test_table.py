@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from made_runs import STEERED, compare_made, draw, write_run
 from markdown_it import MarkdownIt
+from small_models import Run
 
 from lm_eval_clas.comparing.compare_runs import compare
 from lm_eval_clas.comparing.results_files import read_runs
@@ -51,12 +52,15 @@ def test_markdown_renders(wide: Comparison, languages: Any) -> None:
     assert "a third-party summary of arXiv 2601.16390" in html
 
 
+@pytest.mark.parametrize("siunitx", [False, True])
 @pytest.mark.parametrize("languages", [None, "rows", "columns"])
-def test_latex_compiles(wide: Comparison, languages: Any, tmp_path: Path) -> None:
+def test_latex_compiles(wide: Comparison, languages: Any, siunitx: bool, tmp_path: Path) -> None:
     if not shutil.which("pdflatex"):
         pytest.skip("pdflatex is not installed")
-    packages = "".join(f"\\usepackage{{{one}}}" for one in ("booktabs", "graphicx"))
-    (tmp_path / "table.tex").write_text(latex(wide, languages))
+    if siunitx and subprocess.run(["kpsewhich", "siunitx.sty"], capture_output=True).returncode:
+        pytest.skip("siunitx is not installed (Debian: texlive-science)")
+    packages = "".join(f"\\usepackage{{{one}}}" for one in ("booktabs", "graphicx", *(["siunitx"] if siunitx else [])))
+    (tmp_path / "table.tex").write_text(latex(wide, languages, siunitx))
     document = f"\\documentclass{{article}}{packages}\\begin{{document}}\\input{{table}}\\end{{document}}\n"
     (tmp_path / "paper.tex").write_text(document)
     done = subprocess.run(
@@ -67,8 +71,8 @@ def test_latex_compiles(wide: Comparison, languages: Any, tmp_path: Path) -> Non
     assert (tmp_path / "paper.pdf").stat().st_size > 10_000
 
 
-def latex_of(**more: Any) -> str:
-    """A table of two languages: CLAS best and significant in Hindi, worst in German; all alike in English."""
+def two_languages(**more: Any) -> Comparison:
+    """CLAS is best and significant in Hindi, and worst in German; all are alike in English."""
 
     def row(label: str, kind: Any, method: str, hi: float, de: float) -> Row:
         gains: dict[str, float | None] = {"hi": hi - 30, "de": de - 40, "en": 0.0} if kind != "baseline" else {}
@@ -88,7 +92,11 @@ def latex_of(**more: Any) -> str:
         family="clas_xquad", tasks={}, metric="f1_lang", unit="points", test="permutation", baseline="hf", anchor="en",
         languages=["en", "hi", "de"], average_languages=["en", "hi", "de"], rows=rows, notes=["Left alone by 'clas': de."],
     )  # fmt: skip
-    return latex(found.model_copy(update=more))
+    return found.model_copy(update=more)
+
+
+def latex_of(**more: Any) -> str:
+    return latex(two_languages(**more))
 
 
 def test_latex_has_a_short_caption_and_names_as_people_write_them() -> None:
@@ -187,3 +195,34 @@ def test_many_languages_are_rows_on_a_narrow_terminal(
     assert max(map(len, text.splitlines())) <= 80
     assert (text.count("average (15)"), text.count("(cited): average gain")) == (2, 2)
     assert "average (15)" not in clas("table", tmp_path / "runs", "--languages", "columns")[1]
+
+
+def test_siunitx_gets_numbers_alone_in_columns_as_wide_as_they_are() -> None:
+    plain, aligned = latex(two_languages()), latex(two_languages(), siunitx=True)
+    assert "siunitx" not in plain
+    assert aligned.startswith(
+        r"% Needs \usepackage{booktabs} and \usepackage{graphicx} and \usepackage{siunitx}, version 3 or later."
+    )
+    columns = ["2.1", "-2.1", "-2.1", "-2.2"]
+    assert f"{{tabular}}{{l{''.join(f'S[table-format={one}]' for one in columns)}rrS[table-format=1]}}" in aligned
+    lines = [[cell.strip() for cell in line.removesuffix(r"\\").split("&")] for line in aligned.splitlines() if "&" in line]
+    assert lines[0] == ["", *(f"{{{one}}}" for one in ("en", "hi", "de", "average", r"95 \% interval", r"\%", "lose"))]
+    place = next(number for number, line in enumerate(lines) if line[0] == "CLAS")
+    assert lines[place] == ["CLAS", "50.0", r"\bfseries 33.0", "39.0", r"\bfseries 40.67", "", "", ""]
+    assert lines[place + 1] == ["gain", "0.0", r"+3.0{\rlap{$^{\dagger}$}}", "-1.0", "+0.67", "", "", "1"]
+
+
+def test_siunitx_leaves_texts_among_numbers_in_braces() -> None:
+    aligned = latex(two_languages(), "rows", siunitx=True)
+    columns = ["2.2", "2.2", "-1.2", "2.2", "-1.2", "2.2", "-1.2"]
+    assert f"{{tabular}}{{l{''.join(f'S[table-format={one}]' for one in columns)}}}" in aligned
+    assert aligned.count("{score}") == 4
+    assert aligned.count("{gain}") == 3
+    assert r"\multicolumn{2}{c}{" in aligned
+
+
+def test_siunitx_is_for_latex(clas: Run) -> None:
+    for more in ((), ("--format", "csv")):
+        code, _, error = clas("table", "nothing-here", "--siunitx", *more)
+        assert code == 2
+        assert "--siunitx changes LaTeX tables and nothing else; give it together with --format latex or --out." in error

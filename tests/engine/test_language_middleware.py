@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +14,12 @@ import torch
 
 from lm_eval_clas import MaskSet
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.engine.engine_layout import engine_arguments
 from lm_eval_clas.engine.row_tables import RowTables
+from lm_eval_clas.engine.server import server_start
 from lm_eval_clas.engine.server.language_middleware import LanguageMiddleware
-from lm_eval_clas.engine.server.served_steering import ServedSteering
-from lm_eval_clas.engine.server.server_start import server_arguments
+from lm_eval_clas.engine.server.served_steering import VARIABLE, ServedSteering
+from lm_eval_clas.engine.server.server_start import refuse_arguments, server_arguments
 
 HINDI = "नदी रात में बढ़ी और पुल बंद कर दिया गया, इसलिए लोग घर लौट आए।"
 
@@ -34,15 +37,20 @@ def served(folder: str) -> ServedSteering:
 class Server:
     """What vLLM's server is told, and its engine."""
 
-    def __init__(self, served: ServedSteering) -> None:
+    def __init__(self, served: ServedSteering, weak: str | None = None) -> None:
+        self._weak = weak
         self.seen: list[Any] = []
         self.loaded: list[RowTables] = []
         self.state = SimpleNamespace(engine_client=self)
         self._middleware = LanguageMiddleware(self._answer, served)
 
-    async def collective_rpc(self, method: str, args: tuple[bytes, ...]) -> None:
+    async def collective_rpc(self, method: str, args: tuple[bytes, ...]) -> list[dict[str, list[int]]]:
+        """As two stages answer, the first of which has no layer that is steered."""
         assert method == "clas_load"
-        self.loaded.append(RowTables.read(*args))
+        tables = RowTables.read(*args)
+        self.loaded.append(tables)
+        layers = {name: [] if name.endswith(f"/{self._weak}") else list(tables.room.layers) for name in tables.rows}
+        return [{name: [] for name in tables.rows}, layers]
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         message = await receive()
@@ -53,7 +61,7 @@ class Server:
         await send({"type": "http.response.body", "body": b"{}"})
 
     def post(
-        self, body: Any, headers: dict[str, str] | None = None, query: str = "", path: str = "/v1/completions"
+        self, body: Any, headers: dict[str, str] | None = None, query: str = "", path: str = "/v1/completions", root: str = ""
     ) -> tuple[int, dict[str, str], Any]:
         """Status, headers and content of the answer."""
         sent: list[Any] = []
@@ -69,7 +77,7 @@ class Server:
             sent.append(message)
 
         scope = {
-            "type": "http", "method": "POST", "path": path, "query_string": query.encode(), "app": self,
+            "type": "http", "method": "POST", "path": path, "root_path": root, "query_string": query.encode(), "app": self,
             "headers": [(name.lower().encode(), value.encode()) for name, value in given.items()],
         }  # fmt: skip
         asyncio.run(self._middleware(scope, receive, send))
@@ -170,6 +178,34 @@ def test_what_generates_no_text_is_left_alone(served: ServedSteering) -> None:
         assert server.post({"messages": HINDI}, {"X-CLAS-Language": "hi"}, path=path)[1]["x-clas-steered"] == "hi"
 
 
+@pytest.mark.parametrize(
+    ("path", "steered"),
+    [
+        ("/llm/v1/completions", "hi"),
+        ("/v1/completions", "hi"),  # of a proxy that leaves the root out
+        ("/llm/tokenize", None),
+        ("/llmv1/completions", None),
+        ("/other/v1/completions", None),
+        ("/llm", None),
+    ],
+)
+def test_a_server_may_be_below_a_root_path(path: str, steered: str | None, served: ServedSteering) -> None:
+    server = Server(served)
+    status, told, _ = server.post({"prompt": HINDI}, {"X-CLAS-Language": "hi"}, path=path, root="/llm")
+    assert (status, told.get("x-clas-steered")) == (200, steered)
+    assert server.seen[0].get("vllm_xargs") == ({"clas": row(served, "hi")} if steered else None)
+
+
+def test_a_prompt_of_embeddings_is_steered_by_a_language_that_is_named(served: ServedSteering) -> None:
+    server = Server(served)
+    embedded = {"prompt_embeds": "UEsDBAAACAgAAAAAAAAA", "max_tokens": 3}
+    assert server.post(embedded, {"X-CLAS-Language": "hi"})[1]["x-clas-steered"] == "hi"
+    assert server.seen == [{**embedded, "vllm_xargs": {"clas": row(served, "hi")}}]
+    status, _, answer = server.post(embedded, {"X-CLAS-Language": "detect"})
+    assert (status, answer["error"]["message"][:50]) == (400, "A language is detected on the text of a prompt, an")
+    assert server.post(embedded)[1]["x-clas-steered"] == "no"
+
+
 def test_a_server_that_detects_leaves_prompts_of_tokens_alone(folder: str) -> None:
     server = Server(ServedSteering(folder, {"alpha": 2}, "detect"))
     status, told, _ = server.post({"prompt": [1, 2, 3]})
@@ -207,6 +243,23 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+def test_beam_search_is_refused_where_it_would_be_steered(path: str, served: ServedSteering) -> None:
+    """vLLM makes the parameters of its beams anew, without what the request names."""
+    server = Server(served)
+    beams = {"prompt": "a", "use_beam_search": True, "n": 2}
+    status, _, answer = server.post({**beams, "vllm_xargs": {"clas_language": "hi"}}, path=path)
+    assert (status, answer["error"]["message"]) == (
+        400,
+        "Beam search is not steered: vLLM runs its beams without what a request names; drop use_beam_search, or name no "
+        "language (this request is for 'hi').",
+    )
+    assert not server.seen
+    for headers in ({}, {"X-CLAS-Language": "en"}):
+        status, told, _ = server.post(beams, headers, path=path)
+        assert (status, told["x-clas-steered"]) == (200, "no")
+
+
 @pytest.mark.parametrize("sentence", REFUSED)
 def test_mistakes_are_answered_with_a_sentence(sentence: str, served: ServedSteering) -> None:
     body, language = REFUSED[sentence]
@@ -216,12 +269,47 @@ def test_mistakes_are_answered_with_a_sentence(sentence: str, served: ServedStee
     assert not server.seen
 
 
-def test_what_cannot_be_served_is_refused_before_anything_is_loaded(folder: str, checkpoint: Path) -> None:
+def test_a_language_whose_factors_are_all_1_in_the_engine_is_refused(served: ServedSteering) -> None:
+    server = Server(served, weak="hi")
+    for _ in range(2):
+        status, _, answer = server.post({"prompt": "a"}, {"X-CLAS-Language": "hi"})
+        assert (status, answer["error"]["message"]) == (
+            400,
+            "Requests in 'hi' are to be steered so weakly that nothing would change in the dtype of the model; start the "
+            "server with a larger --alpha, or with --dtype float32.",
+        )
+    assert not server.seen
+    assert server.post({"prompt": "a"}, {"X-CLAS-Language": "de"})[1]["x-clas-steered"] == "de"
+    assert len(server.loaded) == 1
+
+
+def test_masks_that_are_others_than_when_the_server_was_started(
+    folder: str, masks: MaskSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another bridge layer, for which the engine has no room; the names of rows are of the factors of all layers."""
+    options = {"alpha": "-2", "specific_scope": "own"}
+    monkeypatch.setenv(VARIABLE, "")
+    ServedSteering(folder, options).to_environment()
+    assert Server(ServedSteering.from_environment()).post({"prompt": "a"}, {"X-CLAS-Language": "hi"})[0] == 200
+    other = masks.config.model_copy(update={"bridge_layers": [layer - 1 for layer in masks.config.bridge_layers]})
+    MaskSet(other, masks.active).save(Path(folder))
+    server = Server(ServedSteering.from_environment())
+    status, _, answer = server.post({"prompt": "a"}, {"X-CLAS-Language": "hi"})
+    assert (status, answer["error"]["message"]) == (
+        400,
+        f"The masks in '{folder}', or their strengths, are others than when this server was started, so it cannot steer; start "
+        "it again.",
+    )
+    assert not server.loaded
+    assert server.post({"prompt": "a"})[1]["x-clas-steered"] == "no"
+
+
+def test_what_cannot_be_served_is_refused_before_anything_is_loaded(folder: str) -> None:
     def arguments(options: dict[str, Any], language: str | None = None, *more: str) -> list[str]:
-        return server_arguments(str(checkpoint), ServedSteering(folder, options, language), more)
+        return server_arguments("a/model", ServedSteering(folder, options, language), more)
 
     given = arguments({"alpha": 1.0}, None, "--port", "8001")
-    assert given[:2] == ["serve", str(checkpoint)]
+    assert given[:2] == ["serve", "a/model"]
     assert given[-2:] == ["--port", "8001"]
     with pytest.raises(ClasError, match="A server knows no tasks, and tuned strengths are by task"):
         arguments({"alpha": "tuned"})
@@ -229,7 +317,49 @@ def test_what_cannot_be_served_is_refused_before_anything_is_loaded(folder: str,
         arguments({"alpha": 0.1, "method": "incline"})
     with pytest.raises(ClasError, match="Nothing would be steered"):
         arguments({"alpha": 0})
-    with pytest.raises(ClasError, match="--worker-cls is what steers in vLLM, so it cannot be another; drop it"):
-        arguments({"alpha": 1}, None, "--worker-cls=x.Y")
     with pytest.raises(ClasError, match="The masks have no language 'fr'"):
         arguments({"alpha": 1}, "fr")
+
+
+def read(model: Path, served: ServedSteering, **changed: Any) -> Namespace:
+    """Arguments as vLLM hands them out."""
+    config = served.factors.masks.config
+    ours = engine_arguments(served.tables, config.site, config.projection)
+    others = {"model_tag": str(model), "revision": None, "trust_remote_code": False, "grpc": False}
+    return Namespace(**{**ours, **others, **changed})
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"worker_cls": "x.Y"}, "--worker-cls is what steers in vLLM, so it cannot be another; drop it."),
+        ({"scheduler_cls": None}, "--scheduler-cls is what steers in vLLM, so it cannot be another; drop it."),
+        ({"additional_config": {"foo": 1}}, "--additional-config is what steers in vLLM, so it cannot be another; drop it."),
+        ({"grpc": True}, "--grpc starts a server that knows no languages, so that no request would be steered; drop it."),
+    ],
+)
+def test_arguments_under_which_nothing_would_be_steered(
+    changed: dict[str, Any], sentence: str, served: ServedSteering, checkpoint: Path
+) -> None:
+    refuse_arguments(read(checkpoint, served), served)
+    with pytest.raises(ClasError) as told:
+        refuse_arguments(read(checkpoint, served, **changed), served)
+    assert str(told.value) == sentence
+
+
+def test_a_front_end_without_middleware(served: ServedSteering, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_USE_RUST_FRONTEND", "0")
+    refuse_arguments(read(checkpoint, served), served)
+    monkeypatch.setenv("VLLM_USE_RUST_FRONTEND", "1")
+    with pytest.raises(ClasError, match="VLLM_USE_RUST_FRONTEND starts a server that knows no languages"):
+        refuse_arguments(read(checkpoint, served), served)
+
+
+def test_masks_of_another_model(served: ServedSteering, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(server_start, "require_fit", lambda masks, *how: asked.append(how))
+    refuse_arguments(read(checkpoint, served, revision="v2", trust_remote_code=True), served)
+    assert asked == [(str(checkpoint), "v2", True)]
+    monkeypatch.undo()
+    with pytest.raises(ClasError, match="Cannot read the configuration of the model 'no/model'"):
+        refuse_arguments(read(Path("no/model"), served), served)

@@ -17,7 +17,9 @@ from lm_eval_clas import CLASLM, MaskSet
 pytest.importorskip("vllm", reason=MISSING)
 
 SUPPORT = Path(__file__).parents[1] / "support"
+OWN_CORE = "an engine core of its own"  # vLLM's default
 WAYS: dict[str, dict[str, Any]] = {
+    OWN_CORE: {},
     "tensor parallel": {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"},
     # On CPUs, vLLM makes room for what goes between the stages while it warms up, and in eager mode it does not.
     "pipeline parallel": {"pipeline_parallel_size": 2, "distributed_executor_backend": "mp", "enforce_eager": False},
@@ -47,7 +49,12 @@ def test_other_ways_to_run_answer_as_hf_clas_does(
     command = [sys.executable, SUPPORT / "engine_process.py", engine_checkpoint, tmp_path / "masks", out]
     command += map(json.dumps, (WAYS[way], first, then))
     package = str(Path(__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{SUPPORT}", "VLLM_CACHE_ROOT": str(tmp_path / "cache")}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{package}{os.pathsep}{SUPPORT}",
+        "VLLM_CACHE_ROOT": str(tmp_path / "cache"),
+        "VLLM_ENABLE_V1_MULTIPROCESSING": str(int(way == OWN_CORE)),
+    }
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(out.read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from small_engines import MISSING
 from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.engine.refusals import SCHEDULER, refuse_config
+from lm_eval_clas.engine.refusals import SCHEDULER, refuse_config, refusing_engines
 from lm_eval_clas.engine.row_steering import RowSteering
 from lm_eval_clas.engine.row_tables import RowRoom, RowTables, digest_of
 from lm_eval_clas.engine.runner_seams import follow_steps
@@ -219,6 +220,13 @@ def test_activations_that_rows_do_not_fit_are_refused() -> None:
             put_rows(Layer(), room, torch.zeros(1), torch.ones(1), 8, torch.float32)
 
 
+def test_what_processes_changed_is_joined() -> None:
+    """One has other layers, and one a slice of the neurons that is left as it is."""
+    tables = RowTables.of(list(FACTORS.items())[:2], [1, 2, 3])
+    hi, de = tables.rows
+    assert tables.changes([{hi: [1], de: []}, {hi: [3, 2], de: []}, {hi: [2], de: []}]) == {hi: [1, 2, 3], de: []}
+
+
 def config(**changed: Any) -> Any:
     parts = {
         "speculative_config": None,
@@ -261,6 +269,49 @@ def test_a_prefix_cache_without_salts_is_refused() -> None:
     ):
         refuse_config(config(scheduler_config=other))
     refuse_config(config(scheduler_config=other, cache_config=SimpleNamespace(enable_prefix_caching=False)))
+
+
+class Arguments:
+    """As vLLM's `EngineArgs`: whoever starts an engine has it make the configuration."""
+
+    def __init__(self, made: Any) -> None:
+        self._made = made
+
+    def create_engine_config(self, usage_context: Any = None, headless: bool = False) -> Any:
+        return self._made
+
+
+@pytest.fixture
+def arguments(monkeypatch: pytest.MonkeyPatch) -> type[Arguments]:
+    monkeypatch.setitem(sys.modules, "vllm.engine.arg_utils", SimpleNamespace(EngineArgs=Arguments))  # type: ignore[arg-type]
+    return Arguments
+
+
+def test_a_configuration_is_refused_where_it_is_made(arguments: type[Arguments]) -> None:
+    """The engine may have a process of its own, whose sentences nobody would see as such."""
+    fine, other = arguments(config()), arguments(config(lora_config=object()))
+    with refusing_engines():
+        assert fine.create_engine_config(headless=True) is fine._made
+    with pytest.raises(ClasError, match="vllm-clas does not go with LoRA adapters"), refusing_engines():
+        other.create_engine_config()
+    assert other.create_engine_config() is other._made  # an engine that does not steer
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}"),
+        Exception(
+            "WorkerProc initialization failed due to an exception in a background process. See stack trace for root cause."
+        ),
+    ],
+)
+def test_an_engine_that_ended_in_a_process_of_its_own(ended: Exception, arguments: type[Arguments]) -> None:
+    told = "^vLLM's engine, which has processes of its own, has ended; the first error in the lines above says why.$"
+    with pytest.raises(ClasError, match=told), refusing_engines():
+        raise ended
+    with pytest.raises(RuntimeError, match="of memory"), refusing_engines():
+        raise RuntimeError("out of memory")
 
 
 class OlderRunner:

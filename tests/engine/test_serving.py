@@ -19,29 +19,35 @@ from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 from small_engines import BLOCK, MISSING, STARTING, STEERING, TEXTS
 
-from lm_eval_clas import CLASLM, MaskSet
+from lm_eval_clas import MaskSet
 from lm_eval_clas.disk.files import PACKAGE, shipped
 
 pytest.importorskip("vllm", reason=MISSING)
 
 
+def command(checkpoint: Path, masks: MaskSet, folder: Path, *more: str) -> list[Any]:
+    """`clas serve` with the masks, which are written into a folder."""
+    options = {name.replace("_", "-"): value for name, value in STARTING.items() if name != "enforce_eager"}
+    return [
+        *(sys.executable, "-m", "lm_eval_clas", "serve", str(checkpoint), "--masks", str(masks.save(folder / "masks"))),
+        *(f"--{name.replace('_', '-')}={value}" for name, value in STEERING.items()),
+        *(f"--{name}={value}" for name, value in options.items()),
+        *("--enforce-eager", "--served-model-name", "small", "--host", "127.0.0.1", *more),
+    ]
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "VLLM_SERVER_DEV_MODE": "1"}
+
+
 @pytest.fixture(scope="module")
 def server(engine_checkpoint: Path, engine_masks: MaskSet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("served")
-    engine_masks.save(folder / "masks")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    options = {name.replace("_", "-"): value for name, value in STARTING.items() if name != "enforce_eager"}
-    command = [
-        *(sys.executable, "-m", "lm_eval_clas", "serve", str(engine_checkpoint), "--masks", str(folder / "masks")),
-        *(f"--{name.replace('_', '-')}={value}" for name, value in STEERING.items()),
-        *(f"--{name}={value}" for name, value in options.items()),
-        *("--enforce-eager", "--served-model-name", "small", "--host", "127.0.0.1", "--port", str(port)),
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "VLLM_SERVER_DEV_MODE": "1"}
+    given = command(engine_checkpoint, engine_masks, folder, "--port", str(port))
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+        process = subprocess.Popen(given, stdout=log, stderr=subprocess.STDOUT, env=ENVIRONMENT, start_new_session=True)
         try:
             _wait(process, f"http://127.0.0.1:{port}/health", folder / "log")
             yield f"http://127.0.0.1:{port}/v1"
@@ -73,25 +79,30 @@ def post(address: str, body: dict[str, Any], **headers: str) -> tuple[int, str |
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("language", ["de", "hi"])
 def test_the_harness_s_client_gets_the_numbers_of_the_model_class(
-    server: str, engine_checkpoint: Path, engine_masks: MaskSet
+    language: str, server: str, engine_checkpoint: Path, steered: Any
 ) -> None:
     def samples(lm: Any, **arguments: Any) -> list[Any]:
         found = simple_evaluate(
-            model=lm, tasks=["clas_mini_qa_de", "clas_mini_nli_de"], limit=3, bootstrap_iters=0, log_samples=True,
-            task_manager=TaskManager(include_path=str(shipped("tasks"))), **arguments,
+            model=lm, tasks=[f"clas_mini_qa_{language}", f"clas_mini_nli_{language}"], limit=3, bootstrap_iters=0,
+            log_samples=True, task_manager=TaskManager(include_path=str(shipped("tasks"))), **arguments,
         )  # fmt: skip
-        return [one["resps"] for task in found["samples"].values() for one in task]
+        return [answer for task in found["samples"].values() for one in task for answer in one["resps"]]
 
-    client = {"model": "small", "base_url": f"{server}/completions?clas_language=de", "tokenizer": str(engine_checkpoint)}
+    client = {
+        "model": "small", "base_url": f"{server}/completions?clas_language={language}", "tokenizer": str(engine_checkpoint),
+    }  # fmt: skip
     over_network = samples("local-completions", model_args={**client, "tokenized_requests": True, "add_bos_token": True})
-    here = samples(CLASLM(str(engine_checkpoint), engine_masks, dtype="float32", device="cpu", **STEERING))
-    for ours, theirs in zip(over_network, here, strict=True):
-        for one, other in zip(ours, theirs, strict=True):
-            if isinstance(one[0], str):
-                assert one == other
-            else:
-                assert one[0][0] == pytest.approx(other[0][0], rel=2e-4)
+    here = samples(steered)
+    assert steered.get_model_info()  # so that what was asked is forgotten
+    assert {type(one) for (one,) in here} == {str, tuple}
+    for (ours,), (theirs,) in zip(over_network, here, strict=True):
+        if isinstance(ours, str):
+            assert ours == theirs
+        else:
+            assert ours[0] == pytest.approx(theirs[0], rel=1e-5)
+            assert ours[1] == theirs[1]
 
 
 def empty_cache(server: str) -> None:
@@ -147,3 +158,24 @@ def test_the_openai_client_and_mistakes(server: str) -> None:
     assert texts[0] != texts[1] == texts[2]
     status, _, answer = post(f"{server}/completions", asked, X_CLAS_Language="fr")
     assert (status, answer["error"]["message"][:34]) == (400, "The masks have no language 'fr', o")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        (
+            "--enable-lora",
+            "vllm-clas does not go with LoRA adapters (enable_lora); merge the adapter into the checkpoint; start",
+        ),
+        ("--worker-extension-cls=no.Such", "vLLM's engine, which has processes of its own, has ended; the first error in the"),
+    ],
+)
+def test_an_engine_that_does_not_start_ends_with_a_sentence(
+    option: str, sentence: str, engine_checkpoint: Path, engine_masks: MaskSet, tmp_path: Path
+) -> None:
+    given = command(engine_checkpoint, engine_masks, tmp_path, "--port", "0", option)
+    done = subprocess.run(given, capture_output=True, text=True, timeout=550, env=ENVIRONMENT)
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert done.stderr.splitlines()[-1].startswith(f"Error: {sentence}")
+    assert ("Traceback" in done.stderr) == ("extension" in option)

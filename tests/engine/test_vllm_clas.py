@@ -239,6 +239,35 @@ def test_a_cache_that_hf_clas_filled_has_nothing_for_vllm_clas(
     assert {one.get("from_cache") for one in lm.get_model_info()["clas"]["languages"].values()} == {1}
 
 
+@pytest.mark.parametrize("options", [STEERING, {"alpha": 0}])
+def test_a_run_that_was_killed_goes_on_where_its_last_piece_ended(
+    options: dict[str, Any], start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm, database, asked = start(**options), str(tmp_path / "cache.db"), choices()
+    expected, whole = lm.loglikelihood(asked), lm.get_model_info()["clas"]
+    monkeypatch.setattr("lm_eval_clas.engine.vllm_clas._AT_ONCE", 3)
+    generate, sizes = lm.model.generate, []
+
+    def killed(prompts: Any, *arguments: Any, **named: Any) -> Any:
+        sizes.append(len(prompts))
+        if len(sizes) == 3:
+            raise KeyboardInterrupt
+        return generate(prompts, *arguments, **named)
+
+    monkeypatch.setattr(lm.model, "generate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        CachingLM(lm, database).loglikelihood(asked)
+    assert sizes == [3, 3, 2]
+    assert all(map(close, CachingLM(lm, database).loglikelihood(asked), expected))
+    assert sizes == [3, 3, 2, 2]
+    if options is STEERING:
+        told = lm.get_model_info()["clas"]
+        assert told["witness"] == {"zh": whole["witness"]["zh"]}
+        assert [told["languages"][one].get("from_cache") for one in ("en", "hi", "de", "zh")] == [2, 2, 2, None]
+        CachingLM(lm, str(tmp_path / "other.db")).loglikelihood(asked)
+        assert lm.get_model_info()["clas"]["witness"] == whole["witness"]  # of all pieces
+
+
 def test_factors_that_are_all_1_are_refused_before_anything_runs(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     weak = start(**{**STEERING, "alpha": {"hi": -3.0, "de": 1e-4, "default": -3.0}}, dtype="bfloat16")
     asked: list[Any] = []
@@ -267,6 +296,36 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 def test_refusals(what: str, engine_checkpoint: Path, engine_masks: MaskSet) -> None:
     options, told = REFUSED[what]
     with pytest.raises(ClasError, match=told):
+        VLLMCLAS(str(engine_checkpoint), engine_masks, **options, **STARTING)
+
+
+def test_one_request_at_a_time_is_warned_of(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("lm_eval_clas.engine.rowed_vllm.logger.warning", told.append)
+    start(**STEERING, batch_size=1)
+    (one,) = told
+    assert "with batch_size 1, vLLM gets one request at a time; with --batch_size auto, requests of all languages run" in one
+    start(**{**STEERING, "alpha": {"hi": -3.0, "default": 0}}, batch_size=1)
+    assert told == [one]  # none where there is one row
+
+
+ENGINES: dict[str, tuple[dict[str, Any], str]] = {
+    "adapters": ({"enable_lora": True}, r"LoRA adapters \(enable_lora\)"),
+    "drafts": (
+        {"speculative_config": {"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 2}},
+        r"speculative decoding \(speculative_config\)",
+    ),
+    "pooling": ({"runner": "pooling"}, "pooling models"),
+}
+
+
+@pytest.mark.parametrize("what", ENGINES)
+def test_engines_are_refused_before_one_is_made(
+    what: str, engine_checkpoint: Path, engine_masks: MaskSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, told = ENGINES[what]
+    monkeypatch.setattr("vllm.v1.engine.llm_engine.LLMEngine.__init__", lambda *_, **__: pytest.fail("an engine is made"))
+    with pytest.raises(ClasError, match=f"vllm-clas does not go with {told}.*; start without it"):
         VLLMCLAS(str(engine_checkpoint), engine_masks, **options, **STARTING)
 
 

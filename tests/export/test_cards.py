@@ -193,7 +193,7 @@ def test_hostile_names_in_a_card_of_an_export(kind: str, field: str, masks: Mask
             )
         if field == "corpus":
             used = with_corpus(masks, name=name)
-        outline = Outline(name if field == "base" else "b", None, model.config, find_projections(model))
+        outline = Outline(name if field == "base" else "b", None, model.config, find_projections(model), model)
         return export_card(one, used, outline, kind)
 
     require_harmless(made(NASTY), made("n"))

@@ -17,7 +17,8 @@ from small_models import FAMILIES, NEURONS, Run, make_model
 from transformers import AutoModelForCausalLM
 
 from lm_eval_clas import CLASLM, ActivationSteerer, ClasError, MaskSet
-from lm_eval_clas.decoder.checkpoint import header, weight_key
+from lm_eval_clas.decoder.checkpoint import weight_key
+from lm_eval_clas.disk.tensor_bytes import header
 from lm_eval_clas.export.ia3_adapter import adapter_config
 from lm_eval_clas.export.outline import outline, scalings
 from lm_eval_clas.masks.strengths import TriedSetting, TunedStrength

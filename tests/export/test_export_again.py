@@ -340,9 +340,9 @@ def test_what_is_put_there_meanwhile_is_not_lost(run: Export, tmp_path: Path, mo
 
 def test_a_source_on_the_hub_is_its_commit_and_sizes(source: Path, tmp_path: Path) -> None:
     config: Any = SimpleNamespace(_commit_hash="c0ffee")
-    assert source_of(Outline("someone/model", "main", config, []), None) == {"commit": "c0ffee", "sizes": {}}
+    assert source_of(Outline("someone/model", "main", config, [], torch.nn.Module()), None) == {"commit": "c0ffee", "sizes": {}}
     snapshot = shutil.copytree(source, tmp_path / "snapshots" / "0ddba11")
-    found = source_of(Outline("someone/model", "main", config, []), Checkpoint.find(str(snapshot)))
+    found = source_of(Outline("someone/model", "main", config, [], torch.nn.Module()), Checkpoint.find(str(snapshot)))
     assert found["commit"] == "0ddba11"
     assert found["sizes"]["LICENSE"] == len("Terms.")
     assert {name for name in found["sizes"] if name.endswith(".safetensors")} == {

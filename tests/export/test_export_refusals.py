@@ -27,7 +27,7 @@ pytest.importorskip("peft")
         (["fr"], {}, "no language 'fr'"),
         (["hi"], {"alpha": 0}, "its strength is 0"),
         (None, {"method": "off"}, "nothing to export: hi: its strength is 0"),
-        (["hi"], {"method": "int-mu"}, "moves neurons by a constant"),
+        (["hi"], {"method": "int-mu"}, "make masks from the profile with 'clas masks PROFILE --keep-means'"),
         (["hi"], {"alpha": "tuned"}, "run 'clas tune'"),
         (["hi"], {"task": "clas_xnli"}, "add --alpha tuned"),
         (["hi"], {"layers": "2-9"}, "out of range"),

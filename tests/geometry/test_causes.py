@@ -220,5 +220,15 @@ def test_geometry_of_other_masks_is_refused(
             ClasError, match=rf"In 'hi' the run has {name} .*, and the geometry {re.escape(str(value))}; measure"
         ):
             find_causes(table, "clas", masks, {}, other)
+    told = table.rows[1].steering
+    patterns = {"geometry": "*.mlp.down_proj", "run": "*.other"}
+    measured = run_geometry(make_model(), tokenizer, texts, masks, tmp_path, max_tokens=20, projection=patterns["geometry"])
+    table.rows[1].steering = {**told, "projection": patterns["run"]}
+    for one in (geometry, measured):
+        with pytest.raises(ClasError, match=r"In 'hi' the run has projection \*\.other, and the geometry (None|\*\.mlp)"):
+            find_causes(table, "clas", masks, {}, one)
+    table.rows[1].steering = {**told, "projection": patterns["geometry"]}
+    assert find_causes(table, "clas", masks, {}, measured).rows
+    table.rows[1].steering = told
     by_language = geometry.model_copy(update={"steering": {**geometry.steering, "alpha": {"default": 1.0}}})
     assert find_causes(table, "clas", masks, {}, by_language).rows

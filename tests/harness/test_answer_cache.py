@@ -13,6 +13,7 @@ from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM, hash_args
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
 from requests_made import KINDS, clas, requests
 from small_models import make_model
@@ -21,7 +22,9 @@ from strengths_made import with_strengths
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet
+from lm_eval_clas.harness.answer_cache import drawn_by_chance
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
+from lm_eval_clas.steering.language_factors import LanguageFactors
 
 CASES = Path(__file__).parent.parent / "cases" / "tasks"
 SAME_PROMPT = ["same_prompt_hi", "same_prompt_de", "same_prompt_en"]
@@ -114,6 +117,20 @@ def test_every_steering_has_its_own_answers_in_one_database(
     for _ in range(2):
         for options, expected in zip(several, fresh, strict=True):
             assert CachingLM(clas(tokenizer, masks, **options), database).loglikelihood(asked) == expected
+
+
+def test_a_steerer_that_does_not_see_modules_keeps_patterns_apart(
+    tokenizer: PreTrainedTokenizerFast, masks: MaskSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of `vllm-clas`, whose factors do not know which modules have the neurons."""
+    monkeypatch.setattr(ActivationSteerer, "digest", LanguageFactors.digest)
+    asked, database = requests("loglikelihood", ("hi", "en")), str(tmp_path / "cache.db")
+    found = []
+    for pattern in (None, "*.mlp.down_proj", "*.mlp.down_proj"):
+        lm = clas(tokenizer, masks, alpha=4, projection=pattern)
+        CachingLM(lm, database).loglikelihood(asked)
+        found.append(from_cache(lm))
+    assert found == [{}, {"en": 6}, {"hi": 6, "en": 6}]  # of what is not steered, modules do not matter
 
 
 class StandIn(CLASLM):
@@ -209,9 +226,20 @@ def test_a_run_that_ends_early_keeps_what_was_answered(
     assert 0 < sum(from_cache(again).values()) < len(asked)
 
 
-def test_sampled_answers_are_new_each_time(tokenizer: PreTrainedTokenizerFast, masks: MaskSet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("do_sample", [{}, {"do_sample": None}, {"do_sample": False}, {"do_sample": True}])
+@pytest.mark.parametrize("temperature", [{}, {"temperature": 0}, {"temperature": 0.0}, {"temperature": 0.7}])
+def test_what_is_sampled_is_what_the_harness_samples(do_sample: dict[str, Any], temperature: dict[str, Any]) -> None:
+    options = {"until": ["\n"], **do_sample, **temperature}
+    assert drawn_by_chance("generate_until", ("?", options)) is normalize_gen_kwargs(options)["do_sample"]
+
+
+@pytest.mark.parametrize("options", [{"do_sample": True, "temperature": 0.9}, {"temperature": 0.9}])
+def test_sampled_answers_are_new_each_time(
+    tokenizer: PreTrainedTokenizerFast, masks: MaskSet, tmp_path: Path, options: dict[str, Any]
+) -> None:
     asked = one_prompt("generate_until", [("test_hi", {})])
-    asked[0].arguments[1].update(do_sample=True, temperature=0.9)  # type: ignore[union-attr]
+    del asked[0].arguments[1]["do_sample"]  # type: ignore[union-attr]
+    asked[0].arguments[1].update(options)  # type: ignore[union-attr]
     for _ in range(2):
         lm = clas(tokenizer, masks, alpha=4)
         CachingLM(lm, str(tmp_path / "cache.db")).generate_until(asked)

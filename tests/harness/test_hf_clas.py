@@ -41,6 +41,12 @@ def test_english_equals_hf_float_for_float(tokenizer: PreTrainedTokenizerFast, m
     assert getattr(clas(tokenizer, masks, alpha=5), kind)(english) == getattr(plain, kind)(english)
 
 
+def test_a_pattern_of_modules_is_told_where_one_was_given(tokenizer: PreTrainedTokenizerFast, masks: MaskSet) -> None:
+    assert "projection" not in clas(tokenizer, masks, alpha=4).steering_info()
+    pattern = "*.mlp.down_proj"
+    assert clas(tokenizer, masks, alpha=4, projection=pattern).steering_info()["projection"] == pattern
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_mixed_list_answers_each_language_as_if_alone_and_in_order(
     tokenizer: PreTrainedTokenizerFast, masks: MaskSet, kind: str

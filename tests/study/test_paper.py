@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import yaml
 from prompts_seen import prompts_of
-from rich.progress import Progress
+from rich.console import Console
 from small_models import Run
 
 from lm_eval_clas import CLASLM
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.job_progress import JobProgress
 from lm_eval_clas.comparing.rows import Comparison
 from lm_eval_clas.geometry.causes import Causes
 from lm_eval_clas.geometry.measurements import Geometry
@@ -68,10 +69,24 @@ def times(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_study_ends_and_is_skipped_the_second_time(clas: Run, recipe: dict[str, Any], tmp_path: Path) -> None:
+def test_a_study_ends_and_is_skipped_the_second_time(
+    clas: Run, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, out = write(recipe, tmp_path), tmp_path / "study"
-    code, text, error = clas("paper", path, "--out", out)
+    places, move = [], JobProgress._move
+
+    def seen(progress: JobProgress, task: Any) -> None:
+        places.append(progress._place())
+        move(progress, task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JobProgress, "_move", seen)
+        code, text, error = clas("paper", path, "--out", out)
     assert code == 0, error
+    assert places == sorted(places)  # the bar of the whole job goes forward of itself, and does not wait to be caught up
+    for stage in range(7):
+        inside = {round(7 * place - stage, 6) for place in places} - {0.0, 1.0}
+        assert (len([one for one in inside if 0 < one < 1]) > 1) == (stage in (0, 2, 3, 4)), stage
     assert "prompts, texts" in text
     assert "In all" in text
 
@@ -215,7 +230,7 @@ def test_a_study_tunes_with_the_prompts_of_its_evaluation_unless_it_has_others(
     recipe |= {"model": str(chatty), "variants": {}, "parts": {"nli": {**PART, "evaluate": ["clas_mini_nli_hi"]}}}
     recipe["tune"] |= tune
     recipe["evaluate"] |= {**evaluate, "runs": {"hf": {}, "clas": {"alpha": "tuned"}}}
-    with Progress(disable=True) as progress:
+    with JobProgress(Console(quiet=True)) as progress:
         stages = StudyStages(StudyRecipe.model_validate(recipe), tmp_path, progress)
         masks.save(stages.made_masks("nli"))
         inputs = stages._tune_inputs()

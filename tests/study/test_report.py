@@ -170,6 +170,22 @@ def test_strengths_come_from_the_run_of_tuning_if_masks_have_none(copy: Path) ->
         write_report(copy)
 
 
+def test_strengths_of_few_items_have_no_interval(copy: Path) -> None:
+    text = Page(write_report(copy)[0].read_text(encoding="utf-8")).text
+    assert "Shaded: 95" in text
+    assert "No interval where" not in text
+    for path in (copy / "tune").glob("*/tuned.json"):
+        shutil.rmtree(path.parent / "masks")
+        tuned = json.loads(path.read_text())
+        for one in (one for by_language in tuned.values() for one in by_language.values()):
+            for tried in (one["chosen"], one["best"], *one["measured"]):
+                tried.update(low=None, high=None)
+        write_text(path, json.dumps(tuned))
+    text = Page(write_report(copy)[0].read_text(encoding="utf-8")).text
+    assert "Shaded: 95" not in text
+    assert text.count("No interval where there are fewer than 6 items or clusters.") == 2  # under the strengths of each family
+
+
 @pytest.mark.parametrize(
     "name",
     [

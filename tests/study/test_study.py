@@ -10,16 +10,18 @@ from typing import Any
 
 import pytest
 import yaml
-from rich.progress import Progress
+from rich.console import Console
 from strengths_made import with_strengths
 
-from lm_eval_clas import MaskSet
+from lm_eval_clas import MaskSet, NeuronCategorizer, Profile
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.job_progress import JobProgress
 from lm_eval_clas.decoder.shapes import ModelShape
 from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.disk.written import claimed
+from lm_eval_clas.neurons.residual_folder import ResidualProfile
 from lm_eval_clas.steering.methods.method_table import METHODS
-from lm_eval_clas.study.analyses import alphas_of_run
+from lm_eval_clas.study.analyses import _steering, alphas_of_run
 from lm_eval_clas.study.plan.stage_work import strengths
 from lm_eval_clas.study.recipe import StudyRecipe, shipped_recipes
 from lm_eval_clas.study.record import Stage, Study, content_hash, hash_of
@@ -63,7 +65,7 @@ class Log:
 def test_clusters_that_a_recipe_does_not_name_leave_what_was_tuned_and_evaluated(tmp_path: Path) -> None:
     """A study of before there were clusters gets new tables and a new report: its other stages have the same inputs."""
     recipes = [StudyRecipe.model_validate({**yaml.safe_load(MINIMAL), **more}) for more in ({}, {"cluster": "context"})]
-    made = [StudyStages(recipe, tmp_path, Progress(disable=True)) for recipe in recipes]
+    made = [StudyStages(recipe, tmp_path, JobProgress(Console(quiet=True))) for recipe in recipes]
     for name, same in {"profile": True, "masks": True, "evaluate": True, "analyse": True, "tables": False}.items():
         with pytest.MonkeyPatch.context() as patch:
             for one in made:  # as if everything before it were there
@@ -160,6 +162,47 @@ def test_the_papers_recipes_have_its_layers_and_factors() -> None:
         assert (recipe.masks.beta, recipe.masks.gamma) == (0.4, 0.2)
         assert [part.evaluate for part in recipe.parts.values()] == [["clas_xquad"], ["clas_xnli"]]
         assert {part.limit for part in recipe.parts.values()} == {None}
+        # The paper's baseline is at 1; under its plain name, it is tuned as its rivals are.
+        assert recipe.evaluate.runs["int-mu-at-1"] == {"alpha": 1, "method": "int-mu"}
+        others = [run["alpha"] for label, run in recipe.evaluate.runs.items() if label not in ("hf", "int-mu-at-1")]
+        assert set(others) == {"tuned"}
+
+
+@pytest.mark.parametrize("stage", ["_tune", "_evaluate"])
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        ("{alpha: tuned, method: incline, variant: late}", "needs sentences of layers 2, and these masks have those of 3, 4"),
+        ("{alpha: 0.1, method: incline, layers: 2-4, variant: late}", "needs sentences of layers 2, and"),
+        ("{alpha: 0.1, method: incline, variant: late}", ""),
+        ("{alpha: tuned, method: diffmean, variant: late}", ""),
+        ("{alpha: tuned, method: incline}", ""),
+    ],
+)
+def test_runs_that_their_masks_cannot_do_are_refused_before_anything_is_tuned_or_run(
+    stage: str, run: str, said: str, full: MaskSet, profiled: Profile, residual: ResidualProfile, tmp_path: Path
+) -> None:
+    """A variant of another bridge has sentences of other layers than those that strengths are tuned in."""
+    late = MaskSet.from_profile(profiled, categorizer=NeuronCategorizer(threshold=0.005), bridge="3-4", keep_means=True)
+    full.save(tmp_path / "masks" / "p")
+    late.with_residual(residual).save(tmp_path / "masks" / "p-late")
+    recipe = StudyRecipe.model_validate(
+        yaml.safe_load(
+            MINIMAL.replace("clas: {alpha: 1}", f"clas: {{alpha: tuned}}, a: {run}").replace("[t]", "[t], tune: [t]")
+            + "variants: {late: {bridge: 3-4}}\n"
+        )
+    )
+    stages = StudyStages(recipe, tmp_path, JobProgress(Console(quiet=True)))
+
+    def loads(*_: object) -> None:
+        raise LookupError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "tasks", loads)
+        with pytest.raises(
+            ClasError if said else LookupError, match=f"run 'a' cannot .* in part 'p': .*{said}" if said else None
+        ):
+            getattr(stages, stage)()
 
 
 def test_the_papers_grid_is_one_line_and_is_what_clas_tune_tries(masks: MaskSet, tmp_path: Path) -> None:
@@ -226,3 +269,13 @@ def test_strengths_of_the_analysed_run_may_be_in_a_file(masks: MaskSet, tmp_path
         tuned, place = with_strengths(masks, {"clas_mini_nli": {"hi": -3.0}}), SimpleNamespace(recipe=recipe)
         assert alphas_of_run(place, "p", "clas_mini_nli", tuned) == found  # type: ignore[arg-type]
         assert alphas_of_run(place, "fixed", "clas_mini_nli", tuned) == {"default": 0.5}  # type: ignore[arg-type]
+
+
+def test_geometry_is_steered_in_the_modules_of_the_analysed_run() -> None:
+    run = {"alpha": 2, "projection": "*.mlp.down_proj", "method": "uniform", "unseen": "shared"}
+    part = {"corpus": "mini", "tune": [], "evaluate": ["t"]}
+    recipe = StudyRecipe.model_validate(
+        {"name": "x", "model": "m", "parts": {"p": part}, "evaluate": {"runs": {"hf": {}, "clas": run}}}
+    )
+    found = _steering(SimpleNamespace(recipe=recipe))  # type: ignore[arg-type]
+    assert found == {"projection": "*.mlp.down_proj", "method": "uniform"}

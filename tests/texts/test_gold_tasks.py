@@ -23,6 +23,7 @@ from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.harness.task_loading import tasks_of
 from lm_eval_clas.texts.gold_measures import gold_rank, nats_per_byte
 from lm_eval_clas.texts.prompt_words import WORDS
+from lm_eval_clas.tuning.gold_answers import GoldAnswers
 
 PASSAGES = {
     "hi": [("नदी गाँव के पास बहती है।", ["नदी", "गाँव के पास", "नदी"]), ("राम ने सेब खाया।", ["राम", "सेब"])],
@@ -98,6 +99,18 @@ def test_choices_are_the_answers_of_the_passage(stub: None) -> None:
     ]
     requests = task.construct_requests(task.eval_docs[1], "prompt", metadata=("clas_xquad_gold_de", 1, 1))
     assert [request.args for request in requests] == [("prompt", " Der Fluss"), ("prompt", " alt")]
+
+
+@pytest.mark.parametrize("template", [False, True])
+def test_tuning_scores_the_strings_that_these_tasks_score(stub: None, template: bool) -> None:
+    tasks = load("clas_xquad_gold_de", "clas_xquad_de")
+    gold, generating = tasks["clas_xquad_gold_de"], tasks["clas_xquad_de"]
+    answers = GoldAnswers("clas_xquad_de", generating, apply_chat_template=template)
+    for number, doc in enumerate(gold.eval_docs):
+        requests = gold.construct_requests(
+            doc, "prompt", apply_chat_template=template, metadata=("clas_xquad_gold_de", number, 1)
+        )
+        assert requests[doc["gold"]].args == ("prompt", answers.text(generating.eval_docs[number]))
 
 
 def test_choices_of_different_length_are_ranked_by_the_byte(stub: None) -> None:

@@ -131,6 +131,18 @@ def test_each_unit_has_a_figure_of_its_own() -> None:
     }
 
 
+def test_gains_without_intervals_are_drawn_without_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    none: list[float | None] = [None] * 6
+    panel = drawn([LONG, replace(LONG, task="clas_xquad", low=none, high=none)], monkeypatch, tmp_path)
+    (legend,) = panel.figure.legends
+    assert [one.get_text() for one in legend.get_texts()][:2] == ["clas_xnli, 95 % interval", "clas_xquad"]
+    bare = drawn([replace(LONG, low=none, high=none)], monkeypatch, tmp_path)
+    assert not [path for band in bare.collections for path in band.get_paths() if len(path.vertices)]
+    left, right = bare.get_xlim()  # losses are drawn down to -0.2, twice the highest gain: from -1.75 on
+    assert left == pytest.approx(-1.75 - 0.05 * 3.75)
+    assert right == pytest.approx(2 + 0.05 * 3.75)
+
+
 def test_nothing_gained_and_nothing_lost(tmp_path: Path) -> None:
     flat = replace(CURVE, alphas=[0], gains=[0], low=[0], high=[0], chosen=0)
     assert plot_curves([flat], tmp_path / "a.png").is_file()

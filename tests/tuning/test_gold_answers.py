@@ -142,6 +142,44 @@ def test_generated_answers_are_the_harness_s_texts(tmp_path: Path) -> None:
     assert [golds.text(doc) for _, doc in numbers.doc_iterator()] == [" 12", " 7"]
 
 
+@pytest.mark.parametrize("template", [False, True])
+@pytest.mark.parametrize("prefix", [None, "So:", "So: "])
+def test_generated_answers_are_scored_as_choices_are(tmp_path: Path, prefix: str | None, template: bool) -> None:
+    rows = [{"q": "a", "g": "yes"}, {"q": "b", "g": "no"}]
+    choices = made(tmp_path, rows, doc_to_choice=CHOICES, gen_prefix=prefix)
+    expected = [
+        choices.construct_requests(doc, "?", apply_chat_template=template, metadata=("made_hi", number, 1))[number].args[1]
+        for number, doc in choices.doc_iterator()
+    ]
+    generating = {"output_type": "generate_until", "generation_kwargs": {"until": ["\n"]}, "gen_prefix": prefix}
+    texts = made(tmp_path, rows, **generating, metric_list=[{"metric": "exact_match"}])
+    golds = GoldAnswers("made_hi", texts, apply_chat_template=template)
+    assert [golds.text(doc) for _, doc in texts.doc_iterator()] == expected
+
+
+def test_a_chat_template_is_heard_of_where_gold_answers_are_scored(
+    chatty: Path, masks: MaskSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"q": "a", "g": "yes"}, {"q": "b", "g": "no"}]
+    generating = {"output_type": "generate_until", "generation_kwargs": {"until": ["\n"]}}
+    task = made(tmp_path, rows, **generating, metric_list=[{"metric": "exact_match"}])
+    asked: list[str] = []
+    scored = FastLM.loglikelihood
+
+    def noting(self: Any, requests: Any, **options: Any) -> Any:
+        asked.extend(request.args[1] for request in requests)
+        return scored(self, requests, **options)
+
+    monkeypatch.setattr(FastLM, "loglikelihood", noting)
+    plan = TuningPlan("m", "", masks.hash, ("made_hi",), grid(masks, [-2]), objective="loglikelihood", apply_chat_template=True)
+    with Progress(disable=True) as progress:
+        run_tuning(
+            plan, {"made_hi": task}, masks, tmp_path / "run", tmp_path / "tuned", progress=progress,
+            load=lambda: FastLM(str(chatty), device="cpu", batch_size=3),
+        )  # fmt: skip
+    assert set(asked) == {"yes", "no"}
+
+
 @pytest.fixture
 def tune(tokenizer: PreTrainedTokenizerFast, masks: MaskSet, tmp_path: Path) -> Iterator[Any]:
     with Progress(disable=True) as progress:
@@ -207,4 +245,4 @@ def test_constant_scores_and_ties_choose_no_steering(
 ) -> None:
     one = tune(case(monkeypatch, "text_gold_hi"), "text_gold_hi", [-4, 1, 2], _Constant, **options)["text_gold"]["hi"]
     assert (one.chosen.alpha, one.best.alpha, one.best.gain, one.p_value) == (0, 0, 0, 1)
-    assert [(tried.score, tried.gain, tried.low, tried.high) for tried in one.measured] == [(-2.5, 0, 0, 0)] * 4
+    assert [(tried.score, tried.gain, tried.low, tried.high) for tried in one.measured] == [(-2.5, 0, None, None)] * 4

@@ -14,11 +14,12 @@ from small_models import Run, make_model
 from strengths_made import with_strengths
 from transformers import PreTrainedTokenizerFast
 
-from lm_eval_clas import CLASLM, ClasError, MaskSet
+from lm_eval_clas import CLASLM, ClasError, MaskSet, NeuronCategorizer, Profile
 from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.harness.fast_lm import FastLM
 from lm_eval_clas.harness.sweep import Sweep
 from lm_eval_clas.harness.task_loading import load_tasks
+from lm_eval_clas.neurons.residual_folder import ResidualProfile
 from lm_eval_clas.steering.by_task import tuned_for
 from lm_eval_clas.tuning.measuring import TuningPlan, grid
 from lm_eval_clas.tuning.tuning_run import run_tuning
@@ -98,6 +99,16 @@ def test_strengths_of_clas_are_no_others(full: MaskSet, method: str) -> None:
         ClasError, match=f"needs strengths tuned for method={of}, .* run 'clas tune --method {of}' on them first"
     ):
         CLASLM("there/is-no-such-model", masks=tuned, alpha="tuned", method=method)
+
+
+def test_strengths_in_layers_that_masks_know_nothing_of_are_refused_before_the_model_is_loaded(
+    full: MaskSet, profiled: Profile, residual: ResidualProfile
+) -> None:
+    late = MaskSet.from_profile(profiled, categorizer=NeuronCategorizer(threshold=0.005), bridge="3-4", keep_means=True)
+    tuned = with_strengths(full, {"clas_mini_nli": {"hi": 0.1}}).config.tuned
+    masks = late.with_residual(residual).with_tuned(tuned, "incline")
+    with pytest.raises(ClasError, match="needs sentences of layers 2, and these masks have those of 3, 4"):
+        CLASLM("there/is-no-such-model", masks=masks, alpha="tuned", method="incline")
 
 
 @pytest.mark.parametrize(

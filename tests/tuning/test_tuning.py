@@ -22,6 +22,7 @@ from small_models import make_model
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet
+from lm_eval_clas.commands.tune_command import _show_tuned
 from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.disk.journal import Journal
 from lm_eval_clas.harness.fast_lm import FastLM
@@ -116,6 +117,31 @@ def test_a_run_writes_what_it_measured(run: Run, masks: MaskSet, tmp_path: Path)
     loaded = MaskSet.load(folder / "masks")
     assert loaded.config.tuned == tuned
     assert loaded.hash == masks.hash
+
+
+def test_few_items_have_no_interval_and_the_command_says_so(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuned = run()
+    assert all((one.low, one.high) == (None, None) for by in tuned.values() for of in by.values() for one in of.measured)
+    assert not any(curve.has_interval for curve in tuned_curves(tuned))
+    rows = pd.read_csv(tmp_path / "run" / "scores.csv")
+    assert rows[["low", "high"]].isna().all(axis=None)
+    assert rows["gain"].notna().all()
+    _show_tuned(tuned)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "clas_mini_nli: no interval in hi, zh; fewer than 6 items or clusters are too few for one." in told
+    assert "clas_mini_qa: no interval in de; " in told
+
+
+def test_strengths_of_older_versions_with_few_clusters_are_read(run: Run, tmp_path: Path) -> None:
+    run()
+    path = tmp_path / "run" / "masks" / "clas_config.json"
+    config = path.read_text()
+    assert config.count('"low": null') == config.count('"high": null') == 3 * (3 + 2)  # measured, and the best and chosen
+    path.write_text(config.replace('"low": null', '"low": -0.25').replace('"high": null', '"high": 0.25'))
+    one = MaskSet.load(path.parent).config.tuned["clas_mini_qa"]["de"].best
+    assert (one.low, one.high) == (-0.25, 0.25)
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(run: Run, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
@@ -386,6 +412,37 @@ def test_choosing_guards_and_shares() -> None:
     assert (worse.chosen.alpha, worse.chosen.score, worse.chosen.gain) == (-2, -1, 1)
 
 
+def test_one_strength_for_all_needs_gains_in_one_unit() -> None:
+    settings = (Setting(0, 0.4, 0.2, (1,)), Setting(1, 0.4, 0.2, (1,)), Setting(-2, 0.4, 0.2, (1,)))
+    points = unit("hi", [0.0] * 8, [0.25] * 8, [0.0] * 8)
+    nats = replace(unit("hi", [-9.0] * 8, [-9.5] * 8, [-8.0] * 8), family="gold", metric="nats_per_byte")
+    assert {family: by["hi"].chosen.alpha for family, by in choose([points, nats], settings).items()} == {"task": 1, "gold": -2}
+    with pytest.raises(ClasError, match=r"gains have none \(task in points; gold in nats per byte\); tune tasks of one unit"):
+        choose([points, nats], settings, shared=True)
+    likely = [replace(one, objective="loglikelihood", metric="of the gold answer") for one in (points, nats)]
+    assert {by["hi"].chosen.alpha for by in choose(likely, settings, shared=True).values()} == {-2}
+    # Of a metric of our own, 0.5 could be a share, if it were not 3 elsewhere.
+    counts = [replace(unit(code, [0.0] * 8, [one] * 8, [0.0] * 8), metric="words") for code, one in (("hi", 0.5), ("de", 3.0))]
+    assert {one.chosen.alpha for one in choose(counts, settings, shared=True)["task"].values()} == {1}
+
+
+def test_gains_without_a_mean_are_refused_before_the_model_is_loaded(
+    masks: MaskSet, tasks: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks["clas_mini_qa_de"], "aggregation", lambda: {"nats_per_byte": None})
+    with Progress(disable=True) as progress, pytest.raises(ClasError, match="clas_mini_qa_de in nats per byte"):
+        run_tuning(
+            recipe(masks),
+            tasks,
+            masks,
+            tmp_path / "run",
+            tmp_path / "masks",
+            load=must_not_load,
+            progress=progress,
+            shared=True,
+        )
+
+
 def test_ties_keep_alpha_0() -> None:
     settings = (Setting(0, 0.4, 0.2, (1,)), Setting(-1, 0.4, 0.2, (1,)), Setting(1, 0.4, 0.2, (1,)))
     assert choose([unit("hi", [1.0, 0.0], [0.0, 1.0], [1.0, 0.0])], settings)["task"]["hi"].chosen.alpha == 0
@@ -615,6 +672,39 @@ def test_a_metric_that_only_some_documents_have(run: Run, tasks: dict[str, Any],
     assert tuned["clas_mini_nli"]["hi"].items == 3
     monkeypatch.setattr(task, "process_results", lambda doc, results: {"other": 1.0})
     assert set(run("none")["clas_mini_nli"]) == {"zh"}
+
+
+@pytest.mark.parametrize("kind", ["another", "fewer"])
+def test_kept_scores_of_other_documents_are_refused(
+    run: Run, tasks: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    whole = run()
+    task = tasks["clas_mini_nli_zh"]
+    docs = list(task.eval_docs)
+    others = {"another": [{**doc, "more": at} if at == 2 else doc for at, doc in enumerate(docs)], "fewer": docs[:2]}
+    (tmp_path / "run" / "scores" / "clas_mini_qa_de.json").unlink()  # whose turn comes before, and needs the model
+    with monkeypatch.context() as patched:
+        patched.setattr(task, "test_docs", lambda: others[kind])
+        with pytest.raises(
+            ClasError, match=r"clas_mini_nli_zh\.json' has scores of other documents .* \(number 2 is the first"
+        ):
+            run(load=must_not_load)
+    assert run() == whole
+
+
+def test_documents_are_known_without_the_mark_of_what_hangs_together() -> None:
+    """Scores may have been kept before documents of our tasks had one."""
+    digest = document_hash({"question": "?"})
+    scores = ItemScores(
+        task="made_hi",
+        objective="metric",
+        metric="acc",
+        languages={"hi": LanguageItems(documents=[("made_hi", 0, digest)], values=[[1.0]])},
+    )
+    for doc in ({"question": "?"}, {"question": "?", "cluster": "passage 1"}):
+        scores.require_documents([doc], Path("made_hi.json"))
+    with pytest.raises(ClasError, match="number 0 is the first"):
+        scores.require_documents([{"question": "!"}], Path("made_hi.json"))
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,21 @@ def test_numbers_of_another_steering_do_not_stand(
     assert any(why in one["why"] for one in found["languages"])
 
 
+@pytest.mark.parametrize("drawn", [{"do_sample": True}, {"temperature": 0.7}])
+def test_what_was_sampled_is_not_computed_again(clas: Run, results: Path, tmp_path: Path, drawn: dict[str, Any]) -> None:
+    path = copied(results, tmp_path)
+    (samples,) = path.parent.glob("samples_clas_mini_qa_de_*.jsonl")
+    lines = [json.loads(line) for line in samples.read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        asked = line["arguments"]["gen_args_0"]["arg_1"]
+        del asked["do_sample"]
+        asked |= drawn
+    samples.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    code, found = verified(clas, path)
+    (german,) = (one for one in found["languages"] if one["language"] == "de")
+    assert (code, german["requests"], german["note"]) == (0, 0, "all answers were sampled, and cannot be computed again")
+
+
 def test_numbers_of_no_steering_do_not_stand(clas: Run, evaluate: Evaluate, results: Path, masks: MaskSet) -> None:
     unsteered = evaluate(masks, alpha=0)
     clas_of = json.loads(results.read_text(encoding="utf-8"))["config"]["clas"]

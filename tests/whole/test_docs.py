@@ -44,7 +44,7 @@ _VLLM = frozenset(
         *("max_num_batched_tokens", "max_num_seqs", "tensor_parallel_size", "pipeline_parallel_size", "port"),
     )
 )
-_SERVE = frozenset(f"--{name.replace('_', '-')}" for name in (*_VLLM, "dtype"))
+_SERVE = frozenset(f"--{name.replace('_', '-')}" for name in (*_VLLM, "dtype", "config", "grpc", "root_path"))
 _SUBSTITUTION = re.compile(r"\$\(([^()]*)\)")
 _SEPARATORS = {";", "&&", "||", "|", "&", "(", ")"}
 
@@ -330,3 +330,15 @@ def _strings() -> Iterator[str]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node.value
+
+
+def test_code_in_the_readme_fits_where_it_is_shown() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    code = [line[4:] for line in lines if line.startswith("    ")]
+    assert len(code) > 30
+    assert [line for line in code if len(line) > 96] == []  # what GitHub shows of a line before it has to be scrolled
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_tables_have_headings(page: Path) -> None:
+    assert not re.findall(r"^\|[ |]*\|\n\| *:?-", page.read_text(encoding="utf-8"), re.MULTILINE)

@@ -32,12 +32,13 @@ from made_runs import STEERED, draw, write_run
 from mixtures_made import mixture_profile
 from prompts_seen import prompts_of
 from pydantic import BaseModel
-from rich.progress import Progress
+from rich.console import Console
 from small_models import make_model
 from transformers import PreTrainedTokenizerFast
 from transformers.models.llama.modeling_llama import LlamaModel
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet
+from lm_eval_clas.base.job_progress import JobProgress
 from lm_eval_clas.commands.application import app, console
 from lm_eval_clas.commands.cli import main
 from lm_eval_clas.harness.fast_lm import FastLM
@@ -200,6 +201,7 @@ CASES: dict[str, dict[str, Case]] = {
         "metric": Case("f1", "code"),
         "languages": Case("rows", "stdout", {"format": "md"}),
         "format": Case("latex", "stdout"),
+        "siunitx": Case(None, "stdout", {"format": "latex"}),
         "out": Case("{tmp}/tables", "names"),
         "cited": Case(True, "stdout"),
         "without_anchor": Case(True, "stdout"),
@@ -870,7 +872,7 @@ def reached(stage: str, changes: dict[str, Any], things: dict[str, str], place: 
         return note
 
     recipe = StudyRecipe.model_validate(study_recipe(things, changes))
-    with pytest.MonkeyPatch.context() as patch, Progress(disable=True) as progress:
+    with pytest.MonkeyPatch.context() as patch, JobProgress(Console(quiet=True)) as progress:
         stages = StudyStages(recipe, place, progress)
         patch.setattr("lm_eval_clas.harness.task_loading._manager", _few_tasks)
         patch.setattr(

@@ -65,6 +65,8 @@ class _Steering(TypedDict, total=False):
     beta: float
     gamma: float
     layers: list[int]
+    projection: str
+    pair: str
     tuned: dict[str, dict[str, _Tuned]]
 
 

@@ -9,12 +9,14 @@ import re
 
 from lm_eval_clas.base.escaping import latex_text
 from lm_eval_clas.comparing.layouts import Layout, Orientation, Style, caption, layout, legend
+from lm_eval_clas.comparing.printed.aligned_numbers import SETUP, aligned
 from lm_eval_clas.comparing.printed.written_names import spoken, written, written_family, written_metric
 from lm_eval_clas.comparing.rows import Comparison
 
 # Characters of a table that fit the width of a page, in the size that we choose or only a little smaller.
 _PAGE = 110
 _DAGGER = r"$^{\dagger}$"
+_USE = r"\usepackage"
 
 
 def _shortstack(lines: list[str]) -> str:
@@ -32,24 +34,26 @@ LATEX = Style(
 )
 
 
-def latex(comparison: Comparison, languages: Orientation | None = None) -> str:
+def latex(comparison: Comparison, languages: Orientation | None = None, siunitx: bool = False) -> str:
     r"""A table environment for `\input`, which needs the packages booktabs and graphicx.
 
     Args:
         comparison: what `compare` gives.
         languages: as `columns`, shrunk to the width of the page where they are many, or as `rows`. Default: whichever fits.
+        siunitx: whether numbers are put below each other by their decimal points, which needs that package, too.
     """
     heading, comparison = _caption(comparison), written(comparison)
     across = sum(width + 1 for width in layout(comparison, "columns").widths) - 1
     chosen = languages or ("columns" if across <= _PAGE else "rows")
     drawn = layout(comparison, chosen, LATEX)
     cells = drawn.frame if chosen == "rows" else drawn.frame.set_axis(drawn.headings, axis=1)
-    align = "l" + "r" * (len(drawn.headings) - 1)
+    align, cells = aligned(cells) if siunitx else ("l" + "r" * (len(drawn.headings) - 1), cells)
     body = _ruled(cells.to_latex(index=False, escape=False, column_format=align, multicolumn_format="c"), drawn)
     body = f"\\resizebox{{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}}{{!}}{{%\n{body}}}\n"
+    packages = ["booktabs", "graphicx", *(["siunitx"] if siunitx else [])]
     return (
-        "% Needs \\usepackage{booktabs} and \\usepackage{graphicx}.\n"
-        "\\begin{table}\n\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}\n"
+        f"% Needs {' and '.join(f'{_USE}{{{one}}}' for one in packages)}{', version 3 or later' if siunitx else ''}.\n"
+        f"\\begin{{table}}\n\\centering\\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\n{SETUP if siunitx else ''}"
         f"\\caption{{{latex_text(heading)}}}\n\\label{{tab:{plain_name(comparison.family)}}}\n"
         f"\\par\\smallskip\n{body}"
         f"\\par\\medskip\\begin{{minipage}}{{\\linewidth}}\\footnotesize\n{_note(comparison)}\n\\end{{minipage}}\n\\end{{table}}\n"

@@ -24,7 +24,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 HEADER = "x-clas-language"
 ARGUMENT = "clas_language"
 STEERED = b"x-clas-steered"  # in answers: the language that they were steered for, or `no`
-_PROMPTS = ("prompt", "messages", "input")
+_TEXTS = ("prompt", "messages", "input")
+_PROMPTS = (*_TEXTS, "prompt_embeds")
 # Where texts are generated and `vllm_xargs` reach the engine, in vLLM 0.32.0.
 GENERATING = ("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages")
 
@@ -41,7 +42,7 @@ class LanguageMiddleware:
         self._app = app
         self._served = served or ServedSteering.from_environment()
         self._loading = asyncio.Lock()
-        self._loaded = False
+        self._changes: dict[str, list[int]] | None = None  # by row, layers; None until the engine has the factors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
@@ -51,12 +52,12 @@ class LanguageMiddleware:
         try:
             content = _content(body)
             _refuse_rows(content)
-            if scope["path"] not in GENERATING:
+            if _route(scope) not in GENERATING:
                 await self._app(scope, _once(body, receive), send)
                 return
             changed, language = self._named(scope, body, content)
             if language is not None:
-                await self._load(scope)
+                await self._require_effect(scope, language)
         except ClasError as error:
             await _refuse(send, str(error))
             return
@@ -74,23 +75,43 @@ class LanguageMiddleware:
         language = self._served.language_of(None if named is None else str(named), "\n".join(_texts(content)))
         row = self._served.row_of(language)
         if row is not None:
+            if content.get("use_beam_search"):
+                raise ClasError(
+                    "Beam search is not steered: vLLM runs its beams without what a request names; drop use_beam_search, or "
+                    f"name no language (this request is for '{language}')."
+                )
             extra[EXTRA_ARGUMENT] = row
         elif "vllm_xargs" not in content:
             return body, None
         return json.dumps({**content, "vllm_xargs": extra or None}).encode(), language if row else None
 
-    async def _load(self, scope: Scope) -> None:
-        """Hands the factors to the engine, before the first request that needs them."""
+    async def _require_effect(self, scope: Scope, language: str) -> None:
+        """Hands the factors to the engine, before the first request that needs them; refuses a language they do not change.
+
+        Raises:
+            ClasError: they change nothing in the dtype of the model, or the factors are not those of the start.
+        """
         async with self._loading:
-            if not self._loaded:
-                engine = scope["app"].state.engine_client
-                await engine.collective_rpc("clas_load", args=(self._served.tables.dump(),))
-                self._loaded = True
+            if self._changes is None:
+                tables = self._served.tables
+                answers = await scope["app"].state.engine_client.collective_rpc("clas_load", args=(tables.dump(),))
+                self._changes = tables.changes(answers)
+        if not self._changes.get(self._served.row_of(language) or ""):
+            raise ClasError(
+                f"Requests in '{language}' are to be steered so weakly that nothing would change in the dtype of the model; "
+                "start the server with a larger --alpha, or with --dtype float32."
+            )
+
+
+def _route(scope: Scope) -> str:
+    """The path of a request below the server's `--root-path`, as the application inside reads it."""
+    path, root = str(scope["path"]), str(scope.get("root_path") or "")
+    return path[len(root) :] if path.startswith(f"{root}/") else path
 
 
 def _texts(content: MutableMapping[str, Any]) -> Iterator[str]:
     """The texts of a prompt; of a conversation, what its user wrote."""
-    for name in _PROMPTS:
+    for name in _TEXTS:
         parts = content.get(name)
         for part in parts if isinstance(parts, list) else [parts]:
             if isinstance(part, str):

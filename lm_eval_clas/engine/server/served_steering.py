@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -30,11 +31,13 @@ class ServedSteering:
         masks: as `MaskSet.load` takes them.
         options: those of `SteeringOptions.parse`.
         language: of requests that name none: a code, `detect`, or None for no steering.
+        rows: the names of the rows that its engine was started with; None before that.
     """
 
     masks: str
     options: dict[str, Any]
     language: str | None = None
+    rows: Sequence[str] | None = None
 
     @classmethod
     def from_environment(cls) -> ServedSteering:
@@ -43,7 +46,7 @@ class ServedSteering:
 
     def to_environment(self) -> None:
         """For vLLM's processes, which inherit it."""
-        os.environ[VARIABLE] = json.dumps(asdict(self))
+        os.environ[VARIABLE] = json.dumps({**asdict(self), "rows": self.tables.rows})
 
     @cached_property
     def factors(self) -> LanguageFactors:
@@ -62,11 +65,16 @@ class ServedSteering:
         """A row for each language in which anything is changed.
 
         Raises:
-            ClasError: there is none.
+            ClasError: there is none, or masks or strengths are others than when the server was started.
         """
         tables = RowTables.of_languages((language, self.factors, language) for language in self.factors.masks.languages)
         if tables is None:
             raise ClasError("Nothing would be steered; give --alpha another number than 0, or start vLLM alone: vllm serve.")
+        if self.rows is not None and list(tables.rows) != list(self.rows):
+            raise ClasError(
+                f"The masks in '{self.masks}', or their strengths, are others than when this server was started, so it cannot "
+                "steer; start it again."
+            )
         return tables
 
     def language_of(self, named: str | None, text: str) -> str | None:

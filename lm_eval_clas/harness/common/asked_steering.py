@@ -12,7 +12,7 @@ from lm_eval_clas.languages.language_names import require_language
 from lm_eval_clas.languages.routing import LanguageRouter
 from lm_eval_clas.languages.task_names import PAIRS
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.steering.by_task import require_tuned
+from lm_eval_clas.steering.by_task import require_tuned, tuned_settings
 from lm_eval_clas.steering.effects import intervention_in
 from lm_eval_clas.steering.options import SteeringOptions, refuse_without_masks
 
@@ -57,6 +57,7 @@ class AskedSteering:
         elif self.tuned:
             SteeringOptions.parse(self.masks, **self.fixed)
             require_tuned(self.masks, unseen, options["method"])
+            tuned_settings(self.masks, options)  # refuses layers that the method cannot act on
         else:
             checked = SteeringOptions.parse(self.masks, **options)
             if unseen == "shared":

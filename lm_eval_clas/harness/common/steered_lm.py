@@ -184,8 +184,11 @@ class SteeredLM(LM, Generic[Steerer]):  # type: ignore[misc]
         return self._tuned is not None or (self._steerer is not None and not self._steerer.steering.does_nothing)
 
     def _remembering(self, family: str, language: str) -> AbstractContextManager[None]:
-        """Inside it, the cache finds and keeps answers of one group's steering."""
-        return self._answers.steered(self._steerer_of(family, language).digest(code_of(language)), language, family)
+        """Inside it, the cache finds and keeps answers of one group's steering: what is done to neurons, and which they are."""
+        digest = self._steerer_of(family, language).digest(code_of(language))
+        if digest and self._asked.projection:  # not every engine's steerers see the modules that have the neurons
+            digest += f" {self._asked.projection}"
+        return self._answers.steered(digest, language, family)
 
     def _steerer_of(self, family: str, language: str) -> Steerer:
         assert self._masks is not None

@@ -79,6 +79,7 @@ def told_steering(
         "beta": steering.beta,
         "gamma": steering.gamma,
         "layers": list(steering.layers),
+        **({"projection": asked.projection} if asked.projection else {}),
         "specific_scope": steering.specific_scope,
         "partial_scope": steering.partial_scope,
         "seed": steering.seed,

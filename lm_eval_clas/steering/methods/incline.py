@@ -47,7 +47,8 @@ class AlignmentMap(SteeringMethod):
         if missing := [layer for layer in layers if layer not in masks.residual.layers]:
             raise ClasError(
                 f"method={self.name} needs sentences of layers {', '.join(map(str, missing))}, and these masks have those of "
-                f"{', '.join(map(str, masks.residual.layers))}, their bridge; make masks with another --bridge, or drop layers."
+                f"{', '.join(map(str, masks.residual.layers))}, their bridge; make masks with another --bridge, or steer and "
+                "tune in those."
             )
 
     def intervention(self, masks: MaskSet, dose: Dose, language: str) -> Intervention:

@@ -31,7 +31,7 @@ class _Planned(NamedTuple):
 
 
 def planned_gains(recipe: StudyRecipe, anchor: str | None) -> list[str]:
-    """A sentence for each family of tasks on file that has a language besides the anchor.
+    """What families of tasks on file can show that have a language besides the anchor, a sentence for those that show the same.
 
     Args:
         anchor: the language that is never steered: it counts in averages, and gains nothing.
@@ -39,7 +39,7 @@ def planned_gains(recipe: StudyRecipe, anchor: str | None) -> list[str]:
     Raises:
         ClasError: documents lack the field of the recipe's `cluster`.
     """
-    sentences = []
+    shown: dict[str, list[str]] = {}
     for part in recipe.parts.values():
         families: dict[str, list[tuple[KnownFamily, str, KnownTask]]] = {}
         limits: dict[str, int | None] = {}
@@ -49,13 +49,13 @@ def planned_gains(recipe: StudyRecipe, anchor: str | None) -> list[str]:
                 limits[name] = limit
         for called, members in families.items():
             if members[0][0].grouped:
-                sentences.append(f"{called}: unknown, as tables are by subject, and items by subject are not on file.")
+                shown.setdefault("unknown, as tables are by subject, and items by subject are not on file.", []).append(called)
                 continue
             items = {name: _clusters(family, name, task, limits[name], recipe.cluster) for family, name, task in members}
             steered = [items[name] for _, name, task in members if task.language != anchor]
             if steered:
-                sentences.append(_sentence(called, members[0][0], steered, len(members)))
-    return sentences
+                shown.setdefault(_sentence(members[0][0], steered, len(members)), []).append(called)
+    return [f"{', '.join(names)}: {sentence}" for sentence, names in shown.items()]
 
 
 def _clusters(family: KnownFamily, name: str, task: KnownTask, limit: int | None, field: str | None) -> _Planned:
@@ -88,7 +88,7 @@ class _Assumed(NamedTuple):
         return cls(unit, spread, f"the gain of an item has a standard deviation of {unit.scale * spread:g} {unit.name}")
 
 
-def _sentence(called: str, family: KnownFamily, languages: list[_Planned], averaged: int) -> str:
+def _sentence(family: KnownFamily, languages: list[_Planned], averaged: int) -> str:
     """Of the steered languages; averages are over so many, and those besides gain nothing."""
     assumed = _Assumed.of(family)
     unit, digits = assumed.unit, assumed.unit.digits - 1
@@ -98,7 +98,7 @@ def _sentence(called: str, family: KnownFamily, languages: list[_Planned], avera
         of_one = smallest_gain(planned_error(found.clusters, CORRELATION, assumed.spread), found.clusters)
         if of_one is None:
             kind = "items" if found.clusters.alone else "clusters of items"
-            return f"{called}: {found.clusters.count} {kind} are too few to show any gain; plan more."
+            return f"{found.clusters.count} {kind} are too few to show any gain; plan more."
         smallest.append(unit.scale * of_one)
     counts = [found.clusters for found in languages]
     items = _span([one.items for one in counts])
@@ -116,7 +116,7 @@ def _sentence(called: str, family: KnownFamily, languages: list[_Planned], avera
     if any(found.guessed for found in languages):
         correlated += ", and no items hang together, which was not looked at"
     return (
-        f"{called}: {items} items a language{grouped} show a gain of {_range(smallest, digits)} {unit.name} in a language in "
+        f"{items} items a language{grouped} show a gain of {_range(smallest, digits)} {unit.name} in a language in "
         f"80 % of cases (p < 0.05, before Holm){average}, assuming that {assumed.told}{correlated}."
     )
 

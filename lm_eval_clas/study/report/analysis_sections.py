@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,8 @@ from lm_eval_clas.neurons.agreement import Agreement, Stability
 from lm_eval_clas.study.report.plots import plot_layers
 from lm_eval_clas.study.report.view import Block, Bullets, Gallery, Heading, Picture, Section, Table, TableCell, Text
 from lm_eval_clas.study.report.wording import NONE, counted, interval, language_text, layers, number_text, probability, signed
+
+_CATEGORY_WORDS = {"specific": "language-specific", "partial": "partial-shared", "all": "all-shared", "any": "all four"}
 
 
 def geometry_section(all_found: Mapping[str, Geometry], pictures: Mapping[str, Sequence[Path]], headed: bool) -> Section:
@@ -167,7 +170,8 @@ def stability_section(found: Mapping[str, Stability]) -> Section:
             for layer in numbers
         ]
         if rows:
-            blocks.append(Table("Cohen\u2019s kappa by layer and category.", ["layer", *categories], rows))
+            head = ["layer", *(_CATEGORY_WORDS.get(name, name) for name in categories)]
+            blocks.append(Table("Cohen\u2019s kappa by layer and category.", head, rows))
     return Section("stability", "Stability of masks", blocks)
 
 
@@ -175,8 +179,21 @@ def _agreement(one: Agreement, ceiling: Agreement | None) -> list[TableCell]:
     best = (ceiling.jaccard, ceiling.kappa) if ceiling is not None else (None, None)
     values = (one.jaccard, one.jaccard_chance, one.kappa, *best)
     return [
-        TableCell("all four" if one.category == "any" else one.category),
+        TableCell(_CATEGORY_WORDS.get(one.category, one.category)),
         *(TableCell(number_text(value, 3)) for value in values),
+    ]
+
+
+def _warnings(found: Causes) -> list[str]:
+    """Each sentence once, after the names of the causes that it is about, unless it is about all of them."""
+    about: dict[str, list[str]] = {}
+    for one in found.correlations:
+        for sentence in re.split(r"(?<=\.) (?=[A-Z])", one.warning or ""):
+            if sentence:
+                about.setdefault(sentence, []).append(one.cause)
+    return [
+        sentence if len(causes) == len(found.correlations) else f"{', '.join(causes)}: {sentence[0].lower()}{sentence[1:]}"
+        for sentence, causes in about.items()
     ]
 
 
@@ -185,7 +202,7 @@ def causes_section(found: Mapping[str, Causes]) -> Section:
     blocks: list[Block] = []
     for one in found.values():
         blocks.append(Heading(f"{one.family}: {one.run}"))
-        warnings = list(dict.fromkeys(other.warning for other in one.correlations if other.warning))
+        warnings = _warnings(one)
         if one.left_out:
             told = ", ".join(f"{code} ({why})" for code, why in one.left_out.items())
             warnings.append(f"Left out, as they were not steered: {told}.")
@@ -194,9 +211,10 @@ def causes_section(found: Mapping[str, Causes]) -> Section:
             warnings.append(f"Columns of one language, whose mean is in the correlations: {told}.")
         if warnings:
             blocks.append(Bullets(warnings))
+        effects = list(dict.fromkeys(other.effect for other in one.correlations))
         rows = [
             [
-                TableCell(other.cause, f"with {other.effect}"),
+                TableCell(other.cause, f"with {other.effect}" if len(effects) > 1 else ""),
                 TableCell(str(other.n)),
                 TableCell(signed(other.spearman), interval(other.spearman_low, other.spearman_high)),
                 TableCell(probability(other.spearman_p)),
@@ -206,7 +224,8 @@ def causes_section(found: Mapping[str, Causes]) -> Section:
             for other in one.correlations
         ]
         head = ["cause", "languages", "Spearman", "p", "Pearson", "p"]
-        caption = "Correlations over languages, with 95\u00a0% intervals. None says that one thing causes the other."
+        with_what = f" with {effects[0]}" if len(effects) == 1 else ""
+        caption = f"Correlations{with_what} over languages, with 95\u00a0% intervals. None says that one causes the other."
         if rows:
             blocks.append(Table(caption, head, rows))
         names = list(dict.fromkeys(name for values in one.rows.values() for name in values))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -213,7 +214,7 @@ def again_section(sources: Sources) -> Section | None:
     blocks: list[Block] = []
     stages = sources.stages
     if stages:
-        rows = [[TableCell(one.stage), TableCell(one.started), TableCell(_duration(one.seconds))] for one in stages]
+        rows = [[TableCell(one.stage), TableCell(_moment(one.started)), TableCell(_duration(one.seconds))] for one in stages]
         blocks.append(Table("Finished stages.", ["stage", "started", "took"], rows, prose=frozenset({1})))
         commands = "\n\n".join(f"# {one.stage}\n" + "\n".join(one.commands) for one in stages if one.commands)
         if commands:
@@ -233,6 +234,11 @@ def again_section(sources: Sources) -> Section | None:
     if sources.recipe:
         blocks += [Heading("Recipe"), Code(sources.recipe.rstrip())]
     return Section("again", "Commands and versions", blocks) if blocks else None
+
+
+def _moment(text: str) -> str:
+    """The date and minute of what `clock.py` writes; anything else as it is."""
+    return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?(?:\+00:00|Z)$", r"\1 \2 UTC", text)
 
 
 def _duration(seconds: float) -> str:

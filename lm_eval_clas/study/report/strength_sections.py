@@ -11,6 +11,7 @@ from pathlib import Path
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.drawing.figures import COLORS, DASHES
 from lm_eval_clas.drawing.web_page import WIDTH, in_the_page, inline, picture, web_style
+from lm_eval_clas.evidence.clusters import FEWEST
 from lm_eval_clas.masks.category_picture import plot_categories
 from lm_eval_clas.masks.inspection import summary
 from lm_eval_clas.masks.mask_set import MaskSet
@@ -29,7 +30,7 @@ from lm_eval_clas.study.report.wording import (
     short,
     signed,
 )
-from lm_eval_clas.texts.metric_units import unit_named
+from lm_eval_clas.texts.metric_units import MetricUnit, unit_named
 from lm_eval_clas.tuning.curves import Curve, by_unit, cut_off, plot_panels, tuned_curves, unit_tuned_in
 
 _DASHES = dict(zip(DASHES, ("", "5 3", "1.5 2.5"), strict=True))
@@ -64,7 +65,7 @@ def _strengths(tuned: Tuned, where: Path, name: str) -> list[Block]:
                     TableCell(short(one.chosen.alpha), "" if one.chosen == one.best else f"best was {short(one.best.alpha)}"),
                     TableCell(number_text(scale * one.measured[0].score, digits) if one.measured else NONE),
                     TableCell(signed(scale * one.best.gain, digits)),
-                    TableCell(interval(scale * one.best.low, scale * one.best.high, digits)),
+                    TableCell(_interval(one.best.low, one.best.high, unit)),
                     TableCell(probability(one.p_value)),
                     TableCell(str(one.items), _together(one)),
                 ]
@@ -76,8 +77,16 @@ def _strengths(tuned: Tuned, where: Path, name: str) -> list[Block]:
         ]
         head = ["language", "chosen alpha", "score at 0", "gain of the best", "95\u00a0% interval", "p", "items"]
         caption = f"Strengths of {family} ({listed(told)}), on tuning items; other items may gain less."
+        if any(one.best.low is None for one in by_language.values()):
+            caption += f" No interval where there are fewer than {FEWEST} items or clusters."
         blocks.append(Table(caption, head, rows))
     return blocks
+
+
+def _interval(low: float | None, high: float | None, unit: MetricUnit) -> str:
+    """A gain's interval in the unit in which it is told."""
+    ends = [None if end is None else unit.scale * end for end in (low, high)]
+    return interval(ends[0], ends[1], unit.digits)
 
 
 def _together(strength: TunedStrength) -> str:
@@ -105,10 +114,11 @@ def _panels(curves: Sequence[Curve], name: str) -> Gallery:
         for order, task in enumerate(tasks)
     ]
     cut = cut_off(curves)
+    shaded = " Shaded: 95\u00a0% intervals." if any(curve.has_interval for curve in curves) else ""
     caption = (
         f"Gain over alpha 0 in {curves[0].unit} (upwards), over alpha (to the right), on tuning items"
         f"{f'; {cut}' if cut else ''}."
-        " Shaded: 95\u00a0% intervals. Small dots: alphas tried; a large dot: the chosen one; a ring: 0 was kept."
+        f"{shaded} Small dots: alphas tried; a large dot: the chosen one; a ring: 0 was kept."
     )
     return Gallery(panels, small=True, caption=caption, legend=legend)
 
@@ -117,11 +127,11 @@ def _told(curve: Curve) -> str:
     unit = unit_named(curve.unit)
     scale, digits = unit.scale, unit.digits
     best = max(range(len(curve.alphas)), key=lambda position: curve.gains[position])
-    told = interval(scale * curve.low[best], scale * curve.high[best], digits)
+    told = f" (95\u00a0% interval {_interval(curve.low[best], curve.high[best], unit)})" if curve.has_interval else ""
     ends = [f"{signed(scale * curve.gains[end], digits)} at alpha {short(curve.alphas[end])}" for end in (0, -1)]
     return (
         f"{curve.task}: highest gain {signed(scale * curve.gains[best], digits)} {curve.unit} at alpha "
-        f"{short(curve.alphas[best])} (95\u00a0% interval {told}), "
+        f"{short(curve.alphas[best])}{told}, "
         f"{listed(ends)}; chosen alpha {short(curve.chosen)}."
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.commands.application import console
 from lm_eval_clas.decoder.shapes import ModelShape
 from lm_eval_clas.harness.model_loading import load_model
 from lm_eval_clas.study.plan import machines
@@ -320,3 +322,18 @@ def test_the_plan_is_printed_as_data(clas: Any, tmp_path: Path, monkeypatch: pyt
     code, _, error = clas("paper", "llama-3.1-8b", "--json")
     assert code == 2
     assert "together with --plan" in error
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_the_plan_folds_on_a_narrow_screen(clas: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(console, "_width", width)
+    code, text, error = clas("paper", "llama-3.1-8b-wide", "--plan")
+    assert code == 0, error
+    tables = [line for line in text.splitlines() if not line.startswith(("In all", "Assumed:", "Not counted:", "Can show:"))]
+    assert max(map(len, tables)) <= width
+    made = plan_study(StudyRecipe.load("llama-3.1-8b-wide"), {})
+    shown = [re.sub(r"\s+", " ", line) for line in tables]
+    for cells in [*map(stage_cells, made.stages), *(row[1:3] for row in gpu_rows(made.gpus))]:
+        for cell in cells:
+            assert any(cell in line for line in shown), cell  # in one piece
