@@ -143,11 +143,13 @@ def serve(
     layers: LayersOption = None,
     specific_scope: SpecificScopeOption = "all",
     partial_scope: PartialScopeOption = "all",
-    method: Annotated[str, typer.Option(help="clas, uniform or random.")] = "clas",
+    method: Annotated[
+        str, typer.Option(help="clas, uniform, random, int-mu, arithmetic, diffmean or random-direction.")
+    ] = "clas",
     language: Annotated[
         str | None, typer.Option(help="Of requests that name none: a code, or detect; default: they are not steered.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of --method random, and vLLM's own.", min=0)] = None,
+    seed: Annotated[int | None, typer.Option(help="Of --method random and random-direction, and vLLM's own.", min=0)] = None,
 ) -> None:
     """Serve a model with vLLM, steered by the language that each request names. Further options are those of vllm serve."""
     if messages.quiet:

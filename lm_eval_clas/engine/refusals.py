@@ -52,6 +52,9 @@ def refuse_config(config: Any) -> None:
         "speculative decoding (speculative_config)": config.speculative_config is not None,
         "LoRA adapters (enable_lora); merge the adapter into the checkpoint": config.lora_config is not None,
         "dual-batch overlap (enable_dbo)": parallel.enable_dbo or getattr(parallel, "use_ubatching", False),
+        "experts that run with each process's share of the tokens (enable_expert_parallel with data parallelism)": getattr(
+            parallel, "use_sequence_parallel_moe", False
+        ),
         "context parallelism (prefill_context_parallel_size)": getattr(parallel, "prefill_context_parallel_size", 1) > 1,
         "caches of keys and values outside of the engine (kv_transfer_config)": config.kv_transfer_config is not None,
         "pooling models": getattr(config.model_config, "runner_type", "generate") != "generate",
@@ -97,14 +100,21 @@ def refusing_engines() -> Iterator[None]:
         arguments.create_engine_config = original
 
 
-def refuse_method(method: str) -> None:
-    """Refuses a method that does more than multiply neurons.
+def refuse_method(method: str, instead: str = "use --model hf-clas") -> None:
+    """Refuses a method that no row can hold.
+
+    Args:
+        method: its name.
+        instead: what to do, as the end of a sentence.
 
     Raises:
         ClasError: it is one.
     """
-    if method in METHODS and not METHODS[method].only_multiplies:
-        raise ClasError(f"method={method} adds to activations, and in vLLM they are only multiplied; use --model hf-clas.")
+    if method in METHODS and METHODS[method].is_map:
+        raise ClasError(
+            f"method={method} adds a linear map of the activation, and in vLLM a request has factors and vectors, which no map "
+            f"is; {instead}."
+        )
 
 
 def refuse_signature(name: str, found: Sequence[str], known: Sequence[str]) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from lm_eval_clas.engine.factor_tables import EXTRA_ARGUMENT, FactorTables
 from lm_eval_clas.engine.refusals import refuse_config
+from lm_eval_clas.engine.row_tables import EXTRA_ARGUMENT, NEUTRAL, RowRoom, RowTables
 from lm_eval_clas.engine.runner_seams import follow_steps
-from lm_eval_clas.engine.steered_layers import find_row_projections, own_columns, put_rows
+from lm_eval_clas.engine.steered_layers import find_row_outputs, find_row_projections, put_rows, row_tables_in
 
 
 class RowSteering:
@@ -31,26 +31,29 @@ class RowSteering:
     def __init__(self, runner: Any, config: Any) -> None:
         refuse_config(config)
         asked = config.additional_config[EXTRA_ARGUMENT]
-        self._count = int(asked["rows"])
+        room = RowRoom(**asked["room"])
         self._names: dict[str, int] = {}
         self._by_request: dict[str, str | None] = {}
         self._scheduled: Counter[str] = Counter()
-        device = runner.device
-        self._rows = torch.zeros(runner.max_num_tokens, dtype=torch.int64, device=device)
-        found = find_row_projections(
-            runner.get_model(), config.model_config.get_total_num_hidden_layers(), asked["site"], asked["projection"]
-        )
-        self._modules = {layer: module for layer, module in found.items() if layer in asked["layers"]}
+        self._rows = torch.zeros(runner.max_num_tokens, dtype=torch.int64, device=runner.device)
+        model, of_model = runner.get_model(), config.model_config
+        count = of_model.get_total_num_hidden_layers()
+        if room.place == "neurons":
+            places = find_row_projections(model, count, asked["site"], asked["projection"])
+        else:
+            places = find_row_outputs(model, count, of_model.dtype)
+        self._modules = {layer: module for layer, module in places.items() if layer in room.layers}
         ones = torch.ones_like(self._rows)
         for module in self._modules.values():
-            put_rows(module, self._rows, ones, self._count, int(asked["neurons"]), config.model_config.dtype)
+            found = module.input_size if room.place == "neurons" else of_model.get_hidden_size()
+            put_rows(module, room, self._rows, ones, found, of_model.dtype)
         follow_steps(runner, self.fill)
 
     def load(self, dumped: bytes) -> dict[str, list[int]]:
-        """Takes new factors, in place.
+        """Takes other tables, in place.
 
         Args:
-            dumped: of `FactorTables`.
+            dumped: of `RowTables`.
 
         Returns:
             the layers of this process in which a row changes anything in the model's dtype, by row.
@@ -58,17 +61,19 @@ class RowSteering:
         Raises:
             ClasError: they do not fit.
         """
-        tables = FactorTables.read(dumped)
+        tables = RowTables.read(dumped)
         names = {name: 1 + place for place, name in enumerate(tables.rows)}
         changed: dict[str, list[int]] = {name: [] for name in names}
         for layer, module in self._modules.items():
-            module.clas_table.fill_(1)
-            if (table := tables.tables.get(layer)) is not None:
-                own = own_columns(module, table)
-                module.clas_table[: len(own)].copy_(own)
-            different = (module.clas_table != 1).any(1).tolist()
+            different = torch.zeros(len(module.clas_counts), dtype=torch.bool, device=self._rows.device)
+            for operand, here in row_tables_in(module).items():
+                here.fill_(NEUTRAL[operand])
+                if (table := tables.tables.get(operand, {}).get(layer)) is not None:
+                    here[: len(table)].copy_(table[:, module.clas_columns])
+                different |= (here != NEUTRAL[operand]).any(1)
+            in_row = different.tolist()
             for name, row in names.items():
-                if different[row]:
+                if in_row[row]:
                     changed[name].append(layer)
         self._names = names
         self._forget_counts()  # they are of rows that are no more
@@ -116,14 +121,14 @@ class RowSteering:
         """What ran since this was last asked.
 
         Returns:
-            tokens by name of a row that steps had, and by layer of this process and name, those that the layer multiplied.
+            tokens by name of a row that steps had, and by layer of this process and name, those that the layer changed.
         """
-        scheduled, multiplied = dict(self._scheduled), {}
+        scheduled, steered = dict(self._scheduled), {}
         for layer, module in self._modules.items():
             counts = module.clas_counts.tolist()
-            multiplied[layer] = {name: counts[row] for name, row in self._names.items() if counts[row]}
+            steered[layer] = {name: counts[row] for name, row in self._names.items() if counts[row]}
         self._forget_counts()
-        return scheduled, multiplied
+        return scheduled, steered
 
     def _forget_counts(self) -> None:
         for module in self._modules.values():
@@ -133,5 +138,6 @@ class RowSteering:
     @property
     def memory(self) -> int:
         """Bytes of this process that tables, rows and counts take."""
-        buffers = [one for module in self._modules.values() for one in (module.clas_table, module.clas_counts)]
+        modules = self._modules.values()
+        buffers = [one for module in modules for one in (*row_tables_in(module).values(), module.clas_counts)]
         return sum(one.numel() * one.element_size() for one in (*buffers, self._rows, self._rows))

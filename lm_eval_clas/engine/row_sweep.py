@@ -8,9 +8,9 @@ from typing import Any
 from lm_eval.api.instance import Instance
 
 from lm_eval_clas.base.errors import ClasError, first_line
-from lm_eval_clas.engine.factor_tables import FactorTables, steered_row
 from lm_eval_clas.engine.model_fit import require_fit
 from lm_eval_clas.engine.refusals import refuse_method
+from lm_eval_clas.engine.row_tables import RowTables, steered_row
 from lm_eval_clas.engine.rowed_vllm import RowedVLLM, with_row
 from lm_eval_clas.harness.sweep import Sweep
 from lm_eval_clas.masks.mask_set import MaskSet
@@ -34,12 +34,12 @@ def load_rows(
         method: of steering.
 
     Raises:
-        ClasError: the method does more than multiply, the masks do not fit the model, an argument does not go with steering, or
+        ClasError: the method is a map, the masks do not fit the model, an argument does not go with steering, or
             vLLM cannot load it.
     """
     refuse_method(method)
     require_fit(masks, pretrained, arguments.get("revision"), bool(arguments.get("trust_remote_code")))
-    tables = FactorTables.of_languages(
+    tables = RowTables.of_languages(
         (_label(number, language), steerer, language)
         for number, steerer in enumerate(_steerers(masks, settings, method))
         for language in masks.languages
@@ -77,7 +77,7 @@ class RowSweep(Sweep):
                 if not self._lm.changes[self._name(number, steerer, language)]:
                     alpha = steerer.steering.strength(language)
                     raise ClasError(
-                        f"Alpha {alpha:g} steers '{language}' so weakly that every factor is 1 in {self.computes_in}; leave it "
+                        f"Alpha {alpha:g} steers '{language}' so weakly that nothing changes in {self.computes_in}; leave it "
                         "out, or load the model with dtype=float32."
                     )
         documents: dict[Any, list[int]] = {}
@@ -111,7 +111,7 @@ class RowSweep(Sweep):
             if not all(counts.get(name, {}).get(layer) for layer in self._lm.changes[name]):
                 raise ClasError(
                     f"Requests of {name.partition('/')[2]} were to be steered, but no position was, so there is no score; "
-                    "something keeps vLLM from running the projections."
+                    "something keeps vLLM from running what steers."
                 )
         found = [answers[place] for place in answered]
         return [found[start : start + len(batch)] for start in range(0, len(found), len(batch))]

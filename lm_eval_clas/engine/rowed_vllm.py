@@ -1,4 +1,4 @@
-"""`RowedVLLM`: the harness's `vllm`, in which each request may name the factors that steer it, all of them in one batch."""
+"""`RowedVLLM`: the harness's `vllm`, in which each request may name the row that steers it, all of them in one batch."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.logs import logger
 from lm_eval_clas.decoder.projections import Site
 from lm_eval_clas.engine.engine_layout import engine_arguments
-from lm_eval_clas.engine.factor_tables import EXTRA_ARGUMENT, FactorTables
 from lm_eval_clas.engine.refusals import refuse_launcher, refusing_engines, require_installed
+from lm_eval_clas.engine.row_tables import EXTRA_ARGUMENT, RowTables
 from lm_eval_clas.harness.common.answerable import require_choices, require_prompts, require_room, require_scorable
 from lm_eval_clas.harness.common.argument_names import strange_arguments_told
 
@@ -58,7 +58,7 @@ def engine_takers() -> list[Callable[..., Any]]:
 
 
 class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
-    """The harness's `vllm` with rows of factors.
+    """The harness's `vllm` with rows of factors and vectors.
 
     Requests come from `with_row`; others are not steered.
 
@@ -75,7 +75,7 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
     """
 
     def __init__(
-        self, pretrained: Any, *, tables: FactorTables | None, site: Site = "mlp", projection: str | None = None, **kwargs: Any
+        self, pretrained: Any, *, tables: RowTables | None, site: Site = "mlp", projection: str | None = None, **kwargs: Any
     ) -> None:
         refuse_launcher()
         own = engine_arguments(tables, site, projection) if tables else {}
@@ -91,7 +91,7 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
             own["additional_config"] |= kwargs.pop("additional_config", None) or {}
         self._names: Sequence[str | None] = ()
         self._quiet = False
-        self._room = (tables.layers, len(tables.rows) + 1) if tables else ((), 1)
+        self._room = tables.room if tables else None
         self.changes: dict[str, list[int]] = {}
         _release_memory()
         with strange_arguments_told("vllm-clas", kwargs), refusing_engines() if tables else nullcontext():
@@ -116,32 +116,33 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         """What the results file says of the model, in the words that the harness has for `hf`."""
         return {"model_dtype": self.computes_in, "model_revision": self.model_args["revision"] or "main"}
 
-    def load(self, tables: FactorTables) -> None:
-        """Takes other factors, in place: nothing is compiled or captured again.
+    def load(self, tables: RowTables) -> None:
+        """Takes other tables, in place: nothing is compiled or captured again.
 
         Raises:
             ClasError: there is no room for them.
         """
-        tables.require_room(*self._room)
+        assert self._room is not None
+        tables.require_room(self._room)
         self.changes = tables.changes(self.model.collective_rpc("clas_load", args=(tables.dump(),)))
 
     def take_counts(self) -> dict[str, dict[int, int]]:
         """By row and layer, the tokens that were steered since this was last asked.
 
         Raises:
-            ClasError: a layer did not multiply each token of a step once.
+            ClasError: a layer did not change each token of a step once.
         """
         steered: dict[str, dict[int, int]] = {}
-        if not self._room[0]:
+        if self._room is None:
             return steered
-        for scheduled, multiplied in self.model.collective_rpc("clas_take_counts"):
-            for layer, by_name in multiplied.items():
+        for scheduled, changed in self.model.collective_rpc("clas_take_counts"):
+            for layer, by_name in changed.items():
                 for name in {*scheduled, *by_name}:
                     asked, done = scheduled.get(name, 0), by_name.get(name, 0)
                     if asked != done:
                         raise ClasError(
                             f"Layer {layer} steered {done} positions of the {asked} that vLLM ran for '{name}', so there is no "
-                            "score; something keeps the model from running the steered projections once for each."
+                            "score; something keeps the model from running what steers once for each."
                         )
                     steered.setdefault(name, {})[int(layer)] = done
         return steered
@@ -162,7 +163,7 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
             return list(super().loglikelihood(requests, disable_tqdm))
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        if not self._room[0]:
+        if self._room is None:
             with self._asking((), disable_tqdm):
                 return list(super().loglikelihood_rolling(requests, disable_tqdm))
         windows = [self._windows(request.args[0]) for request in requests]
@@ -213,7 +214,7 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         """As the harness's own, in the same order and batches, but that each request's name goes with its tokens."""
         longest = self.max_length - 1  # vLLM requires at least one token to generate
         require_scorable(requests, longest - 1)
-        if not self._room[0]:
+        if self._room is None:
             return list(super()._loglikelihood_tokens(requests, disable_tqdm or self._quiet, **kwargs))
         names = self._names or [None] * len(requests)
         cut = [[*context, *continuation][-longest:] for _, context, continuation in requests]

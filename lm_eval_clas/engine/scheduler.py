@@ -11,7 +11,7 @@ from typing import Any
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 
-from lm_eval_clas.engine.factor_tables import EXTRA_ARGUMENT, digest_of
+from lm_eval_clas.engine.row_tables import EXTRA_ARGUMENT, digest_of
 
 
 def salt(request: Any) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 from lm_eval.api.instance import Instance
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.engine.factor_tables import FactorTables, steered_row
 from lm_eval_clas.engine.model_fit import require_fit
 from lm_eval_clas.engine.refusals import refuse_method
+from lm_eval_clas.engine.row_tables import RowTables, steered_row
 from lm_eval_clas.engine.rowed_vllm import RowedVLLM, engine_takers, with_row
 from lm_eval_clas.harness.common.argument_names import named_in, refuse_slips
 from lm_eval_clas.harness.common.asked_steering import AskedSteering
@@ -31,7 +31,7 @@ _AT_ONCE = 4096
 class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
     """The harness's `vllm` with Cross-Lingual Activation Steering (arXiv 2601.16390).
 
-    Each request takes the factors of its language with it, so that requests of all languages run in one continuous batch. The
+    Each request takes the row of its language with it, so that requests of all languages run in one continuous batch. The
     anchor's requests run unsteered among them. Where there is nothing to steer (no masks, `alpha=0`, `method=off`), the engine
     is that of the harness's `vllm`, and so are the answers, except where a task says nothing of sampling: those are greedy, as
     with `hf`, and the harness's `vllm` samples.
@@ -40,7 +40,7 @@ class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
         pretrained: as for `vllm`, and so are all arguments not named here.
         masks, alpha, beta, gamma, layers, specific_scope, partial_scope, language, pair, unseen: as for `hf-clas`.
         seed: of `method=random`, and vLLM's own.
-        method: `clas`, `uniform`, `random` or `off`; `int-mu` adds to activations, which is not done in vLLM.
+        method: as for `hf-clas`, but for `incline`, which adds a linear map of the activation and not a vector.
         projection: a pattern of vLLM's module names, for models whose projections are not found by structure.
 
     Raises:
@@ -93,15 +93,15 @@ class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
         self._steer_with(LanguageFactors)
 
     def steer(self, **options: Any) -> None:
-        """Steers by other options from now on, with the engine that runs: factors are exchanged in place.
+        """Steers by other options from now on, with the engine that runs: tables are exchanged in place.
 
         Args:
             **options: those of `SteeringOptions.parse` that are to be other than now, such as `alpha=-2`.
 
         Raises:
-            ClasError: an option is wrong, or needs layers that have no room for factors.
+            ClasError: an option is wrong, or needs tables that the engine does not have.
         """
-        if self._masks is None or not self._room[0]:
+        if self._masks is None or self._room is None:
             raise ClasError("This model was started with nothing to steer; start it with masks and an alpha other than 0.")
         asked = self._asked.changed(**options)
         if tables := tables_of(asked):
@@ -171,7 +171,7 @@ class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
         name = _name(group.steerer, group.language, group.name)
         if name is not None and group.requests and not self._effective(group, name):
             raise ClasError(
-                f"{len(group.requests)} requests in '{group.language}' are to be steered so weakly that every factor is 1 in "
+                f"{len(group.requests)} requests in '{group.language}' are to be steered so weakly that nothing changes in "
                 f"{self.computes_in}; give a larger alpha, or load the model with dtype=float32."
             )
 
@@ -181,7 +181,7 @@ class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
         if idle := [layer for layer in effective if not counted.get(layer)]:
             raise ClasError(
                 f"{len(group.requests)} requests in '{group.language}' were to be steered, but no position was in layers "
-                f"{', '.join(map(str, idle))}, so there is no score; something keeps vLLM from running the steered projections."
+                f"{', '.join(map(str, idle))}, so there is no score; something keeps vLLM from running what steers."
             )
         check = {"engine": "vllm", "dtype": self.computes_in}
         digest = group.steerer.factors_hash(code_of(group.language))
@@ -209,11 +209,11 @@ def _name(steerer: LanguageFactors, language: str, label: str) -> str | None:
     return steered_row(steerer, code_of(language), label)
 
 
-def tables_of(asked: AskedSteering) -> FactorTables | None:
-    """A row for each language (and task family, with tuned strengths) in which any neuron is steered; None without one.
+def tables_of(asked: AskedSteering) -> RowTables | None:
+    """A row for each language (and task family, with tuned strengths) in which anything is changed; None without one.
 
     Raises:
-        ClasError: the method does more than multiply.
+        ClasError: the method is a map.
     """
     masks = asked.masks
     assert masks is not None
@@ -228,7 +228,7 @@ def tables_of(asked: AskedSteering) -> FactorTables | None:
         steerer = LanguageFactors(masks, **asked.options)
         unseen = [UNSEEN] if asked.unseen == "shared" else []
         every = [(language, steerer, code_of(language)) for language in chain(masks.languages, unseen)]
-    return FactorTables.of_languages(every)
+    return RowTables.of_languages(every)
 
 
 register()

@@ -25,7 +25,6 @@ from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.steering.attaching import AttachmentCheck, check_attachment
 from lm_eval_clas.steering.language_blocks import LanguageBlock, block_in_force
 from lm_eval_clas.steering.language_factors import LanguageFactors
-from lm_eval_clas.steering.methods.method_table import METHODS
 from lm_eval_clas.steering.placed_effect import AddedMap, Effect
 
 
@@ -66,7 +65,7 @@ class ActivationSteerer(LanguageFactors):
         projections = find_projections(model, masks.config.site, projection or masks.config.projection)
         masks.config.model.fingerprint.require(ModelFingerprint.of(model, projections), "This mask folder")
         super().__init__(masks, **options)
-        if self._acts_on_outputs:
+        if self.acts_on == "outputs":
             projections = layer_outputs(model)
         self.projection = projection
         self._names = [projection.name for projection in projections]
@@ -91,11 +90,6 @@ class ActivationSteerer(LanguageFactors):
             self.close()
             raise
 
-    @property
-    def _acts_on_outputs(self) -> bool:
-        method = METHODS.get(self.steering.method)
-        return method is not None and method.acts_on == "outputs"
-
     def digest(self, language: str | None) -> str:
         """What identifies the function that a language's passes are: modules and factors; empty if nothing is changed."""
         return " ".join([*self._names, super().digest(language)]) if self.changes(language) else ""
@@ -104,7 +98,7 @@ class ActivationSteerer(LanguageFactors):
     def first_rerun(self) -> int:
         """The first layer that runs otherwise under another strength: the first steered one, or that above it, where what
         leaves a layer is steered (`resuming.py`)."""
-        return min(self.steering.layers) + self._acts_on_outputs
+        return min(self.steering.layers) + (self.acts_on == "outputs")
 
     def language(self, language: str | None) -> LanguageBlock:
         """Steers every pass of the model inside the block for `language`, by code or name; the anchor is left alone.

@@ -85,7 +85,7 @@ class LanguageBlock:
             what: what ran in the block, to begin a sentence with: `12 requests`.
 
         Raises:
-            ClasError: a layer scaled nothing, and not because its factors are 1 in the model's dtype; or no layer did.
+            ClasError: a layer scaled nothing, and not because nothing changes in the model's dtype; or no layer did.
         """
         idle = [layer for layer, positions in self.positions.items() if not positions]
         if not idle or (len(idle) < len(self.layers) and all(layer in self.rounded for layer in idle)):
@@ -93,7 +93,7 @@ class LanguageBlock:
         if all(layer in self.rounded for layer in idle):
             dtype = next(iter(self.rounded.values()))
             raise ClasError(
-                f"{what} in {self._called} were to be steered, but so weakly that every factor is 1 in {dtype}; give a larger "
+                f"{what} in {self._called} were to be steered, but so weakly that nothing changes in {dtype}; give a larger "
                 "alpha, or load the model with dtype=float32."
             )
         raise ClasError(

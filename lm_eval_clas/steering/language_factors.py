@@ -10,7 +10,8 @@ from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.steering.alphas import DEFAULT
 from lm_eval_clas.steering.effects import intervention_in
 from lm_eval_clas.steering.methods.intervention import Intervention
-from lm_eval_clas.steering.methods.method_table import OFF
+from lm_eval_clas.steering.methods.method_table import METHODS, OFF
+from lm_eval_clas.steering.methods.steering_method import Acts
 from lm_eval_clas.steering.options import SteeringOptions
 
 
@@ -35,6 +36,12 @@ class LanguageFactors:
         self._interventions: dict[str | None, Intervention] = {}
         self._layers: dict[str | None, tuple[int, ...]] = {}
         self._hashes: dict[str | None, str] = {}
+
+    @property
+    def acts_on(self) -> Acts:
+        """What the method changes: neurons, or what leaves the layers."""
+        method = METHODS.get(self.steering.method)
+        return "neurons" if method is None else method.acts_on
 
     def intervention(self, language: str | None) -> Intervention:
         """All that is done in a language; None stands for any that was not profiled, steered by `unseen=shared`."""

@@ -193,10 +193,10 @@ class StudyRecipe(StrictFinite):
                 near = did_you_mean(asked, METHOD_NAMES)
                 raise ValueError(f"run '{label}' has a method '{asked}'{near}; there are {', '.join(METHOD_NAMES)}")
             method = METHODS.get(asked)
-            if self.engine == "vllm" and method is not None and not method.only_multiplies:
+            if self.engine == "vllm" and method is not None and method.is_map:
                 raise ValueError(
-                    f"run '{label}' has method {method.name}, which adds to activations, and with engine vllm they are only "
-                    "multiplied; leave the run out, or take engine hf"
+                    f"run '{label}' has method {method.name}, which adds a linear map of the activation, and with engine vllm "
+                    "a request has factors and vectors, which no map is; leave the run out, or take engine hf"
                 )
             if method is not None and method.measured == "means" and (self.masks.statistic, self.masks.tokens) != _SIGNED:
                 raise ValueError(

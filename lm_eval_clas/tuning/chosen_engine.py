@@ -48,7 +48,7 @@ def engine_in_use(
         device, batch_size: of `hf`; vLLM has the device that it was built for, and batches of its own.
 
     Raises:
-        ClasError: a device or a launcher was given for vLLM, the method does more than multiply, or vLLM is not installed.
+        ClasError: a device or a launcher was given for vLLM, the method is a map, or vLLM is not installed.
     """
     if engine == "hf":
         from lm_eval_clas.harness.model_loading import load_model

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from exporting import made_masks
+from measured_masks import with_measured
 from small_engines import STARTING, STEERING, engine_model, saved
 from transformers import PreTrainedTokenizerFast
 
@@ -21,7 +22,8 @@ def engine_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTr
 
 @pytest.fixture(scope="session")
 def engine_masks() -> MaskSet:
-    return made_masks(engine_model())
+    """With what any method needs."""
+    return with_measured(made_masks(engine_model()))
 
 
 @pytest.fixture(scope="session")

@@ -4,29 +4,42 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
 from small_engines import MISSING
 
 from lm_eval_clas.engine.engine_layout import engine_arguments
-from lm_eval_clas.engine.factor_tables import FactorTables
+from lm_eval_clas.engine.row_tables import RowTables
+from lm_eval_clas.steering.methods.intervention import Intervention
 
 pytest.importorskip("vllm", reason=MISSING)
 
-LAYOUTS: dict[str, tuple[tuple[int, ...], int, int, Any, str | None]] = {
-    "as it is": ((2, 3), 2, 8, "mlp", None),
-    "other layers": ((2, 4), 2, 8, "mlp", None),
-    "more rows": ((2, 3), 3, 8, "mlp", None),
-    "wider rows": ((2, 3), 2, 16, "mlp", None),
-    "another site": ((2, 3), 2, 8, "attn", None),
-    "a pattern": ((2, 3), 2, 8, "mlp", "*.down_proj"),
+USUAL: dict[str, Any] = {
+    "layers": (2, 3), "rows": 2, "width": 8, "site": "mlp", "pattern": None, "place": "neurons", "operands": ("factors",),
+}  # fmt: skip
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "other layers": {"layers": (2, 4)},
+    "more rows": {"rows": 3},
+    "wider rows": {"width": 16},
+    "another site": {"site": "attn"},
+    "a pattern": {"pattern": "*.down_proj"},
+    "what is added": {"operands": ("shifts",)},
+    "both": {"operands": ("factors", "shifts")},
+    "what leaves the layers": {"operands": ("shifts",), "place": "outputs"},
 }
 
 
-def arguments(layout: str, factor: float = 2.0) -> dict[str, Any]:
-    layers, rows, neurons, site, pattern = LAYOUTS[layout]
-    factors = [(str(row), torch.full((5, neurons), factor + row)) for row in range(rows)]
-    return engine_arguments(FactorTables.of(factors, layers), site, pattern)
+def arguments(layout: str, number: float = 2.0) -> dict[str, Any]:
+    own = {**USUAL, **LAYOUTS[layout]}
+
+    def done(row: int) -> Intervention:
+        numbers, ones = (np.full((5, own["width"]), one, dtype=np.float32) for one in (number + row, 1))
+        return Intervention(numbers if "factors" in own["operands"] else ones, numbers if "shifts" in own["operands"] else None)
+
+    tables = RowTables.of([(str(row), done(row)) for row in range(own["rows"])], own["layers"], own["place"])
+    assert tables.room.operands == own["operands"]
+    return engine_arguments(tables, own["site"], own["pattern"])
 
 
 def compiled_as(given: dict[str, Any]) -> str:
@@ -36,6 +49,7 @@ def compiled_as(given: dict[str, Any]) -> str:
     return str(VllmConfig(additional_config=given["additional_config"]).compute_hash())
 
 
-def test_each_layout_is_compiled_by_itself_and_other_factors_are_not() -> None:
+def test_each_layout_is_compiled_by_itself_and_other_numbers_are_not() -> None:
     assert len({compiled_as(arguments(layout)) for layout in LAYOUTS}) == len(LAYOUTS)
-    assert compiled_as(arguments("as it is", factor=3.0)) == compiled_as(arguments("as it is"))
+    for layout in LAYOUTS:
+        assert compiled_as(arguments(layout, number=3.0)) == compiled_as(arguments(layout))

@@ -10,11 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from lm_eval_clas import MaskSet
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.engine.engine_layout import engine_arguments
-from lm_eval_clas.engine.factor_tables import FactorTables
+from lm_eval_clas.engine.row_tables import RowTables
 from lm_eval_clas.engine.server import server_start
 from lm_eval_clas.engine.server.language_middleware import LanguageMiddleware
 from lm_eval_clas.engine.server.served_steering import VARIABLE, ServedSteering
@@ -39,16 +40,16 @@ class Server:
     def __init__(self, served: ServedSteering, weak: str | None = None) -> None:
         self._weak = weak
         self.seen: list[Any] = []
-        self.loaded: list[FactorTables] = []
+        self.loaded: list[RowTables] = []
         self.state = SimpleNamespace(engine_client=self)
         self._middleware = LanguageMiddleware(self._answer, served)
 
     async def collective_rpc(self, method: str, args: tuple[bytes, ...]) -> list[dict[str, list[int]]]:
         """As two stages answer, the first of which has no layer that is steered."""
         assert method == "clas_load"
-        tables = FactorTables.read(*args)
+        tables = RowTables.read(*args)
         self.loaded.append(tables)
-        layers = {name: [] if name.endswith(f"/{self._weak}") else list(tables.layers) for name in tables.rows}
+        layers = {name: [] if name.endswith(f"/{self._weak}") else list(tables.room.layers) for name in tables.rows}
         return [{name: [] for name in tables.rows}, layers]
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
@@ -115,6 +116,30 @@ def test_what_a_user_wrote_tells_the_language_of_a_conversation(served: ServedSt
         {"role": "user", "content": [{"type": "text", "text": HINDI}]},
     ]
     assert server.post({"messages": turns}, {"X-CLAS-Language": "detect"})[1]["x-clas-steered"] == "hi"
+
+
+@pytest.mark.parametrize(
+    ("method", "place", "operands"),
+    [
+        ("arithmetic", "neurons", ("shifts",)),
+        ("int-mu", "neurons", ("factors", "shifts")),
+        ("diffmean", "outputs", ("shifts",)),
+        ("random-direction", "outputs", ("shifts",)),
+    ],
+)
+def test_methods_that_add_are_served_by_vectors(
+    method: str, place: str, operands: tuple[str, ...], full: MaskSet, tmp_path: Path
+) -> None:
+    served = ServedSteering(str(full.save(tmp_path / "masks") or tmp_path / "masks"), {"alpha": "0.5", "method": method})
+    server = Server(served)
+    assert server.post({"prompt": HINDI}, {"X-CLAS-Language": "hi"})[1]["x-clas-steered"] == "hi"
+    (loaded,) = server.loaded
+    assert (loaded.place, loaded.room.operands) == (place, operands)
+    shifts = served.factors.shifts("hi")
+    assert shifts is not None
+    at = 1 + loaded.rows.index(server.seen[0]["vllm_xargs"]["clas"])
+    for layer in loaded.room.layers:
+        assert torch.equal(loaded.tables["shifts"][layer][at], shifts[layer])
 
 
 def test_without_a_language_nothing_is_changed(served: ServedSteering) -> None:
@@ -288,6 +313,8 @@ def test_what_cannot_be_served_is_refused_before_anything_is_loaded(folder: str)
     assert given[-2:] == ["--port", "8001"]
     with pytest.raises(ClasError, match="A server knows no tasks, and tuned strengths are by task"):
         arguments({"alpha": "tuned"})
+    with pytest.raises(ClasError, match=r"method=incline adds a linear map of the activation, .*; choose another method\.$"):
+        arguments({"alpha": 0.1, "method": "incline"})
     with pytest.raises(ClasError, match="Nothing would be steered"):
         arguments({"alpha": 0})
     with pytest.raises(ClasError, match="The masks have no language 'fr'"):

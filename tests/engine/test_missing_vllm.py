@@ -72,7 +72,7 @@ main()
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"alpha": 0.5, "method": "int-mu"}, "run 'other' has method int-mu, which adds to activations"),
+        ({"alpha": 0.1, "method": "incline"}, "run 'other' has method incline, which adds a linear map of the activation"),
         ({"alpha": 1, "scoring": "stock"}, "run 'other' has scoring, which is of hf-clas alone"),
     ],
 )
@@ -87,6 +87,15 @@ def test_a_study_refuses_runs_that_vllm_does_not_have(
     path.write_text(yaml.safe_dump({**recipe, "engine": "vllm"}), encoding="utf-8")
     with pytest.raises(ClasError, match=sentence):
         StudyRecipe.load(path)
+
+
+@pytest.mark.parametrize("method", ["int-mu", "arithmetic", "diffmean", "random-direction"])
+def test_a_study_has_the_methods_that_add_in_vllm(method: str, small_study: dict[str, Any], tmp_path: Path) -> None:
+    runs = {**small_study["evaluate"]["runs"], "other": {"alpha": 0.5, "method": method}}
+    recipe = {**small_study, "model": "none", "engine": "vllm", "evaluate": {**small_study["evaluate"], "runs": runs}}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    assert StudyRecipe.load(path).evaluate.runs["other"]["method"] == method
 
 
 def test_tuning_in_vllm_refuses_a_launcher_before_anything_is_loaded(masks: MaskSet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,17 +24,30 @@ WAYS: dict[str, dict[str, Any]] = {
     # On CPUs, vLLM makes room for what goes between the stages while it warms up, and in eager mode it does not.
     "pipeline parallel": {"pipeline_parallel_size": 2, "distributed_executor_backend": "mp", "enforce_eager": False},
     "compiled": {"enforce_eager": False},
+    # Activations have an axis more there. vLLM changes what transformers is, in the whole process.
+    "code of transformers": {"model_impl": "transformers"},
+}
+
+
+# What an engine starts with, and what is exchanged for it: factors; factors and shifts; what is added to hidden states.
+STEERINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "clas": (STEERING, {"alpha": 2.0}),
+    "int-mu": ({"method": "int-mu", "alpha": 0.6}, {"method": "arithmetic", "alpha": -0.5}),
+    "diffmean": ({"method": "diffmean", "alpha": -0.3}, {"alpha": 0.2}),
 }
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("steering", STEERINGS)
 @pytest.mark.parametrize("way", WAYS)
 def test_other_ways_to_run_answer_as_hf_clas_does(
-    way: str, engine_checkpoint: Path, engine_masks: MaskSet, tmp_path: Path
+    way: str, steering: str, engine_checkpoint: Path, engine_masks: MaskSet, tmp_path: Path
 ) -> None:
     engine_masks.save(tmp_path / "masks")
     out = tmp_path / "out.json"
-    command = [sys.executable, SUPPORT / "engine_process.py", engine_checkpoint, tmp_path / "masks", out, json.dumps(WAYS[way])]
+    first, then = STEERINGS[steering]
+    command = [sys.executable, SUPPORT / "engine_process.py", engine_checkpoint, tmp_path / "masks", out]
+    command += map(json.dumps, (WAYS[way], first, then))
     package = str(Path(__file__).parents[2])
     environment = {
         **os.environ,
@@ -46,8 +59,10 @@ def test_other_ways_to_run_answer_as_hf_clas_does(
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(out.read_text(encoding="utf-8"))
     answers = found["answers"]
-    hf = CLASLM(str(engine_checkpoint), engine_masks, dtype="float32", device="cpu", **STEERING)
-    other = CLASLM(str(engine_checkpoint), engine_masks, dtype="float32", device="cpu", **{**STEERING, "alpha": 2.0})
+    hf, other = (
+        CLASLM(str(engine_checkpoint), engine_masks, dtype="float32", device="cpu", **options)
+        for options in (first, {**first, **then})
+    )
     assert answers["generate_until"] == hf.generate_until(questions(2))
     for name, lm in (("loglikelihood", hf), ("exchanged", other)):
         expected = lm.loglikelihood(choices(3))

@@ -15,7 +15,7 @@ pytest.importorskip("vllm", reason=MISSING)
 from vllm import SamplingParams, TokensPrompt
 
 from lm_eval_clas.engine import scheduler
-from lm_eval_clas.engine.factor_tables import EXTRA_ARGUMENT
+from lm_eval_clas.engine.row_tables import EXTRA_ARGUMENT
 
 LONG = (TEXTS["hi"] * 10).encode()  # well over a block of the cache
 

@@ -1,8 +1,9 @@
-"""The parts that need no vLLM: tables, what is refused, and both runners' seams with stand-ins."""
+"""The parts that need no vLLM: tables, what they do, what is refused, and both runners' seams with stand-ins."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,39 +11,218 @@ import numpy as np
 import pytest
 import torch
 from small_engines import MISSING
+from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.engine.factor_tables import FactorTables, digest_of
 from lm_eval_clas.engine.refusals import SCHEDULER, refuse_config, refusing_engines
 from lm_eval_clas.engine.row_steering import RowSteering
+from lm_eval_clas.engine.row_tables import RowRoom, RowTables, digest_of
 from lm_eval_clas.engine.runner_seams import follow_steps
+from lm_eval_clas.engine.steered_layers import put_rows
+from lm_eval_clas.steering.methods.intervention import Intervention, LowRankMap
 
-FACTORS = {"hi": torch.full((4, 6), 2.0), "de": torch.full((4, 6), 3.0), "fr": torch.full((4, 6), 2.0)}
+LAYERS, WIDTH = 4, 6
+
+
+def all_(factor: float, shift: float | None = None) -> Intervention:
+    """The same is done to each number."""
+    shape = (LAYERS, WIDTH)
+    return Intervention(np.full(shape, factor, np.float32), None if shift is None else np.full(shape, shift, np.float32))
+
+
+FACTORS = {"hi": all_(2), "de": all_(3), "fr": all_(2)}
+BLENDS = {"hi": all_(0.5, 4), "de": all_(1, -2)}
+VECTORS = {"hi": all_(1, 4), "de": all_(1, -2)}
 
 
 def test_tables_travel_as_they_are() -> None:
-    tables = FactorTables.of(FACTORS.items(), [3, 1])
-    again = FactorTables.read(tables.dump())
-    assert (again.rows, again.layers, again.neurons) == (tables.rows, (1, 3), 6)
-    assert all(torch.equal(again.tables[layer], tables.tables[layer]) for layer in (1, 3))
-    assert again.tables[1][:, 0].tolist() == [1, 2, 3, 2]  # row 0 is ones
+    tables = RowTables.of(FACTORS.items(), [3, 1])
+    again = RowTables.read(tables.dump())
+    assert (again.rows, again.room) == (tables.rows, RowRoom("neurons", ("factors",), WIDTH, (1, 3), 4))
+    assert all(torch.equal(again.tables["factors"][layer], tables.tables["factors"][layer]) for layer in (1, 3))
+    assert again.tables["factors"][1][:, 0].tolist() == [1, 2, 3, 2]  # row 0 is ones
     digests = [digest_of(name) for name in tables.rows]
     assert digests[0] == digests[2] != digests[1]  # the same factors may share what is cached
     assert len(set(tables.rows)) == 3  # and are counted apart
 
 
+def test_there_are_tables_of_what_any_row_needs_and_of_nothing_else() -> None:
+    assert set(RowTables.of(FACTORS.items(), [1]).tables) == {"factors"}
+    assert set(RowTables.of(VECTORS.items(), [1]).tables) == {"shifts"}
+    both = RowTables.read(RowTables.of({**FACTORS, **VECTORS}.items(), [1]).dump())
+    assert {operand: by_layer[1][:, 0].tolist() for operand, by_layer in both.tables.items()} == {
+        "factors": [1, 1, 1, 2],
+        "shifts": [0, 4, -2, 0],
+    }
+    moved = RowTables.read(RowTables.of(VECTORS.items(), [1], "outputs").dump())
+    assert (moved.place, set(moved.tables)) == ("outputs", {"shifts"})
+    maps = {"hi": Intervention(all_(1).factors, maps={1: LowRankMap(all_(1).factors, all_(1).factors, "x")})}
+    for done, place in ((FACTORS, "outputs"), (maps, "neurons"), ({}, "neurons")):
+        with pytest.raises(ValueError, match=r"nothing to steer with|is not multiplied"):
+            RowTables.of(done.items(), [1], place)  # type: ignore[arg-type]
+
+
+def test_rows_that_add_something_else_share_nothing_that_is_cached() -> None:
+    """Prefixes are kept apart by the first part of a name."""
+    rows = [RowTables.of({"hi": one}.items(), [1]).rows[0] for one in (all_(2), all_(2, 1), all_(2, 3))]
+    assert len({digest_of(name) for name in rows}) == 3
+
+
 def test_tables_that_do_not_fit_are_refused() -> None:
-    tables = FactorTables.of(FACTORS.items(), [1, 3])
-    tables.require_room([1, 2, 3], 4)
-    with pytest.raises(ClasError, match="Layers 3 have no room"):
-        tables.require_room([1, 2], 4)
-    with pytest.raises(ClasError, match="3 rows of factors do not fit into an engine that was started with room for 2"):
-        tables.require_room([1, 3], 3)
+    tables = RowTables.of(FACTORS.items(), [1, 3])
+    room = RowRoom("neurons", ("factors",), WIDTH, (1, 2, 3), 4)
+    tables.require_room(room)
+    tables.require_room(replace(room, operands=("factors", "shifts")))
+    with pytest.raises(ClasError, match="Layers 3 have no tables in the engine that is running"):
+        tables.require_room(replace(room, layers=(1, 2)))
+    with pytest.raises(ClasError, match="3 rows do not fit into an engine that was started with room for 2"):
+        tables.require_room(replace(room, rows=3))
+
+
+@pytest.mark.parametrize(
+    ("done", "place", "needed"),
+    [(BLENDS, "neurons", "is added to neurons"), (VECTORS, "outputs", "is added to what leaves the layers")],
+)
+def test_tables_of_another_kind_are_refused(done: dict[str, Intervention], place: Any, needed: str) -> None:
+    room = RowRoom("neurons", ("factors",), WIDTH, (1,), 4)
+    told = f"has tables of what multiplies neurons, and this method needs one of what {needed}; start another engine with it"
+    with pytest.raises(ClasError, match=told):
+        RowTables.of(done.items(), [1], place).require_room(room)
+
+
+class Projection(nn.Module):
+    """As vLLM's `RowParallelLinear`, of one process among two if it has a number; it hands on what it gets."""
+
+    def __init__(self, number: int | None = None) -> None:
+        super().__init__()
+        self.input_size, self.input_is_parallel, self.tp_rank = WIDTH, number is not None, number
+        self.input_size_per_partition = WIDTH // 2
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        return h
+
+
+class Layer(nn.Module):
+    """A decoder layer of vLLM that gives what it is told to."""
+
+    def forward(self, output: Any) -> Any:
+        return output
+
+
+def steering_of(done: dict[str, Intervention], place: Any, *modules: nn.Module, dtype: torch.dtype = torch.float32) -> Any:
+    """One with modules for layers from 1 on, and with the rows of what is done."""
+    tables = RowTables.of(done.items(), range(1, 1 + len(modules)), place)
+    steering = rows_of()
+    steering._modules = {1 + number: module for number, module in enumerate(modules)}
+    for module in modules:
+        put_rows(module, tables.room, steering._rows, torch.ones_like(steering._rows), WIDTH, dtype)
+    return steering, steering.load(tables.dump())
+
+
+def step(steering: RowSteering, *languages: str | None) -> None:
+    """The next step has a token for each language."""
+    by_language = {name.partition("/")[2]: name for name in steering._names}
+    named = {f"r{number}": by_language.get(language or "") for number, language in enumerate(languages)}
+    steering.note(arriving(**named))
+    steering.fill(list(named), np.ones(len(named), dtype=np.int64))
+
+
+H = torch.randn(4, WIDTH, generator=torch.Generator().manual_seed(0))
+H[:, 0] = torch.tensor([0.0, -0.0, 0.0, -0.0])
+
+
+@pytest.mark.parametrize("done", [FACTORS, BLENDS, VECTORS])
+def test_neurons_are_changed_by_their_token_s_row(done: dict[str, Intervention]) -> None:
+    module = Projection()
+    steering, changed = steering_of(done, "neurons", module)
+    assert {name.partition("/")[2]: layers for name, layers in changed.items()} == {language: [1] for language in done}
+    languages = ("hi", None, "de", None)
+    step(steering, *languages)
+    found = module(H)
+    for language, before, after in zip(languages, H, found, strict=True):
+        if language is None:
+            assert torch.equal(before.view(torch.int32), after.view(torch.int32))  # to the sign of a zero
+        else:
+            one = done[language]
+            expected = before * one.factors[1, 0] + (0 if one.shifts is None else one.shifts[1, 0])
+            torch.testing.assert_close(after, expected)
+    scheduled, counted = steering.take_counts()
+    assert scheduled == counted[1] == dict.fromkeys((name for name in changed if name[-2:] in languages), 1)
+    assert torch.equal(module(H[None])[0], found)  # as transformers' own code has it
+
+
+@pytest.mark.parametrize("done", [FACTORS, BLENDS, VECTORS])
+def test_each_process_changes_its_own_neurons(done: dict[str, Intervention]) -> None:
+    chance = np.random.default_rng(0)
+
+    def drawn(one: Intervention) -> Intervention:
+        factors, shifts = chance.standard_normal((2, LAYERS, WIDTH)).astype(np.float32)
+        return Intervention(one.factors if done is VECTORS else factors, None if one.shifts is None else shifts)
+
+    each = {language: drawn(one) for language, one in done.items()}
+    whole, halves = Projection(), [Projection(0), Projection(1)]
+    parts = []
+    for module, h in ((whole, H), (halves[0], H[:, : WIDTH // 2]), (halves[1], H[:, WIDTH // 2 :])):
+        step(steering_of(each, "neurons", module)[0], "hi", None, "de", "hi")
+        parts.append(module(h))
+    torch.testing.assert_close(torch.cat(parts[1:], dim=1), parts[0], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("given", ["both", "whole and what nobody reads", "whole and nothing", "whole"])
+def test_what_leaves_a_layer_is_moved_by_its_token_s_row(given: str) -> None:
+    """Two tensors whose sum it is, or the whole of it first."""
+    module, other = Layer(), torch.randn(4, WIDTH)
+    steering, _ = steering_of(VECTORS, "outputs", module)
+    step(steering, "de", None, None, "hi")
+    more = {"both": (other,), "whole and what nobody reads": (other,), "whole and nothing": (None,), "whole": None}[given]
+    output = module(H if more is None else (H, *more))
+    first = output if more is None else output[0]
+    assert torch.equal(first[1:3].view(torch.int32), H[1:3].view(torch.int32))
+    torch.testing.assert_close(first[[0, 3]] - H[[0, 3]], torch.tensor([[-2.0], [4.0]]).expand(2, WIDTH))
+    assert more is None or output[1] is more[0]
+    scheduled, counted = steering.take_counts()
+    assert scheduled == counted[1]
+
+
+def test_what_is_too_small_for_the_dtype_is_told() -> None:
+    (_, in_half), (_, in_whole) = (
+        steering_of({"hi": all_(1, 1e-8), "de": all_(1, 1e-3)}, "outputs", Layer(), dtype=dtype)
+        for dtype in (torch.float16, torch.float32)
+    )
+    assert list(in_half.values()) == [[], [1]]
+    assert list(in_whole.values()) == [[1], [1]]
+
+
+def test_other_tables_take_the_place_of_those_that_were_there() -> None:
+    module = Projection()
+    steering, _ = steering_of(BLENDS, "neurons", module)
+    steering.load(RowTables.of(VECTORS.items(), [1]).dump())
+    step(steering, "hi", None)
+    torch.testing.assert_close(module(H[:2]), H[:2] + torch.tensor([[4.0], [0.0]]))
+    steering.load(RowTables.of({"de": all_(3)}.items(), [2]).dump())  # nothing on this layer any more
+    step(steering, "de", None)
+    assert torch.equal(module(H[:2]), H[:2])
+
+
+def test_activations_that_rows_do_not_fit_are_refused() -> None:
+    projection, layer = Projection(), Layer()
+    steering_of(BLENDS, "neurons", projection)
+    steering_of(VECTORS, "outputs", layer)
+    with pytest.raises(ClasError, match=r"arrive as torch.bfloat16 and not as torch.float32, quantised before they"):
+        projection(H.bfloat16())
+    with pytest.raises(ClasError, match=r"What leaves a Layer of vLLM is torch.float32 with 3 numbers for a token, and not"):
+        layer(H[:, :3])
+    with pytest.raises(ClasError, match="have 3 axes, and not one for tokens and one for numbers"):
+        layer(H.expand(2, 4, WIDTH))
+    for place, what in (("neurons", "neurons per layer"), ("outputs", "hidden size")):
+        room = RowTables.of(VECTORS.items(), [1], place).room  # type: ignore[arg-type]
+        with pytest.raises(ClasError, match=f"made for another model: {what} 6 there, 8 in the model that was loaded"):
+            put_rows(Layer(), room, torch.zeros(1), torch.ones(1), 8, torch.float32)
 
 
 def test_what_processes_changed_is_joined() -> None:
     """One has other layers, and one a slice of the neurons that is left as it is."""
-    tables = FactorTables.of(list(FACTORS.items())[:2], [1, 2, 3])
+    tables = RowTables.of(list(FACTORS.items())[:2], [1, 2, 3])
     hi, de = tables.rows
     assert tables.changes([{hi: [1], de: []}, {hi: [3, 2], de: []}, {hi: [2], de: []}]) == {hi: [1, 2, 3], de: []}
 
@@ -68,6 +248,9 @@ REFUSED = {
         "parallel_config": SimpleNamespace(enable_dbo=False, prefill_context_parallel_size=2)
     },
     r"caches of keys and values outside of the engine \(kv_transfer_config\)": {"kv_transfer_config": object()},
+    r"experts that run with each process's share of the tokens \(enable_expert_parallel with data parallelism\)": {
+        "parallel_config": SimpleNamespace(enable_dbo=False, use_sequence_parallel_moe=True)
+    },
     "pooling models": {"model_config": SimpleNamespace(runner_type="pooling")},
 }
 
@@ -237,7 +420,7 @@ def test_a_name_without_a_row_is_told_by_the_counts_and_ends_nothing() -> None:
     """Factors that were replaced while a request ran, and whatever a client made up."""
     steering = rows_of(x=1)
     steering.note(arriving(a="x", b=["y"]))  # type: ignore[arg-type]
-    steering.load(FactorTables.of([("z", torch.ones(2, 2))], [1]).dump())
+    steering.load(RowTables.of([("z", all_(2))], [1]).dump())
     steering.fill(["a", "b"], np.array([1, 2]))
     assert not steering._rows.any()
     assert steering.take_counts() == ({"x": 1, "['y']": 2}, {})
@@ -248,5 +431,5 @@ def test_counts_of_rows_that_are_no_more_are_forgotten() -> None:
     steering = rows_of(x=1)
     steering.note(arriving(a="x"))
     steering.fill(["a"], np.array([1]))
-    steering.load(FactorTables.of([("z", torch.ones(2, 2))], [1]).dump())
+    steering.load(RowTables.of([("z", all_(2))], [1]).dump())
     assert steering.take_counts() == ({}, {})

@@ -90,9 +90,7 @@ def test_strengths_that_change_nothing_are_refused_before_anything_runs(
     start.kept.append(rowed)
     asked: list[Any] = []
     monkeypatch.setattr(rowed.model, "generate", lambda *args, **kwargs: asked.append(args))
-    with pytest.raises(
-        ClasError, match=r"Alpha 0\.0001 steers 'de' so weakly that every factor is 1 in bfloat16; leave it out"
-    ):
+    with pytest.raises(ClasError, match=r"Alpha 0\.0001 steers 'de' so weakly that nothing changes in bfloat16; leave it out"):
         answers(RowSweep(rowed, engine_masks, settings), tmp_path, "generate_until", questions())
     assert not asked
 

@@ -214,7 +214,7 @@ def test_factors_that_the_dtype_rounds_to_1_are_no_steering(masks: MaskSet) -> N
     with steerer.language("hi") as block:
         logits(model)
     assert set(block.positions.values()) == {0}
-    with pytest.raises(ClasError, match="3 texts in 'hi' were to be steered, but so weakly that every factor is 1 in bfloat16"):
+    with pytest.raises(ClasError, match="3 texts in 'hi' were to be steered, but so weakly that nothing changes in bfloat16"):
         block.require_steered("3 texts")
 
 

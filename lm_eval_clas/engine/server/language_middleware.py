@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.engine.factor_tables import EXTRA_ARGUMENT
+from lm_eval_clas.engine.row_tables import EXTRA_ARGUMENT
 from lm_eval_clas.engine.server.served_steering import ServedSteering
 
 Scope = MutableMapping[str, Any]

@@ -10,14 +10,14 @@ from functools import cached_property
 from typing import Any
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.engine.factor_tables import FactorTables, steered_row
+from lm_eval_clas.engine.refusals import refuse_method
+from lm_eval_clas.engine.row_tables import RowTables, steered_row
 from lm_eval_clas.languages.codes import UNDETERMINED
 from lm_eval_clas.languages.detection import Detector
 from lm_eval_clas.languages.language_names import did_you_mean_language, parse_language
 from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.steering.language_factors import LanguageFactors
-from lm_eval_clas.steering.methods.method_table import METHODS
 
 VARIABLE = "LM_EVAL_CLAS_SERVED"
 DETECT = "detect"
@@ -57,21 +57,17 @@ class ServedSteering:
         """
         if self.options.get("alpha") == "tuned":
             raise ClasError("A server knows no tasks, and tuned strengths are by task; give --alpha a number, or a .json file.")
-        method = METHODS.get(str(self.options.get("method")))
-        if method is not None and not method.only_multiplies:
-            raise ClasError(
-                f"method={method.name} adds to activations, and in vLLM they are only multiplied; choose another method."
-            )
+        refuse_method(str(self.options.get("method")), "choose another method")
         return LanguageFactors(MaskSet.load(self.masks), **self.options)
 
     @cached_property
-    def tables(self) -> FactorTables:
-        """A row for each language in which any neuron is steered.
+    def tables(self) -> RowTables:
+        """A row for each language in which anything is changed.
 
         Raises:
             ClasError: there is none, or masks or strengths are others than when the server was started.
         """
-        tables = FactorTables.of_languages((language, self.factors, language) for language in self.factors.masks.languages)
+        tables = RowTables.of_languages((language, self.factors, language) for language in self.factors.masks.languages)
         if tables is None:
             raise ClasError("Nothing would be steered; give --alpha another number than 0, or start vLLM alone: vllm serve.")
         if self.rows is not None and list(tables.rows) != list(self.rows):

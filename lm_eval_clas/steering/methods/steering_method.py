@@ -69,8 +69,13 @@ class SteeringMethod(ABC):
 
     @property
     def only_multiplies(self) -> bool:
-        """Whether it is factors on neurons and nothing else: what an (IA)3 vector, scaled weights and vLLM's rows can do."""
+        """Whether it is factors on neurons and nothing else: what an (IA)3 vector and scaled weights can do."""
         return (self.form, self.acts_on) == ("factors", "neurons")
+
+    @property
+    def is_map(self) -> bool:
+        """Whether what is added is worked out from the activation, and is no vector, as vLLM's rows have them."""
+        return self.form == "map"
 
     @property
     def uses_strengths(self) -> bool:
