@@ -86,7 +86,7 @@ def test_a_study_ends_and_is_skipped_the_second_time(
     assert places == sorted(places)  # the bar of the whole job goes forward of itself, and does not wait to be caught up
     for stage in range(7):
         assert any(0.001 < 7 * place - stage < 0.999 for place in places) == (stage in (0, 2, 3, 4)), stage
-    assert "prompts, texts" in text
+    assert "tokens" in text
     assert "In all" in text
 
     nli = Comparison.model_validate_json((out / "tables" / "clas_mini_nli.json").read_bytes())
