@@ -54,7 +54,6 @@ ENGINE: dict[str, Any] = {
     "max_model_len": 2048,
     "enforce_eager": True,
     "kv_cache_memory_bytes": 629145600,
-    "max_num_seqs": 16,
     "max_num_batched_tokens": 512,
     "distributed_executor_backend": "uni",
 }
@@ -144,16 +143,18 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch-sizes", default="8,16", help="of hf and hf-clas")
+    parser.add_argument("--at-once", type=int, default=16, help="requests that vLLM runs at once, at most")
     parser.add_argument("--only", choices=["engines", "scoring", "sweep"], help="one of the three")
     options = parser.parse_args()
     quiet_libraries()
+    engine = {**ENGINE, "max_num_seqs": options.at_once}
     model, masks = str(gemma()), MaskSet.load("gemma-3-270m")
     tasks = load_tasks([f"clas_xquad_tune_{language}" for language in LANGUAGES], [str(shipped("tasks"))])
     run = partial(answered, tasks=tasks, items=options.items)
     sides: dict[str, Callable[[], object]]
 
     start = time.perf_counter()
-    steered = VLLMCLAS(model, masks, -2.0, **ENGINE)
+    steered = VLLMCLAS(model, masks, -2.0, **engine)
     print(f"start-up of vllm-clas: {time.perf_counter() - start:.1f} s (Python and its libraries are there already)")
     (bytes_here,) = steered.model.collective_rpc("clas_memory")
     print(f"memory of tables, rows and counts here: {bytes_here / 1e6:.2f} MB ({len(steered.changes)} rows)")
@@ -161,7 +162,7 @@ def main() -> None:
 
     if options.only in (None, "engines"):
         start = time.perf_counter()
-        plain = RowedVLLM(model, tables=None, **ENGINE)
+        plain = RowedVLLM(model, tables=None, **engine)
         print(f"start-up of vllm: {time.perf_counter() - start:.1f} s")
         engines = {"vllm": Side(plain, partial(run, plain)), "vllm-clas": Side(steered, partial(run, steered))}
         sides = {**engines}
@@ -186,7 +187,7 @@ def main() -> None:
         pairs = [("vllm-clas", side) for side in sides if "batch" in side]
         print_table(f"XNLI, {options.items} items in {', '.join(LANGUAGES)}", measured, pairs)
     if options.only in (None, "sweep"):
-        rowed = load_rows(model, ENGINE, masks, grid(masks, ALPHAS))
+        rowed = load_rows(model, engine, masks, grid(masks, ALPHAS))
         (bytes_here,) = rowed.model.collective_rpc("clas_memory")
         print(f"memory of tables, rows and counts of the sweep: {bytes_here / 1e6:.2f} MB ({len(rowed.changes)} rows)")
         engines = {
