@@ -14,6 +14,7 @@ from lm_eval_clas.export.outline import Outline, Scaling
 from lm_eval_clas.families.family_table import decoder_families, family_rows, read_family_page, totals, worse
 from lm_eval_clas.families.family_trial import NO, WRONG, YES, FamilyTrial, try_family
 from lm_eval_clas.families.tiny_models import tiny_model
+from lm_eval_clas.steering.methods.intervention import Intervention
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "families.md").read_text(encoding="utf-8")
 ON_PAGE = read_family_page(PAGE)
@@ -103,7 +104,7 @@ def test_an_adapter_that_steers_otherwise_is_seen(monkeypatch: pytest.MonkeyPatc
     pytest.importorskip("peft")
 
     def off(scaling: Scaling, model: Outline) -> dict[str, bytes]:
-        return adapter_files(replace(scaling, factors=scaling.factors * 0.5), model)
+        return adapter_files(replace(scaling, done=Intervention(scaling.done.factors * 0.5)), model)
 
     assert try_family("llama").ia3 == YES
     monkeypatch.setattr("lm_eval_clas.families.family_trial.adapter_files", off)

@@ -41,7 +41,7 @@ _SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _VLLM = frozenset(
     (
         *("data_parallel_size", "distributed_executor_backend", "enforce_eager", "kv_cache_memory_bytes", "max_model_len"),
-        *("max_num_batched_tokens", "max_num_seqs", "tensor_parallel_size", "pipeline_parallel_size", "port"),
+        *("max_num_batched_tokens", "max_num_seqs", "model_impl", "tensor_parallel_size", "pipeline_parallel_size", "port"),
     )
 )
 _SERVE = frozenset(f"--{name.replace('_', '-')}" for name in (*_VLLM, "dtype", "config", "grpc", "root_path"))

@@ -201,7 +201,7 @@ CASES: dict[str, dict[str, Case]] = {
         "metric": Case("f1", "code"),
         "languages": Case("rows", "stdout", {"format": "md"}),
         "format": Case("latex", "stdout"),
-        "siunitx": Case(None, "stdout", {"format": "latex"}),
+        "siunitx": Case(True, "stdout", {"format": "latex"}),
         "out": Case("{tmp}/tables", "names"),
         "cited": Case(True, "stdout"),
         "without_anchor": Case(True, "stdout"),
