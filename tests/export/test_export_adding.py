@@ -156,7 +156,7 @@ def test_one_file_and_sixteen_bits(tmp_path: Path) -> None:
         assert torch.equal(file[f"model.layers.{layer}.mlp.down_proj.bias"], expected)
     _, begin = header(folder / "model.safetensors")
     assert begin % 8 == 0
-    assert loaded(folder).dtype == torch.bfloat16
+    assert {tensor.dtype for tensor in file.values()} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize(("multiplier", "possible"), [(1.0, True), (0.999, False)])
@@ -189,6 +189,7 @@ def test_the_ways_out_are_those_of_the_code() -> None:
 
 
 def test_experts_take_no_constants(tmp_path: Path) -> None:
+    pytest.importorskip("transformers.integrations.moe", reason="transformers 4 has no registry of experts' functions")
     torch.manual_seed(0)
     tokens = {"vocab_size": 300, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "initializer_range": 0.3}
     model = AutoModelForCausalLM.from_config(CONFIG_MAPPING["qwen3_moe"](**tokens, **EXPERTS)).eval()
