@@ -124,14 +124,13 @@ def tell_end(data: str, out: Path, seconds: float, console: Console) -> None:
 
 
 def _profile(model_path: Path, data: str, out: Path, progress: JobProgress) -> MaskSet:
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from lm_eval_clas.harness.fast_lm import default_device
+    from lm_eval_clas.harness.model_loading import model_without_weights
 
     texts = ParallelInputBuilder("mini" if data == "mini" else "xquad", None, 16).build()
-    with torch.device("meta"):
-        outline = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model_path))
+    _, outline = model_without_weights(str(model_path))
     if (there := finished_profile(outline, texts, out, name=DEMO_NAME)) is not None:
         return MaskSet.from_profile(there)
     progress.say("loading the model")

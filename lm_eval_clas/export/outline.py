@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from lm_eval_clas.base.errors import ClasError, first_line
+from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.version import __version__
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint, model_name
 from lm_eval_clas.decoder.projections import Projection, find_projections, layer_outputs
+from lm_eval_clas.harness.model_loading import model_without_weights
 from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import CLAS
@@ -105,16 +106,7 @@ def outline(
     Raises:
         ClasError: there is no such configuration, it is no decoder, or the masks were made for another model.
     """
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    try:
-        config = AutoConfig.from_pretrained(pretrained, revision=revision, trust_remote_code=trust_remote_code)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-    except Exception as error:  # transformers and the Hub raise every kind for a wrong name or configuration
-        reason = first_line(error)
-        raise ClasError(f"Cannot read the configuration of the model '{pretrained}': {reason}") from error
+    config, model = model_without_weights(pretrained, revision, trust_remote_code)
     projections = find_projections(model, masks.config.site, projection or masks.config.projection)
     masks.config.model.fingerprint.require(ModelFingerprint.of(model, projections), "This mask folder")
     return Outline(pretrained, revision, config, projections, model)

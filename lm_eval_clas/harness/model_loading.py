@@ -1,4 +1,4 @@
-"""Loading a model the way the harness does."""
+"""Loading a model the way the harness does, or its modules alone."""
 
 from __future__ import annotations
 
@@ -28,3 +28,22 @@ def load_model(model: str, model_args: str, device: str | None, fast: bool = Fal
     except Exception as error:  # transformers, the harness and the Hub raise every kind for a wrong name or argument
         reason = first_line(error)
         raise ClasError(f"Cannot load the model '{model}': {reason}") from error
+
+
+def model_without_weights(pretrained: str, revision: str | None = None, trust_remote_code: bool = False) -> tuple[Any, Any]:
+    """A configuration, and the model as it tells it: every module in place, on torch's meta device, without memory.
+
+    Raises:
+        ClasError: the configuration cannot be read, or is of no decoder.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    try:
+        config = AutoConfig.from_pretrained(pretrained, revision=revision, **options)
+        with torch.device("meta"):
+            return config, AutoModelForCausalLM.from_config(config, **options)
+    except Exception as error:  # transformers and the Hub raise every kind for a wrong name or configuration
+        reason = first_line(error)
+        raise ClasError(f"Cannot read the configuration of the model '{pretrained}': {reason}") from error
