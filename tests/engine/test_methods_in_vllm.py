@@ -12,11 +12,11 @@ import pytest
 import torch
 from exporting import made_masks
 from measured_masks import with_measured
-from small_engines import MISSING, STARTING, choices, engine_model, questions, saved, whole_texts
+from small_engines import MISSING, STARTING, choices, close, engine_model, hf, questions, saved, whole_texts
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from lm_eval_clas import CLASLM, MaskSet
+from lm_eval_clas import MaskSet
 from lm_eval_clas.base.errors import ClasError
 
 pytest.importorskip("vllm", reason=MISSING)
@@ -40,16 +40,6 @@ TABLES = {
     "diffmean": ("outputs", ("shifts",)),
     "random-direction": ("outputs", ("shifts",)),
 }
-
-
-def close(answer: Any, other: Any) -> bool:
-    if isinstance(answer, tuple):
-        return answer[1] == other[1] and close(answer[0], other[0])
-    return answer == (other if isinstance(answer, str) else pytest.approx(other, rel=2e-4))
-
-
-def hf(checkpoint: Path, masks: MaskSet | None, **options: Any) -> CLASLM:
-    return CLASLM(str(checkpoint), masks, dtype="float32", device="cpu", **options)
 
 
 @pytest.fixture(scope="module")

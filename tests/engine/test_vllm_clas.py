@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
-from small_engines import BLOCK, MISSING, STARTING, STEERING, choices, questions, whole_texts
+from small_engines import BLOCK, MISSING, STARTING, STEERING, choices, close, hf, questions, whole_texts
 
-from lm_eval_clas import CLASLM, MaskSet
+from lm_eval_clas import MaskSet
 from lm_eval_clas.base.errors import ClasError
 
 pytest.importorskip("vllm", reason=MISSING)
@@ -19,16 +19,6 @@ pytest.importorskip("vllm", reason=MISSING)
 from lm_eval_clas.engine.vllm_clas import VLLMCLAS
 
 KINDS = {"loglikelihood": choices(3), "loglikelihood_rolling": whole_texts(), "generate_until": questions(2)}
-
-
-def close(answer: Any, other: Any) -> bool:
-    if isinstance(answer, tuple):
-        return answer[1] == other[1] and close(answer[0], other[0])
-    return answer == (other if isinstance(answer, str) else pytest.approx(other, rel=2e-4))
-
-
-def hf(checkpoint: Path, masks: MaskSet | None, **options: Any) -> CLASLM:
-    return CLASLM(str(checkpoint), masks, dtype="float32", device="cpu", **options)
 
 
 @pytest.mark.parametrize("kind", KINDS)

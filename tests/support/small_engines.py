@@ -6,10 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from lm_eval.api.instance import Instance
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from lm_eval_clas import CLASLM, MaskSet
 
 MISSING = "vLLM is not installed (docs/vllm.md says how to make an environment with it)"
 
@@ -101,3 +104,15 @@ def whole_texts(long: str | None = None) -> list[Instance]:
     """
     texts = [*TEXTS.items(), *([(long, TEXTS[long] * 12)] if long else [])]
     return [_made("loglikelihood_rolling", language, (text,), number) for number, (language, text) in enumerate(texts)]
+
+
+def hf(checkpoint: Path, masks: MaskSet | None, **options: Any) -> CLASLM:
+    """`hf-clas` on the CPU in float32: what an engine is held against."""
+    return CLASLM(str(checkpoint), masks, dtype="float32", device="cpu", **options)
+
+
+def close(answer: Any, other: Any) -> bool:
+    """Whether an answer is `hf`'s: texts and greedy flags alike, log-likelihoods within 2e-4 of their size."""
+    if isinstance(answer, tuple):
+        return answer[1] == other[1] and close(answer[0], other[0])
+    return answer == (other if isinstance(answer, str) else pytest.approx(other, rel=2e-4))
