@@ -17,6 +17,7 @@ from safetensors import safe_open
 
 from lm_eval_clas.base.errors import ClasError, first_line
 from lm_eval_clas.decoder.anatomy.decoder_lists import OTHER_TOWERS
+from lm_eval_clas.decoder.anatomy.linear_parts import is_transposed
 from lm_eval_clas.decoder.mixtures.expert_weights import expert_scales
 from lm_eval_clas.decoder.projections import Projection
 from lm_eval_clas.disk.checked_json import read_json
@@ -108,9 +109,8 @@ class Checkpoint:
             found = expert_scales(place.name, module.down_proj.shape, bool(module.is_transposed), by_expert, shapes)  # type: ignore[arg-type, union-attr]
         else:
             key = weight_key(place.name, self.files)
-            transposed = type(place.module).__name__ == "Conv1D"  # GPT-2's is [neurons, hidden]
             self._require_shape(key, list(place.module.weight.shape))  # type: ignore[union-attr, arg-type]
-            found = {key: factors[:, None] if transposed else factors[None, :]}
+            found = {key: factors[:, None] if is_transposed(place.module) else factors[None, :]}
         for key in found:
             self._require_floats(key)
         return found
@@ -140,7 +140,7 @@ class Checkpoint:
         (key,) = self.scales(place, np.ones_like(shift))
         weight, wide = self._read(key)
         matrix = weight.to(wide)
-        matrix = matrix.T if type(place.module).__name__ == "Conv1D" else matrix
+        matrix = matrix.T if is_transposed(place.module) else matrix
         found: NDArray[np.floating[Any]] = (matrix @ torch.from_numpy(shift).to(wide)).numpy()
         return found
 

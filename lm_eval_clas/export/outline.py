@@ -18,6 +18,7 @@ from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.version import __version__
+from lm_eval_clas.decoder.anatomy.linear_parts import is_transposed
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint, model_name
 from lm_eval_clas.decoder.projections import Projection, find_projections, layer_outputs
 from lm_eval_clas.harness.model_loading import model_without_weights
@@ -86,7 +87,7 @@ class Outline:
     @property
     def transposed(self) -> bool:
         """Whether the weights of projections are [neurons, hidden] (GPT-2) and not [hidden, neurons]."""
-        return type(self.projections[0].module).__name__ == "Conv1D"
+        return is_transposed(self.projections[0].module)
 
     def places(self, scaling: Scaling) -> list[Projection]:
         """The places of the layers that are steered."""

@@ -15,6 +15,7 @@ from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.anatomy.layer_results import hidden_in, with_hidden
+from lm_eval_clas.decoder.anatomy.linear_parts import is_transposed
 from lm_eval_clas.decoder.projections import Projection
 from lm_eval_clas.steering.methods.intervention import Intervention
 
@@ -54,7 +55,7 @@ def merged(places: Sequence[Projection], done: Intervention) -> Iterator[None]:
                     assert isinstance(weight, nn.Parameter)
                     saved.append((weight, weight.detach().clone()))
                     scale = factors[here].to(weight.device)
-                    scale = scale[:, None] if type(one).__name__ == "Conv1D" else scale[None, :]
+                    scale = scale[:, None] if is_transposed(one) else scale[None, :]
                     weight.copy_((weight.float() * scale).to(weight.dtype))
                 if added is not None and base.bias is None:
                     base.bias = nn.Parameter(added.to(base.weight.dtype), requires_grad=False)

@@ -46,10 +46,15 @@ def features(module: nn.Module) -> tuple[int, int] | None:
     """Input and output width of a linear module, plain, quantised or wrapped; None for anything else."""
     if isinstance(getattr(module, "in_features", None), int) and isinstance(getattr(module, "out_features", None), int):
         return int(module.in_features), int(module.out_features)  # type: ignore[arg-type]
-    if type(module).__name__ == "Conv1D":  # GPT-2's transposed linear module
+    if is_transposed(module):
         width_in, width_out = module.weight.shape  # type: ignore[union-attr, misc]
         return int(width_in), int(width_out)
     return None
+
+
+def is_transposed(module: nn.Module) -> bool:
+    """Whether a linear module's weight is [in, out], as GPT-2's is, and not [out, in]."""
+    return type(module).__name__ == "Conv1D"
 
 
 def linear_parts(layer: nn.Module, name: str = "") -> Iterator[LinearPart]:
