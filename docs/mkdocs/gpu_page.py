@@ -59,14 +59,11 @@ def _alphas(recipe: StudyRecipe) -> str:
 def _data(recipe: StudyRecipe) -> list[str]:
     found = []
     for part in recipe.parts.values():
-        tasks = []
-        for limit, names in part.limited():
-            known, unknown = known_sizes().find(names)
-            assert not unknown, unknown
-            tasks += [(family, min(task.items, limit or task.items)) for family, _, task in known]
+        tasks, unknown = known_sizes().find_limited(part.limited())
+        assert not unknown, unknown
         families: dict[str, list[int]] = {}
         for called, family in known_sizes().families.items():
-            items = [count for one, count in tasks if one is family]
+            items = [count for one, _, _, count in tasks if one is family]
             families |= {called: items} if items else {}
         for family, items in families.items():
             span = f"{items[0]:,}" if len(set(items)) == 1 else f"{min(items):,} to {max(items):,}"

@@ -107,6 +107,18 @@ class KnownSizes(Strict):
                 unknown.append(wanted)
         return list(found.values()), unknown
 
+    def find_limited(
+        self, limited: Iterable[tuple[int | None, Iterable[str]]]
+    ) -> tuple[list[tuple[KnownFamily, str, KnownTask, int]], list[str]]:
+        """What `find` gives of a part's `limited()`, each task with how many of its items are evaluated."""
+        found: list[tuple[KnownFamily, str, KnownTask, int]] = []
+        unknown: list[str] = []
+        for limit, names in limited:
+            known, missing = self.find(names)
+            found += [(family, name, task, min(limit or task.items, task.items)) for family, name, task in known]
+            unknown += missing
+        return found, unknown
+
     def characters_per_token(self, tokenizer: str, language: str) -> float:
         """Of a tokenizer that is known; of a language that it was not counted in, the mean of all."""
         rates = self.tokenizers[tokenizer]

@@ -41,26 +41,22 @@ def planned_gains(recipe: StudyRecipe, anchor: str | None) -> list[str]:
     """
     shown: dict[str, list[str]] = {}
     for part in recipe.parts.values():
-        families: dict[str, list[tuple[KnownFamily, str, KnownTask]]] = {}
-        limits: dict[str, int | None] = {}
-        for limit, names in part.limited():
-            for family, name, task in known_sizes().find(names)[0]:
-                families.setdefault(task_family(name, ()), []).append((family, name, task))
-                limits[name] = limit
+        families: dict[str, list[tuple[KnownFamily, str, KnownTask, int]]] = {}
+        for one in known_sizes().find_limited(part.limited())[0]:
+            families.setdefault(task_family(one[1], ()), []).append(one)
         for called, members in families.items():
             if members[0][0].grouped:
                 shown.setdefault("unknown, as tables are by subject, and items by subject are not on file.", []).append(called)
                 continue
-            items = {name: _clusters(family, name, task, limits[name], recipe.cluster) for family, name, task in members}
-            steered = [items[name] for _, name, task in members if task.language != anchor]
+            planned = {name: _clusters(family, name, task, items, recipe.cluster) for family, name, task, items in members}
+            steered = [planned[name] for _, name, task, _ in members if task.language != anchor]
             if steered:
                 shown.setdefault(_sentence(members[0][0], steered, len(members)), []).append(called)
     return [f"{', '.join(names)}: {sentence}" for sentence, names in shown.items()]
 
 
-def _clusters(family: KnownFamily, name: str, task: KnownTask, limit: int | None, field: str | None) -> _Planned:
-    """The items of a task, as the data on file hang together."""
-    items = min(task.items, limit or task.items)
+def _clusters(family: KnownFamily, name: str, task: KnownTask, items: int, field: str | None) -> _Planned:
+    """So many items of a task, as the data on file hang together."""
     if field not in (None, SWITCHED_OFF, OWN_FIELD) and family.fields is not None and field not in family.fields:
         raise no_field(task.items, task.items, name, field, family.fields)
     if field == SWITCHED_OFF or family.clusters is None or field not in (None, OWN_FIELD):

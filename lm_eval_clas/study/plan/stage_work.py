@@ -151,7 +151,9 @@ class _Counter:
         anchor = parse_language(recipe.masks.anchor)
         for part in recipe.parts.values():
             profiled = self._profiled(part.corpus)
-            found = [one for one in self._known(work, part.tune) if one[1].language in profiled - {anchor}]
+            known, unknown = self._sizes.find(part.tune)
+            _note_unknown(work, unknown)
+            found = [(family, task) for family, _, task in known if task.language in profiled - {anchor}]
             inside = step.objective == "metric" and _generates(found)
             for family, task in found:
                 items = min(step.limit or task.items, task.items)
@@ -178,22 +180,16 @@ class _Counter:
         runs = len(step.runs)
         work = StageWork("evaluate", f"{runs} runs")
         for part in recipe.parts.values():
-            limited = [(limit, *one) for limit, names in part.limited() for one in self._known(work, names)]
-            found = [(family, task) for _, family, task in limited]
+            limited, unknown = self._sizes.find_limited(part.limited())
+            _note_unknown(work, unknown)
+            found = [(family, task) for family, _, task, _ in limited]
             inside = _generates(found)
-            for limit, family, task in limited:
-                items = min(limit or task.items, task.items)
+            for family, _, task, items in limited:
                 once = self._once(family, task, items, _number(step.batch_size), step.num_fewshot or 0, family.generates)
                 work.add(items * runs, once.times(runs), self._in_vllm(once, runs) if inside else None)
             if found:
                 work.add(0, Workload(loads=runs), Workload(loads=runs) if inside else None)
         return work
-
-    def _known(self, work: StageWork, names: Iterable[str]) -> list[tuple[KnownFamily, KnownTask]]:
-        found, unknown = self._sizes.find(names)
-        for name in unknown:
-            _note(work, f"{name}: its items are not on file")
-        return [(family, task) for family, _, task in found]
 
     def _once(self, family: KnownFamily, task: KnownTask, items: int, batch: int, shots: int, written: bool) -> Workload:
         """One unsteered run of a task."""
@@ -255,6 +251,11 @@ def _generates(found: list[tuple[KnownFamily, KnownTask]]) -> bool:
 def _note(work: StageWork, why: str) -> None:
     if why not in work.unknown:
         work.unknown.append(why)
+
+
+def _note_unknown(work: StageWork, tasks: Iterable[str]) -> None:
+    for name in tasks:
+        _note(work, f"{name}: its items are not on file")
 
 
 def _exactly(number: float) -> Span:
