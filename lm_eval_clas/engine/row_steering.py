@@ -39,7 +39,8 @@ class RowSteering:
         model, of_model = runner.get_model(), config.model_config
         count = of_model.get_total_num_hidden_layers()
         if room.place == "neurons":
-            places = find_row_projections(model, count, asked["site"], asked["projection"])
+            hidden = of_model.get_hidden_size()
+            places = find_row_projections(model, count, asked["site"], room, hidden, asked["projection"])
         else:
             places = find_row_outputs(model, count, of_model.dtype)
         self._modules = {layer: module for layer, module in places.items() if layer in room.layers}

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fnmatch
 import functools
-import re
 from typing import Any
 
 import torch
@@ -25,34 +24,42 @@ from lm_eval_clas.decoder.projections import Site
 from lm_eval_clas.engine.row_tables import NEUTRAL, Operand, RowRoom
 
 
-def find_row_projections(model: nn.Module, count: int, site: Site, pattern: str | None = None) -> dict[int, Any]:
-    """The projections of a site by layer, of those layers that this process has (all, but for pipeline parallelism).
+def find_row_projections(
+    model: nn.Module, count: int, site: Site, room: RowRoom, hidden: int, pattern: str | None = None
+) -> dict[int, Any]:
+    """The projections of a site by layer, of those layers that have rows and that this process has (pipeline parallelism).
+
+    One leads from as many numbers as a row has back to the hidden size. Of several such modules it is the row-parallel one;
+    there may be none of that kind, as vLLM replicates the modules of transformers' code that say nothing of parallelism.
 
     Args:
         model: as vLLM has loaded it.
         count: of layers in the whole model.
         site: where to look.
+        room: what rows need.
+        hidden: the model's hidden size.
         pattern: a shell-style pattern of module names that overrides the search.
 
     Raises:
-        ClasError: there is not one in each layer: a mixture of experts, adapters, or a model that vLLM has in another way.
+        ClasError: there is not one in a layer: adapters, or a model that vLLM has in another way.
     """
-    from vllm.model_executor.layers.linear import RowParallelLinear
+    from vllm.model_executor.layers.linear import LinearBase, RowParallelLinear
 
     found = {}
     name, layers = _own_layers(model, count)
-    for index, layer in layers.items():
-        seen = {f"{name}.{index}.{own}": one for own, one in layer.named_modules() if isinstance(one, RowParallelLinear)}
+    for index in sorted(set(layers) & set(room.layers)):
+        seen = {own: one for own, one in layers[index].named_modules() if isinstance(one, LinearBase)}
         if pattern is not None:
-            kept = [one for full, one in seen.items() if fnmatch.fnmatchcase(full, pattern)]
+            kept = [one for own, one in seen.items() if fnmatch.fnmatchcase(f"{name}.{index}.{own}", pattern)]
         else:
-            inside = re.compile(rf"^{re.escape(name)}\.{index}\.")
-            kept = [one for full, one in seen.items() if bool(ATTENTION.search(inside.sub("", full))) == (site == "attn")]
+            there = [one for own, one in seen.items() if bool(ATTENTION.search(own)) == (site == "attn")]
+            fitting = [one for one in there if (one.input_size, one.output_size) == (room.width, hidden)]
+            kept = [one for one in fitting if isinstance(one, RowParallelLinear)] or fitting
         if len(kept) != 1:
             raise ClasError(
-                f"Layer {index} of vLLM's {type(model).__name__} has {len(kept)} projections at the site '{site}' that can be "
-                f"steered, and not one (its row-parallel modules are {', '.join(seen) or 'none'}); mixtures of experts are not "
-                "steered in vLLM, so use --model hf-clas, or name a module with projection=PATTERN."
+                f"Layer {index} of vLLM's {type(model).__name__} has {len(kept)} projections at the site '{site}' from "
+                f"{room.width} numbers back to {hidden}, and not one (its linear modules are {', '.join(seen) or 'none'}); use "
+                "--model hf-clas, or name a module with projection=PATTERN."
             )
         found[index] = kept[0]
     return found
@@ -185,7 +192,7 @@ def put_rows(module: Any, room: RowRoom, rows: torch.Tensor, ones: torch.Tensor,
 
 def own_columns(module: Any) -> slice:
     """The neurons that reach a projection in this process: with tensor parallelism, sliced as the layer's weights are."""
-    if not module.input_is_parallel:
+    if not getattr(module, "input_is_parallel", False):  # others than row-parallel ones take the whole
         return slice(module.input_size)
     wide = module.input_size_per_partition
     return slice(module.tp_rank * wide, (module.tp_rank + 1) * wide)
