@@ -15,13 +15,15 @@ from pathlib import Path
 from lm_eval_clas.base.logs import quiet_libraries
 from lm_eval_clas.families.family_table import decoder_families, family_rows, read_family_page, totals, worse
 from lm_eval_clas.families.family_trial import WRONG, try_family
+from lm_eval_clas.families.tried_in_vllm import BY_TRANSFORMERS, OTHERWISE, tried_in_vllm
 
 PAGE = Path(__file__).resolve().parents[1] / "families.md"
 INTRODUCTION = """# Which families of models
 
 Made by `python docs/mkdocs/families.py` with transformers {version}, and checked in CI: no cell may get worse, and none
 may be silently wrong. `clas families` prints the same for the versions that you have. Every family for which
-transformers has a causal language model is built tiny, with random weights, and tried; all but the last column.
+transformers has a causal language model is built tiny, with random weights, and tried; for the last column, with
+{tried}.
 
 {totals}
 
@@ -37,8 +39,13 @@ transformers has a causal language model is built tiny, with random weights, and
 - **prefixes shared**: what requests have in common runs once; *no* means that every request runs whole.
 - **(IA)3**: steering the MLP is exported as an adapter, which PEFT loads, and the logits are those of the hook; *no*:
   experts have no module that could get a vector.
-- **vLLM**: not tried. *merged* says that steering the MLP can be a merged checkpoint; it is an ordinary one of its family,
-  for a vLLM that knows the family.
+- **vLLM**: what [`vllm-clas`](vllm.md) does, on a CPU and in float32. *steered*: the MLP is, the log-probabilities of
+  prompts and answers are those of the steered model of transformers (2e-4 of the largest), and unsteered ones in the same
+  batch are plain vLLM's, bit for bit; *{by_transformers}*: vLLM has no class of its own for the family, and runs
+  that of transformers; *{otherwise}*: what is steered is then what vLLM itself makes of
+  scaled weights. *refused*, and why; *not in vLLM*; *vLLM fails*, with its error, before anything of ours is involved: on
+  CPUs, it lacks what some families need. *not tried*, and why. Where vLLM has a family that is refused, a merged
+  checkpoint ([export](export.md)) is an ordinary one of its family, and steers in one language.
 
 *failed* is said with the error, where something raised one that is no refusal.
 
@@ -62,7 +69,13 @@ def main() -> int:
         faults += [f"{one.family} is silently wrong" for one in trials if WRONG in one.cells and one.family not in before]
         print("\n".join(faults), file=sys.stderr)
         return int(bool(faults))
-    text = INTRODUCTION.format(version=transformers.__version__, totals=totals(trials))
+    text = INTRODUCTION.format(
+        version=transformers.__version__,
+        totals=totals(trials),
+        tried=tried_in_vllm().versions,
+        by_transformers=BY_TRANSFORMERS,
+        otherwise=OTHERWISE,
+    )
     PAGE.write_text(text + "\n".join(family_rows(trials)) + "\n", encoding="utf-8")
     return 0
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
 from lm_eval_clas.families.family_trial import FAILED, WRONG, YES, FamilyTrial
+from lm_eval_clas.families.tried_in_vllm import ABSENT, BREAKS, NOT_TRIED, STEERED
 
 HEADINGS = ("family", "MLP", "attention", "steered = merged", "resumable", "prefixes shared", "(IA)3", "vLLM")
 
@@ -27,11 +28,13 @@ def totals(trials: Sequence[FamilyTrial]) -> str:
     counts = {name: sum(getattr(one, name) == YES for one in built) for name in ("same", "resumable", "prefixes", "ia3")}
     refused = sum(one.mlp.startswith("refused") for one in built)
     wrong = sum(WRONG in one.cells for one in trials)
+    vllm = {name: sum(one.vllm.startswith(name) for one in built) for name in (STEERED, "refused", ABSENT, BREAKS, NOT_TRIED)}
     failed = sum(any(cell.startswith(FAILED) for cell in one.cells) for one in trials)
     return (
         f"Of {len(trials)} families, {len(built)} were built tiny. MLPs: {structure} found by structure, {pattern} by pattern, "
         f"{refused} refused; attention: {attention} found. Steered = merged: {counts['same']}; "
         f"resumable: {counts['resumable']}; prefixes shared: {counts['prefixes']}; (IA)3: {counts['ia3']}; "
+        f"vLLM: {', '.join(f'{count} {name}' for name, count in vllm.items())}; "
         f"failed: {failed}; silently wrong: {wrong}."
     )
 
@@ -63,7 +66,7 @@ def worse(before: FamilyTrial, now: FamilyTrial) -> list[str]:
 def _worth(cell: str) -> int:
     if cell == WRONG:
         return -1
-    if cell.startswith(("refused", "not built", "no", "-", FAILED)):
+    if cell.startswith(("refused", "not built", "no", "-", FAILED, BREAKS)):
         return 0
     return 1 if cell.startswith("by pattern") else 2
 

@@ -28,6 +28,7 @@ from lm_eval_clas.export.ia3_adapter import adapter_files
 from lm_eval_clas.export.outline import Outline, Scaling
 from lm_eval_clas.families.random_masks import random_masks
 from lm_eval_clas.families.tiny_models import VOCABULARY, tiny_model
+from lm_eval_clas.families.tried_in_vllm import tried_in_vllm
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
 from lm_eval_clas.verifying.merged_weights import merged
 
@@ -48,7 +49,7 @@ class FamilyTrial:
         resumable: whether passes resumed at a layer equal full ones, bit for bit.
         prefixes: whether what requests have in common runs once, and their scores are the same then.
         ia3: whether the MLP's steering as an (IA)3 adapter, loaded by PEFT, is what the hook does.
-        vllm: whether the MLP's steering can be a merged checkpoint; that a vLLM serves it is not tried here.
+        vllm: what `vllm-clas` does with it, as it was tried where vLLM is installed (`tried_in_vllm.py`).
     """
 
     family: str
@@ -75,15 +76,15 @@ def try_family(family: str) -> FamilyTrial:
     """Tries one family; whatever happens is in the row."""
     ids = torch.arange(2 * 12).reshape(2, 12) * 7 % (VOCABULARY - 20) + 10
     try:
-        model = _lively(tiny_model(family))
+        model = lively(tiny_model(family))
         with torch.no_grad():
             logits = model(input_ids=ids).logits
         if logits.shape[:2] != ids.shape or not logits.isfinite().all():
             raise ValueError("it gives no finite logits for text alone")
         layer_count(model)
     except Exception as error:  # transformers raises every kind where a configuration is not consistent
-        return FamilyTrial(family, f"not built: {_short(error)}")
-    found = {site: _found(model, site) for site in get_args(Site)}
+        return FamilyTrial(family, f"not built: {short_error(error)}")
+    found = {site: found_at(model, site) for site in get_args(Site)}
     same = {
         site: _attempt(lambda site=site, one=one: _steered_is_merged(model, ids, site, one))  # type: ignore[misc]
         for site, one in found.items()
@@ -96,13 +97,13 @@ def try_family(family: str) -> FamilyTrial:
         same=_together(list(same.values())),
         resumable=_attempt(lambda: _resumable(model, ids)),
         prefixes=_attempt(lambda: _shares_prefixes(model)),
-        vllm="merged" if same.get("mlp") == YES else NOTHING,
+        vllm=tried_in_vllm().cell(family),
         # The last, as the adapter stays on.
         ia3=_attempt(lambda: _adapter_is_steered(model, ids, found["mlp"])) if found["mlp"].places else NOTHING,
     )
 
 
-def _lively(model: nn.Module) -> nn.Module:
+def lively(model: nn.Module) -> nn.Module:
     """The same with weights so large that steering shows in its logits."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -112,7 +113,7 @@ def _lively(model: nn.Module) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class _AtSite:
+class AtSite:
     """What was found at a site: in words, the places, and the pattern that they needed."""
 
     cell: str
@@ -120,16 +121,16 @@ class _AtSite:
     pattern: str | None = None
 
 
-def _found(model: nn.Module, site: Site) -> _AtSite:
+def found_at(model: nn.Module, site: Site) -> AtSite:
     try:
         return _look(model, site)
     except Exception as error:  # no kind that one family raises is to end the trial of the others
-        return _AtSite(_failed(error), [])
+        return AtSite(_failed(error), [])
 
 
-def _look(model: nn.Module, site: Site) -> _AtSite:
+def _look(model: nn.Module, site: Site) -> AtSite:
     try:
-        return _AtSite(_names(model, found := find_projections(model, site)), found)
+        return AtSite(_names(model, found := find_projections(model, site)), found)
     except ClasError as error:
         reason = str(error)
     for pattern in _PATTERNS if site == "mlp" else ():
@@ -139,8 +140,8 @@ def _look(model: nn.Module, site: Site) -> _AtSite:
             continue
         # Experts match no pattern, so what does is the MLP beside them.
         rest = "; its experts are not steered" if _has_experts(model) else ""
-        return _AtSite(f"by pattern: `{pattern}`, here {_names(model, found)}{rest}", found, pattern)
-    return _AtSite(f"refused: {_reason(reason)}", [])
+        return AtSite(f"by pattern: `{pattern}`, here {_names(model, found)}{rest}", found, pattern)
+    return AtSite(f"refused: {short_reason(reason)}", [])
 
 
 def _has_experts(model: nn.Module) -> bool:
@@ -156,7 +157,7 @@ def _names(model: nn.Module, places: list[Projection]) -> str:
     return ", ".join(f"`{name}`" for name in names) + some
 
 
-def _steered_is_merged(model: nn.Module, ids: torch.Tensor, site: Site, found: _AtSite) -> str:
+def _steered_is_merged(model: nn.Module, ids: torch.Tensor, site: Site, found: AtSite) -> str:
     masks = random_masks(model, site, found.pattern)
     with torch.no_grad(), ActivationSteerer(model, masks, projection=found.pattern, alpha=-3.0) as steerer:
         plain, idle = model(input_ids=ids).logits, model(input_ids=ids).logits
@@ -168,7 +169,7 @@ def _steered_is_merged(model: nn.Module, ids: torch.Tensor, site: Site, found: _
     return YES if moved and _close(steered, expected, expected) and torch.equal(plain, idle) else WRONG
 
 
-def _adapter_is_steered(model: nn.Module, ids: torch.Tensor, found: _AtSite) -> str:
+def _adapter_is_steered(model: nn.Module, ids: torch.Tensor, found: AtSite) -> str:
     """Leaves the model with the adapter on it."""
     if any(one.experts for one in found.places):
         return NO
@@ -227,13 +228,13 @@ def _attempt(run: Callable[[], str]) -> str:
     try:
         return run()
     except ClasError as error:
-        return f"refused: {_reason(str(error))}"
+        return f"refused: {short_reason(str(error))}"
     except Exception as error:  # the family's own code may raise every kind; the user sees an error, too, and no wrong number
         return _failed(error)
 
 
 def _failed(error: Exception) -> str:
-    return f"{FAILED}: {_short(error)}"
+    return f"{FAILED}: {short_error(error)}"
 
 
 def _together(cells: list[str]) -> str:
@@ -242,12 +243,13 @@ def _together(cells: list[str]) -> str:
     return WRONG if WRONG in cells else next((cell for cell in cells if cell != YES), YES)
 
 
-def _reason(message: str) -> str:
+def short_reason(message: str) -> str:
     """The reason of a refusal, without the names of modules and what to do."""
     message = re.sub(r"^.*? as it is: ", "", message)
-    return re.split(r"; its modules are|; name |; supported are|\. Name ", message)[0].rstrip(".")
+    return re.split(r"; its modules are|; name |; use |; supported are|\. Name ", message)[0].rstrip(".")
 
 
-def _short(error: Exception) -> str:
-    line = first_line(error)
+def short_error(error: Exception, said: str | None = None) -> str:
+    """The kind of an error and the first line of what it says, or of what is `said` in its place, as far as a cell has room."""
+    line = first_line(error if said is None else ValueError(said))
     return f"{type(error).__name__}: {line}".replace("`", "")[:110]

@@ -25,6 +25,7 @@ def list_families(
     from lm_eval_clas.base.logs import quiet_libraries
     from lm_eval_clas.families import family_table
     from lm_eval_clas.families.family_trial import try_family
+    from lm_eval_clas.families.tried_in_vllm import tried_in_vllm
 
     quiet_libraries()
     known = family_table.decoder_families()
@@ -50,4 +51,6 @@ def list_families(
         for one in trials:
             table.add_row(*map(escape, one.cells))
         console.print(table)
-    (notes if as_json else console).print(family_table.totals(trials), highlight=False)
+    to = notes if as_json else console
+    to.print(family_table.totals(trials), highlight=False)
+    to.print(f"The column vLLM was not tried here, but with {tried_in_vllm().versions}.", highlight=False)
