@@ -50,6 +50,30 @@ def digest_of(name: str) -> str:
     return name.partition("/")[0]
 
 
+def steered_tokens(counted: Iterable[tuple[Mapping[str, int], Mapping[int, Mapping[str, int]]]]) -> dict[str, dict[int, int]]:
+    """By row and layer, the tokens that were steered, where each was once.
+
+    Args:
+        counted: what each process answered that was asked for its counts: tokens by row that steps had, and by layer and row,
+            those that the layer changed.
+
+    Raises:
+        ClasError: a layer did not change each token of a step once.
+    """
+    steered: dict[str, dict[int, int]] = {}
+    for scheduled, changed in counted:
+        for layer, by_name in changed.items():
+            for name in {*scheduled, *by_name}:
+                asked, done = scheduled.get(name, 0), by_name.get(name, 0)
+                if asked != done:
+                    raise ClasError(
+                        f"Layer {layer} steered {done} positions of the {asked} that vLLM ran for '{name}', so there is no "
+                        "score; something keeps the model from running what steers once for each."
+                    )
+                steered.setdefault(name, {})[int(layer)] = done
+    return steered
+
+
 @dataclass(frozen=True)
 class RowRoom:
     """What an engine was started with, and other tables must fit into.

@@ -359,7 +359,7 @@ def test_masks_of_another_model(served: ServedSteering, checkpoint: Path, monkey
     asked: list[Any] = []
     monkeypatch.setattr(server_start, "require_fit", lambda masks, *how: asked.append(how))
     refuse_arguments(read(checkpoint, served, revision="v2", trust_remote_code=True), served)
-    assert asked == [(str(checkpoint), "v2", True)]
+    assert asked == [("neurons", str(checkpoint), "v2", True)]
     monkeypatch.undo()
     with pytest.raises(ClasError, match="Cannot read the configuration of the model 'no/model'"):
         refuse_arguments(read(Path("no/model"), served), served)
