@@ -251,6 +251,12 @@ REFUSED = {
     r"experts that run with each process's share of the tokens \(enable_expert_parallel with data parallelism\)": {
         "parallel_config": SimpleNamespace(enable_dbo=False, use_sequence_parallel_moe=True)
     },
+    r"layers that get some of a prompt's tokens \(kv_sharing_fast_prefill\)": {
+        "cache_config": SimpleNamespace(enable_prefix_caching=True, kv_sharing_fast_prefill=True)
+    },
+    r"engines that are added while others run \(enable_elastic_ep\)": {
+        "parallel_config": SimpleNamespace(enable_dbo=False, enable_elastic_ep=True)
+    },
     "pooling models": {"model_config": SimpleNamespace(runner_type="pooling")},
 }
 
@@ -260,6 +266,18 @@ def test_what_steering_does_not_go_with_is_refused(what: str) -> None:
     refuse_config(config())
     with pytest.raises(ClasError, match=f"^vllm-clas does not go with {what}.*; start without it"):
         refuse_config(config(**REFUSED[what]))
+
+
+def test_what_is_looked_for_has_these_names_in_vllm() -> None:
+    """A name that vLLM has no more would be refused no more."""
+    config = pytest.importorskip("vllm.config", reason=MISSING)
+    of_parallel = ("enable_dbo", "enable_elastic_ep", "use_sequence_parallel_moe", "prefill_context_parallel_size")
+    for cls, names in (
+        (config.ParallelConfig, of_parallel),
+        (config.CacheConfig, ("enable_prefix_caching", "kv_sharing_fast_prefill")),
+        (config.ModelConfig, ("runner_type",)),
+    ):
+        assert all(hasattr(cls, name) or name in cls.__dataclass_fields__ for name in names)
 
 
 def test_a_prefix_cache_without_salts_is_refused() -> None:
