@@ -39,14 +39,13 @@ class RowSteering:
         model, of_model = runner.get_model(), config.model_config
         count = of_model.get_total_num_hidden_layers()
         if room.place == "neurons":
-            places = find_row_projections(model, count, asked["site"], asked["projection"])
+            self._modules = find_row_projections(model, count, room.layers, asked["site"], asked["projection"])
         else:
-            places = find_row_outputs(model, count, of_model.dtype)
-        self._modules = {layer: module for layer, module in places.items() if layer in room.layers}
+            self._modules = find_row_outputs(model, count, room.layers, of_model.dtype)
         ones = torch.ones_like(self._rows)
-        for module in self._modules.values():
+        for layer, module in self._modules.items():
             found = module.input_size if room.place == "neurons" else of_model.get_hidden_size()
-            put_rows(module, room, self._rows, ones, found, of_model.dtype)
+            put_rows(module, room, layer, self._rows, ones, found, of_model.dtype)
         follow_steps(runner, self.fill)
 
     def load(self, dumped: bytes) -> dict[str, list[int]]:
