@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -418,8 +422,8 @@ class OlderRunner:
     def _prepare_inputs(self, scheduler_output: Any, num_scheduled_tokens: Any) -> str:
         return "prepared"
 
-    def step(self, tokens: list[int]) -> str:
-        return self._prepare_inputs(None, np.array(tokens, dtype=np.int32))
+    def execute_model(self, scheduler_output: Any, intermediate_tensors: Any = None) -> str:
+        return self._prepare_inputs(scheduler_output, np.array(scheduler_output.tokens, dtype=np.int32))
 
 
 class NewerRunner:
@@ -431,8 +435,9 @@ class NewerRunner:
     def prepare_inputs(self, scheduler_output: Any, batch_req_state: Any, batch_desc: Any, num_active_loras: int) -> Any:
         return batch(self.requests, batch_req_state)
 
-    def step(self, tokens: list[int]) -> Any:
-        return self.prepare_inputs(None, np.array(tokens, dtype=np.int32), None, num_active_loras=0)
+    def execute_model(self, scheduler_output: Any, intermediate_tensors: Any = None, dummy_run: bool = False) -> Any:
+        tokens = np.array(scheduler_output.tokens, dtype=np.int32)
+        return self.prepare_inputs(scheduler_output, tokens, None, num_active_loras=0)
 
 
 def batch(requests: list[str], tokens: Any) -> Any:
@@ -450,11 +455,29 @@ def batch(requests: list[str], tokens: Any) -> Any:
 
 @pytest.mark.parametrize("runner", [OlderRunner, NewerRunner])
 def test_both_runners_say_which_tokens_a_step_has(runner: Any) -> None:
-    seen = []
-    one = runner(["a", "b"])
-    follow_steps(one, lambda requests, tokens: seen.append((list(requests), np.asarray(tokens).tolist())))
-    assert one.step([3, 1]) is not None
-    assert seen == [(["a", "b"], [3, 1])]
+    seen: list[Any] = []
+
+    @contextmanager
+    def step(scheduler_output: Any) -> Iterator[None]:
+        seen.append(scheduler_output)
+        yield
+        seen.append("ended")
+
+    one, given = runner(["a", "b"]), SimpleNamespace(tokens=[3, 1])
+    follow_steps(one, step, lambda requests, tokens: seen.append((list(requests), np.asarray(tokens).tolist())))
+    assert one.execute_model(given, None) is not None
+    assert seen == [given, (["a", "b"], [3, 1]), "ended"]
+
+
+@pytest.mark.parametrize("runner", [OlderRunner, NewerRunner])
+def test_requests_are_known_to_whatever_asks_the_runner_for_a_step(runner: Any) -> None:
+    """One of vLLM's executors with Ray calls the runner, and not the worker around it."""
+    steering, one = rows_of(x=1), runner(["a", "b"])
+    follow_steps(one, steering.step, steering.fill)
+    arrived = arriving(a="x", b=None)
+    arrived.tokens = [2, 1]
+    one.execute_model(arrived, None)
+    assert steering._rows.tolist()[:4] == [1, 1, 0, 0]
 
 
 def test_unknown_runners_are_refused() -> None:
@@ -463,7 +486,7 @@ def test_unknown_runners_are_refused() -> None:
 
     told = r"This version of vLLM prepares a step with prepare_inputs\(batch\), .* it is known to work with vLLM 0.32.0"
     with pytest.raises(ClasError, match=told):
-        follow_steps(Other(), lambda requests, tokens: None)
+        follow_steps(Other(), lambda scheduler_output: nullcontext(), lambda requests, tokens: None)
 
 
 def test_both_signatures_are_vllms() -> None:
@@ -477,6 +500,8 @@ def test_both_signatures_are_vllms() -> None:
     ours = [inspect.signature(one).parameters for one in (OlderRunner._prepare_inputs, NewerRunner.prepare_inputs)]
     theirs = [inspect.signature(one).parameters for one in (Older._prepare_inputs, Newer.prepare_inputs)]
     assert [list(one) for one in ours] == [list(one) for one in theirs]
+    for runner in (Older, Newer):
+        assert list(inspect.signature(runner.execute_model).parameters)[1:3] == ["scheduler_output", "intermediate_tensors"]
 
 
 def rows_of(**names: int) -> RowSteering:
@@ -484,9 +509,7 @@ def rows_of(**names: int) -> RowSteering:
     steering = RowSteering.__new__(RowSteering)
     steering._names, steering._by_request, steering._modules = dict(names), {}, {}
     steering._rows = torch.zeros(12, dtype=torch.int64)
-    from collections import Counter
-
-    steering._scheduled = Counter()
+    steering._scheduled, steering._stepping = Counter(), threading.Lock()
     return steering
 
 
@@ -528,3 +551,48 @@ def test_counts_of_rows_that_are_no_more_are_forgotten() -> None:
     steering.fill(["a"], np.array([1]))
     steering.load(RowTables.of([("z", all_(2))], [1]).dump())
     assert steering.take_counts() == ({}, {})
+
+
+def test_a_server_learns_of_tokens_that_were_not_steered() -> None:
+    module = Projection()
+    steering, _ = steering_of(FACTORS, "neurons", module)
+    known = list(steering._names)
+    step(steering, "hi", None)
+    module(H[:2])
+    steering.fill(["r1"], np.array([1]))
+    module(H[:1])
+    for _ in range(2):  # whoever asks leaves the counts to whoever asks next
+        steering.require_steered(known)
+    steering.note(arriving(a="made up by a client"))
+    steering.fill(["a"], np.array([1]))
+    module(H[:1])
+    steering.require_steered(known)
+    step(steering, "hi", "hi")  # and the layer is passed by
+    for _ in range(2):
+        with pytest.raises(ClasError, match=r"Layer 1 steered 1 positions of the 3 that vLLM ran for '.*/hi'"):
+            steering.require_steered(known)
+
+
+def test_an_engine_that_never_got_its_tables_is_found_out() -> None:
+    steering, _ = steering_of(FACTORS, "neurons", Projection())
+    name, steering._names = next(iter(steering._names)), {}
+    steering.note(arriving(a=name))
+    steering.fill(["a"], np.array([2]))
+    with pytest.raises(ClasError, match=r"Layer 1 steered 0 positions of the 2 that vLLM ran for '.*/hi'"):
+        steering.require_steered([name])
+
+
+def test_counts_are_those_of_whole_steps() -> None:
+    """What an engine is asked may come in another thread than its steps run in."""
+    module = Projection()
+    steering, _ = steering_of(FACTORS, "neurons", module)
+    name = next(iter(steering._names))
+    found: list[Any] = []
+    asking = threading.Thread(target=lambda: found.append(steering.take_counts()))
+    with steering.step(arriving(a=name)):
+        steering.fill(["a"], np.array([1]))
+        asking.start()
+        asking.join(0.2)
+        module(H[:1])
+    asking.join()
+    assert found == [({name: 1}, {1: {name: 1}})]
