@@ -37,7 +37,7 @@ class RowSteering:
         self._names: dict[str, int] = {}
         self._by_request: dict[str, str | None] = {}
         self._scheduled: Counter[str] = Counter()
-        self._stepping = threading.Lock()  # some executors of vLLM run steps in one thread and what is asked of it in another
+        self._stepping = threading.RLock()  # some executors of vLLM run steps in one thread and what is asked of it in another
         self._rows = torch.zeros(runner.max_num_tokens, dtype=torch.int64, device=runner.device)
         model, of_model = runner.get_model(), config.model_config
         count = of_model.get_total_num_hidden_layers()

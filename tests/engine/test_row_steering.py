@@ -509,7 +509,7 @@ def rows_of(**names: int) -> RowSteering:
     steering = RowSteering.__new__(RowSteering)
     steering._names, steering._by_request, steering._modules = dict(names), {}, {}
     steering._rows = torch.zeros(12, dtype=torch.int64)
-    steering._scheduled, steering._stepping = Counter(), threading.Lock()
+    steering._scheduled, steering._stepping = Counter(), threading.RLock()
     return steering
 
 
