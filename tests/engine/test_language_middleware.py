@@ -101,6 +101,7 @@ def row(served: ServedSteering, language: str) -> str:
     [
         ({"vllm_xargs": {"clas_language": "hi"}}, {}, ""),
         ({"vllm_xargs": {"clas_language": "Hindi"}}, {"X-CLAS-Language": "de"}, ""),
+        ({"extra_body": {"vllm_xargs": {"clas_language": "hi"}}}, {}, ""),  # as the client of OpenAI has it, sent as it stands
         ({}, {"X-CLAS-Language": "hi-IN"}, ""),
         ({}, {}, "clas_language=hin"),
         ({"vllm_xargs": {"clas_language": "detect"}}, {}, ""),

@@ -83,7 +83,7 @@ class LanguageMiddleware:
                 await _refuse(scope, send, _BROKEN, 500)
                 return
             else:
-                body, language = self._named(scope, body, content)
+                body, language = self._named(scope, body, content, extras)
                 scope = _with_length(scope, body)
             if language is not None:
                 await self._require_effect(scope, language)
@@ -96,15 +96,14 @@ class LanguageMiddleware:
         if language is not None:
             await self._look(scope)
 
-    def _named(self, scope: Scope, body: bytes, content: Any) -> tuple[bytes, str | None]:
+    def _named(self, scope: Scope, body: bytes, content: Any, extras: Iterable[Mapping[str, Any]]) -> tuple[bytes, str | None]:
         """The body with the name of a row in the place of the language, and the language that it is steered for."""
         if not has_prompt(content):
             return body, None
+        language = self._served.language_of(language_named(scope, extras), text_of(content))
         extra = content.get("vllm_xargs")
         extra = dict(extra) if isinstance(extra, dict) else {}
-        named = language_named(scope, [extra])
         extra.pop(ARGUMENT, None)
-        language = self._served.language_of(named, text_of(content))
         row = self._served.row_of(language)
         if row is not None:
             if content.get("use_beam_search"):
