@@ -21,7 +21,7 @@ from small_engines import BLOCK, MISSING, STARTING, STEERING, TEXTS
 
 from lm_eval_clas import MaskSet
 from lm_eval_clas.disk.files import PACKAGE, shipped
-from lm_eval_clas.engine.server.language_middleware import GENERATING, UNSTEERED
+from lm_eval_clas.engine.server.language_middleware import NEVER_STEERED, STEERED_AT
 
 pytest.importorskip("vllm", reason=MISSING)
 
@@ -168,9 +168,9 @@ def test_every_route_that_generates_steers_or_refuses_a_language(server: str) ->
     root = server.removesuffix("/v1")
     with urllib.request.urlopen(f"{root}/openapi.json", timeout=60) as answer:
         routes = {path for path, methods in json.load(answer)["paths"].items() if "post" in methods}
-    assert set(GENERATING) <= routes
-    here = set(UNSTEERED) & routes  # others come with what a model or an installation can do
-    assert here >= {"/v1/chat/completions/batch", "/inference/v1/generate", "/generative_scoring"}
+    assert set(STEERED_AT) <= routes
+    here = set(NEVER_STEERED) & routes  # others come with what a model or an installation can do
+    assert here >= {"/v1/chat/completions/batch", "/generative_scoring", "/v1/systemone"}
     asked = {"prompt": TEXTS["hi"], "max_tokens": 8, "temperature": 0}
     texts = {}
     for path in ("/v1/completions", "/invocations"):

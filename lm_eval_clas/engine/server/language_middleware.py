@@ -34,9 +34,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 STEERED = b"x-clas-steered"  # in answers: the language that they were steered for, or `no`
 # Where texts are generated and `vllm_xargs` reach the engine, in vLLM 0.32.0.
-GENERATING = ("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages", "/invocations")
+STEERED_AT = ("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages", "/invocations")
 # Where the model runs, too, and what a request names gets lost on the way, or comes in another form.
-UNSTEERED = (
+NEVER_STEERED = (
     "/v1/chat/completions/batch",
     "/cohere/v2/chat",
     "/inference/v1/generate",
@@ -77,7 +77,7 @@ class LanguageMiddleware:
             content = content_of(body)
             extras = list(extras_in(content, body))
             refuse_rows(extras)
-            if scope["type"] == "websocket" or route not in GENERATING:
+            if scope["type"] == "websocket" or route not in STEERED_AT:
                 self._refuse_unsteered(scope, route, extras)
             elif self._broken:
                 await _refuse(scope, send, _BROKEN, 500)
@@ -90,7 +90,7 @@ class LanguageMiddleware:
         except ClasError as error:
             await _refuse(scope, send, str(error))
             return
-        tells = scope["type"] == "http" and route in (*GENERATING, *UNSTEERED)
+        tells = scope["type"] == "http" and route in (*STEERED_AT, *NEVER_STEERED)
         again = _once(body, receive) if scope["type"] == "http" else receive
         await self._app(scope, again, _telling(send, language) if tells else send)
         if language is not None:
@@ -125,7 +125,7 @@ class LanguageMiddleware:
         if _WITHOUT_MODEL.fullmatch(route):
             return
         named = language_named(scope, extras)
-        asked = named or (self._served.language if route in UNSTEERED else None)
+        asked = named or (self._served.language if route in NEVER_STEERED else None)
         if asked is None or (asked != DETECT and self._served.row_of(self._served.language_of(asked, "")) is None):
             return
         anchor = self._served.factors.masks.anchor
@@ -135,7 +135,7 @@ class LanguageMiddleware:
             else (f"this server steers requests that name no language (by --language {asked})", f"name '{anchor}', the anchor")
         )
         raise ClasError(
-            f"What '{route[:80]}' answers is not steered, and {why}; ask {', '.join(GENERATING[:-1])} or {GENERATING[-1]}, or "
+            f"What '{route[:80]}' answers is not steered, and {why}; ask {', '.join(STEERED_AT[:-1])} or {STEERED_AT[-1]}, or "
             f"{instead}."
         )
 
