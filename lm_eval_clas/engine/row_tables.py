@@ -128,7 +128,7 @@ class RowTables:
             widths: how many numbers each layer of the model has there, where not all have as many as the widest.
         """
         by_name = {row_name(one.digest, label): one for label, one in done}
-        kept = sorted(set(layers))
+        kept, ends = sorted(set(layers)), dict(enumerate(widths or ()))
         if not by_name or any(one.maps for one in by_name.values()):
             raise ValueError("there is nothing to steer with, or a map that no row can hold")
         numbers: dict[Operand, list[NDArray[np.float32]]] = {
@@ -140,9 +140,7 @@ class RowTables:
             first = np.full_like(rows[0], NEUTRAL[operand])
             if any((row != first).any() for row in rows):
                 tables[operand] = {
-                    layer: torch.from_numpy(
-                        np.stack([row[layer][: widths[layer] if widths else None] for row in (first, *rows)])
-                    )
+                    layer: torch.from_numpy(np.stack([row[layer][: ends.get(layer)] for row in (first, *rows)]))
                     for layer in kept
                 }
         if not set(tables) <= {operand for where, operand in _TOLD if where == place}:

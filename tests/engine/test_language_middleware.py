@@ -211,9 +211,9 @@ def test_a_language_that_is_named_is_never_ignored(what: str, served: ServedStee
     server = Server(served)
     status, _, answer = server.post(body, {"X-CLAS-Language": header} if header else {}, path=path)
     assert status == 400
-    assert answer["error"]["message"].startswith(f"What '{path}' answers is not steered, and this request names a language ('")
-    assert answer["error"]["message"].endswith(
-        "'); ask /v1/completions, /v1/chat/completions, /v1/responses, /v1/messages or /invocations, or name none."
+    assert answer["error"]["message"] == (
+        f"What '{path}' answers is not steered, and this request names a language; ask /v1/completions, /v1/chat/completions, "
+        "/v1/responses, /v1/messages or /invocations, or name none."
     )
     assert not server.seen
 

@@ -130,7 +130,7 @@ class LanguageMiddleware:
             return
         anchor = self._served.factors.masks.anchor
         why, instead = (
-            (f"this request names a language ('{asked}')", "name none")
+            ("this request names a language", "name none")
             if named
             else (f"this server steers requests that name no language (by --language {asked})", f"name '{anchor}', the anchor")
         )
