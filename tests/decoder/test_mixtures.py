@@ -14,7 +14,7 @@ from lm_eval.evaluator import evaluate
 from requests_made import requests
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, FineGrainedFP8Config, PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, profile
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
@@ -360,6 +360,29 @@ def test_experts_of_another_decoder_in_a_checkpoint_are_told_apart(own: str, mod
 def test_experts_that_cannot_be_told_apart_are_refused(there: dict[str, tuple[int, int]], why: str) -> None:
     with pytest.raises(ClasError, match=why):
         expert_scales("model.layers.1.mlp.experts", False, 32, np.ones((4, 48), dtype=np.float32), there)
+
+
+def test_quantised_experts_are_refused() -> None:
+    quantised = pytest.importorskip("transformers.integrations.finegrained_fp8")
+    if not hasattr(quantised, "FP8Experts"):
+        pytest.skip("this version of transformers has no experts in 8 bits")
+    model = lively("qwen3_moe")
+    quantised.replace_with_fp8_linear(model, ["lm_head"], FineGrainedFP8Config())
+    kind = r"experts that are FP8Experts \('mlp\.experts'\), whose weights are quantised; supported are unquantised experts"
+    with pytest.raises(ClasError, match=kind):
+        find_projections(model)
+    assert len(find_projections(model, "attn")) == model.config.num_hidden_layers
+
+
+def test_experts_whose_weights_are_no_parameters_are_told_as_experts() -> None:
+    """As those of gpt-oss in 4 bits, of which nothing but biases are."""
+    model = lively("gpt_oss")
+    for module in [one.module for one in find_projections(model)]:
+        for name in ("gate_up_proj", "down_proj"):
+            del module._parameters[name]
+            setattr(module, name, object())
+    with pytest.raises(ClasError, match=r"experts that are GptOssExperts \('mlp\.experts'\), which transformers runs by code"):
+        find_projections(model)
 
 
 def test_masks_of_a_mixture_are_told_as_ours_without_their_configuration(profiles, tmp_path: Path) -> None:
