@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+from collections.abc import Container
 from typing import Any
 
 import torch
@@ -25,9 +26,9 @@ from lm_eval_clas.engine.row_tables import NEUTRAL, Operand, RowRoom
 
 
 def find_row_projections(
-    model: nn.Module, count: int, site: Site, room: RowRoom, hidden: int, pattern: str | None = None
+    model: nn.Module, count: int, room: RowRoom, hidden: int, site: Site, pattern: str | None = None
 ) -> dict[int, Any]:
-    """The projections of a site by layer, of those layers that have rows and that this process has (pipeline parallelism).
+    """The projections of a site by layer, of those steered layers that this process has (all, but for pipeline parallelism).
 
     One leads from as many numbers as a row has back to the hidden size. Of several such modules it is the row-parallel one;
     there may be none of that kind, as vLLM replicates the modules of transformers' code that say nothing of parallelism.
@@ -35,48 +36,51 @@ def find_row_projections(
     Args:
         model: as vLLM has loaded it.
         count: of layers in the whole model.
-        site: where to look.
-        room: what rows need.
+        room: what rows need, and in which layers; what the others are does not matter.
         hidden: the model's hidden size.
+        site: where to look.
         pattern: a shell-style pattern of module names that overrides the search.
 
     Raises:
-        ClasError: there is not one in a layer: adapters, or a model that vLLM has in another way.
+        ClasError: there is not one in each layer: a mixer as wide, adapters, or a model that vLLM has in another way.
     """
     from vllm.model_executor.layers.linear import LinearBase, RowParallelLinear
 
     found = {}
-    name, layers = _own_layers(model, count)
-    for index in sorted(set(layers) & set(room.layers)):
-        seen = {own: one for own, one in layers[index].named_modules() if isinstance(one, LinearBase)}
+    name, layers = _own_layers(model, count, room.layers)
+    for index, layer in layers.items():
+        seen = {f"{name}.{index}.{own}": one for own, one in layer.named_modules() if isinstance(one, LinearBase)}
         if pattern is not None:
-            kept = [one for own, one in seen.items() if fnmatch.fnmatchcase(f"{name}.{index}.{own}", pattern)]
+            kept = [one for full, one in seen.items() if fnmatch.fnmatchcase(full, pattern)]
         else:
-            there = [one for own, one in seen.items() if bool(ATTENTION.search(own)) == (site == "attn")]
-            fitting = [one for one in there if (one.input_size, one.output_size) == (room.width, hidden)]
+            start = len(f"{name}.{index}.")
+            there = [one for full, one in seen.items() if bool(ATTENTION.search(full[start:])) == (site == "attn")]
+            fitting = [one for one in there if (one.input_size, one.output_size) == (room.width(index), hidden)]
             kept = [one for one in fitting if isinstance(one, RowParallelLinear)] or fitting
         if len(kept) != 1:
             raise ClasError(
                 f"Layer {index} of vLLM's {type(model).__name__} has {len(kept)} projections at the site '{site}' from "
-                f"{room.width} numbers back to {hidden}, and not one (its linear modules are {', '.join(seen) or 'none'}); use "
-                "--model hf-clas, or name a module with projection=PATTERN."
+                f"{room.width(index)} numbers back to {hidden}, and not one (its linear modules are "
+                f"{', '.join(seen) or 'none'}); use --model hf-clas, or name the right one with projection=PATTERN, which "
+                "--model vllm-clas has."
             )
         found[index] = kept[0]
     return found
 
 
-def find_row_outputs(model: nn.Module, count: int, dtype: torch.dtype) -> dict[int, Any]:
-    """The decoder layers of this process, by number: what leaves them can be moved.
+def find_row_outputs(model: nn.Module, count: int, steered: Container[int], dtype: torch.dtype) -> dict[int, Any]:
+    """The steered decoder layers of this process, by number: what leaves them can be moved.
 
     Args:
         model: as vLLM has loaded it.
         count: of layers in the whole model.
+        steered: the layers to look at; what the others are does not matter.
         dtype: of the model.
 
     Raises:
         ClasError: something is known to run the layers, or what leaves them, in another way than their code says.
     """
-    name, layers = _own_layers(model, count)
+    name, layers = _own_layers(model, count, steered)
     for index, layer in layers.items():
         if "forward" in vars(layer):
             raise ClasError(
@@ -91,13 +95,14 @@ def find_row_outputs(model: nn.Module, count: int, dtype: torch.dtype) -> dict[i
     return layers
 
 
-def _own_layers(model: nn.Module, count: int) -> tuple[str, dict[int, Any]]:
-    """The list of decoder layers by its name, and those that this process has."""
+def _own_layers(model: nn.Module, count: int, steered: Container[int]) -> tuple[str, dict[int, Any]]:
+    """The list of decoder layers by its name, and those steered ones that this process has."""
     from vllm.model_executor.models.utils import PPMissingLayer
 
     for name, layers in model.named_modules():
         if isinstance(layers, nn.ModuleList) and len(layers) == count and not OTHER_TOWERS.search(name):
-            return name, {index: layer for index, layer in enumerate(layers) if not isinstance(layer, PPMissingLayer)}
+            own = {index: layer for index, layer in enumerate(layers) if not isinstance(layer, PPMissingLayer)}
+            return name, {index: layer for index, layer in own.items() if index in steered}
     raise ClasError(f"Found no list of {count} decoder layers in vLLM's {type(model).__name__}; use --model hf-clas.")
 
 
@@ -158,12 +163,15 @@ def _changed(module: Any, h: torch.Tensor) -> torch.Tensor:
     return changed
 
 
-def put_rows(module: Any, room: RowRoom, rows: torch.Tensor, ones: torch.Tensor, found: int, dtype: torch.dtype) -> None:
+def put_rows(
+    module: Any, room: RowRoom, layer: int, rows: torch.Tensor, ones: torch.Tensor, found: int, dtype: torch.dtype
+) -> None:
     """Makes a projection change its input, or a decoder layer its output; at first, no row changes anything.
 
     Args:
         module: vLLM's.
         room: what there is to be room for.
+        layer: whose module it is.
         rows: the row of each token, int64 [tokens of the largest step]; shared by all layers.
         ones: int64 of the same length.
         found: how many numbers the whole model has there for a token.
@@ -172,11 +180,10 @@ def put_rows(module: Any, room: RowRoom, rows: torch.Tensor, ones: torch.Tensor,
     Raises:
         ClasError: that is another number than a row has.
     """
-    if found != room.width:
-        what = "neurons per layer" if room.place == "neurons" else "hidden size"
+    if found != room.width(layer):
         raise ClasError(
-            f"This mask folder was made for another model: {what} {room.width} there, {found} in the model that was loaded; "
-            "profile this model, or load the one it was made for."
+            f"What is to be steered in layer {layer} has {found} numbers for a token in vLLM's {type(module).__name__}, and "
+            f"{room.width(layer)} in the masks; use --model hf-clas."
         )
     module.clas_columns = own_columns(module) if room.place == "neurons" else slice(found)
     wide = len(range(found)[module.clas_columns])

@@ -246,7 +246,8 @@ def _together(cells: list[str]) -> str:
 def short_reason(message: str) -> str:
     """The reason of a refusal, without the names of modules and what to do."""
     message = re.sub(r"^.*? as it is: ", "", message)
-    return re.split(r"; its modules are| \(its linear modules are|; name |; use |; supported are|\. Name ", message)[0].rstrip(".")
+    ends = r"; its modules are| \(its linear modules are|; name |; use |; supported are|\. Name "
+    return re.split(ends, message)[0].rstrip(".")
 
 
 def short_error(error: Exception, said: str | None = None) -> str:
