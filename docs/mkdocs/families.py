@@ -21,9 +21,9 @@ PAGE = Path(__file__).resolve().parents[1] / "families.md"
 INTRODUCTION = """# Which families of models
 
 Made by `python docs/mkdocs/families.py` with transformers {version}, and checked in CI: no cell may get worse, and none
-may be silently wrong. `clas families` prints the same for the versions that you have. Every family for which
-transformers has a causal language model is built tiny, with random weights, and tried; for the last column, with
-{tried}.
+may be silently wrong. `clas families` prints the same for the version that you have. Every family for which
+transformers has a causal language model is built tiny, with random weights, and tried; what the last column says
+was found with {tried}, and is kept in the package.
 
 {totals}
 
@@ -42,10 +42,11 @@ transformers has a causal language model is built tiny, with random weights, and
 - **vLLM**: what [`vllm-clas`](vllm.md) does, on a CPU and in float32. *steered*: the MLP is, the log-probabilities of
   prompts and answers are those of the steered model of transformers (2e-4 of the largest), and unsteered ones in the same
   batch are plain vLLM's, bit for bit; *{by_transformers}*: vLLM has no class of its own for the family, and runs
-  that of transformers; *{otherwise}*: what is steered is then what vLLM itself makes of
-  scaled weights. *refused*, and why; *not in vLLM*; *vLLM fails*, with its error, before anything of ours is involved: on
-  CPUs, it lacks what some families need. *not tried*, and why. Where vLLM has a family that is refused, a merged
-  checkpoint ([export](export.md)) is an ordinary one of its family, and steers in one language.
+  that of transformers; *{otherwise}*: its unsteered numbers are others, too, and what is
+  steered is what vLLM makes of scaled weights. *refused*, and why; *not in vLLM*; *vLLM fails*, with its error, before
+  anything of ours is involved: on CPUs, it lacks what some families need. *not tried*: that version of transformers does
+  not have the family, or the reason stands there. Where vLLM has a family that is refused, a merged checkpoint
+  ([export](export.md)) is an ordinary one of its family, and steers in one language.
 
 *failed* is said with the error, where something raised one that is no refusal.
 

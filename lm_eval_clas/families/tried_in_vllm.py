@@ -11,7 +11,7 @@ PATH = PACKAGE / "data" / "tried_in_vllm.json"
 # What a cell begins with; one of `refused`, too, and none of what is silently wrong.
 STEERED, ABSENT, BREAKS, NOT_TRIED = "steered", "not in vLLM", "vLLM fails", "not tried"
 # What one of `steered` may have behind it.
-BY_TRANSFORMERS, OTHERWISE = "by transformers' code", "unsteered, vLLM's numbers are not transformers'"
+BY_TRANSFORMERS, OTHERWISE = "by transformers' code", "vLLM itself differs from transformers"
 
 
 class TriedInVLLM(Strict):

@@ -128,7 +128,8 @@ def _ready() -> None:
     for name in _IMPORTED:
         importlib.import_module(name)
     # vLLM asks a process of its own what a model's class can do, as looking might start CUDA; here, each family has one.
-    importlib.import_module("vllm.model_executor.models.registry")._run_in_subprocess = lambda look: look()
+    registry: Any = importlib.import_module("vllm.model_executor.models.registry")
+    registry._run_in_subprocess = lambda look: look()
     gc.collect()
     gc.freeze()
 
