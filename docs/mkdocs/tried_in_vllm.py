@@ -19,7 +19,7 @@ from pathlib import Path
 from lm_eval_clas.base.logs import quiet_libraries
 from lm_eval_clas.families.family_table import decoder_families
 from lm_eval_clas.families.family_trial import WRONG
-from lm_eval_clas.families.tried_in_vllm import PATH
+from lm_eval_clas.families.tried_in_vllm import CELLS_FILE
 
 
 def main() -> int:
@@ -29,7 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("families", nargs="*", help="default: all")
     parser.add_argument("--anew", action="store_true", help="try again what has been tried")
-    parser.add_argument("--out", type=Path, default=PATH, help="the file, where it is not to be that of the package")
+    parser.add_argument("--out", type=Path, default=CELLS_FILE, help="the file, where it is not to be that of the package")
     parser.add_argument("--seconds", type=float, default=300, help="how long one family may take")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")

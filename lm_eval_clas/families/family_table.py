@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
 from lm_eval_clas.families.family_trial import FAILED, WRONG, YES, FamilyTrial
-from lm_eval_clas.families.tried_in_vllm import ABSENT, BREAKS, NOT_TRIED, STEERED
+from lm_eval_clas.families.tried_in_vllm import BREAKS, NOT_THERE, NOT_TRIED, WORKS
 
 HEADINGS = ("family", "MLP", "attention", "steered = merged", "resumable", "prefixes shared", "(IA)3", "vLLM")
 
@@ -28,7 +28,7 @@ def totals(trials: Sequence[FamilyTrial]) -> str:
     counts = {name: sum(getattr(one, name) == YES for one in built) for name in ("same", "resumable", "prefixes", "ia3")}
     refused = sum(one.mlp.startswith("refused") for one in built)
     wrong = sum(WRONG in one.cells for one in trials)
-    vllm = {name: sum(one.vllm.startswith(name) for one in built) for name in (STEERED, "refused", ABSENT, BREAKS, NOT_TRIED)}
+    vllm = {name: sum(one.vllm.startswith(name) for one in built) for name in (WORKS, "refused", NOT_THERE, BREAKS, NOT_TRIED)}
     failed = sum(any(cell.startswith(FAILED) for cell in one.cells) for one in trials)
     return (
         f"Of {len(trials)} families, {len(built)} were built tiny. MLPs: {structure} found by structure, {pattern} by pattern, "

@@ -7,9 +7,9 @@ from functools import cache
 from lm_eval_clas.disk.checked_json import Strict, read_json
 from lm_eval_clas.disk.files import PACKAGE
 
-PATH = PACKAGE / "data" / "tried_in_vllm.json"
+CELLS_FILE = PACKAGE / "data" / "tried_in_vllm.json"
 # What a cell begins with; one of `refused`, too, and none of what is silently wrong.
-STEERED, ABSENT, BREAKS, NOT_TRIED = "steered", "not in vLLM", "vLLM fails", "not tried"
+WORKS, NOT_THERE, BREAKS, NOT_TRIED = "steered", "not in vLLM", "vLLM fails", "not tried"
 # What one of `steered` may have behind it.
 BY_TRANSFORMERS, OTHERWISE = "by transformers' code", "vLLM itself differs from transformers"
 
@@ -19,7 +19,7 @@ class TriedInVLLM(Strict):
 
     Attributes:
         vllm, transformers: the versions.
-        cells: by family, what `vllm_cell` said.
+        cells: by family, what `cell_in_vllm` said.
     """
 
     vllm: str
@@ -39,4 +39,4 @@ class TriedInVLLM(Strict):
 @cache
 def tried_in_vllm() -> TriedInVLLM:
     """What the package's file says."""
-    return TriedInVLLM.model_validate(read_json(PATH))
+    return TriedInVLLM.model_validate(read_json(CELLS_FILE))

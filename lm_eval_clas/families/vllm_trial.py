@@ -32,7 +32,7 @@ from lm_eval_clas.engine.row_tables import EXTRA_ARGUMENT, RowTables, steered_ro
 from lm_eval_clas.families.family_trial import FAILED, WRONG, AtSite, found_at, lively, short_error, short_reason
 from lm_eval_clas.families.random_masks import random_masks
 from lm_eval_clas.families.tiny_models import VOCABULARY, Widths, tiny_model
-from lm_eval_clas.families.tried_in_vllm import ABSENT, BREAKS, BY_TRANSFORMERS, NOT_TRIED, OTHERWISE, STEERED
+from lm_eval_clas.families.tried_in_vllm import BREAKS, BY_TRANSFORMERS, NOT_THERE, NOT_TRIED, OTHERWISE, WORKS
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.steering.activation_steerer import ActivationSteerer
 from lm_eval_clas.steering.language_factors import LanguageFactors
@@ -82,14 +82,14 @@ _PROMPTS = [[10 + (7 * i + 3 * length) % (VOCABULARY - 20) for i in range(length
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _Continued:
     """The tokens that follow a prompt, and the log-probabilities of all but the first, those of the prompt among them."""
 
     tokens: list[int]
     scores: torch.Tensor
 
 
-Answers = dict[str | None, list[_Answer]]  # by language, of each prompt; of None, unsteered
+Answers = dict[str | None, list[_Continued]]  # by language, of each prompt; of None, unsteered
 
 
 def vllm_cells(families: Iterable[str], seconds: float) -> Iterator[tuple[str, str]]:
@@ -120,7 +120,7 @@ def vllm_cells(families: Iterable[str], seconds: float) -> Iterator[tuple[str, s
 
 
 def _tried(family: str, sender: Connection) -> None:
-    sender.send(vllm_cell(family))
+    sender.send(cell_in_vllm(family))
 
 
 def _ready() -> None:
@@ -134,7 +134,7 @@ def _ready() -> None:
     gc.freeze()
 
 
-def vllm_cell(family: str) -> str:
+def cell_in_vllm(family: str) -> str:
     """What steering the MLP of a tiny model of a family does inside vLLM; whatever happens is in the cell.
 
     To be called once in a process.
@@ -149,7 +149,7 @@ def vllm_cell(family: str) -> str:
             if not all(one.scores.isfinite().all() for one in plain):
                 raise ValueError("it gives no finite logits for text alone")
         except Exception as error:  # transformers raises every kind where a configuration is not consistent
-            return f"{NOT_TRIED}: {_line(error)}"
+            return f"{NOT_TRIED}: {_lacking(error) or _line(error)}"
         try:
             found = found_at(model, "mlp")
             return _prepared(model, found, plain, folder).cell() if found.places else found.cell
@@ -160,7 +160,7 @@ def vllm_cell(family: str) -> str:
             return f"{FAILED}: {_line(error)}"
 
 
-def _prepared(model: nn.Module, found: AtSite, plain: list[_Answer], folder: Path) -> _Trial:
+def _prepared(model: nn.Module, found: AtSite, plain: list[_Continued], folder: Path) -> _Trial:
     """What is to be known before vLLM starts and changes what transformers is."""
     masks = random_masks(model, "mlp", found.pattern)
     expected: Answers = {None: plain}
@@ -218,7 +218,7 @@ class _Trial:
             found = {one: _apart(steered[one], self.expected[one]) for one in rows}
             print("not so:", *faults, f"steered, they differ by {found}", sep="\n", file=sys.stderr)
             return WRONG
-        return STEERED + (f", {BY_TRANSFORMERS}" if by_transformers else "") + ("" if same else f"; {OTHERWISE}")
+        return WORKS + (f", {BY_TRANSFORMERS}" if by_transformers else "") + ("" if same else f"; {OTHERWISE}")
 
     def _refusal(self, masks: MaskSet, tables: RowTables) -> ClasError | None:
         try:
@@ -277,11 +277,11 @@ def _answers(llm: Any, rows: Mapping[str, str | None]) -> Answers:
         tokens = list(one.outputs[0].token_ids)
         by_place = [*one.prompt_logprobs[1:], *one.outputs[0].logprobs]
         scores = [place[token].logprob for place, token in zip(by_place, [*prompt[1:], *tokens], strict=True)]
-        found[language].append(_Answer(tokens, torch.tensor(scores)))
+        found[language].append(_Continued(tokens, torch.tensor(scores)))
     return found
 
 
-def _greedy(model: nn.Module, prompt: Sequence[int]) -> _Answer:
+def _greedy(model: nn.Module, prompt: Sequence[int]) -> _Continued:
     """What a model of transformers answers, each token in a pass of its own over all before it."""
     ids = list(prompt)
     with torch.no_grad():
@@ -289,40 +289,45 @@ def _greedy(model: nn.Module, prompt: Sequence[int]) -> _Answer:
             logits = model(input_ids=torch.tensor([ids])).logits[0, :, :VOCABULARY]
             ids.append(int(logits[-1].argmax()))
     scores = logits.float().log_softmax(-1)[torch.arange(len(ids) - 1), torch.tensor(ids[1:])]
-    return _Answer(ids[len(prompt) :], scores)
+    return _Continued(ids[len(prompt) :], scores)
 
 
-def _equal(one: _Answer, other: _Answer) -> bool:
+def _equal(one: _Continued, other: _Continued) -> bool:
     return one.tokens == other.tokens and torch.equal(one.scores, other.scores)
 
 
-def _near(one: _Answer, other: _Answer) -> bool:
+def _near(one: _Continued, other: _Continued) -> bool:
     return one.tokens == other.tokens and _apart([one], [other]) <= _NEAR
 
 
-def _apart(some: Sequence[_Answer], others: Sequence[_Answer]) -> float:
+def _apart(some: Sequence[_Continued], others: Sequence[_Continued]) -> float:
     """The largest difference of log-probabilities, as a share of the largest."""
     pairs = [(one.scores, other.scores) for one, other in zip(some, others, strict=True)]
     return max(float((one - other).abs().max() / other.abs().max()) for one, other in pairs)
 
 
-# What vLLM says where it has no class for a family; and what the trial, and not vLLM, lacks where it says something else.
-_ABSENT = ("not supported for now", "no vLLM implementation", "not supported anymore")
+# What is said where vLLM has no class for a family; and what the trial lacks where something else is said.
+_MISSING = ("not supported for now", "no vLLM implementation", "not supported anymore")
 _LACKING = {
     "failed to be inspected": "vLLM's class of it wants more than the environment of the trial has, such as torchvision",
     "image processor": "vLLM wants its image processor, which a tiny checkpoint does not have",
+    "configuration class": "transformers does not load its decoder alone, which is what a tiny checkpoint has",
 }
 
 
 def _failed(error: Exception) -> str:
-    if any(one in str(error) for one in _ABSENT):
-        return ABSENT
+    if any(one in str(error) for one in _MISSING):
+        return NOT_THERE
     traceback.print_exc(file=sys.stderr)
-    lacking = next((what for said, what in _LACKING.items() if said in str(error)), None)
-    return f"{BREAKS}: {_line(error)}" if lacking is None else f"{NOT_TRIED}: {lacking}"
+    return f"{NOT_TRIED}: {lacking}" if (lacking := _lacking(error)) else f"{BREAKS}: {_line(error)}"
+
+
+def _lacking(error: Exception) -> str | None:
+    return next((what for said, what in _LACKING.items() if said in str(error)), None)
 
 
 def _line(error: Exception) -> str:
-    """The first line of an error of vLLM that says something."""
+    """The first line of an error that says something, without where things are."""
     said = re.sub(r"'[^']*/(plain|merged)'", "the checkpoint", str(error))
+    said = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", said)
     return short_error(error, said.partition("Value error, ")[2] or said)  # of its configuration, which pydantic checks

@@ -11,7 +11,7 @@ import pytest
 from small_engines import MISSING
 
 from lm_eval_clas.engine.refusals import KNOWN_VERSIONS
-from lm_eval_clas.families.tried_in_vllm import STEERED, tried_in_vllm
+from lm_eval_clas.families.tried_in_vllm import WORKS, tried_in_vllm
 
 pytest.importorskip("vllm", reason=MISSING)
 
@@ -27,4 +27,4 @@ def test_families_are_as_the_package_says(tmp_path: Path) -> None:
     found = json.loads(out.read_text(encoding="utf-8"))
     assert found["vllm"] == told.vllm == KNOWN_VERSIONS
     assert found["cells"] == {family: told.cells[family] for family in FAMILIES}
-    assert told.cells["llama"] == STEERED
+    assert told.cells["llama"] == WORKS

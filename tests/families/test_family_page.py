@@ -15,7 +15,7 @@ from lm_eval_clas.export.outline import Outline, Scaling
 from lm_eval_clas.families.family_table import decoder_families, family_rows, read_family_page, totals, worse
 from lm_eval_clas.families.family_trial import NO, WRONG, YES, FamilyTrial, try_family
 from lm_eval_clas.families.tiny_models import tiny_model
-from lm_eval_clas.families.tried_in_vllm import ABSENT, BREAKS, BY_TRANSFORMERS, NOT_TRIED, OTHERWISE, STEERED, tried_in_vllm
+from lm_eval_clas.families.tried_in_vllm import BREAKS, BY_TRANSFORMERS, NOT_THERE, NOT_TRIED, OTHERWISE, WORKS, tried_in_vllm
 from lm_eval_clas.steering.methods.intervention import Intervention
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "families.md").read_text(encoding="utf-8")
@@ -53,7 +53,7 @@ def test_the_page_says_of_vllm_what_the_package_says() -> None:
 
 
 def test_a_page_is_read_as_it_was_written() -> None:
-    trials = [FamilyTrial("a", "`fc2`", "refused: a | b", YES, NO, YES, YES, STEERED), FamilyTrial("b", "not built: c")]
+    trials = [FamilyTrial("a", "`fc2`", "refused: a | b", YES, NO, YES, YES, WORKS), FamilyTrial("b", "not built: c")]
     read = read_family_page("\n".join(family_rows(trials)))
     assert list(read) == ["a", "b"]
     assert read["b"] == trials[1]
@@ -73,14 +73,14 @@ def test_a_page_is_read_as_it_was_written() -> None:
         ({"mlp": "refused: why"}, {"mlp": "failed: KeyError: a"}, 0),
         ({"mlp": "`fc2`"}, {"mlp": "failed: KeyError: `fc2`"}, 1),
         ({"ia3": YES}, {"ia3": "failed: KeyError: a"}, 1),
-        ({"vllm": STEERED}, {"vllm": "refused: why"}, 1),
-        ({"vllm": STEERED}, {"vllm": f"{BREAKS}: KeyError: a"}, 1),
-        ({"vllm": f"{STEERED}, {BY_TRANSFORMERS}"}, {"vllm": ABSENT}, 1),
-        ({"vllm": f"{STEERED}; {OTHERWISE}"}, {"vllm": NOT_TRIED}, 1),
+        ({"vllm": WORKS}, {"vllm": "refused: why"}, 1),
+        ({"vllm": WORKS}, {"vllm": f"{BREAKS}: KeyError: a"}, 1),
+        ({"vllm": f"{WORKS}, {BY_TRANSFORMERS}"}, {"vllm": NOT_THERE}, 1),
+        ({"vllm": f"{WORKS}; {OTHERWISE}"}, {"vllm": NOT_TRIED}, 1),
         ({"vllm": "refused: why"}, {"vllm": WRONG}, 1),
-        ({"vllm": STEERED}, {"vllm": f"{STEERED}, {BY_TRANSFORMERS}"}, 0),
-        ({"vllm": f"{BREAKS}: KeyError: a"}, {"vllm": ABSENT}, 0),
-        ({"vllm": NOT_TRIED}, {"vllm": STEERED}, 0),
+        ({"vllm": WORKS}, {"vllm": f"{WORKS}, {BY_TRANSFORMERS}"}, 0),
+        ({"vllm": f"{BREAKS}: KeyError: a"}, {"vllm": NOT_THERE}, 0),
+        ({"vllm": NOT_TRIED}, {"vllm": WORKS}, 0),
         # Less of what was found.
         ({"mlp": "`mlp.shared.down_proj`, `mlp.experts`"}, {"mlp": "`mlp.shared.down_proj`"}, 1),
         ({"mlp": "`mlp.experts`"}, {"mlp": "`mlp.shared.down_proj`, `mlp.experts`"}, 0),

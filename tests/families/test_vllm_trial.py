@@ -15,15 +15,15 @@ from lm_eval_clas.families import vllm_trial
 from lm_eval_clas.families.family_trial import WRONG
 from lm_eval_clas.families.random_masks import random_masks
 from lm_eval_clas.families.tiny_models import tiny_model
-from lm_eval_clas.families.tried_in_vllm import ABSENT, BREAKS, BY_TRANSFORMERS, NOT_TRIED, OTHERWISE, STEERED
-from lm_eval_clas.families.vllm_trial import Answers, vllm_cell, vllm_cells
+from lm_eval_clas.families.tried_in_vllm import BREAKS, BY_TRANSFORMERS, NOT_THERE, NOT_TRIED, OTHERWISE, WORKS
+from lm_eval_clas.families.vllm_trial import Answers, cell_in_vllm, vllm_cells
 from lm_eval_clas.steering.language_factors import LanguageFactors
 
 
 def answers(**moved: float) -> Answers:
     """Of each language and of None, moved by so much."""
     scores = -torch.arange(1.0, 9.0)
-    return {one: [vllm_trial._Answer([1, 2], scores + moved.get(str(one), 0.0))] for one in (None, "en", "de", "hi")}
+    return {one: [vllm_trial._Continued([1, 2], scores + moved.get(str(one), 0.0))] for one in (None, "en", "de", "hi")}
 
 
 RIGHT = answers(de=0.5, hi=-0.5)
@@ -72,13 +72,13 @@ def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_what_is_steered_as_in_transformers(trial: Any) -> None:
-    assert trial(Engine(answers()), RIGHT) == STEERED
-    assert trial(Engine(answers(), "vllm.model_executor.models.transformers"), RIGHT) == f"{STEERED}, {BY_TRANSFORMERS}"
+    assert trial(Engine(answers()), RIGHT) == WORKS
+    assert trial(Engine(answers(), "vllm.model_executor.models.transformers"), RIGHT) == f"{WORKS}, {BY_TRANSFORMERS}"
 
 
 def test_where_vllm_itself_differs_its_own_answer_with_scaled_weights_decides(trial: Any) -> None:
     plain = Engine(answers(en=1.0, de=1.0, hi=1.0))
-    assert trial(plain, ELSEWHERE, ELSEWHERE) == f"{STEERED}; {OTHERWISE}"
+    assert trial(plain, ELSEWHERE, ELSEWHERE) == f"{WORKS}; {OTHERWISE}"
     assert trial(plain, ELSEWHERE, RIGHT) == WRONG
 
 
@@ -90,7 +90,7 @@ def test_where_vllm_itself_differs_its_own_answer_with_scaled_weights_decides(tr
         answers(de=0.5),  # one language alone
         answers(de=-0.5, hi=0.5),  # each by the other's row
         answers(),  # nothing
-        {**RIGHT, "hi": [vllm_trial._Answer([1, 3], RIGHT["hi"][0].scores)]},  # another token
+        {**RIGHT, "hi": [vllm_trial._Continued([1, 3], RIGHT["hi"][0].scores)]},  # another token
     ],
 )
 def test_nothing_wrong_passes(steered: Answers, trial: Any) -> None:
@@ -100,8 +100,8 @@ def test_nothing_wrong_passes(steered: Answers, trial: Any) -> None:
 def test_why_it_is_not_steered(trial: Any) -> None:
     plain = Engine(answers())
     for said, cell in {
-        "1 validation error\n  Value error, Model architectures ['X'] are not supported for now. Supported": ABSENT,
-        "X has no vLLM implementation and the Transformers implementation is not compatible with vLLM.": ABSENT,
+        "1 validation error\n  Value error, Model architectures ['X'] are not supported for now. Supported": NOT_THERE,
+        "X has no vLLM implementation and the Transformers implementation is not compatible with vLLM.": NOT_THERE,
         "1 validation error\n  Value error, something": f"{BREAKS}: RuntimeError: something",
         "No file in '/folder/plain' at all\nmore": f"{BREAKS}: RuntimeError: No file in the checkpoint at all",
     }.items():
@@ -112,7 +112,7 @@ def test_why_it_is_not_steered(trial: Any) -> None:
 
 
 def test_a_family_that_cannot_be_built_is_not_tried() -> None:
-    assert vllm_cell("no such family").startswith(f"{NOT_TRIED}: KeyError")
+    assert cell_in_vllm("no such family").startswith(f"{NOT_TRIED}: KeyError")
 
 
 def _by_name(family: str) -> str:
@@ -126,7 +126,7 @@ def _by_name(family: str) -> str:
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_one_family_does_not_end_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vllm_trial, "_ready", lambda: None)
-    monkeypatch.setattr(vllm_trial, "vllm_cell", _by_name)
+    monkeypatch.setattr(vllm_trial, "cell_in_vllm", _by_name)
     monkeypatch.setattr(vllm_trial, "ENVIRONMENT", {})
     assert dict(vllm_cells(["ends", "another"], 60)) == {
         "ends": f"{BREAKS}: its process ended with exit code 7",
