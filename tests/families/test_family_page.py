@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import transformers
+from small_models import Run
 
 from lm_eval_clas.engine.refusals import KNOWN_VERSIONS
 from lm_eval_clas.export.ia3_adapter import adapter_files
 from lm_eval_clas.export.outline import Outline, Scaling
 from lm_eval_clas.families.family_table import decoder_families, family_rows, read_family_page, totals, worse
 from lm_eval_clas.families.family_trial import NO, WRONG, YES, FamilyTrial, try_family
-from lm_eval_clas.families.tiny_models import tiny_model
+from lm_eval_clas.families.tiny_models import LAYERS, Widths, tiny_model
 from lm_eval_clas.families.tried_in_vllm import BREAKS, BY_TRANSFORMERS, NOT_THERE, NOT_TRIED, OTHERWISE, WORKS, tried_in_vllm
 from lm_eval_clas.steering.methods.intervention import Intervention
 
@@ -50,6 +52,14 @@ def test_the_page_says_of_vllm_what_the_package_says() -> None:
     assert WRONG not in tried.cells.values()
     built = {one.family: one.vllm for one in ON_PAGE.values() if one.built}
     assert built == {family: tried.cell(family).replace("|", "/") for family in built}
+
+
+def test_the_command_has_the_column_and_says_with_which_versions(clas: Run) -> None:
+    code, out, err = clas("families", "opt", "mixtral", "--json")
+    assert code == 0
+    cells = tried_in_vllm().cells
+    assert {row["family"]: row["vLLM"] for row in json.loads(out)} == {name: cells[name] for name in ("opt", "mixtral")}
+    assert f"What stands under vLLM was found with {tried_in_vllm().versions}." in re.sub(r"\s+", " ", err)
 
 
 def test_a_page_is_read_as_it_was_written() -> None:
@@ -150,3 +160,17 @@ def test_tiny_models_are_tiny_and_seeded() -> None:
     one, other = tiny_model("llama"), tiny_model("llama")
     assert sum(parameter.numel() for parameter in one.parameters()) < 100_000
     assert all((a == b).all() for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("family", ["llama", "bloom"])  # the default of the second is narrower than asked, with more heads
+def test_tiny_models_can_be_as_wide_as_an_engine_wants_them(family: str) -> None:
+    config = tiny_model(family, widths=Widths(hidden=128, neurons=512, head=32, rotary=16)).config
+    assert (config.hidden_size // config.num_attention_heads, config.num_hidden_layers) == (32, LAYERS)  # type: ignore[union-attr]
+
+
+def test_a_tiny_configuration_of_unlike_layers_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """Gemma 4 says something of its 30th layer."""
+    if "gemma4_text" not in decoder_families():
+        pytest.skip("this version of transformers does not have the family")
+    tiny_model("gemma4_text").config.save_pretrained(tmp_path)  # type: ignore[union-attr, operator]
+    assert transformers.AutoConfig.from_pretrained(tmp_path).num_hidden_layers == LAYERS

@@ -53,4 +53,4 @@ def list_families(
         console.print(table)
     to = notes if as_json else console
     to.print(family_table.totals(trials), highlight=False)
-    to.print(f"The column vLLM was not tried here, but with {tried_in_vllm().versions}.", highlight=False)
+    to.print(f"What stands under vLLM was found with {tried_in_vllm().versions}.", highlight=False)
