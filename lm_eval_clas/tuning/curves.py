@@ -200,12 +200,14 @@ def plot_panels(curves: Sequence[Curve], folder: str | Path) -> dict[str, Path]:
     paths = {}
     languages = list(dict.fromkeys(curve.language for curve in curves))
     words = [_words([curve for curve in curves if curve.language == language], _PANEL - 0.4) for language in languages]
-    height = 1.25 + max(map(_height, words))
+    highest = max(sum(line.size for line in one) for one in words)
     for number, (language, one) in enumerate(zip(languages, words, strict=True)):
-        figure = new_figure(_PANEL, height)
+        if room := highest - sum(line.size for line in one):  # above the words, so that axes are alike in all files
+            one = [_Line(" ", room), *one]
+        figure = new_figure(_PANEL, 1.25 + _height(one))
         axes = figure.add_subplot()
         _draw_panel(axes, [curve for curve in curves if curve.language == language], tasks, scale, one)
-        _set_limits(axes, curves, scale, _PANEL - 0.4, 1.25)
+        _set_limits(axes, curves, scale, _PANEL - 0.4, 0.8)
         paths[language] = save(figure, Path(folder) / f"{number}.svg")
     return paths
 
