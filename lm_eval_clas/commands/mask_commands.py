@@ -169,11 +169,11 @@ def _finished(model: str, model_args: str, texts: ParallelTexts, out: Path, **op
 
     Options that are not about neurons are those of `profile_residual`.
     """
-    from lm_eval_clas.harness.model_loading import outline
+    from lm_eval_clas.harness.model_loading import modules_to_load
     from lm_eval_clas.neurons.profile_folder import PROFILE_CONFIG_FILE
     from lm_eval_clas.neurons.profiling import finished_profile, finished_residual
 
-    if not (out / PROFILE_CONFIG_FILE).is_file() or (modules := outline(model, model_args)) is None:
+    if not (out / PROFILE_CONFIG_FILE).is_file() or (modules := modules_to_load(model, model_args)) is None:
         return None
     return (finished_profile if "site" in options else finished_residual)(modules, texts, out, **options)
 

@@ -80,8 +80,9 @@ def save(figure: Any, path: str | Path) -> Path:
     path = Path(path)
     for text in figure.findobj(Text):  # titles and labels come from files: they do nothing, and are no formulas
         text.set(text=visible(text.get_text(), keep="\n"), parse_math=False)
-    # Identifiers in an SVG are random without a salt, and the same picture must be the same file.
-    with writing(path) as temporary, rc_context({"svg.hashsalt": "lm-eval-clas"}):
+    # Identifiers in an SVG are random without a salt, and the same picture must be the same file. Letters in a PDF are
+    # TrueType's, as publishers refuse matplotlib's own (type 3).
+    with writing(path) as temporary, rc_context({"svg.hashsalt": "lm-eval-clas", "pdf.fonttype": 42}):
         try:
             figure.savefig(temporary, format=path.suffix.lstrip(".").lower() or "png")
         except ValueError as error:

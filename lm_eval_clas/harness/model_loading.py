@@ -39,7 +39,7 @@ def _arguments(kind: Any, model: str, model_args: str, device: str | None) -> di
     return arguments
 
 
-def outline(model: str, model_args: str) -> Any:
+def modules_to_load(model: str, model_args: str) -> Any:
     """The model that `load_model` would load, as `model_without_weights`; None if only loading can tell what it is.
 
     Raises:

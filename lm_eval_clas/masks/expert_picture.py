@@ -52,6 +52,7 @@ def plot_experts(masks: MaskSet, path: str | Path, width: float | None = None) -
     above.tick_params(labelsize=SMALL)
     bar = figure.colorbar(shown, ax=above, ticks=[0, 1, 2, 3, 4])
     bar.ax.set_yticklabels(["0", "even", "2", "3", "\u2265 4"], fontsize=SMALL)
+    bar.set_label("times an even share", fontsize=SMALL)
     layers = [one.layer for one in choices]
     for place in others:
         below.plot(layers, [one.distances[place] for one in choices], color=GREY, linewidth=0.8)
@@ -64,7 +65,7 @@ def plot_experts(masks: MaskSet, path: str | Path, width: float | None = None) -
     below.set_ylim(0, None)
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
     open_axes(below)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL)
+    figure.legend(loc="outside lower center", ncols=2 if width > COLUMN else 1, frameon=False, fontsize=SMALL)
     if width > COLUMN:
         above.set_title(f"{masks.config.model.short_name}: choice of experts by language", loc="left", fontsize=LARGE)
     return save(figure, path)
