@@ -42,7 +42,7 @@ class _Column:
 _COLUMNS = {
     "mini": [
         _Column("question answering, F1", "clas_mini_qa_{}", "f1_lang,none", 16, "generate_until"),
-        _Column("NLI, accuracy", "clas_mini_nli_{}", "acc,none", 48, "loglikelihood"),
+        _Column("NLI, accuracy", "clas_mini_nli_{}", "acc,none", 16, "loglikelihood"),
     ],
     "hub": [_Column("XQuAD, F1", "clas_xquad_{}", "f1_lang,none", 20, "generate_until")],
 }
