@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -316,9 +317,13 @@ def test_geometry_on_the_command_line(
     folder = masks.save(tmp_path / "masks")
     base = ("geometry", "--model", checkpoint, "--masks", folder, "--corpus", "mini", "--samples", 3, "--device", "cpu")
     code, text, error = clas(
-        *base, "--alpha", -2, "--out", tmp_path / "out", "--languages", "en,hi,fr", "--max-tokens", 60, "--model-name", "small"
-    )
+        *base, "--alpha", -2, "--out", tmp_path / "out", "--languages", "en,hi,fr", "--max-tokens", 60, "--model-name", "small",
+        "--plot", tmp_path / "points.pdf", "--width", 3.25,
+    )  # fmt: skip
     assert code == 0, error
+    box = re.search(rb"/MediaBox \[ 0 0 (\d+)", (tmp_path / "points.pdf").read_bytes())
+    assert box is not None
+    assert int(box[1]) == 72 * 3.25  # points
     assert "Left out, as the masks do not have them: fr" in error
     assert "silhouette" in text
     found = Geometry.model_validate_json((tmp_path / "out" / "geometry.json").read_bytes())
@@ -327,6 +332,7 @@ def test_geometry_on_the_command_line(
         (("--alpha", "much"), "alpha must be a number"),
         (("--languages", "hi,de"), "needs the anchor 'en'"),
         (("--layers", "9"), "out of range"),
+        (("--width", 1), "cannot be 1 inches wide"),
     ]:
         code, _, error = clas(*base, "--out", tmp_path / "x", *options)
         assert (code, message in error) == (2, True), error
