@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -419,9 +421,9 @@ def test_the_headline_says_from_how_many_comparisons_it_was_picked() -> None:
             row.gain, row.low, row.high = 0.1, -0.4, 0.6
     sentence, picked_from, about = first_minute({"a": unclear, "b": clear}, [])
     assert about is clear
-    assert picked_from == "This was picked from 6 comparisons of averages; adjusted for that many, p < 0.001."
+    assert picked_from == "This was picked from 6 comparisons of averages; adjusted for that many, p\u00a0<\u00a00.001."
     sentence, picked_from, _ = first_minute({"a": unclear}, [])
-    assert re.search(r"adjusted for that many, p = 0\.1\d\d, so it may be chance\.$", picked_from)
+    assert re.search(r"adjusted for that many, p\u00a0=\u00a00\.1\d\d, so it may be chance\.$", picked_from)
     assert sentence.endswith("was tested against no control.")
     assert "nothing can be said" in first_minute({"a": comparison(0.5, None, None).model_copy(update={"rows": []})}, [])[0]
 
@@ -589,6 +591,21 @@ def test_a_large_picture_is_made_smaller(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (900, 1800, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png")
     assert len(embedded(tmp_path / "a.png", "x")) < 1_000_000 < (tmp_path / "a.png").stat().st_size
+
+
+def test_a_picture_in_the_report_looks_as_it_did_and_has_fewer_bytes(tmp_path: Path) -> None:
+    from PIL import Image
+
+    study = write_study(tmp_path / "study", 15, parts=1)
+    path = study / "analysis" / "xquad" / "geometry.png"
+    found = re.search(r"base64,([^\"]*)", embedded(path, "x"))
+    assert found is not None
+    content = base64.b64decode(found[1])
+    assert len(content) < 0.5 * path.stat().st_size
+    with Image.open(path) as before, Image.open(io.BytesIO(content)) as after:
+        assert before.size == after.size
+        difference = np.abs(np.asarray(before.convert("RGB"), dtype=int) - np.asarray(after.convert("RGB"), dtype=int))
+    assert difference.max() < 32  # of 255
 
 
 def test_there_are_languages_enough_for_the_browser() -> None:
