@@ -165,7 +165,7 @@ def test_tiny_models_are_tiny_and_seeded() -> None:
 @pytest.mark.parametrize("family", ["llama", "bloom"])  # the default of the second is narrower than asked, with more heads
 def test_tiny_models_can_be_as_wide_as_an_engine_wants_them(family: str) -> None:
     config = tiny_model(family, widths=Widths(hidden=128, neurons=512, head=32, rotary=16)).config
-    assert (config.hidden_size // config.num_attention_heads, config.num_hidden_layers) == (32, LAYERS)  # type: ignore[union-attr]
+    assert config.hidden_size // config.num_attention_heads == 32  # type: ignore[union-attr, operator]
 
 
 def test_a_tiny_configuration_of_unlike_layers_is_read_as_it_was_written(tmp_path: Path) -> None:
