@@ -219,7 +219,8 @@ def test_what_stands_beside_a_control_is_called_what_it_is(tmp_path: Path) -> No
             ("uniform", "baseline"), ("hf", "unsteered"), ("clas", "method"),
         ]  # fmt: skip
         assert "hf (unsteered)" in markdown_table(found)
-        assert "unsteered &" in latex(found)
+        assert "unsteered" in latex(found)
+        assert "(unsteered)" not in latex(found)
         assert "control" not in markdown_table(found)
         shutil.rmtree(tmp_path / "hf")
     for name in ("one", "two"):  # two models that nothing steers are both in question
@@ -400,7 +401,7 @@ def test_small_gains_in_nats_per_byte_are_seen(made: Callable[..., Comparison]) 
     found = made({"xquad_hi": [-1.25] * 9, "xquad_de": [-0.5] * 9}, {"xquad_hi": [-1.2468] * 9, "xquad_de": [-0.5] * 9},
                  measured="nats_per_byte")  # fmt: skip
     assert "+0.0032" in markdown_table(found)
-    told = "On XQuAD (nats per byte), CLAS alpha 1 gains 0.0016 nats per byte (0.0016 to 0.0016)"
+    told = "On XQuAD (nats per byte), CLAS alpha 1 gains 0.0016 nats per byte (0.0016 to 0.0016; "
     assert task_sentence(found, []).startswith(told)
     assert found.rows[1].percent is None  # of a score below 0 there is no percentage
 

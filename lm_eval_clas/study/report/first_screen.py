@@ -12,7 +12,7 @@ from lm_eval_clas.comparing.rows import Comparison, Row
 from lm_eval_clas.comparing.task_families import language_of
 from lm_eval_clas.evidence.smallest_gain import smallest_of_interval
 from lm_eval_clas.steering.results_entry import left_alone
-from lm_eval_clas.study.report.statements import Lead, leads_of, over_controls, steered_share, untested
+from lm_eval_clas.study.report.statements import RUNS, Lead, leads_of, over_controls, steered_share, untested
 from lm_eval_clas.study.report.verdicts import (
     answers_changed,
     baseline_of,
@@ -29,8 +29,8 @@ def below_the_headline(comparisons: Sequence[Comparison], against: Sequence[Comp
     tasks = by_task(comparisons)
     points = [task_sentence(first, against, further) for first, *further in tasks]
     points.append(smallest_seen([first for first, *_ in tasks]))
-    intervals = sum(len(leads_of(one)) for one in comparisons)
-    intervals += sum(len(over_controls(one, row, against)) for one, *_ in tasks for row, _ in leads_of(one))
+    intervals = sum(len(leads_of(one, RUNS)) for _, *further in tasks for one in further)
+    intervals += sum(1 + len(over_controls(one, row, against)) for one, *_ in tasks for row, _ in leads_of(one))
     if intervals > 1:
         points.append(
             f"Each of these intervals stands by itself: {intervals} were looked at, and where nothing differs, one in twenty "
@@ -138,17 +138,17 @@ def _beside(comparison: Comparison, row: Row, side: int, against: Sequence[Compa
 
 
 def _by_other_metrics(further: Sequence[Comparison]) -> list[str]:
-    """What a task's other metrics show of the methods: who is better or worse, and by which of them nobody is."""
+    """What a task's other metrics show of methods and controls: who is better or worse, and by which of them nobody is."""
     parts, nobody = [], []
     for one in further:
-        leads = leads_of(one)
+        leads = leads_of(one, RUNS)
         by = written_metric(one.metric, one.family)
         if clear := [(row, lead) for row, lead in leads if lead.side]:
             told = [f"{spoken(one, row)} is {'better' if lead.side > 0 else 'worse'} by {lead}" for row, lead in clear]
             parts.append(f"by {by}, {listed(told)}")
         elif leads:
             nobody.append(by)
-    return [*parts, *([f"by {listed(nobody)}, no method is shown to be better or worse"] if nobody else [])]
+    return [*parts, *([f"by {listed(nobody)}, no gain or loss is shown"] if nobody else [])]
 
 
 def smallest_seen(comparisons: Sequence[Comparison]) -> str:

@@ -6,11 +6,11 @@ which was chosen before anything was measured; what the task's further ones say 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lm_eval_clas.comparing.printed.written_names import spoken, written_family, written_metric
-from lm_eval_clas.comparing.rows import Comparison, Row
+from lm_eval_clas.comparing.rows import Comparison, Row, RowKind
 from lm_eval_clas.comparing.task_families import language_of
 from lm_eval_clas.evidence.paired_tests import SIGNIFICANT
 from lm_eval_clas.evidence.smallest_gain import chance_of_interval
@@ -26,6 +26,8 @@ from lm_eval_clas.study.report.verdicts import (
     tests_against,
 )
 from lm_eval_clas.study.report.wording import amount, counted, listed, number_text, probability
+
+RUNS: tuple[RowKind, ...] = ("method", "control")  # what is steered
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,8 @@ def first_minute(comparisons: Mapping[str, Comparison], against: Sequence[Compar
         return f"{nothing}.", "", first
     if not found:
         nothing = "o method is shown to help or to hurt: the 95\u00a0% interval of every average gain holds 0"
-        if any(lead.side for _, *further in groups for one in further for _, lead in leads_of(one)):
-            return f"By the first metric of each task, n{nothing}; by others, some gains and losses are shown.", "", first
+        if any(lead.side for _, *further in groups for one in further for _, lead in leads_of(one, RUNS)):
+            return f"By the first metric of each task, n{nothing}; by others, some do not.", "", first
         return f"N{nothing}.", "", first
 
     def sure(one: Statement) -> bool:
@@ -128,7 +130,7 @@ def _statements(
     beaten_by: dict[str, list[tuple[Row, Lead]]] = {}
     looked_at = 0
     for row in comparison.rows:
-        lead = Lead.of(comparison, row) if row.kind in ("method", "control") else None
+        lead = Lead.of(comparison, row) if row.kind in RUNS else None
         if lead is None:
             continue
         name = spoken(comparison, row)
@@ -165,9 +167,9 @@ def _statements(
     return found, looked_at
 
 
-def leads_of(comparison: Comparison) -> list[tuple[Row, Lead]]:
-    """The methods that have an interval, with their leads, the clearest first."""
-    rows = [row for row in comparison.rows if row.kind == "method"]
+def leads_of(comparison: Comparison, kinds: Collection[RowKind] = ("method",)) -> list[tuple[Row, Lead]]:
+    """The rows of these kinds that have an interval, with their leads, the clearest first."""
+    rows = [row for row in comparison.rows if row.kind in kinds]
     found = [(row, lead) for row in rows if (lead := Lead.of(comparison, row)) is not None]
     return sorted(found, key=lambda pair: pair[1].chance)
 
