@@ -15,11 +15,11 @@ from lm_eval_clas.comparing.row_notes import (
     about_clusters,
     about_conditions,
     about_drawing,
-    about_draws,
     about_few_items,
     about_fixed,
     about_lacking,
     about_left_alone,
+    about_seeds,
     about_single_items,
     about_smallest,
     about_tuning,
@@ -150,7 +150,7 @@ def compare(
     notes += about_drawing(rows, {one: tuple(its.index) for one, its in of_base.items() if its is not None}, clusters)
     notes += about_smallest(rows, unit.name)
     drawn = {one.label: [member.seed for member in one.members if member.seed is not None] for one in entries}
-    notes += about_draws(drawn, permuted=bool(single) or test == "exact McNemar")
+    notes += about_seeds(drawn, permuted=bool(single) or test == "exact McNemar")
     if cited:
         paper, about = cited_rows(family, name)
         rows, notes = [*rows, *paper], [*notes, *about]

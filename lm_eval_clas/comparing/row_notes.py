@@ -177,7 +177,7 @@ def about_drawing(rows: Sequence[Row], numbered: Mapping[str, Hashable], cluster
     return notes
 
 
-def about_draws(seeds: Mapping[str, Sequence[int]], permuted: bool) -> list[str]:
+def about_seeds(seeds: Mapping[str, Sequence[int]], permuted: bool) -> list[str]:
     """Rows that were drawn by chance: another draw has other numbers, of which intervals and tests know nothing.
 
     Args:

@@ -27,6 +27,7 @@ from lm_eval_clas.study.report.verdicts import (
 )
 from lm_eval_clas.study.report.wording import amount, counted, listed, number_text, probability
 
+_METHODS: tuple[RowKind, ...] = ("method",)
 RUNS: tuple[RowKind, ...] = ("method", "control")  # what is steered
 
 
@@ -167,7 +168,7 @@ def _statements(
     return found, looked_at
 
 
-def leads_of(comparison: Comparison, kinds: Collection[RowKind] = ("method",)) -> list[tuple[Row, Lead]]:
+def leads_of(comparison: Comparison, kinds: Collection[RowKind] = _METHODS) -> list[tuple[Row, Lead]]:
     """The rows of these kinds that have an interval, with their leads, the clearest first."""
     rows = [row for row in comparison.rows if row.kind in kinds]
     found = [(row, lead) for row in rows if (lead := Lead.of(comparison, row)) is not None]
