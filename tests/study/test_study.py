@@ -69,9 +69,8 @@ def test_clusters_that_a_recipe_does_not_name_leave_what_was_tuned_and_evaluated
     made = [StudyStages(recipe, tmp_path, JobProgress(Console(quiet=True))) for recipe in recipes]
     for name, same in {"profile": True, "masks": True, "evaluate": True, "analyse": True, "tables": False}.items():
         with pytest.MonkeyPatch.context() as patch:
-            for one in made:  # as if everything before it were there
-                patch.setattr(one, "_masks_identity", lambda folder: ["hash"])
-            patch.setattr("lm_eval_clas.study.stages.content_hash", lambda path: "hash")
+            for name_of in ("masks_identity", "content_hash"):  # as if everything before it were there
+                patch.setattr(f"lm_eval_clas.study.stages.{name_of}", lambda path: "hash")
             inputs = [next(s for s in one.all() if s.name == name).inputs() for one in made]
         assert (hash_of(inputs[0]) == hash_of(inputs[1])) == same, name
         assert ("cluster" in json.dumps(inputs[0], default=str)) == (name == "tables")
