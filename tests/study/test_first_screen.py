@@ -266,7 +266,7 @@ def test_a_control_that_beats_several_methods_is_one_statement_with_the_judged_o
     assert task_sentence(made, tested) == (
         "On XNLI (accuracy), CLAS is not shown to help or to hurt (+0.10 points, \u22120.40 to +0.60; 2 of 2 languages "
         "steered), and is behind the random masks control by 0.84 points (0.34 to 1.34); no gain or loss is shown for CLAS own "
-        "(2 of 2 languages steered) and Int-mu (2 of 2 languages steered)."
+        "and Int-mu (each 2 of 2 languages steered)."
     )
     smallest = smallest_seen([comparison(0.1, -0.4, 0.6)])
     assert smallest == (

@@ -5,7 +5,7 @@ Every sentence repeats what a comparison holds: nothing is estimated here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lm_eval_clas.comparing.printed.written_names import spoken, written_family, written_metric
 from lm_eval_clas.comparing.rows import Comparison, Row
@@ -60,10 +60,13 @@ def task_sentence(comparison: Comparison, against: Sequence[Comparison], further
         parts.append(_unclear(comparison, main, leads.get(main.label), against))
     rest = [row for row in rows if row is not main and row.label not in told]
     idle = [row for row in rest if _steers_nothing(comparison, row)]
-    if others := [_with_share(comparison, row) for row in rest if row not in idle]:
+    alike = _alike(comparison, {row.label: _extent(comparison, row, 0) for row in rest if row not in idle})
+    if others := [
+        f"{listed(names)} ({'each ' if len(names) > 1 else ''}{extent})" if extent else listed(names)
+        for extent, names in alike.items()
+    ]:
         parts.append(f"no gain or loss is shown for {listed(others)}")
-    for reason in dict.fromkeys(_kept(comparison, row) for row in idle):
-        names = [spoken(comparison, row) for row in idle if _kept(comparison, row) == reason]
+    for reason, names in _alike(comparison, {row.label: _kept(comparison, row) for row in idle}).items():
         parts.append(f"{listed(names)} {'were' if len(names) > 1 else 'was'} {reason}")
     lower = "" if comparison.higher_is_better else " (lower is better)"
     return f"{on}{lower}, {'; '.join([*parts, *_by_other_metrics(further)])}."
@@ -81,9 +84,13 @@ def _extent(comparison: Comparison, row: Row, side: int) -> str:
     return ", ".join(parts)
 
 
-def _with_share(comparison: Comparison, row: Row) -> str:
-    share = _extent(comparison, row, 0)
-    return f"{spoken(comparison, row)} ({share})" if share else spoken(comparison, row)
+def _alike(comparison: Comparison, told: Mapping[str, str]) -> dict[str, list[str]]:
+    """The rows, as they are called in a sentence, by what is told of each label: what is said of several is said once."""
+    found: dict[str, list[str]] = {}
+    for row in comparison.rows:
+        if row.label in told:
+            found.setdefault(told[row.label], []).append(spoken(comparison, row))
+    return found
 
 
 def _steers_nothing(comparison: Comparison, row: Row) -> bool:
