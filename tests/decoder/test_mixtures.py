@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from exporting import write
+from letters_drawn import hard_to_read
 from lm_eval.evaluator import evaluate
 from requests_made import requests
 from safetensors.torch import load_file, save_file
@@ -29,6 +31,7 @@ from lm_eval_clas.families.tiny_models import tiny_model
 from lm_eval_clas.harness.fast_lm import FastLM
 from lm_eval_clas.harness.sweep import Sweep
 from lm_eval_clas.harness.task_loading import load_tasks
+from lm_eval_clas.masks import expert_picture
 from lm_eval_clas.masks.expert_choice import expert_choices, jensen_shannon
 from lm_eval_clas.masks.expert_picture import plot_experts
 from lm_eval_clas.masks.inspection import summary
@@ -272,14 +275,20 @@ def test_a_profile_is_kept_and_read(profiles, tmp_path: Path) -> None:
     assert read.by_language["hi"].sums["all", "mean-abs"].dtype == np.float32
 
 
-def test_expert_choice_is_counted_and_drawn(profiles, tmp_path: Path) -> None:
+def test_expert_choice_is_counted_and_drawn(profiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     masks = MaskSet.from_profile(profiles("qwen3_moe"), categorizer=NeuronCategorizer(min_tokens=1), bridge="1-3")
     choices = expert_choices(masks)
     assert [one.layer for one in choices] == [0, 1, 2, 3]
     assert all(np.allclose(one.shares.sum(axis=1), 1) for one in choices)
     assert all(one.distances[masks.index("en")] == 0 for one in choices)
     assert jensen_shannon(np.array([1.0, 0.0]), np.array([0.0, 1.0])) == 1.0
-    assert plot_experts(masks, tmp_path / "experts.png").stat().st_size > 1000
+    kept: list[Any] = []
+    monkeypatch.setattr(expert_picture, "save", lambda figure, path: kept.append(figure) or path)
+    for width in (None, 3.25):
+        plot_experts(masks, tmp_path / "experts.png", width)
+        figure = kept.pop()
+        assert figure.get_figwidth() == (width or 6.3)
+        assert not hard_to_read(figure)
 
 
 def test_what_cannot_be_said_of_experts_is_refused(tokenizer, texts: ParallelTexts, masks: MaskSet) -> None:

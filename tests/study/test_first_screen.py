@@ -238,9 +238,9 @@ def test_the_headline_says_from_how_many_comparisons_it_was_picked() -> None:
             row.gain, row.low, row.high = 0.1, -0.4, 0.6
     sentence, picked_from, about = first_minute({"a": unclear, "b": clear}, [])
     assert about is clear
-    assert picked_from == "This was picked from 6 comparisons of averages; adjusted for that many, p < 0.001."
+    assert picked_from == "This was picked from 6 comparisons of averages; adjusted for that many, p\u00a0<\u00a00.001."
     sentence, picked_from, _ = first_minute({"a": unclear}, [])
-    assert re.search(r"adjusted for that many, p = 0\.1\d\d, so it may be chance\.$", picked_from)
+    assert re.search(r"adjusted for that many, p\u00a0=\u00a00\.1\d\d, so it may be chance\.$", picked_from)
     assert sentence.endswith("was tested against no control.")
     assert "nothing can be said" in first_minute({"a": comparison(0.5, None, None).model_copy(update={"rows": []})}, [])[0]
 

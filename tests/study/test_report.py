@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -535,6 +537,21 @@ def test_a_large_picture_is_made_smaller(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (900, 1800, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png")
     assert len(embedded(tmp_path / "a.png", "x")) < 1_000_000 < (tmp_path / "a.png").stat().st_size
+
+
+def test_a_picture_in_the_report_looks_as_it_did_and_has_fewer_bytes(tmp_path: Path) -> None:
+    from PIL import Image
+
+    study = write_study(tmp_path / "study", 15, parts=1)
+    path = study / "analysis" / "xquad" / "geometry.png"
+    found = re.search(r"base64,([^\"]*)", embedded(path, "x"))
+    assert found is not None
+    content = base64.b64decode(found[1])
+    assert len(content) < 0.5 * path.stat().st_size
+    with Image.open(path) as before, Image.open(io.BytesIO(content)) as after:
+        assert before.size == after.size
+        difference = np.abs(np.asarray(before.convert("RGB"), dtype=int) - np.asarray(after.convert("RGB"), dtype=int))
+    assert difference.max() < 32  # of 255
 
 
 def test_there_are_languages_enough_for_the_browser() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -207,14 +206,10 @@ def _agreement(one: Agreement, ceiling: Agreement | None) -> list[TableCell]:
 
 def _warnings(found: Causes) -> list[str]:
     """Each sentence once, after the names of the causes that it is about, unless it is about all of them."""
-    about: dict[str, list[str]] = {}
-    for one in found.correlations:
-        for sentence in re.split(r"(?<=\.) (?=[A-Z])", one.warning or ""):
-            if sentence:
-                about.setdefault(sentence, []).append(one.cause)
     return [
         sentence if len(causes) == len(found.correlations) else f"{', '.join(causes)}: {sentence[0].lower()}{sentence[1:]}"
-        for sentence, causes in about.items()
+        for sentence, causes in found.warned.items()
+        if sentence
     ]
 
 

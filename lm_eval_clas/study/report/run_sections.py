@@ -94,7 +94,7 @@ def _scored(comparison: Comparison, code: str) -> str:
     if row is None or cell is None:
         before = baseline.cells.get(code) if baseline is not None else None
         return f"{number_text(before.score, comparison.digits)} ({comparison.baseline})" if before is not None else NONE
-    adjusted = f", adjusted p {probability(cell.p_holm)}" if cell.p_holm is not None and code != comparison.anchor else ""
+    adjusted = f", adjusted p\u00a0{probability(cell.p_holm)}" if cell.p_holm is not None and code != comparison.anchor else ""
     items = f", {counted(cell.items, 'item')}" if cell.items is not None else ""
     score, gain = number_text(cell.score, comparison.digits), signed(cell.gain, comparison.digits)
     return f"{score} ({row.label}), gain {gain}{adjusted}{items}"

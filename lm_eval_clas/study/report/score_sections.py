@@ -222,7 +222,7 @@ def _lead(comparison: Comparison, cell: Score | None) -> TableCell:
     if cell is None or cell.gain is None:
         return TableCell(NONE)
     mark = "\u00a0*" if significant(cell) else ""
-    told = f"p {probability(cell.p_holm)}" if cell.p_holm is not None else ""
+    told = f"p\u00a0{probability(cell.p_holm)}" if cell.p_holm is not None else ""
     return TableCell(signed(cell.gain, comparison.digits) + mark, told, _tone(comparison, cell))
 
 

@@ -116,8 +116,8 @@ def first_minute(comparisons: Mapping[str, Comparison], against: Sequence[Compar
     adjusted = min(1.0, best.chance * looked_at)
     surely = "" if sure(best) else ", so it may be chance"
     p = probability(adjusted)
-    p = p if "<" in p else f"= {p}"
-    among = f"This was picked from {looked_at} comparisons of averages; adjusted for that many, p {p}{surely}."
+    p = p if "<" in p else f"=\u00a0{p}"
+    among = f"This was picked from {looked_at} comparisons of averages; adjusted for that many, p\u00a0{p}{surely}."
     return f"{best.text[0].upper()}{best.text[1:]}.", among if looked_at > 1 else "", best.comparison
 
 

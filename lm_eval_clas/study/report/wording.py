@@ -43,7 +43,7 @@ def probability(value: float | None) -> str:
     """A p-value."""
     if value is None or not math.isfinite(value):
         return NONE
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "<\u00a00.001" if value < 0.001 else f"{value:.3f}"
 
 
 def interval(low: float | None, high: float | None, digits: int = 2) -> str:
