@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before libraries read it: no test asks the Hub, or waits for one that does not answer
+os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start, for the reason that is given below
 
 import machine_asked_once  # noqa: F401  (before the harness)
+import own_tasks_once  # noqa: F401
 import pytest
 import torch
 from hub_data import why_missing
