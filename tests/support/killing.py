@@ -13,13 +13,15 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partialmethod
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from unittest import mock
 
 import machine_asked_once  # noqa: F401  (before the harness)
 import torch
+from lm_eval.tasks import TaskManager
 from torch.utils import collect_env
 
 from lm_eval_clas.commands.cli import main
@@ -34,7 +36,9 @@ Command = Sequence[object]
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([__name__])
 _SERVER = "CLAS_TESTS_SERVER"
-if _SERVER in os.environ:  # what takes seconds: the index of all tasks, pip's list, what is imported late
+if _SERVER in os.environ:  # what takes seconds: the index of our tasks, pip's list, what is imported late
+    # The index of the harness's own tasks, of which no test needs any here, would take as long as all else.
+    TaskManager.__init__ = partialmethod(TaskManager.__init__, include_defaults=False)
     load_tasks(["clas_mini_nli_hi"], [str(shipped("tasks"))])
     new_figure(1, 1)
     collect_env.get_pretty_env_info()
@@ -42,10 +46,12 @@ if _SERVER in os.environ:  # what takes seconds: the index of all tasks, pip's l
         importlib.import_module(late)
 
 
-def start(folder: Path, *words: object, streams: tuple[str, str] = ("log", "log")) -> BaseProcess:
+def start(
+    folder: Path, *words: object, streams: tuple[str, str] = ("log", "log"), environment: Mapping[str, str] | None = None
+) -> BaseProcess:
     """Starts `clas` with these words in a folder; what it says is in two files beside the folder, or in one."""
     folder.mkdir(exist_ok=True)
-    process = _context.Process(target=_clas, args=(folder, [str(word) for word in words], streams))
+    process = _context.Process(target=_clas, args=(folder, [str(word) for word in words], streams, dict(environment or {})))
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     # The first start also starts the server. Commands turn off tqdm before they import anything that would.
     with mock.patch.dict(os.environ, {_SERVER: "1", "TQDM_DISABLE": "1", "PYTHONPATH": path}):
@@ -53,9 +59,9 @@ def start(folder: Path, *words: object, streams: tuple[str, str] = ("log", "log"
     return process
 
 
-def _clas(folder: Path, words: list[str], streams: tuple[str, str]) -> None:
+def _clas(folder: Path, words: list[str], streams: tuple[str, str], environment: dict[str, str]) -> None:
     os.chdir(folder)
-    os.environ["SOURCE_DATE_EPOCH"] = MOMENT
+    os.environ |= {"SOURCE_DATE_EPOCH": MOMENT, **environment}
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts something in the background ignores Ctrl-C
     for stream, name in zip((sys.stdout, sys.stderr), streams, strict=True):
