@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def _few_cases(items: list[pytest.Item]) -> list[pytest.Item]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out cases if asked to, skips what needs data that are not here, and puts files with slow tests first.
+    """Leaves out cases if asked to, skips what needs data that are not here, and puts files with slow tests, or many, first.
 
     At the end, one of them would keep one process busy while the others wait.
     """
@@ -61,7 +62,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if reason := why_missing(*marker.args):
                 item.add_marker(pytest.mark.skip(reason=reason))
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path not in slow, -tests[item.path]))
 
 
 def pytest_collection_finish() -> None:
