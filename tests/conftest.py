@@ -20,6 +20,7 @@ import own_tasks_once  # noqa: F401
 import pytest
 import torch
 from hub_data import why_missing
+from sketching import sketch
 from small_models import Run, make_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
@@ -186,6 +187,12 @@ def clas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every picture is a dot, which takes no time; for tests of what happens around pictures."""
+    sketch(monkeypatch)
 
 
 @pytest.fixture

@@ -20,8 +20,10 @@ from pathlib import Path
 from unittest import mock
 
 import machine_asked_once  # noqa: F401  (before the harness)
+import pytest
 import torch
 from lm_eval.tasks import TaskManager
+from sketching import sketch
 from torch.utils import collect_env
 
 from lm_eval_clas.commands.cli import main
@@ -47,11 +49,19 @@ if _SERVER in os.environ:  # what takes seconds: the index of our tasks, pip's l
 
 
 def start(
-    folder: Path, *words: object, streams: tuple[str, str] = ("log", "log"), environment: Mapping[str, str] | None = None
+    folder: Path,
+    *words: object,
+    streams: tuple[str, str] = ("log", "log"),
+    environment: Mapping[str, str] | None = None,
+    drawn: bool = False,
 ) -> BaseProcess:
-    """Starts `clas` with these words in a folder; what it says is in two files beside the folder, or in one."""
+    """Starts `clas` with these words in a folder; what it says is in two files beside the folder, or in one.
+
+    Pictures are dots, unless they are to be `drawn`.
+    """
     folder.mkdir(exist_ok=True)
-    process = _context.Process(target=_clas, args=(folder, [str(word) for word in words], streams, dict(environment or {})))
+    given = (folder, [str(word) for word in words], streams, dict(environment or {}), drawn)
+    process = _context.Process(target=_clas, args=given)
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     # The first start also starts the server. Commands turn off tqdm before they import anything that would.
     with mock.patch.dict(os.environ, {_SERVER: "1", "TQDM_DISABLE": "1", "PYTHONPATH": path}):
@@ -59,8 +69,10 @@ def start(
     return process
 
 
-def _clas(folder: Path, words: list[str], streams: tuple[str, str], environment: dict[str, str]) -> None:
+def _clas(folder: Path, words: list[str], streams: tuple[str, str], environment: dict[str, str], drawn: bool) -> None:
     os.chdir(folder)
+    if not drawn:
+        sketch(pytest.MonkeyPatch())
     os.environ |= {"SOURCE_DATE_EPOCH": MOMENT, **environment}
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts something in the background ignores Ctrl-C
@@ -70,10 +82,10 @@ def _clas(folder: Path, words: list[str], streams: tuple[str, str], environment:
     main()
 
 
-def run(folder: Path, *words: object) -> float:
+def run(folder: Path, *words: object, drawn: bool = False) -> float:
     """Runs `clas` to its end, and returns the seconds it took."""
     began = time.monotonic()
-    process = start(folder, *words)
+    process = start(folder, *words, drawn=drawn)
     process.join(300)
     assert process.exitcode == 0, (words, (folder.parent / "log").read_text()[-3000:])
     return time.monotonic() - began
