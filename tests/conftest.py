@@ -36,7 +36,7 @@ torch.set_num_threads(1)  # the models are so small that threads only get in eac
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    about = "of a test with more than three cases, the first and the last alone, unless they are families of models"
+    about = "of a test with more than three cases, the first and the last alone, unless they are families of decoders"
     parser.addoption("--few-cases", action="store_true", help=about)
 
 
@@ -44,7 +44,7 @@ def _few_cases(items: list[pytest.Item]) -> list[pytest.Item]:
     """What `--few-cases` leaves out."""
     cases: dict[tuple[Path, str], list[pytest.Item]] = {}
     for item in items:
-        if "family" not in getattr(getattr(item, "callspec", None), "params", ()):
+        if item.path.parent.name != "decoder" or "family" not in getattr(getattr(item, "callspec", None), "params", ()):
             cases.setdefault((item.path, getattr(item, "originalname", item.name)), []).append(item)
     return [item for several in cases.values() if len(several) > 3 for item in several[1:-1]]
 
