@@ -57,6 +57,10 @@ def refuse_config(config: Any) -> None:
         ),
         "context parallelism (prefill_context_parallel_size)": getattr(parallel, "prefill_context_parallel_size", 1) > 1,
         "caches of keys and values outside of the engine (kv_transfer_config)": config.kv_transfer_config is not None,
+        "layers that get some of a prompt's tokens (kv_sharing_fast_prefill)": getattr(
+            config.cache_config, "kv_sharing_fast_prefill", False
+        ),
+        "engines that are added while others run (enable_elastic_ep)": getattr(parallel, "enable_elastic_ep", False),
         "pooling models": getattr(config.model_config, "runner_type", "generate") != "generate",
     }
     for what, found in refused.items():

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
 from lm_eval_clas.engine.refusals import refuse_config
-from lm_eval_clas.engine.row_tables import EXTRA_ARGUMENT, NEUTRAL, RowRoom, RowTables
+from lm_eval_clas.engine.row_tables import EXTRA_ARGUMENT, NEUTRAL, RowRoom, RowTables, steered_tokens
 from lm_eval_clas.engine.runner_seams import follow_steps
 from lm_eval_clas.engine.steered_layers import find_row_outputs, find_row_projections, put_rows, row_tables_in
 
@@ -35,19 +37,19 @@ class RowSteering:
         self._names: dict[str, int] = {}
         self._by_request: dict[str, str | None] = {}
         self._scheduled: Counter[str] = Counter()
+        self._stepping = threading.RLock()  # some executors of vLLM run steps in one thread and what is asked of it in another
         self._rows = torch.zeros(runner.max_num_tokens, dtype=torch.int64, device=runner.device)
         model, of_model = runner.get_model(), config.model_config
         count = of_model.get_total_num_hidden_layers()
         if room.place == "neurons":
-            places = find_row_projections(model, count, asked["site"], asked["projection"])
+            self._modules = find_row_projections(model, count, room.layers, asked["site"], asked["projection"])
         else:
-            places = find_row_outputs(model, count, of_model.dtype)
-        self._modules = {layer: module for layer, module in places.items() if layer in room.layers}
+            self._modules = find_row_outputs(model, count, room.layers, of_model.dtype)
         ones = torch.ones_like(self._rows)
-        for module in self._modules.values():
+        for layer, module in self._modules.items():
             found = module.input_size if room.place == "neurons" else of_model.get_hidden_size()
-            put_rows(module, room, self._rows, ones, found, of_model.dtype)
-        follow_steps(runner, self.fill)
+            put_rows(module, room, layer, self._rows, ones, found, of_model.dtype)
+        follow_steps(runner, self.step, self.fill)
 
     def load(self, dumped: bytes) -> dict[str, list[int]]:
         """Takes other tables, in place.
@@ -64,20 +66,40 @@ class RowSteering:
         tables = RowTables.read(dumped)
         names = {name: 1 + place for place, name in enumerate(tables.rows)}
         changed: dict[str, list[int]] = {name: [] for name in names}
-        for layer, module in self._modules.items():
-            different = torch.zeros(len(module.clas_counts), dtype=torch.bool, device=self._rows.device)
-            for operand, here in row_tables_in(module).items():
-                here.fill_(NEUTRAL[operand])
-                if (table := tables.tables.get(operand, {}).get(layer)) is not None:
-                    here[: len(table)].copy_(table[:, module.clas_columns])
-                different |= (here != NEUTRAL[operand]).any(1)
-            in_row = different.tolist()
-            for name, row in names.items():
-                if in_row[row]:
-                    changed[name].append(layer)
-        self._names = names
-        self._forget_counts()  # they are of rows that are no more
+        with self._between_steps():
+            for layer, module in self._modules.items():
+                different = torch.zeros(len(module.clas_counts), dtype=torch.bool, device=self._rows.device)
+                for operand, here in row_tables_in(module).items():
+                    here.fill_(NEUTRAL[operand])
+                    if (table := tables.tables.get(operand, {}).get(layer)) is not None:
+                        here[: len(table)].copy_(table[:, module.clas_columns])
+                    different |= (here != NEUTRAL[operand]).any(1)
+                in_row = different.tolist()
+                for name, row in names.items():
+                    if in_row[row]:
+                        changed[name].append(layer)
+            self._names = names
+            self._forget_counts()  # they are of rows that are no more
         return changed
+
+    @contextmanager
+    def step(self, scheduler_output: Any) -> Iterator[None]:
+        """Inside it, a step of the engine runs."""
+        with self._stepping:
+            self.note(scheduler_output)
+            yield
+
+    @contextmanager
+    def _between_steps(self) -> Iterator[None]:
+        """Inside it, no step runs, and none that ran is still under way on a GPU: what is counted is of whole steps."""
+        with self._stepping:
+            self._finish()
+            yield
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._rows.device.type != "cpu":
+            torch.accelerator.synchronize(self._rows.device)
 
     def note(self, scheduler_output: Any) -> None:
         """Takes the row of each request that begins, and forgets those that ended.
@@ -123,12 +145,30 @@ class RowSteering:
         Returns:
             tokens by name of a row that steps had, and by layer of this process and name, those that the layer changed.
         """
-        scheduled, steered = dict(self._scheduled), {}
+        with self._between_steps():
+            counted = dict(self._scheduled), self._steered()
+            self._forget_counts()
+        return counted
+
+    def require_steered(self, names: Sequence[str]) -> None:
+        """Compares the counts of rows, and leaves them as they are, so that any number of servers can ask.
+
+        Args:
+            names: of the rows; one that is not there has been left alone, which counts as well.
+
+        Raises:
+            ClasError: a layer did not change each token of a step once.
+        """
+        with self._between_steps():
+            steered_tokens([({name: self._scheduled[name] for name in names}, self._steered())])
+
+    def _steered(self) -> dict[int, dict[str, int]]:
+        """Tokens that each layer changed, by layer and name."""
+        steered = {}
         for layer, module in self._modules.items():
             counts = module.clas_counts.tolist()
             steered[layer] = {name: counts[row] for name, row in self._names.items() if counts[row]}
-        self._forget_counts()
-        return scheduled, steered
+        return steered
 
     def _forget_counts(self) -> None:
         for module in self._modules.values():

@@ -38,7 +38,6 @@ def load_rows(
             vLLM cannot load it.
     """
     refuse_method(method)
-    require_fit(masks, pretrained, arguments.get("revision"), bool(arguments.get("trust_remote_code")))
     tables = RowTables.of_languages(
         (_label(number, language), steerer, language)
         for number, steerer in enumerate(_steerers(masks, settings, method))
@@ -46,6 +45,7 @@ def load_rows(
     )
     if tables is None:
         raise ClasError("None of the settings steers anything in any language; give other --alphas.")
+    require_fit(masks, tables.place, pretrained, arguments.get("revision"), bool(arguments.get("trust_remote_code")))
     site, pattern = masks.config.site, masks.config.projection
     try:
         return RowedVLLM(pretrained, tables=tables, site=site, projection=pattern, **arguments)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,6 +50,30 @@ def digest_of(name: str) -> str:
     return name.partition("/")[0]
 
 
+def steered_tokens(counted: Iterable[tuple[Mapping[str, int], Mapping[int, Mapping[str, int]]]]) -> dict[str, dict[int, int]]:
+    """By row and layer, the tokens that were steered, where each was once.
+
+    Args:
+        counted: what each process answered that was asked for its counts: tokens by row that steps had, and by layer and row,
+            those that the layer changed.
+
+    Raises:
+        ClasError: a layer did not change each token of a step once.
+    """
+    steered: dict[str, dict[int, int]] = {}
+    for scheduled, changed in counted:
+        for layer, by_name in changed.items():
+            for name in {*scheduled, *by_name}:
+                asked, done = scheduled.get(name, 0), by_name.get(name, 0)
+                if asked != done:
+                    raise ClasError(
+                        f"Layer {layer} steered {done} positions of the {asked} that vLLM ran for '{name}', so there is no "
+                        "score; something keeps the model from running what steers once for each."
+                    )
+                steered.setdefault(name, {})[int(layer)] = done
+    return steered
+
+
 @dataclass(frozen=True)
 class RowRoom:
     """What an engine was started with, and other tables must fit into.
@@ -57,16 +81,20 @@ class RowRoom:
     Attributes:
         place: where rows act.
         operands: what there are tables of.
-        width: how many numbers a row of a table has in the whole model.
         layers: those that have tables, ascending.
+        widths: how many numbers a row of each of these has in the whole model.
         rows: how many, row 0 among them.
     """
 
     place: Acts
     operands: tuple[Operand, ...]
-    width: int
     layers: tuple[int, ...]
+    widths: tuple[int, ...]
     rows: int
+
+    def width(self, layer: int) -> int:
+        """How many numbers a row has in a layer that has a table."""
+        return self.widths[self.layers.index(layer)]
 
 
 @dataclass(frozen=True)
@@ -76,7 +104,7 @@ class RowTables:
     Attributes:
         rows: the names of the rows from 1 on.
         place: where they act: on neurons at a site, or on what leaves the layers.
-        tables: factors, shifts or both, whatever any row needs; by layer, float32 [1 + rows, width].
+        tables: factors, shifts or both, whatever any row needs; by layer, float32 [1 + rows, width of the layer].
     """
 
     rows: tuple[str, ...]
@@ -84,16 +112,23 @@ class RowTables:
     tables: dict[Operand, dict[int, torch.Tensor]]
 
     @classmethod
-    def of(cls, done: Iterable[tuple[str, Intervention]], layers: Iterable[int], place: Acts = "neurons") -> RowTables:
+    def of(
+        cls,
+        done: Iterable[tuple[str, Intervention]],
+        layers: Iterable[int],
+        place: Acts = "neurons",
+        widths: Sequence[int] | None = None,
+    ) -> RowTables:
         """The tables of what is done, labelled.
 
         Args:
             done: labels, each with what its row does; at least one, and no maps of the activation.
             layers: those that get a table; all others are left alone.
             place: where it is done.
+            widths: how many numbers each layer of the model has there, where not all have as many as the widest.
         """
         by_name = {row_name(one.digest, label): one for label, one in done}
-        kept = sorted(set(layers))
+        kept, ends = sorted(set(layers)), dict(enumerate(widths or ()))
         if not by_name or any(one.maps for one in by_name.values()):
             raise ValueError("there is nothing to steer with, or a map that no row can hold")
         numbers: dict[Operand, list[NDArray[np.float32]]] = {
@@ -104,7 +139,10 @@ class RowTables:
         for operand, rows in numbers.items():
             first = np.full_like(rows[0], NEUTRAL[operand])
             if any((row != first).any() for row in rows):
-                tables[operand] = {layer: torch.from_numpy(np.stack([row[layer] for row in (first, *rows)])) for layer in kept}
+                tables[operand] = {
+                    layer: torch.from_numpy(np.stack([row[layer][: ends.get(layer)] for row in (first, *rows)]))
+                    for layer in kept
+                }
         if not set(tables) <= {operand for where, operand in _TOLD if where == place}:
             raise ValueError("what leaves a layer is not multiplied: it is the sum of two tensors there")
         return cls(tuple(by_name), place, tables)
@@ -121,14 +159,16 @@ class RowTables:
             return None
         layers = {layer for _, steerer, language in changed for layer in steerer.steered_layers(language)}
         (place,) = {steerer.acts_on for _, steerer, _ in changed}
-        return cls.of([(label, steerer.intervention(language)) for label, steerer, language in changed], layers, place)
+        widths = changed[0][1].masks.config.model.fingerprint.widths if place == "neurons" else None
+        return cls.of([(label, one.intervention(language)) for label, one, language in changed], layers, place, widths)
 
     @property
     def room(self) -> RowRoom:
         """What an engine needs for these."""
         by_layer = next(iter(self.tables.values()))
-        rows, width = next(iter(by_layer.values())).shape
-        return RowRoom(self.place, tuple(self.tables), width, tuple(by_layer), rows)
+        rows = len(next(iter(by_layer.values())))
+        widths = tuple(table.shape[1] for table in by_layer.values())
+        return RowRoom(self.place, tuple(self.tables), tuple(by_layer), widths, rows)
 
     def dump(self) -> bytes:
         """As bytes, safetensors with the names and the place as metadata."""

@@ -19,7 +19,7 @@ from lm_eval_clas.base.logs import logger
 from lm_eval_clas.decoder.projections import Site
 from lm_eval_clas.engine.engine_layout import engine_arguments
 from lm_eval_clas.engine.refusals import refuse_launcher, refusing_engines, require_installed
-from lm_eval_clas.engine.row_tables import EXTRA_ARGUMENT, RowTables
+from lm_eval_clas.engine.row_tables import EXTRA_ARGUMENT, RowTables, steered_tokens
 from lm_eval_clas.harness.common.answerable import require_choices, require_prompts, require_room, require_scorable
 from lm_eval_clas.harness.common.argument_names import strange_arguments_told
 
@@ -132,20 +132,7 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         Raises:
             ClasError: a layer did not change each token of a step once.
         """
-        steered: dict[str, dict[int, int]] = {}
-        if self._room is None:
-            return steered
-        for scheduled, changed in self.model.collective_rpc("clas_take_counts"):
-            for layer, by_name in changed.items():
-                for name in {*scheduled, *by_name}:
-                    asked, done = scheduled.get(name, 0), by_name.get(name, 0)
-                    if asked != done:
-                        raise ClasError(
-                            f"Layer {layer} steered {done} positions of the {asked} that vLLM ran for '{name}', so there is no "
-                            "score; something keeps the model from running what steers once for each."
-                        )
-                    steered.setdefault(name, {})[int(layer)] = done
-        return steered
+        return {} if self._room is None else steered_tokens(self.model.collective_rpc("clas_take_counts"))
 
     @staticmethod
     def modify_gen_kwargs(

@@ -1,5 +1,6 @@
-"""Where a model runner of vLLM says which requests a step has, and with how many tokens each: two runners, two seams.
+"""Where a model runner of vLLM begins a step, and says which requests it has and with how many tokens: two runners, two seams.
 
+Every executor hands a step to its runner's `execute_model`, one of Ray's past the worker's own (`execute_model_ray`).
 The older runner (`vllm.v1.worker.gpu_model_runner`, and the CPU's, which is made from it) fills its arrays in
 `_prepare_inputs`; the newer one (`vllm.v1.worker.gpu.model_runner`) returns an `InputBatch` from `prepare_inputs`.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from lm_eval_clas.engine.refusals import refuse_signature
@@ -15,11 +17,13 @@ from lm_eval_clas.engine.refusals import refuse_signature
 _OLDER = ("scheduler_output", "num_scheduled_tokens")
 _NEWER = ("scheduler_output", "batch_req_state", "batch_desc", "num_active_loras")
 
+Begun = Callable[[Any], AbstractContextManager[None]]
 Filled = Callable[[Sequence[str], Any], None]
 
 
-def follow_steps(runner: Any, fill: Filled) -> None:
-    """From now on, calls `fill(request ids, tokens of each)` for each step, after its inputs are prepared and before it runs.
+def follow_steps(runner: Any, step: Begun, fill: Filled) -> None:
+    """From now on, each step runs inside `step(scheduler output)`, and calls `fill(request ids, tokens of each)` after its
+    inputs are prepared and before the model runs.
 
     Raises:
         ClasError: the runner is neither of the two.
@@ -28,6 +32,11 @@ def follow_steps(runner: Any, fill: Filled) -> None:
     original = getattr(runner, name, None)
     refuse_signature(name, list(inspect.signature(original).parameters) if original else [], known)
     assert original is not None
+    execute = runner.execute_model
+
+    def execute_model(scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
+        with step(scheduler_output):
+            return execute(scheduler_output, *args, **kwargs)
 
     def older(scheduler_output: Any, num_scheduled_tokens: Any) -> Any:
         prepared = original(scheduler_output, num_scheduled_tokens)
@@ -39,4 +48,5 @@ def follow_steps(runner: Any, fill: Filled) -> None:
         fill(batch.req_ids, batch.num_scheduled_tokens[: len(batch.req_ids)])
         return batch
 
+    runner.execute_model = execute_model
     setattr(runner, name, older if name == "_prepare_inputs" else newer)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import re
+from collections.abc import Container
 from typing import Any
 
 import torch
@@ -25,22 +26,25 @@ from lm_eval_clas.decoder.projections import Site
 from lm_eval_clas.engine.row_tables import NEUTRAL, Operand, RowRoom
 
 
-def find_row_projections(model: nn.Module, count: int, site: Site, pattern: str | None = None) -> dict[int, Any]:
-    """The projections of a site by layer, of those layers that this process has (all, but for pipeline parallelism).
+def find_row_projections(
+    model: nn.Module, count: int, steered: Container[int], site: Site, pattern: str | None = None
+) -> dict[int, Any]:
+    """The projections of a site by layer, of those steered layers that this process has (all, but for pipeline parallelism).
 
     Args:
         model: as vLLM has loaded it.
         count: of layers in the whole model.
+        steered: the layers to look at; what the others are does not matter.
         site: where to look.
         pattern: a shell-style pattern of module names that overrides the search.
 
     Raises:
-        ClasError: there is not one in each layer: a mixture of experts, adapters, or a model that vLLM has in another way.
+        ClasError: there is not one in each layer: a hybrid's other mixer, adapters, or a model that vLLM has in another way.
     """
     from vllm.model_executor.layers.linear import RowParallelLinear
 
     found = {}
-    name, layers = _own_layers(model, count)
+    name, layers = _own_layers(model, count, steered)
     for index, layer in layers.items():
         seen = {f"{name}.{index}.{own}": one for own, one in layer.named_modules() if isinstance(one, RowParallelLinear)}
         if pattern is not None:
@@ -51,25 +55,26 @@ def find_row_projections(model: nn.Module, count: int, site: Site, pattern: str 
         if len(kept) != 1:
             raise ClasError(
                 f"Layer {index} of vLLM's {type(model).__name__} has {len(kept)} projections at the site '{site}' that can be "
-                f"steered, and not one (its row-parallel modules are {', '.join(seen) or 'none'}); mixtures of experts are not "
-                "steered in vLLM, so use --model hf-clas, or name a module with projection=PATTERN."
+                f"steered, and not one (its row-parallel modules are {', '.join(seen) or 'none'}); use --model hf-clas, or "
+                "name the right one with projection=PATTERN, which --model vllm-clas has."
             )
         found[index] = kept[0]
     return found
 
 
-def find_row_outputs(model: nn.Module, count: int, dtype: torch.dtype) -> dict[int, Any]:
-    """The decoder layers of this process, by number: what leaves them can be moved.
+def find_row_outputs(model: nn.Module, count: int, steered: Container[int], dtype: torch.dtype) -> dict[int, Any]:
+    """The steered decoder layers of this process, by number: what leaves them can be moved.
 
     Args:
         model: as vLLM has loaded it.
         count: of layers in the whole model.
+        steered: the layers to look at; what the others are does not matter.
         dtype: of the model.
 
     Raises:
         ClasError: something is known to run the layers, or what leaves them, in another way than their code says.
     """
-    name, layers = _own_layers(model, count)
+    name, layers = _own_layers(model, count, steered)
     for index, layer in layers.items():
         if "forward" in vars(layer):
             raise ClasError(
@@ -84,13 +89,14 @@ def find_row_outputs(model: nn.Module, count: int, dtype: torch.dtype) -> dict[i
     return layers
 
 
-def _own_layers(model: nn.Module, count: int) -> tuple[str, dict[int, Any]]:
-    """The list of decoder layers by its name, and those that this process has."""
+def _own_layers(model: nn.Module, count: int, steered: Container[int]) -> tuple[str, dict[int, Any]]:
+    """The list of decoder layers by its name, and those steered ones that this process has."""
     from vllm.model_executor.models.utils import PPMissingLayer
 
     for name, layers in model.named_modules():
         if isinstance(layers, nn.ModuleList) and len(layers) == count and not OTHER_TOWERS.search(name):
-            return name, {index: layer for index, layer in enumerate(layers) if not isinstance(layer, PPMissingLayer)}
+            own = {index: layer for index, layer in enumerate(layers) if not isinstance(layer, PPMissingLayer)}
+            return name, {index: layer for index, layer in own.items() if index in steered}
     raise ClasError(f"Found no list of {count} decoder layers in vLLM's {type(model).__name__}; use --model hf-clas.")
 
 
@@ -151,12 +157,15 @@ def _changed(module: Any, h: torch.Tensor) -> torch.Tensor:
     return changed
 
 
-def put_rows(module: Any, room: RowRoom, rows: torch.Tensor, ones: torch.Tensor, found: int, dtype: torch.dtype) -> None:
+def put_rows(
+    module: Any, room: RowRoom, layer: int, rows: torch.Tensor, ones: torch.Tensor, found: int, dtype: torch.dtype
+) -> None:
     """Makes a projection change its input, or a decoder layer its output; at first, no row changes anything.
 
     Args:
         module: vLLM's.
         room: what there is to be room for.
+        layer: whose module it is.
         rows: the row of each token, int64 [tokens of the largest step]; shared by all layers.
         ones: int64 of the same length.
         found: how many numbers the whole model has there for a token.
@@ -165,11 +174,10 @@ def put_rows(module: Any, room: RowRoom, rows: torch.Tensor, ones: torch.Tensor,
     Raises:
         ClasError: that is another number than a row has.
     """
-    if found != room.width:
-        what = "neurons per layer" if room.place == "neurons" else "hidden size"
+    if found != room.width(layer):
         raise ClasError(
-            f"This mask folder was made for another model: {what} {room.width} there, {found} in the model that was loaded; "
-            "profile this model, or load the one it was made for."
+            f"What is to be steered in layer {layer} has {found} numbers for a token in vLLM's {type(module).__name__}, and "
+            f"{room.width(layer)} in the masks; use --model hf-clas."
         )
     module.clas_columns = own_columns(module) if room.place == "neurons" else slice(found)
     wide = len(range(found)[module.clas_columns])

@@ -86,10 +86,12 @@ class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
             super().__init__(pretrained, tables=None, **kwargs)
         else:
             revision = kwargs.get("revision")
-            require_fit(asked.masks, str(pretrained), revision, bool(kwargs.get("trust_remote_code")))
+            tables = tables_of(asked)
+            place = tables.place if tables else None
+            require_fit(asked.masks, place, str(pretrained), revision, bool(kwargs.get("trust_remote_code")))
             asked.router(self.harness_name)  # refuses a wrong language now
             site, pattern = asked.masks.config.site, projection or asked.masks.config.projection
-            super().__init__(pretrained, tables=tables_of(asked), site=site, projection=pattern, **kwargs)
+            super().__init__(pretrained, tables=tables, site=site, projection=pattern, **kwargs)
         self._steer_with(LanguageFactors)
 
     def steer(self, **options: Any) -> None:

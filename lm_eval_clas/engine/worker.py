@@ -21,10 +21,6 @@ class SteeringWorker(Worker):
         super().load_model(*args, **kwargs)
         self.row_steering = RowSteering(self.model_runner, self.vllm_config)
 
-    def execute_model(self, scheduler_output: Any) -> Any:
-        self.row_steering.note(scheduler_output)
-        return super().execute_model(scheduler_output)
-
     def execute_dummy_batch(self) -> None:
         self.row_steering.idle()
         super().execute_dummy_batch()
@@ -38,6 +34,10 @@ class SteeringWorker(Worker):
     def clas_take_counts(self) -> tuple[dict[str, int], dict[int, dict[str, int]]]:
         """As `RowSteering.take_counts`."""
         return self.row_steering.take_counts()
+
+    def clas_require_steered(self, names: list[str]) -> None:
+        """As `RowSteering.require_steered`."""
+        self.row_steering.require_steered(names)
 
     def clas_memory(self) -> int:
         """As `RowSteering.memory`."""

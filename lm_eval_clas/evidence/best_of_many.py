@@ -31,6 +31,8 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.evidence.clusters import FEWEST, Clusters
 from lm_eval_clas.evidence.paired_tests import TIE, student_tail
 
+_FLIPS_ALL_TRIED = 14  # clusters: of up to 16,384 flips
+
 
 @dataclass(frozen=True)
 class Gains:
@@ -55,7 +57,8 @@ class Gains:
     def p_value(self, setting: int) -> float:
         """One-sided p that this setting's gain is above 0, adjusted for its having been picked as the best of all.
 
-        Never below 1 / (1 + resamples), nor (up to resampling) below 1 / 2**clusters. 1 if the gain is 0 or less.
+        Never below 1 / 2**clusters, nor, where flips are drawn by chance, below 1 / (1 + resamples). 1 if the gain is 0 or
+        less.
         """
         return float(self._p_values[setting])
 
@@ -77,7 +80,8 @@ def paired_gains(
     max-T (Westfall & Young 1993, Resampling-Based Multiple Testing, chapter 2): the null distribution swaps setting and
     baseline in a random half of the clusters, the same for all settings, which flips the signs of their differences
     (Fisher's paired randomisation test); the statistic is the largest of the gains, each divided by its standard deviation
-    under the flips. Scores that are exchangeable with the baseline's make it exact.
+    under the flips. Scores that are exchangeable with the baseline's make it exact. Where 14 clusters or fewer differ at all,
+    every flip is tried, and no seed decides.
 
     Args:
         values: values[s][i], the score of item i under setting s: a number, or whatever `aggregate` takes.
@@ -160,12 +164,10 @@ def gains_of(
 
     rng = np.random.default_rng(seed)
     drawn = np.empty((resamples, len(shares)))
-    flipped = np.empty((resamples + 1, len(shares)))
-    flipped[0] = sums @ np.ones(count)  # what was measured is one of the flips, and counts among them
     for resample in range(resamples):
         times = np.bincount(rng.integers(count, size=count), minlength=count)
         drawn[resample] = sums @ times / (sizes @ times)
-        flipped[resample + 1] = sums @ (1.0 - 2.0 * rng.integers(2, size=count))
+    flipped = _flipped(sums, resamples, rng)
     if count < FEWEST:
         low = high = np.full(len(shares), np.nan)
     else:
@@ -179,6 +181,26 @@ def gains_of(
     best = statistic.max(axis=1)
     p_values = np.mean(best[:, None] >= statistic[0] - TIE, axis=0)
     return Gains(scores, differences.mean(axis=1), low, high, clusters.items, count, p_values)
+
+
+def _flipped(sums: NDArray[np.float64], resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Sums of the differences with the signs of some clusters turned round: all flips where they are few, or random ones.
+
+    Args:
+        sums: [settings, clusters].
+
+    Returns:
+        [flips, settings]; the first is what was measured, which counts among them.
+    """
+    sums = sums[:, np.abs(sums).max(axis=0) > TIE]  # flipping a difference of 0 changes nothing
+    count = sums.shape[1]
+    if count <= _FLIPS_ALL_TRIED:
+        signs = 1.0 - 2.0 * (np.arange(2**count)[:, None] >> np.arange(count) & 1)
+    else:
+        signs = 1.0 - 2.0 * rng.integers(2, size=(resamples + 1, count))
+        signs[0] = 1.0
+    flipped: NDArray[np.float64] = signs @ sums.T
+    return flipped
 
 
 def _numbers(values: Sequence[Sequence[Any]]) -> NDArray[np.float64]:

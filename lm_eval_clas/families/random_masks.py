@@ -20,6 +20,7 @@ def random_masks(model: nn.Module, site: Site = "mlp", pattern: str | None = Non
         languages=["en", "de", "hi"],
         anchor="en",
         site=site,
+        projection=pattern,
         corpus=CorpusSource(name="none", sha256="", samples=1, tokens={}),
         bridge_layers=[layer for layer in range(size.layers) if layer not in size.empty_layers],
         bridge_rule="all",

@@ -22,7 +22,11 @@ _searching = False
 
 
 def register() -> None:
-    """Registers the lazy names with the harness, unless entry points (or an earlier call) already did."""
+    """Registers the lazy names with the harness, unless entry points (or an earlier call) already did.
+
+    The harness registers its own models only where the registry is empty, so ours come after them.
+    """
+    import lm_eval.models  # noqa: F401
     from lm_eval.api.registry import model_registry
 
     for name, target in TARGETS.items():

@@ -58,19 +58,19 @@ def alphas_of_run(place: Workplace, part: str, family: str, masks: MaskSet) -> d
     if alpha != "tuned":
         parsed = parse_alpha(alpha, masks)
         return dict(parsed) if isinstance(parsed, Mapping) else {DEFAULT: parsed}
-    tuned = tuned_for(masks, str(_steering(place).get("method", CLAS)))
+    tuned = tuned_for(masks, str(_steering(place, part).get("method", CLAS)))
     return {language: one.chosen.alpha for language, one in tuned.get(family, {}).items()} | {DEFAULT: 0.0}
 
 
-def _steering(place: Workplace) -> dict[str, Any]:
+def _steering(place: Workplace, part: str) -> dict[str, Any]:
     """The options of steering, but for alpha, of the run that is analysed."""
-    run = place.recipe.evaluate.runs[place.recipe.analyse.run]
+    run = place.recipe.run_of(place.recipe.analyse.run, part)
     return {name: run[name] for name in _STEERING if name in run}
 
 
 def _run_masks(place: Workplace, part: str) -> Path:
     """The masks of the run that is analysed."""
-    variant = place.recipe.evaluate.runs[place.recipe.analyse.run].get("variant")
+    variant = place.recipe.run_of(place.recipe.analyse.run, part).get("variant")
     return place.masks_folder(part, None if variant is None else str(variant))
 
 
@@ -126,7 +126,7 @@ def _geometry(place: Workplace, part: str, masks: MaskSet, alphas: dict[str, flo
 
     step = place.recipe.profile
     options: dict[str, Any] = {"batch_size": step.batch_size, "max_tokens": step.max_tokens, "alpha": alphas}
-    options |= _steering(place)
+    options |= _steering(place, part)
     run_geometry(lm.model, lm.tokenizer, few, masks, folder, name=place.model_name, report=report, **options)
 
 
@@ -139,7 +139,7 @@ def _geometry_command(place: Workplace, part: str, folder: Path) -> str:
         *("--corpus", recipe.parts[part].corpus, "--samples", recipe.analyse.geometry_samples),
         *given({"languages": ",".join(recipe.profile.languages or ()), "max-tokens": recipe.profile.max_tokens}),
         *given({"batch-size": recipe.profile.batch_size, "model-args": recipe.model_args, "device": recipe.device}),
-        *given({name.replace("_", "-"): value for name, value in _steering(place).items()}),
+        *given({name.replace("_", "-"): value for name, value in _steering(place, part).items()}),
         *("--alpha", folder / "alphas.json", "--out", folder),
     )
 

@@ -33,6 +33,7 @@ def evaluate_run(
     limits: Mapping[str, int | None],
     batch_size: int | str,
     apply_chat_template: bool = False,
+    unsteered: Path | None = None,
     report: Callable[[str], None],
 ) -> None:
     """Evaluates a steered model on tasks; results and samples of each go into `folder/TASK/`.
@@ -45,6 +46,8 @@ def evaluate_run(
         model: `hf-clas` or `vllm-clas`.
         limits: items of each task, None for all.
         batch_size, apply_chat_template: as `lm_eval` has them.
+        unsteered: the folder of a run without steering that is evaluated; requests that this one does not steer either get its
+            answers, and the results file tells how many. None asks the model.
         report: called with each task's name as it is finished, or was before.
 
     Raises:
@@ -65,6 +68,7 @@ def evaluate_run(
     from lm_eval.loggers import EvaluationTracker
 
     from lm_eval_clas.harness.plugin import register
+    from lm_eval_clas.verifying.logged_run import unsteered_answers
 
     register()
     try:
@@ -77,6 +81,8 @@ def evaluate_run(
         setattr(lm, kind, partial(getattr(lm, kind), disable_tqdm=True))
     try:
         for task in left:
+            if unsteered is not None:
+                lm.know(unsteered_answers(unsteered / task, task))
             tracker = EvaluationTracker()  # its clock starts here
             results = _results(model, lm, task, tasks[task], model_args, options[task])
             samples = results.pop("samples")

@@ -29,6 +29,9 @@ STAGES = ("profile", "masks", "tune", "evaluate", "analyse", "tables", "report")
 FOLDER = PACKAGE / "study" / "recipes"
 
 
+Options = dict[str, float | int | str]  # of steering, by name, as a run has them
+
+
 class Part(StrictFinite):
     """One data set of a study, with a profile, masks and strengths of its own: all its languages must be in its corpus.
 
@@ -38,7 +41,8 @@ class Part(StrictFinite):
         evaluate: tasks or groups to evaluate, on other splits.
         limit: items of each task evaluated; None takes all.
         limits: the same of single names in `evaluate`, where they have another: for tasks that take much longer, for example.
-        alphas: of runs, by label, in the place of theirs: for tasks that nothing could be tuned for.
+        runs: what runs have different here, by label, such as `{clas: {alpha: -2}}`: for tasks that nothing could be tuned for,
+            for example.
     """
 
     corpus: str
@@ -46,7 +50,7 @@ class Part(StrictFinite):
     evaluate: list[str] = Field(min_length=1)
     limit: int | None = Field(default=None, ge=1)
     limits: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
-    alphas: dict[str, float] = Field(default_factory=dict)
+    runs: dict[str, Options] = Field(default_factory=dict)
 
     def limited(self) -> list[tuple[int | None, list[str]]]:
         """What is evaluated, by the items of each task."""
@@ -127,7 +131,7 @@ class EvaluateStep(StrictFinite):
     batch_size: int | str = 8
     num_fewshot: int | None = Field(default=None, ge=0)
     apply_chat_template: bool = False
-    runs: dict[str, dict[str, float | int | str]] = Field(min_length=1)
+    runs: dict[str, Options] = Field(min_length=1)
 
 
 class AnalyseStep(StrictFinite):
@@ -154,7 +158,7 @@ class StudyRecipe(StrictFinite):
             else there is (profiles, log-likelihoods, geometry) stays with `hf`, which is faster there.
         engine_args: more arguments of the harness's `vllm`, beside `model_args`.
         variants: other masks of every part, by name: what they have different from `masks`, such as `{specific: lape}`,
-            `{anchor: zh}` or `{tokens: last}`. Strengths are tuned on `masks` alone, and variants take them over.
+            `{anchor: zh}` or `{tokens: last}`. A run with tuned strengths has those that were tuned on its own masks.
         cluster: the field of documents by which items hang together in tests and intervals; None finds it, `none` takes each
             item by itself.
         shape: of the model, for what memory and time to expect; None takes what is on file, or the model's own configuration.
@@ -171,7 +175,7 @@ class StudyRecipe(StrictFinite):
     shape: ModelShape | None = None
     profile: ProfileStep = Field(default_factory=ProfileStep)
     masks: MasksStep = Field(default_factory=MasksStep)
-    variants: dict[str, dict[str, float | int | str]] = Field(default_factory=dict)
+    variants: dict[str, Options] = Field(default_factory=dict)
     tune: TuneStep = Field(default_factory=TuneStep)
     evaluate: EvaluateStep
     analyse: AnalyseStep = Field(default_factory=AnalyseStep)
@@ -184,44 +188,46 @@ class StudyRecipe(StrictFinite):
         _folder_names("variant", self.variants)
         for name in self.variants:
             self.masks_step(name)
-        for label, options in self.evaluate.runs.items():
-            if (variant := options.get("variant")) is not None and variant not in self.variants:
-                raise ValueError(f"run '{label}' has a variant '{variant}' that variants does not have")
-            if taken := {"pretrained", "masks"} & set(options):
-                raise ValueError(f"the study gives {', '.join(sorted(taken))} itself (run '{label}')")
-            if (asked := str(options.get("method", CLAS))) not in METHOD_NAMES:
-                near = did_you_mean(asked, METHOD_NAMES)
-                raise ValueError(f"run '{label}' has a method '{asked}'{near}; there are {', '.join(METHOD_NAMES)}")
-            method = METHODS.get(asked)
-            if self.engine == "vllm" and method is not None and method.is_map:
-                raise ValueError(
-                    f"run '{label}' has method {method.name}, which adds a linear map of the activation, and with engine vllm "
-                    "a request has factors and vectors, which no map is; leave the run out, or take engine hf"
-                )
-            if method is not None and method.measured == "means" and (self.masks.statistic, self.masks.tokens) != _SIGNED:
-                raise ValueError(
-                    f"run '{label}' has method {method.name}, which needs the signed means over all tokens; leave "
-                    "statistic and tokens out of masks, or the run out"
-                )
-            if self.engine == "vllm" and "scoring" in options:
-                raise ValueError(
-                    f"run '{label}' has scoring, which is of hf-clas alone; leave it out with engine vllm, or take engine hf"
-                )
-            left = (name for name, part in self.parts.items() if not part.tune and label not in part.alphas)
-            if untuned := list(left) if options.get("alpha") == "tuned" else []:
-                raise ValueError(f"run '{label}' has alpha tuned, but part '{untuned[0]}' has nothing to tune on")
         for name, part in self.parts.items():
             if other := [one for one in part.limits if one not in part.evaluate]:
                 near = did_you_mean(other[0], part.evaluate)
                 raise ValueError(f"part '{name}' has a limit for '{other[0]}'{near}, which it does not evaluate")
-            if other := [label for label in part.alphas if not self.evaluate.runs.get(label)]:
-                raise ValueError(f"part '{name}' has an alpha for '{other[0]}', which is no run that steers")
+            if other := [label for label in part.runs if not self.evaluate.runs.get(label)]:
+                near = "" if other[0] in self.evaluate.runs else did_you_mean(other[0], self.evaluate.runs)
+                raise ValueError(f"part '{name}' has options for '{other[0]}'{near}, which is no run that steers")
+            for label in self.evaluate.runs:
+                self._require_run(f"run '{label}'" + (f" in part '{name}'" if label in part.runs else ""), label, name)
         if unknown := set(self.tune.method_alphas) - set(METHODS) | {CLAS} & set(self.tune.method_alphas):
             raise ValueError(f"method_alphas names '{min(unknown)}', which is no other method than clas; there are {_OTHERS}")
         for label in (self.analyse.run, self.analyse.baseline):
             if label not in self.evaluate.runs:
                 raise ValueError(f"analyse names a run '{label}' that evaluate.runs does not have")
         return self
+
+    def _require_run(self, told: str, label: str, part: str) -> None:
+        options = self.run_of(label, part)
+        if (variant := options.get("variant")) is not None and variant not in self.variants:
+            raise ValueError(f"{told} has a variant '{variant}' that variants does not have")
+        if taken := {"pretrained", "masks"} & set(options):
+            raise ValueError(f"the study gives {', '.join(sorted(taken))} itself ({told})")
+        if (asked := str(options.get("method", CLAS))) not in METHOD_NAMES:
+            near = did_you_mean(asked, METHOD_NAMES)
+            raise ValueError(f"{told} has a method '{asked}'{near}; there are {', '.join(METHOD_NAMES)}")
+        method = METHODS.get(asked)
+        if self.engine == "vllm" and method is not None and method.is_map:
+            raise ValueError(
+                f"{told} has method {method.name}, which adds a linear map of the activation, and with engine vllm "
+                "a request has factors and vectors, which no map is; leave the run out, or take engine hf"
+            )
+        if method is not None and method.measured == "means" and (self.masks.statistic, self.masks.tokens) != _SIGNED:
+            raise ValueError(
+                f"{told} has method {method.name}, which needs the signed means over all tokens; leave "
+                "statistic and tokens out of masks, or the run out"
+            )
+        if self.engine == "vllm" and "scoring" in options:
+            raise ValueError(f"{told} has scoring, which is of hf-clas alone; leave it out with engine vllm, or take engine hf")
+        if options.get("alpha") == "tuned" and not self.parts[part].tune:
+            raise ValueError(f"run '{label}' has alpha tuned, but part '{part}' has nothing to tune on")
 
     @property
     def tune_step(self) -> TuneStep:
@@ -230,12 +236,20 @@ class StudyRecipe(StrictFinite):
         own = {name: value for name in as_evaluated if (value := getattr(self.tune, name)) is not None}
         return self.tune.model_copy(update=as_evaluated | own)
 
-    @property
-    def tuned_methods(self) -> list[str]:
-        """The methods that are tuned: CLAS, and whatever else runs with tuned strengths; a control takes another's."""
-        asked = {str(run.get("method", CLAS)) for run in self.evaluate.runs.values() if run.get("alpha") == "tuned"}
-        wanted = {METHODS[name].stands_beside or name for name in asked if name in METHODS}
-        return [name for name in METHODS if name in wanted | {CLAS}]
+    def tunings(self, part: str) -> list[tuple[str, str | None]]:
+        """What is tuned for a part: methods, each with the variant of the masks, or None for the part's own.
+
+        CLAS, and whatever else runs with tuned strengths; a control takes another's.
+        """
+        if not self.parts[part].tune:
+            return []
+        wanted: set[tuple[str, str | None]] = {(CLAS, None)}
+        for label in self.evaluate.runs:
+            run = self.run_of(label, part)
+            if run.get("alpha") == "tuned" and (method := METHODS.get(str(run.get("method", CLAS)))) is not None:
+                variant = run.get("variant")
+                wanted |= {(one, variant) for one in (CLAS, method.stands_beside or method.name)}
+        return [(name, variant) for variant in (None, *self.variants) for name in METHODS if (name, variant) in wanted]
 
     def alphas_of(self, method: str) -> list[float]:
         """The strengths that are tried."""
@@ -244,13 +258,13 @@ class StudyRecipe(StrictFinite):
     @property
     def needs_residual(self) -> bool:
         """Whether any run acts on what leaves the layers."""
-        methods = (METHODS.get(str(run.get("method"))) for run in self.evaluate.runs.values())
+        runs = (self.run_of(label, part) for label in self.evaluate.runs for part in self.parts)
+        methods = (METHODS.get(str(run.get("method"))) for run in runs)
         return any(method is not None and method.measured == "residual" for method in methods)
 
     def run_of(self, label: str, part: str) -> dict[str, Any]:
-        """The arguments of a run, with the strength that a part has for it."""
-        alphas = self.parts[part].alphas
-        return self.evaluate.runs[label] | ({"alpha": alphas[label]} if label in alphas else {})
+        """The arguments of a run, with what a part has different for it."""
+        return self.evaluate.runs[label] | self.parts[part].runs.get(label, {})
 
     def masks_step(self, variant: str | None) -> MasksStep:
         """How the masks of a variant are made; of None, the part's own."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,12 +11,13 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.version import __version__
 from lm_eval_clas.disk.written import delete_ours
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.masks.strengths import CLAS, Tuned
+from lm_eval_clas.masks.strengths import CLAS
 from lm_eval_clas.neurons.categories import NeuronCategorizer
 from lm_eval_clas.neurons.profile_folder import Profile
 from lm_eval_clas.neurons.residual_folder import ResidualProfile
 from lm_eval_clas.steering.methods.method_table import METHODS, measured_hash
 from lm_eval_clas.steering.options import SteeringOptions
+from lm_eval_clas.study.identities import masks_identity, run_identity
 from lm_eval_clas.study.recipe import STAGES
 from lm_eval_clas.study.record import Stage, command, content_hash, given
 from lm_eval_clas.study.workplace import Workplace
@@ -48,19 +49,9 @@ class StudyStages(Workplace):
         engine = [] if self.recipe.engine == "hf" else [self.recipe.engine, self.recipe.engine_args]
         return [self.recipe.model, self.recipe.model_args, self.recipe.device, __version__, *engine]
 
-    def _masks_identity(self, folder: Path) -> Any:
-        try:
-            masks = MaskSet.load(folder)
-        except ClasError:
-            return None
-        tuned = {name: _chosen(masks.config.tuned_of(name)) for name in (CLAS, *masks.config.tuned_methods)}
-        # Without what other methods need, it is what it was before there were any.
-        others = [masks.residual_hash, tuned] if masks.residual is not None or masks.config.tuned_methods else []
-        return [masks.hash, masks.means_hash, masks.config.beta, masks.config.gamma, tuned[CLAS], *others]
-
     def _all_masks(self) -> Any:
         variants = (None, *self.recipe.variants)
-        found = {(p, v): self._masks_identity(self.masks_folder(p, v)) for p in self.recipe.parts for v in variants}
+        found = {(p, v): masks_identity(self.masks_folder(p, v)) for p in self.recipe.parts for v in variants}
         return list(found.items()) if all(found.values()) else None
 
     # profile
@@ -120,21 +111,17 @@ class StudyStages(Workplace):
     def _require_runs(self) -> None:
         """Refuses runs whose method cannot do with the masks that they will have, before hours go into tuning and other runs.
 
-        Strengths are tuned on a part's own masks and take their layers along, which those of a variant may lack.
-
         Raises:
             ClasError: there is one.
         """
         for part in self.recipe.parts:
             masks = {one: MaskSet.load(self.made_masks(part, one)) for one in (None, *self.recipe.variants)}
-            for label, options in self.recipe.evaluate.runs.items():
-                run = self.recipe.run_of(label, part)
-                if not run:
+            for label in self.recipe.evaluate.runs:
+                if not (options := self.recipe.run_of(label, part)):
                     continue
-                layers: Any = options.get("layers", masks[None].bridge_layers if run.get("alpha") == "tuned" else None)
-                own, method = masks[options.get("variant")], str(options.get("method", CLAS))  # type: ignore[index]
+                method, layers = str(options.get("method", CLAS)), options.get("layers")
                 try:
-                    SteeringOptions.parse(own, alpha=0, method=method, layers=layers)
+                    SteeringOptions.parse(masks[options.get("variant")], alpha=0, method=method, layers=layers)
                 except ClasError as error:
                     raise ClasError(f"The recipe's run '{label}' cannot be steered in part '{part}': {error}") from error
 
@@ -174,39 +161,44 @@ class StudyStages(Workplace):
 
         if self.recipe.engine == "vllm":
             return  # its class looks itself, and a run may have arguments of both
-        for label, options in self.recipe.evaluate.runs.items():
-            given = {name: value for name, value in options.items() if name != "variant"}
-            refuse_slips_in_loading("hf-clas", CLASLM, self.recipe.model, given, f"the recipe's run '{label}'")
+        for label in self.recipe.evaluate.runs:
+            for part in self.recipe.parts:
+                given = {name: value for name, value in self.recipe.run_of(label, part).items() if name != "variant"}
+                refuse_slips_in_loading("hf-clas", CLASLM, self.recipe.model, given, f"the recipe's run '{label}'")
 
     # tune
 
     def _tune_inputs(self) -> Any:
-        masks = {part: self._masks_identity(self.made_masks(part)) for part in self.tuned_parts}
+        masks = {part: masks_identity(self.made_masks(part)) for part in self.tuned_parts}
         tasks = {name: part.tune for name, part in self.recipe.parts.items()}
         # Without the word, a study that was tuned before there was one stands.
         clusters = [self.recipe.cluster] if self.recipe.cluster else []
         step = self.recipe.tune_step.model_dump(exclude={"method_alphas"})
-        others = {one: self.recipe.alphas_of(one) for one in self.recipe.tuned_methods if one != CLAS}
-        methods = [others] if others else []  # likewise
+        every = {one for part in self.recipe.parts for one in self.recipe.tunings(part)}
+        others = {one: self.recipe.alphas_of(one) for one in METHODS if one != CLAS and one in {method for method, _ in every}}
+        methods: list[Any] = [others] if others else []  # likewise
+        for part, variant in ((part, variant) for part in self.tuned_parts for variant in self.recipe.variants):  # likewise
+            if on := [method for method, own in self.recipe.tunings(part) if own == variant]:
+                methods.append([part, variant, on, masks_identity(self.made_masks(part, variant))])
         return [self._model_identity, masks, tasks, step, *clusters, *methods] if all(masks.values()) else None
 
     def _tune(self) -> list[str]:
         self._require_runs()
-        commands, wanted = [], [(part, method) for part in self.tuned_parts for method in self.recipe.tuned_methods]
-        for number, (part, method) in enumerate(wanted, start=1):
+        commands, wanted = [], [(part, *one) for part in self.tuned_parts for one in self.recipe.tunings(part)]
+        for number, one in enumerate(wanted, start=1):
             self.progress.part(number, len(wanted))
-            commands.append(self._tune_part(part, method))
+            commands.append(self._tune_part(*one))
         return commands
 
-    def _tune_part(self, part: str, method: str) -> str:
+    def _tune_part(self, part: str, method: str, variant: str | None) -> str:
         from lm_eval_clas.tuning.chosen_engine import engine_in_use
         from lm_eval_clas.tuning.measuring import TuningPlan, grid, tunable
         from lm_eval_clas.tuning.tuning_run import run_tuning
 
-        step, wanted, target = self.recipe.tune_step, self.recipe.parts[part].tune, self.masks_folder(part)
+        step, wanted, target = self.recipe.tune_step, self.recipe.parts[part].tune, self.masks_folder(part, variant)
         own, used = method == CLAS, METHODS[method]
         out = target.parent if own else target.parent / "methods" / method
-        source = self.made_masks(part) if own else target  # the others' strengths are put beside
+        source = self.made_masks(part, variant) if own else target  # the others' strengths are put beside
         masks = MaskSet.load(source)
         found = self.tasks(wanted, step.num_fewshot)
         names, _ = tunable(found, masks)
@@ -262,25 +254,21 @@ class StudyStages(Workplace):
     # evaluate
 
     def _evaluate_inputs(self) -> Any:
-        masks = [self._masks_identity(self.masks_folder(part)) for part in self.recipe.parts]
-        masks += [self._masks_identity(self.made_masks(p, v)) for p in self.recipe.parts for v in self.recipe.variants]
-        # Without the word, a study that was evaluated before there was one stands.
-        unsaid = {name: set() if part.limits else {"limits"} for name, part in self.recipe.parts.items()}
-        parts = {name: part.model_dump(exclude=unsaid[name]) for name, part in self.recipe.parts.items()}
+        masks = [masks_identity(self.masks_folder(part)) for part in self.recipe.parts]
+        masks += [masks_identity(self.made_masks(p, v)) for p in self.recipe.parts for v in self.recipe.variants]
+        parts = {name: part.model_dump() for name, part in self.recipe.parts.items()}
         return [self._model_identity, masks, parts, self.recipe.evaluate.model_dump()] if all(masks) else None
 
     def _evaluate(self) -> list[str]:
-        step, runs = self.recipe.evaluate, self.recipe.evaluate.runs
+        step = self.recipe.evaluate
+        # What no run steers is answered by the model as it is, and that only once.
+        runs = sorted(step.runs, key=lambda label: bool(step.runs[label]))
         self._require_runs()
         limited = {
             name: [(limit, self.tasks(names, step.num_fewshot)) for limit, names in part.limited()]
             for name, part in self.recipe.parts.items()
         }
         tasks = {name: [task for _, found in each for task in found] for name, each in limited.items()}
-        for part in self.tuned_parts:
-            tuned = MaskSet.load(self.masks_folder(part)).config
-            for variant in self.recipe.variants:
-                MaskSet.load(self.made_masks(part, variant)).with_tuned_as(tuned).save(self.masks_folder(part, variant))
         _keep_only(self.folder / "results", list(runs), [task for each in tasks.values() for task in each])
         bars = {
             (label, part): self.progress.add_task(f"evaluate {label} {part}", total=len(tasks[part]))
@@ -310,12 +298,13 @@ class StudyStages(Workplace):
         evaluate_run(
             out,
             {"pretrained": self.model, **({} if in_vllm else {"device": self.recipe.device or default_device()}), **arguments},
-            [self._model_identity, options, self._masks_identity(masks) if run else None, step.num_fewshot],
+            [self._model_identity, options, run_identity(masks, run) if run else None, step.num_fewshot],
             tasks,
             model="vllm-clas" if in_vllm else "hf-clas",
             limits={name: limit for limit, found in limited for name in found},
             batch_size="auto" if in_vllm else step.batch_size,
             apply_chat_template=step.apply_chat_template,
+            unsteered=self._unsteered(options),
             report=lambda _: self.progress.advance(bar),
         )
         shown = ",".join(f"{name}={value}" for name, value in {"pretrained": self.shown_model, **arguments}.items())
@@ -329,6 +318,13 @@ class StudyStages(Workplace):
             )
             for limit, names in self.recipe.parts[part].limited()
         ]
+
+    def _unsteered(self, options: Mapping[str, Any]) -> Path | None:
+        """The results of the model as it is, if a run's options are of steering alone, so that both answer alike otherwise."""
+        from lm_eval_clas.harness.common.asked_steering import STEERING
+
+        plain = [label for label, one in self.recipe.evaluate.runs.items() if not one]
+        return self.folder / "results" / plain[0] if plain and options and not options.keys() - STEERING else None
 
     # analyse, tables, report
 
@@ -371,11 +367,6 @@ class StudyStages(Workplace):
 
         write_report(self.folder, self.folder / "report.html")
         return [command("clas", "report", self.folder)]
-
-
-def _chosen(tuned: Tuned) -> dict[str, dict[str, Any]]:
-    """The settings by task family and language."""
-    return {family: {one: strength.chosen.model_dump() for one, strength in by.items()} for family, by in tuned.items()}
 
 
 def _keep_only(results: Path, labels: Sequence[str], tasks: Sequence[str]) -> None:

@@ -75,9 +75,14 @@ class Workplace:
 
     def masks_folder(self, part: str, variant: str | None = None) -> Path:
         """The masks that runs use: with tuned strengths, where there are any."""
-        if part not in self.tuned_parts:
+        if all(variant != one for _, one in self.recipe.tunings(part)):
             return self.made_masks(part, variant)
-        return self.folder / "tune" / part / (f"masks-{variant}" if variant else "masks")
+        return self.tuning_folder(part, variant) / "masks"
+
+    def tuning_folder(self, part: str, variant: str | None = None) -> Path:
+        """Where CLAS is tuned on masks; other methods are below."""
+        own = self.folder / "tune" / part
+        return own if variant is None else own / "variants" / variant
 
     @cached_property
     def halves(self) -> dict[str, tuple[str, Literal["first", "second"]]]:

@@ -47,13 +47,13 @@ def unit_of(metric: str, scores: Iterable[float]) -> MetricUnit:
 
 
 def unit_of_objective(objective: str, metric: str, scores: Iterable[float]) -> MetricUnit:
-    """The unit of what tuning makes as high as it can: of log-likelihoods nats, else that of the metric.
+    """The unit of what tuning makes as high as it can: that of the metric, or nats of log-likelihoods that are none.
 
     Args:
         objective: `metric` or `loglikelihood`.
         metric, scores: as `unit_of` takes them.
     """
-    return unit_of(metric, scores) if objective == "metric" else NATS
+    return unit_of(metric, scores) if objective == "metric" or metric in _BY_METRIC else NATS
 
 
 def unit_named(name: str) -> MetricUnit:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.escaping import visible
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.base.version import __version__
 from lm_eval_clas.disk.checked_json import read_json
@@ -39,13 +40,17 @@ from lm_eval_clas.tuning.choosing import Unit
 from lm_eval_clas.tuning.gold_answers import GoldAnswers
 from lm_eval_clas.tuning.item_scores import ABSENT, Document, ItemScores, LanguageItems, holds, items_of
 
+_GOLD = "log-likelihood of the gold answer"
+_GOLD_BY_BYTE = "nats_per_byte"  # the same as a metric, which tables have, too
+
 
 @dataclass(frozen=True)
 class TuningPlan:
     """What decides the scores of a run.
 
     Attributes:
-        objective: `metric`, or `loglikelihood` of the gold answer.
+        objective: `metric`, or `loglikelihood` of the gold answer; where that is what the task's own metric tells, by the byte,
+            it is taken as the task has it.
         metric: its name; None for the first of `PREFERRED_METRICS` that the task has, or else its first.
         limit, num_fewshot, apply_chat_template: as `lm_eval` has them.
         engine: what runs the model.
@@ -140,12 +145,17 @@ def kept_scores(name: str, task: Any, recipe: TuningPlan, folder: Path) -> ItemS
     """The scores of a task that the run folder has; None if the task is not finished.
 
     Raises:
-        ClasError: the file is damaged, or of other documents than the task has now.
+        ClasError: the file is damaged, or of other documents than the task has now, or of another metric.
     """
     path = _scores_file(folder, name)
     if not path.is_file():
         return None
     scores = ItemScores.read(path, name, len(recipe.settings))
+    if scores.metric != (metric := metric_measured(name, task, recipe)):
+        raise ClasError(
+            f"'{path}' has scores by {visible(scores.metric)}, and {name} is scored by {metric} now; delete the file, and the "
+            "same command measures the task again, or give another --out."
+        )
     scores.require_documents(task.eval_docs, path)
     return scores
 
@@ -196,7 +206,7 @@ def measure_settings(
                 documents.setdefault(language, []).append((name, number, sample["doc_hash"]))
             if generates:
                 value = sweep.gold[setting][number]
-            elif gold is not None:
+            elif gold is not None and metric == _GOLD:
                 value = gold.log_likelihood(number, sample["resps"])
             elif holds(sample["resps"], math.isnan):  # the best of answers whose scores are no numbers is none
                 value = math.nan
@@ -328,9 +338,9 @@ def metric_measured(name: str, task: Any, recipe: TuningPlan) -> str:
     Raises:
         ClasError: the task has no such metric.
     """
-    if recipe.objective == "loglikelihood":
-        return "log-likelihood of the gold answer"
     known, wanted = list(task.aggregation()), recipe.metric
+    if recipe.objective == "loglikelihood":
+        return _GOLD_BY_BYTE if _GOLD_BY_BYTE in known and task.OUTPUT_TYPE == "multiple_choice" else _GOLD
     if wanted is not None and wanted not in known:
         raise ClasError(f"The task {name} has no metric '{wanted}', only {', '.join(known)}; choose with --metric.")
     if wanted is None and not known:

@@ -22,10 +22,15 @@ _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
 
 @dataclass(frozen=True)
 class Logged:
-    """One request and the answer that the run has for it: a log-likelihood in nats, or a text."""
+    """One request and the answer that the run has for it: a log-likelihood in nats, or a text.
+
+    Attributes:
+        response: the same as the model's method returned it: of a log-likelihood, also whether the continuation is greedy.
+    """
 
     request: Instance
     answer: float | str
+    response: Any
 
 
 @dataclass(frozen=True)
@@ -108,5 +113,19 @@ def _of_sample(task: str, sample: dict[str, Any]) -> list[Logged]:
             kind = "generate_until"
         request = Instance(kind, sample["doc"], arguments, number, (task, int(sample["doc_id"]), 1))  # type: ignore[arg-type]
         value = str(answer) if kind == "generate_until" else float(answer[0] if isinstance(answer, (list, tuple)) else answer)
-        requests.append(Logged(request, value))
+        response = (value, str(answer[1]) == "True") if kind == "loglikelihood" else value
+        requests.append(Logged(request, value, response))
     return requests
+
+
+def unsteered_answers(folder: Path, task: str) -> list[tuple[str, tuple[Any, ...], Any]]:
+    """What a run without steering answered in a task, as `SteeredLM.know` takes it.
+
+    Args:
+        folder: where its results and samples are, at whatever depth.
+
+    Raises:
+        ClasError: the samples are damaged.
+    """
+    every = (one for path in sorted(folder.rglob(f"samples_{task}_*.jsonl")) for one in _requests(task, path))
+    return [(one.request.request_type, one.request.args, one.response) for one in every]

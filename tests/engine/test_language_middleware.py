@@ -41,11 +41,18 @@ class Server:
         self._weak = weak
         self.seen: list[Any] = []
         self.loaded: list[RowTables] = []
+        self.looks: list[list[str]] = []
+        self.fault: Exception | None = None
         self.state = SimpleNamespace(engine_client=self)
         self._middleware = LanguageMiddleware(self._answer, served)
 
     async def collective_rpc(self, method: str, args: tuple[bytes, ...]) -> list[dict[str, list[int]]]:
         """As two stages answer, the first of which has no layer that is steered."""
+        if method == "clas_require_steered":
+            self.looks.append(*args)  # type: ignore[arg-type]
+            if self.fault is not None:
+                raise self.fault
+            return []
         assert method == "clas_load"
         tables = RowTables.read(*args)
         self.loaded.append(tables)
@@ -56,7 +63,7 @@ class Server:
         message = await receive()
         length = dict(scope["headers"]).get(b"content-length", b"0")
         assert int(length) == len(message["body"])
-        self.seen.append(json.loads(message["body"]))
+        self.seen.append(message["body"] if message["body"].startswith(b"--") else json.loads(message["body"]))
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"{}"})
 
@@ -66,7 +73,7 @@ class Server:
         """Status, headers and content of the answer."""
         sent: list[Any] = []
         # In two parts, as large bodies come.
-        raw = json.dumps(body).encode()
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         parts = [{"type": "http.request", "body": raw[:5], "more_body": True}, {"type": "http.request", "body": raw[5:]}]
         given = {**(headers or {}), "Content-Length": str(len(raw))}
 
@@ -94,6 +101,7 @@ def row(served: ServedSteering, language: str) -> str:
     [
         ({"vllm_xargs": {"clas_language": "hi"}}, {}, ""),
         ({"vllm_xargs": {"clas_language": "Hindi"}}, {"X-CLAS-Language": "de"}, ""),
+        ({"extra_body": {"vllm_xargs": {"clas_language": "hi"}}}, {}, ""),  # as the client of OpenAI has it, sent as it stands
         ({}, {"X-CLAS-Language": "hi-IN"}, ""),
         ({}, {}, "clas_language=hin"),
         ({"vllm_xargs": {"clas_language": "detect"}}, {}, ""),
@@ -167,15 +175,122 @@ def test_a_server_may_have_a_language_for_whoever_names_none(folder: str) -> Non
     assert len(server.loaded) == 1
 
 
-def test_what_generates_no_text_is_left_alone(served: ServedSteering) -> None:
-    server = Server(served)
-    for path in ("/tokenize", "/v1/embeddings", "/pooling", "/inference/v1/generate"):
+def test_what_does_without_the_model_is_left_alone(folder: str) -> None:
+    server = Server(ServedSteering(folder, {"alpha": 2}, "hi"))
+    for path in ("/tokenize", "/detokenize", "/v1/messages/count_tokens", "/v1/responses/resp_1/cancel"):
         status, told, _ = server.post({"prompt": HINDI}, {"X-CLAS-Language": "hi"}, path=path)
         assert (status, "x-clas-steered" in told) == (200, False)
     assert server.seen == [{"prompt": HINDI}] * 4
+    assert server.post({}, path="/reset_prefix_cache")[0] == 200  # a server's own language is for what generates
     assert not server.loaded
-    for path in ("/v1/chat/completions", "/v1/responses", "/v1/messages"):
-        assert server.post({"messages": HINDI}, {"X-CLAS-Language": "hi"}, path=path)[1]["x-clas-steered"] == "hi"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/invocations", "/v1/completions/"])
+def test_wherever_rows_reach_the_engine_requests_are_steered(path: str, served: ServedSteering) -> None:
+    server = Server(served)
+    assert server.post({"messages": HINDI}, {"X-CLAS-Language": "hi"}, path=path)[1]["x-clas-steered"] == "hi"
+    assert server.seen[0]["vllm_xargs"] == {"clas": row(served, "hi")}
+
+
+FORM = b"""--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n\xff\x00\r\n--x\r\nContent-Disposition: form-data; """
+ELSEWHERE: dict[str, tuple[str, Any, str | None]] = {
+    "a batch": ("/v1/chat/completions/batch", {"messages": [[{"role": "user", "content": HINDI}]]}, "hi"),
+    "in its body": ("/v1/chat/completions/batch", {"messages": [], "vllm_xargs": {"clas_language": "hi"}}, None),
+    "Cohere's": ("/cohere/v2/chat", {"messages": []}, "detect"),
+    "tokens": ("/inference/v1/generate", {"sampling_params": {"extra_args": {"clas_language": "hi"}}}, None),
+    "a form": ("/v1/audio/transcriptions", FORM + b'name="vllm_xargs"\r\n\r\n{"clas_language": "hi"}\r\n--x--', None),
+    "a client's form": ("/v1/audio/translations", FORM + b'name="vllm_xargs[clas_language]"\r\n\r\nhi\r\n--x--', None),
+    "a route that nobody knows": ("/v9/answers", {}, "hi"),
+    "embeddings": ("/v1/embeddings", {"input": HINDI}, "hi"),
+}
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_a_language_that_is_named_is_never_ignored(what: str, served: ServedSteering) -> None:
+    path, body, header = ELSEWHERE[what]
+    server = Server(served)
+    status, _, answer = server.post(body, {"X-CLAS-Language": header} if header else {}, path=path)
+    assert status == 400
+    assert answer["error"]["message"] == (
+        f"What '{path}' answers is not steered, and this request names a language; ask /v1/completions, /v1/chat/completions, "
+        "/v1/responses, /v1/messages or /invocations, or name none."
+    )
+    assert not server.seen
+
+
+def test_what_is_not_steered_says_so_where_nobody_asked_for_more(served: ServedSteering) -> None:
+    server = Server(served)
+    form = FORM + b'name="model"\r\n\r\nm\r\n--x--'
+    for path, body, header in (
+        ("/v1/chat/completions/batch", {"messages": [[]]}, None),
+        ("/inference/v1/generate", {"token_ids": [1]}, "en"),
+        ("/v1/audio/transcriptions", form, None),
+    ):
+        status, told, _ = server.post(body, {"X-CLAS-Language": header} if header else {}, path=path)
+        assert (status, told["x-clas-steered"]) == (200, "no")
+    assert server.seen == [{"messages": [[]]}, {"token_ids": [1]}, form]
+
+
+@pytest.mark.parametrize("language", ["hi", "detect"])
+def test_nor_is_a_server_s_own_language_ignored(language: str, folder: str) -> None:
+    server = Server(ServedSteering(folder, {"alpha": 2}, language))
+    for path in ("/v1/chat/completions/batch", "/inference/v1/generate"):
+        status, _, answer = server.post({"messages": [[]]}, path=path)
+        assert (status, answer["error"]["message"]) == (
+            400,
+            f"What '{path}' answers is not steered, and this server steers requests that name no language (by --language "
+            f"{language}); ask /v1/completions, /v1/chat/completions, /v1/responses, /v1/messages or /invocations, or name "
+            "'en', the anchor.",
+        )
+        assert server.post({"messages": [[]]}, {"X-CLAS-Language": "en"}, path=path)[1]["x-clas-steered"] == "no"
+
+
+def test_nor_where_sound_is_sent_as_it_comes(served: ServedSteering) -> None:
+    def opened(**headers: str) -> list[Any]:
+        sent: list[Any] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "websocket.accept"})
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+        scope = {"type": "websocket", "path": "/v1/realtime", "query_string": b"", "headers": given}
+        asyncio.run(LanguageMiddleware(app, served)(scope, None, send))  # type: ignore[arg-type]
+        return sent
+
+    assert opened() == [{"type": "websocket.accept"}]
+    begun, answered = opened(x_clas_language="hi")
+    assert (begun["type"], begun["status"]) == ("websocket.http.response.start", 400)
+    assert "What '/v1/realtime' answers is not steered" in json.loads(answered["body"])["error"]["message"]
+
+
+def test_a_server_whose_engine_does_not_steer_answers_no_more(
+    served: ServedSteering, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, hindi = Server(served), {"X-CLAS-Language": "hi"}
+    now = [1000.0]
+    monkeypatch.setattr("lm_eval_clas.engine.server.language_middleware.time.monotonic", lambda: now[0])
+    assert server.post({"prompt": "a"})[0] == 200
+    assert not server.looks
+    for _ in range(3):
+        assert server.post({"prompt": "a"}, hindi)[0] == 200
+    assert server.looks == [list(served.tables.rows)]  # after the first answer, and then once a minute
+    server.fault = RuntimeError("Layer 3 steered 0 positions of the 7 that vLLM ran for 'x/hi', so there is no score\nat ...")
+    now[0] += 61
+    assert server.post({"prompt": "a"}, hindi)[0] == 200
+    assert caplog.messages == [f"clas serve: {str(server.fault).splitlines()[0]}"]
+    for headers in (hindi, {}):
+        status, _, answer = server.post({"prompt": "a"}, headers)
+        assert (status, answer["error"]["code"], answer["error"]["message"]) == (
+            500,
+            500,
+            "The engine of this server did not steer every token as it was asked to (the server's log says where), so no more "
+            "is answered; start it again.",
+        )
+    assert server.post({"prompt": "a"}, path="/tokenize")[0] == 200
+    assert len(server.looks) == 2
 
 
 @pytest.mark.parametrize(
@@ -184,14 +299,17 @@ def test_what_generates_no_text_is_left_alone(served: ServedSteering) -> None:
         ("/llm/v1/completions", "hi"),
         ("/v1/completions", "hi"),  # of a proxy that leaves the root out
         ("/llm/tokenize", None),
-        ("/llmv1/completions", None),
-        ("/other/v1/completions", None),
-        ("/llm", None),
+        ("/llmv1/completions", "refused"),
+        ("/other/v1/completions", "refused"),
+        ("/llm", "refused"),
     ],
 )
 def test_a_server_may_be_below_a_root_path(path: str, steered: str | None, served: ServedSteering) -> None:
     server = Server(served)
     status, told, _ = server.post({"prompt": HINDI}, {"X-CLAS-Language": "hi"}, path=path, root="/llm")
+    if steered == "refused":
+        assert (status, server.seen) == (400, [])
+        return
     assert (status, told.get("x-clas-steered")) == (200, steered)
     assert server.seen[0].get("vllm_xargs") == ({"clas": row(served, "hi")} if steered else None)
 
@@ -217,6 +335,7 @@ def test_a_server_that_detects_leaves_prompts_of_tokens_alone(folder: str) -> No
 @pytest.mark.parametrize(
     "body",
     [
+        FORM + b'name="vllm_xargs"\r\n\r\n{"clas": "x/hi"}\r\n--x--',
         {"prompt": "a", "vllm_xargs": {"clas": "x/hi"}},
         {"token_ids": [1], "sampling_params": {"extra_args": {"clas": "x/hi"}}},
         {"requests": [{"prompt": "a", "vllm_xargs": {"clas": None}}]},
@@ -359,7 +478,7 @@ def test_masks_of_another_model(served: ServedSteering, checkpoint: Path, monkey
     asked: list[Any] = []
     monkeypatch.setattr(server_start, "require_fit", lambda masks, *how: asked.append(how))
     refuse_arguments(read(checkpoint, served, revision="v2", trust_remote_code=True), served)
-    assert asked == [(str(checkpoint), "v2", True)]
+    assert asked == [("neurons", str(checkpoint), "v2", True)]
     monkeypatch.undo()
     with pytest.raises(ClasError, match="Cannot read the configuration of the model 'no/model'"):
         refuse_arguments(read(Path("no/model"), served), served)

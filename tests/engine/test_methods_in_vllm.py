@@ -174,16 +174,18 @@ def test_layers_that_vllm_runs_in_another_way_are_refused() -> None:
             self.layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
 
     model = Model()
-    assert list(find_row_outputs(model, 3, torch.float16)) == [0, 1, 2]
+    every = [0, 1, 2]
+    assert list(find_row_outputs(model, 3, every, torch.float16)) == every
     model.layers[1].routed_scaling_factor = 16.0
-    assert list(find_row_outputs(model, 3, torch.bfloat16)) == [0, 1, 2]
+    assert list(find_row_outputs(model, 3, every, torch.bfloat16)) == every
     with pytest.raises(ClasError, match=r"scales what leaves its layers down in float16, .*; use dtype=bfloat16"):
-        find_row_outputs(model, 3, torch.float16)
+        find_row_outputs(model, 3, every, torch.float16)
     model.layers[2].forward = lambda h: h
     with pytest.raises(ClasError, match=r"in the place of layer 'layers\.2', .* \(cpu_offload_gb\), .*; start without that"):
-        find_row_outputs(model, 3, torch.bfloat16)
+        find_row_outputs(model, 3, every, torch.bfloat16)
+    assert list(find_row_outputs(model, 3, [0], torch.float16)) == [0]  # nobody steers the others
     with pytest.raises(ClasError, match="Found no list of 4 decoder layers in vLLM's Model"):
-        find_row_outputs(model, 4, torch.bfloat16)
+        find_row_outputs(model, 4, every, torch.bfloat16)
 
 
 @pytest.mark.parametrize("method", ["arithmetic", "diffmean"])

@@ -126,3 +126,16 @@ def test_names_that_are_not_there_give_no_score_and_do_not_end_the_engine(fresh:
         fresh.take_counts()
     assert logprobs(fresh, None) == expected
     assert fresh.take_counts() == {}
+
+
+def test_counts_can_be_compared_while_an_engine_serves(fresh: Any) -> None:
+    """What a client made up is no reason to answer nobody any more."""
+    names = list(rows(fresh).values())
+    fresh.take_counts()
+    for name in (None, *names, "x/y"):
+        logprobs(fresh, name)
+        fresh.model.collective_rpc("clas_require_steered", args=(names,))
+    with pytest.raises(ClasError, match=r"steered 0 positions of the \d+ that vLLM ran for 'x/y'"):
+        fresh.model.collective_rpc("clas_require_steered", args=([*names, "x/y"],))
+    with pytest.raises(ClasError, match="'x/y', so there is no score"):
+        fresh.take_counts()

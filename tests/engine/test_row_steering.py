@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_engines import MISSING
+from small_engines import MISSING, NEURONS, engine_model
 from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
@@ -18,7 +22,9 @@ from lm_eval_clas.engine.refusals import SCHEDULER, refuse_config, refusing_engi
 from lm_eval_clas.engine.row_steering import RowSteering
 from lm_eval_clas.engine.row_tables import RowRoom, RowTables, digest_of
 from lm_eval_clas.engine.runner_seams import follow_steps
-from lm_eval_clas.engine.steered_layers import put_rows
+from lm_eval_clas.engine.steered_layers import find_row_projections, put_rows
+from lm_eval_clas.families.random_masks import random_masks
+from lm_eval_clas.steering.language_factors import LanguageFactors
 from lm_eval_clas.steering.methods.intervention import Intervention, LowRankMap
 
 LAYERS, WIDTH = 4, 6
@@ -38,7 +44,7 @@ VECTORS = {"hi": all_(1, 4), "de": all_(1, -2)}
 def test_tables_travel_as_they_are() -> None:
     tables = RowTables.of(FACTORS.items(), [3, 1])
     again = RowTables.read(tables.dump())
-    assert (again.rows, again.room) == (tables.rows, RowRoom("neurons", ("factors",), WIDTH, (1, 3), 4))
+    assert (again.rows, again.room) == (tables.rows, RowRoom("neurons", ("factors",), (1, 3), (WIDTH, WIDTH), 4))
     assert all(torch.equal(again.tables["factors"][layer], tables.tables["factors"][layer]) for layer in (1, 3))
     assert again.tables["factors"][1][:, 0].tolist() == [1, 2, 3, 2]  # row 0 is ones
     digests = [digest_of(name) for name in tables.rows]
@@ -70,11 +76,11 @@ def test_rows_that_add_something_else_share_nothing_that_is_cached() -> None:
 
 def test_tables_that_do_not_fit_are_refused() -> None:
     tables = RowTables.of(FACTORS.items(), [1, 3])
-    room = RowRoom("neurons", ("factors",), WIDTH, (1, 2, 3), 4)
+    room = RowRoom("neurons", ("factors",), (1, 2, 3), (WIDTH,) * 3, 4)
     tables.require_room(room)
     tables.require_room(replace(room, operands=("factors", "shifts")))
     with pytest.raises(ClasError, match="Layers 3 have no tables in the engine that is running"):
-        tables.require_room(replace(room, layers=(1, 2)))
+        tables.require_room(replace(room, layers=(1, 2), widths=(WIDTH,) * 2))
     with pytest.raises(ClasError, match="3 rows do not fit into an engine that was started with room for 2"):
         tables.require_room(replace(room, rows=3))
 
@@ -84,7 +90,7 @@ def test_tables_that_do_not_fit_are_refused() -> None:
     [(BLENDS, "neurons", "is added to neurons"), (VECTORS, "outputs", "is added to what leaves the layers")],
 )
 def test_tables_of_another_kind_are_refused(done: dict[str, Intervention], place: Any, needed: str) -> None:
-    room = RowRoom("neurons", ("factors",), WIDTH, (1,), 4)
+    room = RowRoom("neurons", ("factors",), (1,), (WIDTH,), 4)
     told = f"has tables of what multiplies neurons, and this method needs one of what {needed}; start another engine with it"
     with pytest.raises(ClasError, match=told):
         RowTables.of(done.items(), [1], place).require_room(room)
@@ -93,10 +99,10 @@ def test_tables_of_another_kind_are_refused(done: dict[str, Intervention], place
 class Projection(nn.Module):
     """As vLLM's `RowParallelLinear`, of one process among two if it has a number; it hands on what it gets."""
 
-    def __init__(self, number: int | None = None) -> None:
+    def __init__(self, number: int | None = None, width: int = WIDTH) -> None:
         super().__init__()
-        self.input_size, self.input_is_parallel, self.tp_rank = WIDTH, number is not None, number
-        self.input_size_per_partition = WIDTH // 2
+        self.input_size, self.input_is_parallel, self.tp_rank = width, number is not None, number
+        self.input_size_per_partition = width // 2
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         return h
@@ -115,7 +121,8 @@ def steering_of(done: dict[str, Intervention], place: Any, *modules: nn.Module, 
     steering = rows_of()
     steering._modules = {1 + number: module for number, module in enumerate(modules)}
     for module in modules:
-        put_rows(module, tables.room, steering._rows, torch.ones_like(steering._rows), WIDTH, dtype)
+        layer = next(number for number, one in steering._modules.items() if one is module)
+        put_rows(module, tables.room, layer, steering._rows, torch.ones_like(steering._rows), WIDTH, dtype)
     return steering, steering.load(tables.dump())
 
 
@@ -214,10 +221,84 @@ def test_activations_that_rows_do_not_fit_are_refused() -> None:
         layer(H[:, :3])
     with pytest.raises(ClasError, match="have 3 axes, and not one for tokens and one for numbers"):
         layer(H.expand(2, 4, WIDTH))
-    for place, what in (("neurons", "neurons per layer"), ("outputs", "hidden size")):
+    for place in ("neurons", "outputs"):
         room = RowTables.of(VECTORS.items(), [1], place).room  # type: ignore[arg-type]
-        with pytest.raises(ClasError, match=f"made for another model: {what} 6 there, 8 in the model that was loaded"):
-            put_rows(Layer(), room, torch.zeros(1), torch.ones(1), 8, torch.float32)
+        with pytest.raises(ClasError) as told:
+            put_rows(Layer(), room, 1, torch.zeros(1), torch.ones(1), 8, torch.float32)
+        assert str(told.value) == (
+            "What is to be steered in layer 1 has 8 numbers for a token in vLLM's Layer, and 6 in the masks; use --model "
+            "hf-clas."
+        )
+
+
+def test_layers_of_other_widths_have_tables_of_their_own_width() -> None:
+    """Masks are as wide as the widest layer; a narrower one has no neurons at the end."""
+    tables = RowTables.read(RowTables.of(BLENDS.items(), [1, 3], widths=[6, 6, 6, 4]).dump())
+    assert (tables.room.layers, tables.room.widths) == ((1, 3), (6, 4))
+    steering = rows_of()
+    steering._modules = {1: Projection(), 3: Projection(0, width=4)}
+    for layer, module in steering._modules.items():
+        put_rows(module, tables.room, layer, steering._rows, torch.ones_like(steering._rows), module.input_size, torch.float32)
+    steering.load(tables.dump())
+    step(steering, "hi", "de", None)
+    for layer, width in ((1, 6), (3, 2)):
+        h = H[:3, :width]
+        torch.testing.assert_close(
+            steering._modules[layer](h), h * torch.tensor([[0.5], [1], [1]]) + torch.tensor([[4.0], [-2], [0]])
+        )
+    with pytest.raises(ClasError, match="in layer 3 has 6 numbers for a token in vLLM's Projection, and 4 in the masks"):
+        put_rows(Projection(), tables.room, 3, steering._rows, steering._rows, 6, torch.float32)
+
+
+def test_tables_are_as_wide_as_the_masks_say_that_each_layer_is() -> None:
+    model = engine_model()
+    narrow = model.model.layers[3].mlp  # type: ignore[union-attr, index]
+    narrow.down_proj = nn.Linear(40, 64, bias=False)  # type: ignore[union-attr]
+    narrow.up_proj = narrow.gate_proj = nn.Linear(64, 40, bias=False)  # type: ignore[union-attr]
+    masks = random_masks(model)
+    tables = RowTables.of_languages([("hi", LanguageFactors(masks, alpha=-2.0, layers="2-3"), "hi")])
+    assert tables is not None
+    assert dict(zip(tables.room.layers, tables.room.widths, strict=True)) == {2: NEURONS, 3: 40}
+
+
+class Hybrid(nn.Module):
+    """As vLLM's LFM2: each layer mixes tokens by attention or by a convolution, and both have a row-parallel way out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Module() for _ in range(4))
+        for number, layer in enumerate(self.layers):
+            layer.add_module("self_attn" if number % 2 else "short_conv", nn.ModuleDict({"out_proj": Projection()}))
+            layer.add_module("feed_forward", nn.ModuleDict({"w2": Projection()}))
+
+
+@pytest.fixture
+def hybrid(monkeypatch: pytest.MonkeyPatch) -> Hybrid:
+    for name, known in (
+        ("layers.linear", {"RowParallelLinear": Projection}),
+        ("models.utils", {"PPMissingLayer": nn.Identity}),
+    ):
+        monkeypatch.setitem(sys.modules, f"vllm.model_executor.{name}", SimpleNamespace(**known))  # type: ignore[arg-type]
+    return Hybrid()
+
+
+def test_layers_that_nobody_steers_are_not_judged(hybrid: Hybrid) -> None:
+    found = find_row_projections(hybrid, 4, [1, 3], "mlp")
+    assert found == {layer: hybrid.layers[layer].feed_forward.w2 for layer in (1, 3)}  # type: ignore[union-attr, index]
+    hybrid.layers[3] = nn.Identity()  # of another stage of a pipeline
+    assert list(find_row_projections(hybrid, 4, [1, 3], "attn")) == [1]
+
+
+def test_a_steered_layer_with_two_ways_out_is_refused_as_what_it_is(hybrid: Hybrid) -> None:
+    with pytest.raises(ClasError) as told:
+        find_row_projections(hybrid, 4, [1, 2], "mlp")
+    assert str(told.value) == (
+        "Layer 2 of vLLM's Hybrid has 2 projections at the site 'mlp' that can be steered, and not one (its row-parallel "
+        "modules are layers.2.short_conv.out_proj, layers.2.feed_forward.w2); use --model hf-clas, or name the right one with "
+        "projection=PATTERN, which --model vllm-clas has."
+    )
+    found = find_row_projections(hybrid, 4, [1, 2], "mlp", "*.feed_forward.w2")
+    assert list(found) == [1, 2]
 
 
 def test_what_processes_changed_is_joined() -> None:
@@ -251,6 +332,12 @@ REFUSED = {
     r"experts that run with each process's share of the tokens \(enable_expert_parallel with data parallelism\)": {
         "parallel_config": SimpleNamespace(enable_dbo=False, use_sequence_parallel_moe=True)
     },
+    r"layers that get some of a prompt's tokens \(kv_sharing_fast_prefill\)": {
+        "cache_config": SimpleNamespace(enable_prefix_caching=True, kv_sharing_fast_prefill=True)
+    },
+    r"engines that are added while others run \(enable_elastic_ep\)": {
+        "parallel_config": SimpleNamespace(enable_dbo=False, enable_elastic_ep=True)
+    },
     "pooling models": {"model_config": SimpleNamespace(runner_type="pooling")},
 }
 
@@ -260,6 +347,14 @@ def test_what_steering_does_not_go_with_is_refused(what: str) -> None:
     refuse_config(config())
     with pytest.raises(ClasError, match=f"^vllm-clas does not go with {what}.*; start without it"):
         refuse_config(config(**REFUSED[what]))
+
+
+def test_what_is_looked_for_has_these_names_in_vllm() -> None:
+    """A name that vLLM has no more would be refused no more."""
+    config = pytest.importorskip("vllm.config", reason=MISSING)
+    of_parallel = ("enable_dbo", "enable_elastic_ep", "use_sequence_parallel_moe", "prefill_context_parallel_size")
+    assert all(hasattr(config.ParallelConfig, name) for name in of_parallel)
+    assert all(hasattr(config.CacheConfig, name) for name in ("enable_prefix_caching", "kv_sharing_fast_prefill"))
 
 
 def test_a_prefix_cache_without_salts_is_refused() -> None:
@@ -323,8 +418,8 @@ class OlderRunner:
     def _prepare_inputs(self, scheduler_output: Any, num_scheduled_tokens: Any) -> str:
         return "prepared"
 
-    def step(self, tokens: list[int]) -> str:
-        return self._prepare_inputs(None, np.array(tokens, dtype=np.int32))
+    def execute_model(self, scheduler_output: Any, intermediate_tensors: Any = None) -> str:
+        return self._prepare_inputs(scheduler_output, np.array(scheduler_output.tokens, dtype=np.int32))
 
 
 class NewerRunner:
@@ -336,8 +431,9 @@ class NewerRunner:
     def prepare_inputs(self, scheduler_output: Any, batch_req_state: Any, batch_desc: Any, num_active_loras: int) -> Any:
         return batch(self.requests, batch_req_state)
 
-    def step(self, tokens: list[int]) -> Any:
-        return self.prepare_inputs(None, np.array(tokens, dtype=np.int32), None, num_active_loras=0)
+    def execute_model(self, scheduler_output: Any, intermediate_tensors: Any = None, dummy_run: bool = False) -> Any:
+        tokens = np.array(scheduler_output.tokens, dtype=np.int32)
+        return self.prepare_inputs(scheduler_output, tokens, None, num_active_loras=0)
 
 
 def batch(requests: list[str], tokens: Any) -> Any:
@@ -355,11 +451,29 @@ def batch(requests: list[str], tokens: Any) -> Any:
 
 @pytest.mark.parametrize("runner", [OlderRunner, NewerRunner])
 def test_both_runners_say_which_tokens_a_step_has(runner: Any) -> None:
-    seen = []
-    one = runner(["a", "b"])
-    follow_steps(one, lambda requests, tokens: seen.append((list(requests), np.asarray(tokens).tolist())))
-    assert one.step([3, 1]) is not None
-    assert seen == [(["a", "b"], [3, 1])]
+    seen: list[Any] = []
+
+    @contextmanager
+    def step(scheduler_output: Any) -> Iterator[None]:
+        seen.append(scheduler_output)
+        yield
+        seen.append("ended")
+
+    one, given = runner(["a", "b"]), SimpleNamespace(tokens=[3, 1])
+    follow_steps(one, step, lambda requests, tokens: seen.append((list(requests), np.asarray(tokens).tolist())))
+    assert one.execute_model(given, None) is not None
+    assert seen == [given, (["a", "b"], [3, 1]), "ended"]
+
+
+@pytest.mark.parametrize("runner", [OlderRunner, NewerRunner])
+def test_requests_are_known_to_whatever_asks_the_runner_for_a_step(runner: Any) -> None:
+    """One of vLLM's executors with Ray calls the runner, and not the worker around it."""
+    steering, one = rows_of(x=1), runner(["a", "b"])
+    follow_steps(one, steering.step, steering.fill)
+    arrived = arriving(a="x", b=None)
+    arrived.tokens = [2, 1]
+    one.execute_model(arrived, None)
+    assert steering._rows.tolist()[:4] == [1, 1, 0, 0]
 
 
 def test_unknown_runners_are_refused() -> None:
@@ -368,7 +482,7 @@ def test_unknown_runners_are_refused() -> None:
 
     told = r"This version of vLLM prepares a step with prepare_inputs\(batch\), .* it is known to work with vLLM 0.32.0"
     with pytest.raises(ClasError, match=told):
-        follow_steps(Other(), lambda requests, tokens: None)
+        follow_steps(Other(), lambda scheduler_output: nullcontext(), lambda requests, tokens: None)
 
 
 def test_both_signatures_are_vllms() -> None:
@@ -382,6 +496,8 @@ def test_both_signatures_are_vllms() -> None:
     ours = [inspect.signature(one).parameters for one in (OlderRunner._prepare_inputs, NewerRunner.prepare_inputs)]
     theirs = [inspect.signature(one).parameters for one in (Older._prepare_inputs, Newer.prepare_inputs)]
     assert [list(one) for one in ours] == [list(one) for one in theirs]
+    for runner in (Older, Newer):
+        assert list(inspect.signature(runner.execute_model).parameters)[1:3] == ["scheduler_output", "intermediate_tensors"]
 
 
 def rows_of(**names: int) -> RowSteering:
@@ -389,9 +505,7 @@ def rows_of(**names: int) -> RowSteering:
     steering = RowSteering.__new__(RowSteering)
     steering._names, steering._by_request, steering._modules = dict(names), {}, {}
     steering._rows = torch.zeros(12, dtype=torch.int64)
-    from collections import Counter
-
-    steering._scheduled = Counter()
+    steering._scheduled, steering._stepping = Counter(), threading.RLock()
     return steering
 
 
@@ -433,3 +547,48 @@ def test_counts_of_rows_that_are_no_more_are_forgotten() -> None:
     steering.fill(["a"], np.array([1]))
     steering.load(RowTables.of([("z", all_(2))], [1]).dump())
     assert steering.take_counts() == ({}, {})
+
+
+def test_a_server_learns_of_tokens_that_were_not_steered() -> None:
+    module = Projection()
+    steering, _ = steering_of(FACTORS, "neurons", module)
+    known = list(steering._names)
+    step(steering, "hi", None)
+    module(H[:2])
+    steering.fill(["r1"], np.array([1]))
+    module(H[:1])
+    for _ in range(2):  # whoever asks leaves the counts to whoever asks next
+        steering.require_steered(known)
+    steering.note(arriving(a="made up by a client"))
+    steering.fill(["a"], np.array([1]))
+    module(H[:1])
+    steering.require_steered(known)
+    step(steering, "hi", "hi")  # and the layer is passed by
+    for _ in range(2):
+        with pytest.raises(ClasError, match=r"Layer 1 steered 1 positions of the 3 that vLLM ran for '.*/hi'"):
+            steering.require_steered(known)
+
+
+def test_an_engine_that_never_got_its_tables_is_found_out() -> None:
+    steering, _ = steering_of(FACTORS, "neurons", Projection())
+    name, steering._names = next(iter(steering._names)), {}
+    steering.note(arriving(a=name))
+    steering.fill(["a"], np.array([2]))
+    with pytest.raises(ClasError, match=r"Layer 1 steered 0 positions of the 2 that vLLM ran for '.*/hi'"):
+        steering.require_steered([name])
+
+
+def test_counts_are_those_of_whole_steps() -> None:
+    """What an engine is asked may come in another thread than its steps run in."""
+    module = Projection()
+    steering, _ = steering_of(FACTORS, "neurons", module)
+    name = next(iter(steering._names))
+    found: list[Any] = []
+    asking = threading.Thread(target=lambda: found.append(steering.take_counts()))
+    with steering.step(arriving(a=name)):
+        steering.fill(["a"], np.array([1]))
+        asking.start()
+        asking.join(0.2)
+        module(H[:1])
+    asking.join()
+    assert found == [({name: 1}, {1: {name: 1}})]

@@ -60,5 +60,5 @@ def test_a_model_is_looked_at_with_its_revision_and_its_own_code(
     monkeypatch.setattr("lm_eval_clas.engine.server.server_start.require_fit", lambda masks, *how: asked.append(how))
     monkeypatch.setattr("vllm.entrypoints.cli.main.main", lambda: started.append(True))
     run_server(str(engine_checkpoint), served, ["--trust_remote_code", "--rev", "v2"])
-    assert asked == [(str(engine_checkpoint), "v2", True)]
+    assert asked == [("neurons", str(engine_checkpoint), "v2", True)]
     assert started == [True]

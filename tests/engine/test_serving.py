@@ -21,6 +21,7 @@ from small_engines import BLOCK, MISSING, STARTING, STEERING, TEXTS
 
 from lm_eval_clas import MaskSet
 from lm_eval_clas.disk.files import PACKAGE, shipped
+from lm_eval_clas.engine.server.language_middleware import NEVER_STEERED, STEERED_AT
 
 pytest.importorskip("vllm", reason=MISSING)
 
@@ -159,6 +160,28 @@ def test_the_openai_client_and_mistakes(server: str) -> None:
     assert texts[0] != texts[1] == texts[2]
     status, _, answer = post(f"{server}/completions", asked, X_CLAS_Language="fr")
     assert (status, answer["error"]["message"][:34]) == (400, "The masks have no language 'fr', o")
+
+
+@pytest.mark.slow
+def test_every_route_that_generates_steers_or_refuses_a_language(server: str) -> None:
+    """By the names that vLLM's own server has for them."""
+    root = server.removesuffix("/v1")
+    with urllib.request.urlopen(f"{root}/openapi.json", timeout=60) as answer:
+        routes = {path for path, methods in json.load(answer)["paths"].items() if "post" in methods}
+    assert set(STEERED_AT) <= routes
+    here = set(NEVER_STEERED) & routes  # others come with what a model or an installation can do
+    assert here >= {"/v1/chat/completions/batch", "/generative_scoring", "/v1/systemone"}
+    asked = {"prompt": TEXTS["hi"], "max_tokens": 8, "temperature": 0}
+    texts = {}
+    for path in ("/v1/completions", "/invocations"):
+        for language in ("hi", "en"):
+            status, steered, answered = post(f"{root}{path}", asked, X_CLAS_Language=language)
+            assert (status, steered) == (200, "hi" if language == "hi" else "no")
+            texts[path, language] = answered["choices"][0]["text"]
+    assert texts["/v1/completions", "hi"] == texts["/invocations", "hi"] != texts["/invocations", "en"]
+    for path in sorted(here):
+        status, _, answered = post(f"{root}{path}", asked, X_CLAS_Language="hi")
+        assert (status, answered["error"]["message"][:40]) == (400, f"What '{path}' answers is not steered"[:40])
 
 
 @pytest.mark.slow

@@ -9,7 +9,21 @@ from typing import Any
 import pytest
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
-from small_engines import BLOCK, MISSING, STARTING, STEERING, choices, close, hf, questions, whole_texts
+from small_engines import (
+    BLOCK,
+    MISSING,
+    NEURONS,
+    STARTING,
+    STEERING,
+    choices,
+    close,
+    engine_model,
+    hf,
+    questions,
+    saved,
+    whole_texts,
+)
+from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import MaskSet
 from lm_eval_clas.base.errors import ClasError
@@ -17,6 +31,7 @@ from lm_eval_clas.base.errors import ClasError
 pytest.importorskip("vllm", reason=MISSING)
 
 from lm_eval_clas.engine.vllm_clas import VLLMCLAS
+from lm_eval_clas.families.random_masks import random_masks
 
 KINDS = {"loglikelihood": choices(3), "loglikelihood_rolling": whole_texts(), "generate_until": questions(2)}
 
@@ -132,9 +147,26 @@ def test_no_score_where_the_projections_do_not_steer(steered: Any, monkeypatch: 
         steered.loglikelihood(choices())
 
 
+def test_layers_of_two_widths(
+    start: Callable[..., Any], tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The layers of Gemma 4 that take keys and values from others may be twice as wide."""
+    shape = {"num_kv_shared_layers": 2, "use_double_wide_mlp": True, "layer_types": ["sliding_attention", "full_attention"] * 3}
+    small = {"global_head_dim": 32, "hidden_size_per_layer_input": 32, "vocab_size_per_layer_input": 300}
+    model = engine_model("gemma4_text", **shape, **small)
+    checkpoint, masks = saved(model, tokenizer, tmp_path_factory.mktemp("two_widths")), random_masks(model)
+    assert masks.config.model.fingerprint.widths == [NEURONS] * 4 + [2 * NEURONS] * 2
+    lm = start(masks, checkpoint, **STEERING, layers="3-4")
+    asked = choices(3)
+    ours, theirs, plain = (
+        one.loglikelihood(asked) for one in (lm, hf(checkpoint, masks, **STEERING, layers="3-4"), hf(checkpoint, None))
+    )
+    assert all(map(close, ours, theirs)), list(zip(ours, theirs, strict=True))
+    assert not any(close(a, b) for one, a, b in zip(asked, ours, plain, strict=True) if one.doc["language"] in ("hi", "de"))
+
+
 def test_the_attention_site(start: Callable[..., Any], engine_checkpoint: Path) -> None:
     from exporting import made_masks
-    from small_engines import engine_model
 
     from lm_eval_clas.decoder.fingerprint import ModelFingerprint
     from lm_eval_clas.decoder.projections import find_projections

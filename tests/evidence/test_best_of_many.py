@@ -183,12 +183,20 @@ def test_one_item_of_any_metric() -> None:
 
 
 def test_the_seed_decides() -> None:
-    values = answers(50)
+    values = answers(200)
     worst = int(values.mean(axis=1).argmin())
     first, again, other = (paired_gains(values, worst, seed=seed) for seed in (1, 1, 2))
     assert first.low.tolist() == again.low.tolist()
     assert [first.p_value(s) for s in range(8)] == [again.p_value(s) for s in range(8)]
     assert [first.p_value(s) for s in range(8)] != [other.p_value(s) for s in range(8)]
+
+
+@pytest.mark.parametrize(("differing", "alike"), [(14, True), (15, False)])
+def test_no_seed_decides_where_every_flip_is_tried(differing: int, alike: bool) -> None:
+    values = np.zeros((2, 60))
+    values[1, :differing] = np.random.default_rng(5).normal(0.4, 1, size=differing)
+    p_values = {paired_gains(values, 0, seed=seed).p_value(1) for seed in range(4)}
+    assert (len(p_values) == 1) == alike
 
 
 def test_a_study_takes_well_under_a_second() -> None:

@@ -52,6 +52,18 @@ assert get_model("hf").__name__ == "HFLM"
     assert result.returncode == 0, result.stderr
 
 
+def test_a_call_by_hand_leaves_the_harness_its_own_models(tmp_path: Path) -> None:
+    code = """
+from lm_eval_clas.harness.plugin import register
+register()
+from lm_eval.api.registry import get_model
+assert get_model("hf").__name__ == "HFLM"
+assert get_model("hf-clas").__name__ == "CLASLM"
+"""
+    result = python(code, tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
 def test_an_entry_point_that_came_first_is_left_as_it_is(tmp_path: Path) -> None:
     """Harness versions that read the entry-point group register the same target themselves."""
     code = f"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +108,11 @@ def test_a_study_ends_and_is_skipped_the_second_time(
         geometry = Geometry.model_validate_json((out / "analysis" / part / "geometry.json").read_bytes())
         assert geometry.masks_hash == MaskSet.load(out / "masks" / part).hash
         assert Causes.model_validate_json((out / "analysis" / part / "causes.json").read_bytes()).run == "clas"
-    lape = MaskSet.load(out / "tune" / "nli" / "masks-lape")
+    lape = MaskSet.load(out / "tune" / "nli" / "variants" / "lape" / "masks")
     assert lape.config.specific != "counts"
-    assert lape.config.tuned == masks.config.tuned
+    own = [[one.gain for one in found.config.tuned["clas_mini_nli"]["hi"].measured] for found in (masks, lape)]
+    assert len(own[0]) == len(own[1])
+    assert own[0] != own[1]  # strengths were tried on these masks
     steering = next(row.steering for row in nli.rows if row.label == "from-hi")
     assert steering["anchor"] == "hi"
     assert steering["left_alone"]["hi"] == "anchor"
@@ -157,7 +160,7 @@ def test_rivals_get_what_they_need_and_strengths_of_their_own(clas: Run, recipe:
     tried = masks.config.tuned_methods["diffmean"]["clas_mini_nli"]["hi"].measured
     assert [one.alpha for one in tried] == [0, -0.3, 0.4]
     assert masks.residual is not None
-    assert MaskSet.load(out / "tune" / "nli" / "masks-lape").config.tuned_methods == masks.config.tuned_methods
+    assert not (out / "tune" / "nli" / "variants").exists()  # no run with its masks has tuned strengths
     table = Comparison.model_validate_json((out / "tables" / "clas_mini_nli.json").read_bytes())
     kinds = {row.label: row.kind for row in table.rows}
     assert kinds["anywhere"] == "control"
@@ -172,6 +175,56 @@ def test_rivals_get_what_they_need_and_strengths_of_their_own(clas: Run, recipe:
     assert code == 0, error
     assert text.count("unchanged, skipped") == 7
     assert "diffmean" in (out / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("sketched")
+def test_what_a_run_does_not_steer_is_answered_once(
+    clas: Run, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The anchor's requests, those of a language at 0, and neither those of a model that steers nothing, nor of another way."""
+    names = [f"clas_mini_{kind}_{language}" for kind in ("nli", "qa") for language in ("en", "hi", "de")]
+    strengths = tmp_path / "alpha.json"
+    strengths.write_text('{"hi": 2, "de": 0}')
+    recipe["evaluate"]["runs"] = {
+        "clas": {"alpha": str(strengths)},
+        "stock": {"alpha": str(strengths), "scoring": "stock"},
+        "zero": {"alpha": 0},
+        "hf": {},
+    }
+    recipe["parts"] = {"all": {"corpus": "mini", "evaluate": names, "limit": 2}}
+    recipe["analyse"]["geometry_samples"] = None
+    path, asked = write(recipe, tmp_path), []
+    for kind in ("loglikelihood", "generate_until"):
+        real = getattr(FastLM, kind)
+
+        def answer(lm: Any, requests: Any, *more: Any, real: Any = real, **options: Any) -> Any:
+            asked.extend(requests)
+            return real(lm, requests, *more, **options)
+
+        monkeypatch.setattr(FastLM, kind, wraps(real)(answer))
+    assert clas("paper", path, "--out", tmp_path / "study")[0] == 0
+    results = tmp_path / "study" / "results"
+
+    def told(run: str, task: str) -> dict[str, Any]:
+        (found,) = (results / run / task).rglob("results_*.json")
+        return dict(json.loads(found.read_bytes())["config"]["clas"])
+
+    def answers(run: str, task: str) -> Any:
+        (found,) = (results / run / task).rglob("samples_*.jsonl")
+        return [json.loads(line)["resps"] for line in found.read_text("utf-8").splitlines()]
+
+    counts = {}
+    for name in names:
+        language = name[-2:]
+        for run in ("clas", "stock"):
+            one = told(run, name)["languages"][language]
+            counts[run, name] = one.get("from_cache", 0), one["requests"]
+        assert counts["stock", name][0] == 0
+        assert counts["clas", name][0] == (0 if language == "hi" else counts["clas", name][1])
+        assert (answers("clas", name) == answers("hf", name)) or language == "hi"
+    steered = sum(counts["clas", name][1] for name in names if name.endswith("hi"))
+    whole = sum(counts["clas", name][1] for name in names)
+    assert len(asked) == 3 * whole + steered
 
 
 @pytest.mark.usefixtures("sketched")

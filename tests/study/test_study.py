@@ -172,7 +172,7 @@ def test_the_papers_recipes_have_its_layers_and_factors() -> None:
 @pytest.mark.parametrize(
     ("run", "said"),
     [
-        ("{alpha: tuned, method: incline, variant: late}", "needs sentences of layers 2, and these masks have those of 3, 4"),
+        ("{alpha: tuned, method: incline, variant: late}", ""),  # it is tuned in layers of its own
         ("{alpha: 0.1, method: incline, layers: 2-4, variant: late}", "needs sentences of layers 2, and"),
         ("{alpha: 0.1, method: incline, variant: late}", ""),
         ("{alpha: tuned, method: diffmean, variant: late}", ""),
@@ -182,7 +182,7 @@ def test_the_papers_recipes_have_its_layers_and_factors() -> None:
 def test_runs_that_their_masks_cannot_do_are_refused_before_anything_is_tuned_or_run(
     stage: str, run: str, said: str, full: MaskSet, profiled: Profile, residual: ResidualProfile, tmp_path: Path
 ) -> None:
-    """A variant of another bridge has sentences of other layers than those that strengths are tuned in."""
+    """A variant of another bridge has sentences of other layers than the part's own masks."""
     late = MaskSet.from_profile(profiled, categorizer=NeuronCategorizer(threshold=0.005), bridge="3-4", keep_means=True)
     full.save(tmp_path / "masks" / "p")
     late.with_residual(residual).save(tmp_path / "masks" / "p-late")
@@ -224,7 +224,9 @@ def test_the_papers_grid_is_one_line_and_is_what_clas_tune_tries(masks: MaskSet,
         (MINIMAL.replace("alpha: 1", "masks: other"), "masks"),
         (MINIMAL.replace("alpha: 1", "alpha: tuned"), "nothing to tune on"),
         (MINIMAL.replace("clas:", "mine:"), "names a run 'clas'"),
-        (MINIMAL.replace("[t]}", "[t], alphas: {hf: 1}}"), "an alpha for 'hf', which is no run that steers"),
+        (MINIMAL.replace("[t]}", "[t], runs: {hf: {alpha: 1}}}"), "options for 'hf', which is no run that steers"),
+        (MINIMAL.replace("[t]}", "[t], runs: {clsa: {}}}"), "options for 'clsa' .did you mean 'clas'"),
+        (MINIMAL.replace("[t]}", "[t], runs: {clas: {variant: v}}}"), "run 'clas' in part '.*' has a variant 'v'"),
         (MINIMAL.replace("[t]}", "[t], limits: {tt: 1}}"), "a limit for 'tt' .did you mean 't'.., which it does not evaluate"),
         ("[", "as YAML"),
         ("- 1", "is wrong .Input should be a valid dictionary"),
@@ -263,7 +265,7 @@ def test_strengths_of_the_analysed_run_may_be_in_a_file(masks: MaskSet, tmp_path
         recipe = StudyRecipe.model_validate(
             {
                 **{"name": "x", "model": "m", "evaluate": {"runs": {"hf": {}, "clas": {"alpha": alpha}}}},
-                "parts": {"p": part, "fixed": {**part, "tune": [], "alphas": {"clas": 0.5}}},
+                "parts": {"p": part, "fixed": {**part, "tune": [], "runs": {"clas": {"alpha": 0.5}}}},
             }
         )
         tuned, place = with_strengths(masks, {"clas_mini_nli": {"hi": -3.0}}), SimpleNamespace(recipe=recipe)
@@ -277,5 +279,5 @@ def test_geometry_is_steered_in_the_modules_of_the_analysed_run() -> None:
     recipe = StudyRecipe.model_validate(
         {"name": "x", "model": "m", "parts": {"p": part}, "evaluate": {"runs": {"hf": {}, "clas": run}}}
     )
-    found = _steering(SimpleNamespace(recipe=recipe))  # type: ignore[arg-type]
+    found = _steering(SimpleNamespace(recipe=recipe), "p")  # type: ignore[arg-type]
     assert found == {"projection": "*.mlp.down_proj", "method": "uniform"}

@@ -13,17 +13,21 @@ import pytest
 import torch
 from lm_eval.tasks import TaskManager
 from logged_runs import logged_run
+from rich.progress import Progress
 from small_models import Run, make_model
 from transformers import PreTrainedTokenizerFast
 
-from lm_eval_clas import MaskSet
+from lm_eval_clas import ClasError, MaskSet
 from lm_eval_clas.comparing.compare_runs import compare
 from lm_eval_clas.comparing.results_files import read_runs
 from lm_eval_clas.disk.files import shipped
+from lm_eval_clas.harness.fast_lm import FastLM
 from lm_eval_clas.harness.task_loading import tasks_of
 from lm_eval_clas.texts.gold_measures import gold_rank, nats_per_byte
 from lm_eval_clas.texts.prompt_words import WORDS
 from lm_eval_clas.tuning.gold_answers import GoldAnswers
+from lm_eval_clas.tuning.measuring import TuningPlan, grid
+from lm_eval_clas.tuning.tuning_run import run_tuning
 
 PASSAGES = {
     "hi": [("नदी गाँव के पास बहती है।", ["नदी", "गाँव के पास", "नदी"]), ("राम ने सेब खाया।", ["राम", "सेब"])],
@@ -171,6 +175,45 @@ def test_a_table_of_gold_answers(stub: None, tmp_path: Path, checkpoint: Path, m
     assert not ranks.higher_is_better
     code, out, _ = clas("table", f"hf={tmp_path / 'hf'}", f"clas={tmp_path / 'clas'}", "--baseline", "hf")
     assert code == 0, out
+
+
+def test_tuning_by_log_likelihood_goes_by_the_byte_as_tables_do(
+    stub: None, tmp_path: Path, masks: MaskSet, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    names = ("clas_xquad_gold_hi", "clas_xnli_gold_hi")
+    tuned = {}
+    for objective in ("metric", "loglikelihood"):
+        plan = TuningPlan("m", "", masks.hash, names, grid(masks, [-3, 2]), objective=objective)
+        with Progress(disable=True) as progress:
+            tuned[objective] = run_tuning(
+                plan, load(*names), masks, tmp_path / objective, tmp_path / f"masks-{objective}", progress=progress,
+                load=lambda: FastLM(make_model(), tokenizer=tokenizer, batch_size=3),
+            )  # fmt: skip
+    for family in ("clas_xquad_gold", "clas_xnli_gold"):
+        by_metric, by_likelihood = tuned["metric"][family]["hi"], tuned["loglikelihood"][family]["hi"]
+        assert by_metric.measured == by_likelihood.measured
+        assert by_metric.metric == by_likelihood.metric == "nats_per_byte"
+        assert by_metric.best.gain != 0
+
+
+def test_scores_by_another_measure_are_not_taken(
+    stub: None, tmp_path: Path, masks: MaskSet, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    name = "clas_xquad_gold_hi"
+    plan = TuningPlan("m", "", masks.hash, (name,), grid(masks, [2]), objective="loglikelihood")
+
+    def run() -> None:
+        with Progress(disable=True) as progress:
+            run_tuning(
+                plan, load(name), masks, tmp_path / "run", tmp_path / "masks", progress=progress,
+                load=lambda: FastLM(make_model(), tokenizer=tokenizer, batch_size=3),
+            )  # fmt: skip
+
+    run()
+    path = tmp_path / "run" / "scores" / f"{name}.json"
+    path.write_text(path.read_text("utf-8").replace('"nats_per_byte"', '"log-likelihood of the gold answer"'), "utf-8")
+    with pytest.raises(ClasError, match=r"by log-likelihood of the gold answer, and .* by nats_per_byte now; delete"):
+        run()
 
 
 def test_languages_and_families_of_gold_tasks(clas: Run) -> None:

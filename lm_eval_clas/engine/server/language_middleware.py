@@ -1,33 +1,54 @@
 """`LanguageMiddleware`: between a client and vLLM's server, it makes the language that a request names the row that it gets.
 
 A request names its language in the header `X-CLAS-Language`, in the address (`?clas_language=hi`), or in the body, as
-`vllm_xargs: {"clas_language": "hi"}`; `detect` stands for detection on its prompt. Without any, it is not steered. Whatever
-else a server is asked (tokens, scores, embeddings) is left alone.
+`vllm_xargs: {"clas_language": "hi"}`; `detect` stands for detection on its prompt. Without any, it is not steered. No
+language is ignored: where vLLM would generate without the row, a request that names one is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
-from urllib.parse import parse_qs
 
-from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.errors import ClasError, first_line
+from lm_eval_clas.base.logs import logger
 from lm_eval_clas.engine.row_tables import EXTRA_ARGUMENT
-from lm_eval_clas.engine.server.served_steering import ServedSteering
+from lm_eval_clas.engine.server.asked_language import (
+    ARGUMENT,
+    content_of,
+    extras_in,
+    has_prompt,
+    language_named,
+    refuse_rows,
+    text_of,
+)
+from lm_eval_clas.engine.server.served_steering import DETECT, ServedSteering
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-HEADER = "x-clas-language"
-ARGUMENT = "clas_language"
 STEERED = b"x-clas-steered"  # in answers: the language that they were steered for, or `no`
-_TEXTS = ("prompt", "messages", "input")
-_PROMPTS = (*_TEXTS, "prompt_embeds")
 # Where texts are generated and `vllm_xargs` reach the engine, in vLLM 0.32.0.
-GENERATING = ("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages")
+STEERED_AT = ("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages", "/invocations")
+# Where the model runs, too, and what a request names gets lost on the way, or comes in another form.
+NEVER_STEERED = (
+    "/v1/chat/completions/batch",
+    "/cohere/v2/chat",
+    "/inference/v1/generate",
+    "/generative_scoring",
+    "/v1/systemone",
+    "/v1/audio/transcriptions",
+    "/v1/audio/translations",
+    "/v1/realtime",
+)
+# Where a client that names its language in everything it sends loses nothing.
+_WITHOUT_MODEL = re.compile("/tokenize|/detokenize|/v1/messages/count_tokens|/v1/responses/[^/]+/cancel")
+_EVERY = 60.0  # seconds from one look at the engine's counts to the next
 
 
 class LanguageMiddleware:
@@ -43,36 +64,46 @@ class LanguageMiddleware:
         self._served = served or ServedSteering.from_environment()
         self._loading = asyncio.Lock()
         self._changes: dict[str, list[int]] | None = None  # by row, layers; None until the engine has the factors
+        self._next_look = 0.0
+        self._broken = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST":
+        if scope["type"] not in ("http", "websocket") or scope.get("method", "POST") != "POST":
             await self._app(scope, receive, send)
             return
-        body = await _whole(receive)
+        route, language = _route(scope), None
+        body = await _whole(receive) if scope["type"] == "http" else b""
         try:
-            content = _content(body)
-            _refuse_rows(content)
-            if _route(scope) not in GENERATING:
-                await self._app(scope, _once(body, receive), send)
+            content = content_of(body)
+            extras = list(extras_in(content, body))
+            refuse_rows(extras)
+            if scope["type"] == "websocket" or route not in STEERED_AT:
+                self._refuse_unsteered(scope, route, extras)
+            elif self._broken:
+                await _refuse(scope, send, _BROKEN, 500)
                 return
-            changed, language = self._named(scope, body, content)
+            else:
+                body, language = self._named(scope, body, content, extras)
+                scope = _with_length(scope, body)
             if language is not None:
                 await self._require_effect(scope, language)
         except ClasError as error:
-            await _refuse(send, str(error))
+            await _refuse(scope, send, str(error))
             return
-        await self._app(_with_length(scope, changed), _once(changed, receive), _telling(send, language))
+        tells = scope["type"] == "http" and route in (*STEERED_AT, *NEVER_STEERED)
+        again = _once(body, receive) if scope["type"] == "http" else receive
+        await self._app(scope, again, _telling(send, language) if tells else send)
+        if language is not None:
+            await self._look(scope)
 
-    def _named(self, scope: Scope, body: bytes, content: Any) -> tuple[bytes, str | None]:
+    def _named(self, scope: Scope, body: bytes, content: Any, extras: Iterable[Mapping[str, Any]]) -> tuple[bytes, str | None]:
         """The body with the name of a row in the place of the language, and the language that it is steered for."""
-        if not isinstance(content, dict) or not any(name in content for name in _PROMPTS):
-            return body, None  # vLLM says what is wrong with it
+        if not has_prompt(content):
+            return body, None
+        language = self._served.language_of(language_named(scope, extras), text_of(content))
         extra = content.get("vllm_xargs")
         extra = dict(extra) if isinstance(extra, dict) else {}
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        address = parse_qs(scope.get("query_string", b"").decode("latin-1"))
-        named = extra.pop(ARGUMENT, None) or headers.get(HEADER) or next(iter(address.get(ARGUMENT, [])), None)
-        language = self._served.language_of(None if named is None else str(named), "\n".join(_texts(content)))
+        extra.pop(ARGUMENT, None)
         row = self._served.row_of(language)
         if row is not None:
             if content.get("use_beam_search"):
@@ -84,6 +115,29 @@ class LanguageMiddleware:
         elif "vllm_xargs" not in content:
             return body, None
         return json.dumps({**content, "vllm_xargs": extra or None}).encode(), language if row else None
+
+    def _refuse_unsteered(self, scope: Scope, route: str, extras: Iterable[Mapping[str, Any]]) -> None:
+        """Refuses a request that is for a language, where no request is steered.
+
+        Raises:
+            ClasError: it is, or names no language.
+        """
+        if _WITHOUT_MODEL.fullmatch(route):
+            return
+        named = language_named(scope, extras)
+        asked = named or (self._served.language if route in NEVER_STEERED else None)
+        if asked is None or (asked != DETECT and self._served.row_of(self._served.language_of(asked, "")) is None):
+            return
+        anchor = self._served.factors.masks.anchor
+        why, instead = (
+            ("this request names a language", "name none")
+            if named
+            else (f"this server steers requests that name no language (by --language {asked})", f"name '{anchor}', the anchor")
+        )
+        raise ClasError(
+            f"What '{route[:80]}' answers is not steered, and {why}; ask {', '.join(STEERED_AT[:-1])} or {STEERED_AT[-1]}, or "
+            f"{instead}."
+        )
 
     async def _require_effect(self, scope: Scope, language: str) -> None:
         """Hands the factors to the engine, before the first request that needs them; refuses a language they do not change.
@@ -102,52 +156,30 @@ class LanguageMiddleware:
                 "start the server with a larger --alpha, or with --dtype float32."
             )
 
+    async def _look(self, scope: Scope) -> None:
+        """After a steered answer, and not too often: has the engine compare what it counted. With data parallelism, vLLM hands
+        on what one engine answers and the errors of all."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + _EVERY
+        try:
+            rows = list(self._served.tables.rows)
+            await scope["app"].state.engine_client.collective_rpc("clas_require_steered", args=(rows,))
+        except Exception as error:  # of the engine's process, whatever raised it there
+            logger.error("clas serve: %s", first_line(error))
+            self._broken = True
+
+
+_BROKEN = (
+    "The engine of this server did not steer every token as it was asked to (the server's log says where), so no more is "
+    "answered; start it again."
+)
+
 
 def _route(scope: Scope) -> str:
     """The path of a request below the server's `--root-path`, as the application inside reads it."""
     path, root = str(scope["path"]), str(scope.get("root_path") or "")
-    return path[len(root) :] if path.startswith(f"{root}/") else path
-
-
-def _texts(content: MutableMapping[str, Any]) -> Iterator[str]:
-    """The texts of a prompt; of a conversation, what its user wrote."""
-    for name in _TEXTS:
-        parts = content.get(name)
-        for part in parts if isinstance(parts, list) else [parts]:
-            if isinstance(part, str):
-                yield part
-            elif isinstance(part, dict) and part.get("role", "user") == "user":
-                inner = part.get("content")
-                for piece in inner if isinstance(inner, list) else [inner]:
-                    text = piece.get("text") if isinstance(piece, dict) else piece
-                    if isinstance(text, str):
-                        yield text
-
-
-def _content(body: bytes) -> Any:
-    """What a body holds; None where it is no JSON."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _refuse_rows(content: Any) -> None:
-    """Refuses a request that names a row itself, wherever vLLM may take it from.
-
-    Raises:
-        ClasError: it does.
-    """
-    left = [content]
-    while left:
-        one = left.pop()
-        if isinstance(one, list):
-            left += one
-        elif isinstance(one, dict):
-            left += one.values()
-            for name in ("vllm_xargs", "extra_args"):
-                if isinstance(one.get(name), dict) and EXTRA_ARGUMENT in one[name]:
-                    raise ClasError(f"A request names its language as '{ARGUMENT}', not factors as '{EXTRA_ARGUMENT}'.")
+    return (path[len(root) :] if path.startswith(f"{root}/") else path).rstrip("/")
 
 
 async def _whole(receive: Receive) -> bytes:
@@ -187,9 +219,11 @@ def _telling(send: Send, language: str | None) -> Send:
     return told
 
 
-async def _refuse(send: Send, sentence: str) -> None:
-    """400, in the form of vLLM's own errors."""
-    error = {"error": {"message": sentence, "type": "BadRequestError", "param": ARGUMENT, "code": 400}}
+async def _refuse(scope: Scope, send: Send, sentence: str, status: int = 400) -> None:
+    """In the form of vLLM's own errors; for a websocket, in the place of its beginning."""
+    kind = "BadRequestError" if status == 400 else "InternalServerError"
+    error = {"error": {"message": sentence, "type": kind, "param": ARGUMENT, "code": status}}
     headers = [(b"content-type", b"application/json")]
-    await send({"type": "http.response.start", "status": 400, "headers": headers})
-    await send({"type": "http.response.body", "body": json.dumps(error).encode()})
+    answer = "http.response" if scope["type"] == "http" else "websocket.http.response"
+    await send({"type": f"{answer}.start", "status": status, "headers": headers})
+    await send({"type": f"{answer}.body", "body": json.dumps(error).encode()})

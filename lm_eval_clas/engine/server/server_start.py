@@ -60,7 +60,7 @@ def refuse_arguments(read: Namespace, served: ServedSteering) -> None:
     for name, asked in other_servers.items():
         if asked:
             raise ClasError(f"{name} starts a server that knows no languages, so that no request would be steered; drop it.")
-    require_fit(served.factors.masks, read.model_tag, read.revision, read.trust_remote_code)
+    require_fit(served.factors.masks, served.tables.place, read.model_tag, read.revision, read.trust_remote_code)
 
 
 def run_server(model: str, served: ServedSteering, more: Sequence[str]) -> None:

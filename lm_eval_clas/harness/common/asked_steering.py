@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.steering.by_task import require_tuned, tuned_settings
 from lm_eval_clas.steering.effects import intervention_in
 from lm_eval_clas.steering.options import SteeringOptions, refuse_without_masks
+
+# The arguments of a steered model that decide nothing where a request is not steered.
+STEERING = frozenset(inspect.signature(SteeringOptions.parse).parameters) | {"language", "unseen", "pair", "projection"}
 
 
 class AskedSteering:

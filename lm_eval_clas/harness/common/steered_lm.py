@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
+from sqlitedict import SqliteDict
 
 from lm_eval_clas.base.logs import logger
 from lm_eval_clas.base.processes import Processes
@@ -227,6 +228,20 @@ class SteeredLM(LM, Generic[Steerer]):  # type: ignore[misc]
                 ", ".join(self._masks.languages),
             )
         self._tally.recognized[language, source] += 1
+
+    def know(self, answers: Iterable[tuple[str, Sequence[Any], Any]]) -> None:
+        """Takes answers without steering as known, in the place of all before; requests left alone are given these.
+
+        A model that steers nothing at all goes on to answer itself: it may be there to be compared.
+
+        Args:
+            answers: kind of request, its arguments, and what the harness's own method returns for it, of this very model
+                computing in this way.
+        """
+        if self._steers:
+            self._answers = self._cache(SqliteDict(":memory:", autocommit=True))
+            for kind, arguments, answer in answers:
+                self._answers.add_partial(kind, arguments, answer)
 
     def set_cache_hook(self, cache_hook: Any) -> None:
         """Takes the database of `--use_cache`, and keeps answers in it by request, steering and way to compute.

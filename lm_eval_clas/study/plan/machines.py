@@ -61,10 +61,10 @@ class Workload:
             self.loads + other.loads,
         )
 
-    def times(self, number: int) -> Workload:
-        """As many times, in one load."""
+    def times(self, least: float, most: float | None = None) -> Workload:
+        """As many times, or between as many and as many, in one load."""
         spans = (self.count, self.tokens, self.read, self.steps, self.written)
-        count, tokens, read, steps, written = (one.times(number) for one in spans)
+        count, tokens, read, steps, written = (one.times(least, most) for one in spans)
         return Workload(count, tokens, read, steps, written, self.loads)
 
 

@@ -145,11 +145,13 @@ class _Counter:
 
     def tune(self) -> StageWork:
         recipe, step = self._recipe, self._recipe.tune_step
-        each = [strengths(recipe, method) for method in recipe.tuned_methods]
-        settings, methods = sum(each), f" of {len(each)} methods" if len(each) > 1 else ""
-        work = StageWork("tune", f"{settings} strengths{methods}")
+        tunings = {name: [strengths(recipe, method) for method, _ in recipe.tunings(name)] for name in recipe.parts}
+        most = max(tunings.values(), key=sum)
+        kinds = "methods and variants" if recipe.variants else "methods"
+        work = StageWork("tune", f"{sum(most)} strengths" + (f" of {len(most)} {kinds}" if len(most) > 1 else ""))
         anchor = parse_language(recipe.masks.anchor)
-        for part in recipe.parts.values():
+        for name, part in recipe.parts.items():
+            each, settings = tunings[name], sum(tunings[name])
             profiled = self._profiled(part.corpus)
             known, unknown = self._sizes.find(part.tune)
             _note_unknown(work, unknown)
@@ -170,7 +172,7 @@ class _Counter:
                     steps=once.steps.times(settings / min(settings, 4)),
                     written=once.written.times(settings),
                 )
-                work.add(items * settings, resumed, self._in_vllm(once, settings) if inside else None)
+                work.add(items * settings, resumed, self._in_vllm(once).times(settings) if inside else None)
             if found:
                 work.add(0, Workload(loads=len(each)), Workload(loads=len(each)) if inside else None)
         return work
@@ -179,17 +181,29 @@ class _Counter:
         recipe, step = self._recipe, self._recipe.evaluate
         runs = len(step.runs)
         work = StageWork("evaluate", f"{runs} runs")
-        for part in recipe.parts.values():
+        for name, part in recipe.parts.items():
             limited, unknown = self._sizes.find_limited(part.limited())
             _note_unknown(work, unknown)
             found = [(family, task) for family, _, task, _ in limited]
             inside = _generates(found)
             for family, _, task, items in limited:
                 once = self._once(family, task, items, _number(step.batch_size), step.num_fewshot or 0, family.generates)
-                work.add(items * runs, once.times(runs), self._in_vllm(once, runs) if inside else None)
+                least, most = self._answered(name, task.language)
+                work.add(items * most, once.times(least, most), self._in_vllm(once).times(least, most) if inside else None)
             if found:
                 work.add(0, Workload(loads=runs), Workload(loads=runs) if inside else None)
         return work
+
+    def _answered(self, part: str, language: str) -> tuple[int, int]:
+        """How often at least, and at most, requests of a language are answered: what no steering reaches once for all runs."""
+        recipe = self._recipe
+        runs = [recipe.run_of(label, part) for label in recipe.evaluate.runs]
+        if language not in self._profiled(recipe.parts[part].corpus) - {parse_language(recipe.masks.anchor)}:
+            return 1, 1
+        may_be_kept_at_0 = sum(run.get("alpha") == "tuned" for run in runs) if recipe.tune_step.guard else 0
+        unsteered = sum(not run for run in runs)
+        steered = len(runs) - unsteered - may_be_kept_at_0
+        return steered + bool(unsteered or may_be_kept_at_0), steered + may_be_kept_at_0 + bool(unsteered)
 
     def _once(self, family: KnownFamily, task: KnownTask, items: int, batch: int, shots: int, written: bool) -> Workload:
         """One unsteered run of a task."""
@@ -221,14 +235,14 @@ class _Counter:
         )
         return max(1.0, task.answer_tokens * finer)
 
-    def _in_vllm(self, once: Workload, times: int) -> Workload:
+    def _in_vllm(self, once: Workload) -> Workload:
         """The same there: every setting runs whole, and answers are written by the hundred."""
         return Workload(
-            count=once.tokens.times(times / 2048),
-            tokens=once.tokens.times(times),
-            read=once.read.times(times),
-            steps=once.written.times(times / _VLLM_ROWS),
-            written=once.written.times(times),
+            count=once.tokens.times(1 / 2048),
+            tokens=once.tokens,
+            read=once.read,
+            steps=once.written.times(1 / _VLLM_ROWS),
+            written=once.written,
         )
 
     def _resumed(self, settings: int) -> Span:

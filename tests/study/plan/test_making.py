@@ -90,7 +90,7 @@ def test_prompts_tokens_and_positions_are_those_of_a_loop() -> None:
     # Two corpora of 3 items in 2 languages, and the first one again in two halves.
     assert found["profile"].items == 3 * 3 * 2
     assert found["tune"].items == 3 * 4
-    assert found["evaluate"].items == 2 * (5 + 6 * 2)
+    assert found["evaluate"].items == 2 * (5 + 6) + 6  # the anchor's once for both runs
     assert found["analyse"].items == 2 * 2 * (2 * 2)
 
     texts = {one: sizes.corpora["mini"].characters[one] / sizes.tokenizers["gemma-3"][one] for one in ("en", "hi")}
@@ -101,12 +101,12 @@ def test_prompts_tokens_and_positions_are_those_of_a_loop() -> None:
     prompt = nli.prompt / sizes.tokenizers["gemma-3"]["hi"] * nli.run
     more = nli.choices * (nli.answer_tokens - 1)
     qa = sizes.families["clas_mini_qa"]
-    asked = [6 * one.prompt * one.run / sizes.tokenizers["gemma-3"][one.language] for one in qa.tasks.values()
-             if one.language in ("hi", "en")]  # fmt: skip
-    assert found["evaluate"].plain.tokens.low == pytest.approx(2 * (5 * (prompt + more) + sum(asked)))
-    assert found["evaluate"].plain.read.low == pytest.approx(2 * (5 * (1 + more) + 12))
+    asked = [6 * one.prompt * one.run / sizes.tokenizers["gemma-3"][one.language] * (1 if one.language == "en" else 2)
+             for one in qa.tasks.values() if one.language in ("hi", "en")]  # fmt: skip
+    assert found["evaluate"].plain.tokens.low == pytest.approx(2 * 5 * (prompt + more) + sum(asked))
+    assert found["evaluate"].plain.read.low == pytest.approx(2 * 5 * (1 + more) + 3 * 6)
     low, high = qa.written or (0, 0)
-    assert found["evaluate"].plain.written == Span(2 * 12 * low, 2 * 12 * high)
+    assert found["evaluate"].plain.written == Span(3 * 6 * low, 3 * 6 * high)
     assert found["evaluate"].plain.loads == 2 * 2
     # Layers 0 to 2 of 6 run once for the three strengths, the others for each.
     assert found["tune"].plain.tokens.low == pytest.approx(4 * (prompt + more) * (0.5 + 0.5 * 3))
@@ -129,13 +129,26 @@ def test_a_grid_of_beta_and_gamma_is_counted() -> None:
     assert works(one)["tune"].items == 19 * 4
 
 
+def test_what_the_guard_may_keep_at_0_may_be_answered_once() -> None:
+    runs = {"hf": {}, "clas": {"alpha": "tuned"}, "uniform": {"alpha": "tuned", "method": "uniform"}, "fixed": {"alpha": 1}}
+    parts = {"p": {"corpus": "mini", "tune": ["clas_mini_nli_hi"], "evaluate": ["clas_mini_nli_hi"], "limit": 5}}
+    spans = {}
+    for guard in (True, False):
+        work = works(recipe(parts=parts, evaluate={"runs": runs}, tune={"alphas": [1], "guard": guard}))["evaluate"]
+        spans[guard] = work.plain.tokens
+        assert work.items == 4 * 5
+    assert spans[True].high == pytest.approx(spans[False].high)
+    assert spans[True].low == pytest.approx(spans[False].low / 2)  # the unsteered and the fixed run
+
+
 def test_a_task_with_a_limit_of_its_own_is_counted_with_it() -> None:
     parts = {
         "all": {"corpus": "mini", "evaluate": ["clas_mini_nli", "clas_mini_qa"], "limit": 24, "limits": {"clas_mini_qa": 12}}
     }
     languages = {name: len(known_sizes().find([name])[0]) for name in ("clas_mini_nli", "clas_mini_qa")}
     one = recipe(parts=parts)
-    assert works(one)["evaluate"].items == 2 * (24 * languages["clas_mini_nli"] + 12 * languages["clas_mini_qa"])
+    # Both runs answer in Hindi; in all other languages, which the masks do not have, nothing is steered.
+    assert works(one)["evaluate"].items == 24 * (languages["clas_mini_nli"] + 1) + 12 * (languages["clas_mini_qa"] + 1)
     assert [sentence.split(" items")[0] for sentence in plan_study(one, {}).can_show] == [
         "clas_mini_nli: 24",
         "clas_mini_qa: 12",
