@@ -5,6 +5,7 @@ Otherwise most of the time, and most of the moments to be killed at, would go to
 
 from __future__ import annotations
 
+import gc
 import importlib
 import multiprocessing
 import os
@@ -31,6 +32,7 @@ from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.drawing.figures import new_figure
 from lm_eval_clas.harness import hf_clas  # noqa: F401  (loaded before a fork)
 from lm_eval_clas.harness.task_loading import load_tasks
+from lm_eval_clas.languages.sibling_names import installed_siblings
 
 MOMENT = "1767225600"  # 2026-01-01; what files are dated to
 Command = Sequence[object]
@@ -38,14 +40,17 @@ Command = Sequence[object]
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([__name__])
 _SERVER = "CLAS_TESTS_SERVER"
-if _SERVER in os.environ:  # what takes seconds: the index of our tasks, pip's list, what is imported late
+if _SERVER in os.environ:  # what takes seconds: the index of our tasks, all names, pip's list, what is imported late
     # The index of the harness's own tasks, of which no test needs any here, would take as long as all else.
     TaskManager.__init__ = partialmethod(TaskManager.__init__, include_defaults=False)
     load_tasks(["clas_mini_nli_hi"], [str(shipped("tasks"))])
+    installed_siblings()
     new_figure(1, 1)
     collect_env.get_pretty_env_info()
     for late in ("lm_eval.evaluator", "peft", "sklearn.metrics", "transformers.models.llama.modeling_llama"):
         importlib.import_module(late)
+    gc.collect()
+    gc.freeze()  # the collector, which the harness calls often, need not look through all of this in every process
 
 
 def start(
