@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
     from lm_eval_clas.masks.adding import MonolingualText
     from lm_eval_clas.masks.mask_set import MaskSet
+    from lm_eval_clas.neurons.profile_folder import Profile
+    from lm_eval_clas.neurons.residual_folder import ResidualProfile
+    from lm_eval_clas.texts.corpora import ParallelTexts
 
 
 class Level(str, Enum):
@@ -123,7 +126,6 @@ def profile_command(
     from lm_eval_clas.base.processes import Processes
     from lm_eval_clas.disk.written import claimed, require_ours
     from lm_eval_clas.harness.model_loading import load_model
-    from lm_eval_clas.neurons.bridge import layers_text
     from lm_eval_clas.neurons.instances import profile_instances
     from lm_eval_clas.neurons.profiling import profile, profile_residual
     from lm_eval_clas.texts.corpora import ParallelInputBuilder
@@ -136,9 +138,14 @@ def profile_command(
     quiet_libraries()
     require_ours([out], out)  # before the model is loaded
     texts = ParallelInputBuilder(corpus, parse_words(languages) or None, samples, half.value if half else None).build()
-    options: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens}
-    options |= {"first_token": first_token.value, "processes": Processes.launched()}
-    of_neurons: dict[str, Any] = {"site": site.value, "projection": projection}
+    measured: dict[str, Any] = {"max_tokens": max_tokens, "first_token": first_token.value}
+    options: dict[str, Any] = {**measured, "batch_size": batch_size, "processes": Processes.launched()}
+    of_neurons: dict[str, Any] = {} if residual else {"site": site.value, "projection": projection}
+    told: dict[str, Any] = {"name": model_name, **measured, **of_neurons}
+    there = _finished(model, model_args, texts, out, **told) if level is Level.dataset else None
+    if there is not None:
+        _tell_profiled("Nothing left to run: already profiled", there, texts, out)
+        return
     with claimed(out) if options["processes"].main else nullcontext(), progress_bars() as progress:
         progress.say("loading the model")
         lm = load_model(model, model_args, device)
@@ -146,26 +153,46 @@ def profile_command(
         by_input = progress.add_task("input by input", total=len(texts.ids)) if level is Level.instance else None
         common: dict[str, Any] = {"name": model_name, "out": out, **options}
         common["report"] = lambda language, done, _: progress.update(tasks[language], completed=done)
-        counts: dict[str, int]
+        made: Profile | ResidualProfile
         if residual:
-            hidden = profile_residual(lm.model, lm.tokenizer, texts, **common)
-            size, counts = hidden.config.fingerprint, {one: sums.count for one, sums in hidden.by_language.items()}
+            made = profile_residual(lm.model, lm.tokenizer, texts, **common)
         else:
-            result = profile(lm.model, lm.tokenizer, texts, **common, **of_neurons)
-            size = result.config.fingerprint
-            counts = {one: sums.counts["all"] for one, sums in result.by_language.items()}
+            made = profile(lm.model, lm.tokenizer, texts, **common, **of_neurons)
         if by_input is not None:
             options |= {"name": model_name, "report": lambda done: progress.update(by_input, completed=done)}
             profile_instances(lm.model, lm.tokenizer, texts, out, **options, **of_neurons)
-    tokens = sum(counts.values())
-    notes.print(f"Profiled {len(texts.ids)} items in {len(counts)} languages, {tokens:,} tokens: {escape(str(out))}")
-    if size.empty_layers:
-        told = layers_text(size.empty_layers)
-        messages.print(f"Left out, as they have no neurons at this site that a text reaches: layers {told}.")
-    if residual:
-        tell_next("clas", "masks", "PROFILE", "--residual", str(out), "--out", "masks/NAME")
+    _tell_profiled("Profiled", made, texts, out)
+
+
+def _finished(model: str, model_args: str, texts: ParallelTexts, out: Path, **options: Any) -> Profile | ResidualProfile | None:
+    """The finished profile of these inputs in a folder, told without the model's weights; None if there is none.
+
+    Options that are not about neurons are those of `profile_residual`.
+    """
+    from lm_eval_clas.harness.model_loading import modules_to_load
+    from lm_eval_clas.neurons.profile_folder import PROFILE_CONFIG_FILE
+    from lm_eval_clas.neurons.profiling import finished_profile, finished_residual
+
+    if not (out / PROFILE_CONFIG_FILE).is_file() or (modules := modules_to_load(model, model_args)) is None:
+        return None
+    return (finished_profile if "site" in options else finished_residual)(modules, texts, out, **options)
+
+
+def _tell_profiled(done: str, made: Profile | ResidualProfile, texts: ParallelTexts, out: Path) -> None:
+    """What a profile is of, and the command that comes next."""
+    from lm_eval_clas.neurons.bridge import layers_text
+    from lm_eval_clas.neurons.residual_folder import ResidualProfile
+
+    given: tuple[str, ...]
+    if isinstance(made, ResidualProfile):
+        tokens, given = sum(one.count for one in made.by_language.values()), ("PROFILE", "--residual", str(out))
     else:
-        tell_next("clas", "masks", str(out), "--out", "masks/NAME")
+        tokens, given = sum(one.counts["all"] for one in made.by_language.values()), (str(out),)
+    what = f"{len(texts.ids)} items in {len(made.languages)} languages, {tokens:,} tokens"
+    notes.print(f"{done} {what}: {escape(str(out))}")
+    if empty := made.config.fingerprint.empty_layers:
+        messages.print(f"Left out, as they have no neurons at this site that a text reaches: layers {layers_text(empty)}.")
+    tell_next("clas", "masks", *given, "--out", "masks/NAME")
 
 
 @app.command()

@@ -41,6 +41,10 @@ SpecificScopeOption = Annotated[str, typer.Option(help="all or own, as in hf-cla
 PartialScopeOption = Annotated[str, typer.Option(help="all, own or anchor, as in hf-clas.")]
 
 # What comes out.
+WidthOption = Annotated[
+    float | None,
+    number_option("How wide pictures are printed, in inches: 3.25 for a paper's column, say; default: 6.3, its page."),
+]
 MetricOption = Annotated[
     str | None, typer.Option(help="Which metric; default: f1_lang, f1, acc, nats_per_byte, in_language, or the task's first.")
 ]

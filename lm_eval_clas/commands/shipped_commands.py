@@ -111,7 +111,7 @@ def demo(
     data: Annotated[Data, typer.Option(help="mini: texts that ship with the package; hub: XQuAD from the Hub.")] = Data.mini,
     out: Annotated[Path, path_option("Folder for all of it; what is finished is kept.")] = Path("clas-demo"),
     alpha: Annotated[float, number_option("Strength of the steering.")] = 1.0,
-    limit: Annotated[int | None, typer.Option(help="Fewer items per task than 16 and 48 (mini), 20 (hub).", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Fewer items per task than 16 (mini), 20 (hub).", min=1)] = None,
     as_json: Json = False,
 ) -> None:
     """Run the whole main job on Gemma 3 270M: profile, masks, then hf against hf-clas. No network with mini."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from lm_eval_clas.base.errors import ClasError, first_line
-from lm_eval_clas.decoder.anatomy.decoder_lists import OTHER_TOWERS
+from lm_eval_clas.decoder.anatomy.decoder_lists import from_layers_on, keys_of_layer, likeliest_list
 from lm_eval_clas.decoder.anatomy.linear_parts import is_transposed
 from lm_eval_clas.decoder.mixtures.expert_weights import expert_scales
 from lm_eval_clas.decoder.projections import Projection
@@ -105,8 +105,10 @@ class Checkpoint:
         if place.experts:
             headers = {shard: header(self.folder / shard)[0] for shard in self.shards}
             shapes = {key: headers[shard][key]["shape"] for key, shard in self.files.items() if key in headers[shard]}
-            module, by_expert = place.module, factors.reshape(place.experts, -1)
-            found = expert_scales(place.name, module.down_proj.shape, bool(module.is_transposed), by_expert, shapes)  # type: ignore[arg-type, union-attr]
+            module: Any = place.module
+            hidden = module.down_proj.shape[2 if module.is_transposed else 1]
+            by_expert = factors.reshape(place.experts, -1)
+            found = expert_scales(place.name, bool(module.is_transposed), hidden, by_expert, shapes)
         else:
             key = weight_key(place.name, self.files)
             self._require_shape(key, list(place.module.weight.shape))  # type: ignore[union-attr, arg-type]
@@ -216,7 +218,8 @@ def weight_key(module: str, keys: Collection[str]) -> str:
     """The key of a module's weight: its own name, or the one that is the same from the list of layers on.
 
     A checkpoint that was saved from the model without its head lacks a prefix, and versions of transformers name what is
-    around the decoder's layers differently; `transformer.h.0.mlp.c_proj` may be `h.0.mlp.c_proj.weight`.
+    around the decoder's layers differently; `transformer.h.0.mlp.c_proj` may be `h.0.mlp.c_proj.weight`. Other
+    decoders in a checkpoint are told apart (`keys_of_layer`).
 
     Raises:
         ClasError: there is no such key, or there are several.
@@ -224,10 +227,9 @@ def weight_key(module: str, keys: Collection[str]) -> str:
     full = module + _WEIGHT
     if full in keys:
         return full
-    parts = full.split(".")
-    layer = next((i for i, part in enumerate(parts) if part.isdigit()), 1)
-    end = ".".join(parts[max(layer - 1, 0) :])
-    found = [key for key in keys if f".{key}".endswith(f".{end}") and not OTHER_TOWERS.search(key)]
+    _, end = from_layers_on(full)
+    ending = {one: [key for key in here if f".{key}".endswith(f".{end}")] for one, here in keys_of_layer(full, keys).items()}
+    found = [key for one in likeliest_list(full, [one for one in ending if ending[one]]) for key in ending[one]]
     if len(found) != 1:
         what = f"several weights that could be it ({', '.join(found[:3])})" if found else f"none that ends in '{end}'"
         raise ClasError(f"The checkpoint has no weight '{full}', and {what}; it cannot be merged: use --format ia3.")

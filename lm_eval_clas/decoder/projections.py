@@ -148,8 +148,8 @@ def _places_of(layer: nn.Module, site: Site, config: Any, hidden: int) -> tuple[
     if kind := other_experts(layer):
         beside = f" A dense MLP beside them can be named: projection=*.{ways_down[0].name}." if ways_down else ""
         return [], (
-            f"it is a mixture of experts that are {kind}; supported are experts that the registry of transformers 5 runs, and "
-            f"any model's attention (clas profile --site attn).{beside}"
+            f"it is a mixture of experts that are {kind}; supported are unquantised experts that the registry of transformers "
+            f"5 runs, and any model's attention (clas profile --site attn).{beside}"
         )
     places = [Projection(one.name, one.module, one.width) for one in ways_down]
     places += [Projection(name, module, many * width, experts=many) for name, module, many, width in registered_experts(layer)]

@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from lm_eval_clas.base.clock import now
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.folded_table import FoldedTable
 from lm_eval_clas.base.job_progress import JobProgress
@@ -42,7 +43,7 @@ class _Column:
 _COLUMNS = {
     "mini": [
         _Column("question answering, F1", "clas_mini_qa_{}", "f1_lang,none", 16, "generate_until"),
-        _Column("NLI, accuracy", "clas_mini_nli_{}", "acc,none", 48, "loglikelihood"),
+        _Column("NLI, accuracy", "clas_mini_nli_{}", "acc,none", 16, "loglikelihood"),
     ],
     "hub": [_Column("XQuAD, F1", "clas_xquad_{}", "f1_lang,none", 20, "generate_until")],
 }
@@ -147,31 +148,28 @@ def _profile(model_path: Path, data: str, out: Path, progress: JobProgress) -> M
 def _evaluate(
     model: str, arguments: dict[str, Any], samples: dict[str, list[int]], kinds: Sequence[str], progress: JobProgress
 ) -> dict[str, Any]:
-    from lm_eval import simple_evaluate
+    from lm_eval import evaluate
     from lm_eval.api.registry import get_model
     from lm_eval.tasks import TaskManager
 
     from lm_eval_clas.harness.fast_lm import default_device
     from lm_eval_clas.harness.plugin import register
+    from lm_eval_clas.harness.task_loading import tasks_of
 
     register()  # the hook is not there in every kind of installation
     lm = get_model(model).create_from_arg_obj(arguments, {"batch_size": 16, "device": default_device()})
     bars = {kind: progress.add_task(f"evaluating {model}, {kind}", total=None) for kind in kinds}
     for kind, bar in bars.items():
         setattr(lm, kind, _counted(lm, getattr(lm, kind), partial(progress.update, bar)))
-    results = simple_evaluate(
-        model=lm,
-        tasks=list(samples),
-        samples=samples,
-        log_samples=False,
-        bootstrap_iters=0,
-        task_manager=TaskManager(include_path=str(shipped("tasks")), include_defaults=False),
-    )
-    del lm
-    gc.collect()  # the model is held in cycles, and the next one needs the memory
+    # Not `simple_evaluate`, which lets git say that no checkout is here, and asks pip for a list of all that is installed.
+    tasks = tasks_of(TaskManager(include_path=str(shipped("tasks")), include_defaults=False), list(samples))
+    results = evaluate(lm, tasks, samples=samples, bootstrap_iters=0, log_samples=False)
     if results is None:
         raise ClasError("The demo runs in one process; start it without a launcher.")
-    results["config"] |= {"model": model, "model_args": arguments}  # as where the harness makes the model
+    results["config"] = {"model": model, "model_args": arguments, **lm.get_model_info()}
+    results["date"] = now().timestamp()
+    del lm
+    gc.collect()  # the model is held in cycles, and the next one needs the memory
     return dict(results)
 
 

@@ -26,7 +26,8 @@ _SVG = "http://www.w3.org/2000/svg"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 _INKS = {BLACK: "var(--ink)", SOFT: "var(--soft)", LINE: "var(--soft)", GRID: "var(--line)"}
 _STROKES = {f"stroke: {COLORS[0]}": "stroke: var(--blue)"}  # of lines alone: bars have a second blue beside the first
-_LARGEST = (1200, 400_000)  # pixels of width, bytes
+_WIDEST = 1300  # pixels of a picture: a page's at 200 an inch
+_SHADES = 128  # more than our pictures' colours, with those between them at edges
 
 
 @contextmanager
@@ -94,7 +95,7 @@ def in_the_page(color: str) -> str:
 
 
 def embedded(path: Path, alternative: str) -> Markup:
-    """A PNG as an `img` that needs no file, made smaller if it is large, in a frame that scrolls.
+    """A PNG as an `img` that needs no file, in few colours if that makes it smaller, in a frame that scrolls.
 
     Raises:
         ClasError: it is no picture.
@@ -106,10 +107,11 @@ def embedded(path: Path, alternative: str) -> Markup:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             image.load()
             width, height = image.size
-            if len(content) > _LARGEST[1]:
-                image.thumbnail((_LARGEST[0], 10 * _LARGEST[0]))
-                smaller = io.BytesIO()
-                image.convert("RGB").quantize(128).save(smaller, "PNG", optimize=True)
+            image.thumbnail((_WIDEST, 10 * _WIDEST))
+            smaller = io.BytesIO()
+            few = image.convert("RGB").quantize(_SHADES, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+            few.save(smaller, "PNG", optimize=True)
+            if smaller.tell() < len(content):
                 content, (width, height) = smaller.getvalue(), image.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ClasError(f"'{path}' is damaged: it is no PNG picture ({error}); run the stage that draws it again.") from error

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.disk.checked_json import Strict
@@ -48,15 +51,15 @@ def correlate(
         raise ClasError(f"A correlation of '{cause}' with '{effect}' needs finite numbers; leave the other languages out.")
     found = Correlation(cause=cause, effect=effect, n=len(left))
     if len(left) < 3:
-        found.warning = f"Of {len(left)} {_languages(len(left))} no correlation can be told."
+        found.warnings = [f"Of {len(left)} {_languages(len(left))} no correlation can be told."]
         return found
     for name, numbers in ((cause, left), (effect, right)):
         if not _spread(numbers):
-            found.warning = f"No correlation: {name} is the same in all {len(left)} languages."
+            found.warnings = [f"No correlation: {name} is the same in all {len(left)} languages."]
             return found
     smallest = smallest_telling(len(left))
     if smallest > _TELLING:
-        found.warning = f"Few languages: of {len(left)}, only |r| of {smallest:.3f} or more can be told from 0 (at 5 %)."
+        found.warnings = [f"Few languages: of {len(left)}, only |r| of {smallest:.3f} or more can be told from 0 (at 5 %)."]
 
     rng = np.random.default_rng(seed)
     drawn = rng.integers(len(left), size=(resamples, len(left)))
@@ -137,7 +140,7 @@ class Correlation(Strict):
         cause: what is compared with `effect`, in words that a table can print.
         n: how many languages.
         pearson_p, spearman_p: two-sided, from permutations; not adjusted for looking at several causes.
-        warning: what a reader must know: that so few languages tell little, or why there are no numbers.
+        warnings: what a reader must know, a sentence each: that so few languages tell little, or why there are no numbers.
     """
 
     cause: str
@@ -151,4 +154,14 @@ class Correlation(Strict):
     spearman_low: float | None = None
     spearman_high: float | None = None
     spearman_p: float | None = None
-    warning: str | None = None
+    warnings: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, given: Any) -> Any:
+        """Files of before have `warning`, all sentences in one text, or null."""
+        if not isinstance(given, dict) or "warning" not in given or "warnings" in given:
+            return given
+        told = given["warning"]
+        sentences = re.split(r"(?<=\.) (?=[A-Z])", told) if isinstance(told, str) else [] if told is None else told
+        return {name: value for name, value in given.items() if name != "warning"} | {"warnings": sentences}

@@ -87,7 +87,7 @@ def find_causes(
         for cause in (BASELINE, FERTILITY, SPECIFIC_SHARE, OVERLAP)
     }
     correlations = correlate_all(causes, _by_language(gains), GAIN, seed)
-    correlations[0].warning = " ".join(filter(None, (_COUPLED, correlations[0].warning)))
+    correlations[0].warnings.insert(0, _COUPLED)
     if geometry is not None:
         correlations += divergence(geometry, gains, GAIN, seed)
     return Causes(
@@ -158,6 +158,15 @@ class Causes(Strict):
     rows: dict[str, dict[str, float]]
     correlations: list[Correlation]
     left_out: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def warned(self) -> dict[str, list[str]]:
+        """The causes that each warning is about."""
+        about: dict[str, list[str]] = {}
+        for one in self.correlations:
+            for sentence in one.warnings:
+                about.setdefault(sentence, []).append(one.cause)
+        return about
 
     @property
     def averaged(self) -> list[list[str]]:

@@ -39,6 +39,8 @@ def run_geometry(
     batch_size: int = 8,
     max_tokens: int = 2048,
     report: OnProgress | None = None,
+    picture: Path | None = None,
+    width: float | None = None,
     **options: Any,
 ) -> Geometry:
     """Measures what steering moves, and writes geometry.json, geometry.csv and geometry.png to a folder.
@@ -52,6 +54,8 @@ def run_geometry(
         name: what to call the model; default: the name it was loaded by.
         projection, batch_size, max_tokens: as in `profile`.
         report: called with language, texts done and texts in all; each language runs twice.
+        picture: another file for the picture, as PNG, PDF or SVG.
+        width: of the picture, in inches; default: a paper's page.
         **options: of steering, as `SteeringOptions.parse` takes them.
 
     Raises:
@@ -69,15 +73,10 @@ def run_geometry(
         geometry = measure_geometry(before, after, texts, steerer, called)
     out = Path(out)
     title = f"{called}, {texts.name}: {len(texts.ids)} items in {len(texts.languages)} languages, mean of tokens"
-    plot_geometry(
-        before["mean"],
-        after["mean"],
-        texts.languages,
-        masks.anchor,
-        geometry.bridge_layers,
-        out / FILES[2],
-        title=f"{title}\n{describe(geometry)}; large marks are means",
-    )
+    told = f"{title}\n{describe(geometry)}; large marks are means"
+    of_texts = (before["mean"], after["mean"], texts.languages, masks.anchor, geometry.bridge_layers)
+    for path in (out / FILES[2], *([] if picture is None else [picture])):
+        plot_geometry(*of_texts, path, told, width)
     rows = [one.model_dump() for one in geometry.measurements]
     write_text(out / FILES[1], pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
     write_as(geometry, out / FILES[0])

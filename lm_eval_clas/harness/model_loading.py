@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from lm_eval_clas.base.errors import ClasError, first_line
@@ -14,20 +15,47 @@ def load_model(model: str, model_args: str, device: str | None, fast: bool = Fal
         ClasError: it cannot be loaded.
     """
     from lm_eval.models.huggingface import HFLM
-    from lm_eval.utils import simple_parse_args_string
 
-    from lm_eval_clas.harness.fast_lm import FastLM, default_device, refuse_slips_in_loading
+    from lm_eval_clas.harness.fast_lm import FastLM
 
     kind = FastLM if fast else HFLM
     try:
-        arguments = {"device": device or default_device(), **simple_parse_args_string(model_args)}
-        refuse_slips_in_loading("hf", kind, model, arguments)
-        return kind(model, **arguments)
+        return kind(model, **_arguments(kind, model, model_args, device))
     except ClasError:
         raise
     except Exception as error:  # transformers, the harness and the Hub raise every kind for a wrong name or argument
         reason = first_line(error)
         raise ClasError(f"Cannot load the model '{model}': {reason}") from error
+
+
+def _arguments(kind: Any, model: str, model_args: str, device: str | None) -> dict[str, Any]:
+    """What a model class of the harness is given, without slips."""
+    from lm_eval.utils import simple_parse_args_string
+
+    from lm_eval_clas.harness.fast_lm import default_device, refuse_slips_in_loading
+
+    arguments = {"device": device or default_device(), **simple_parse_args_string(model_args)}
+    refuse_slips_in_loading("hf", kind, model, arguments)
+    return arguments
+
+
+def modules_to_load(model: str, model_args: str) -> Any:
+    """The model that `load_model` would load, as `model_without_weights`; None if only loading can tell what it is.
+
+    Raises:
+        ClasError: an argument is a slip.
+    """
+    from lm_eval.models.huggingface import HFLM
+
+    try:
+        arguments = _arguments(HFLM, model, model_args, None)
+    except ClasError:
+        raise
+    except Exception:  # what the harness cannot take apart is told where the model is loaded
+        return None
+    with suppress(ClasError):  # as is a configuration that lies elsewhere, in a GGUF file or a folder below
+        return model_without_weights(model, arguments.get("revision"), bool(arguments.get("trust_remote_code", False)))[1]
+    return None
 
 
 def model_without_weights(pretrained: str, revision: str | None = None, trust_remote_code: bool = False) -> tuple[Any, Any]:

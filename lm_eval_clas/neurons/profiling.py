@@ -110,10 +110,29 @@ def finished_profile(
         ClasError: the model has nothing recognisable at the site, or the profile is damaged.
     """
     projections = find_projections(model, site, projection)
-    if load_config(Path(out)) != _neurons_config(model, projections, texts, name, site, projection, max_tokens, first_token):
+    config = _neurons_config(model, projections, texts, name, site, projection, max_tokens, first_token)
+    return _finished(Profile, config, out)
+
+
+def finished_residual(
+    model: nn.Module,
+    texts: ParallelTexts,
+    out: str | Path,
+    *,
+    name: str | None = None,
+    max_tokens: int = 2048,
+    first_token: FirstToken = "skip",
+) -> ResidualProfile | None:
+    """What `profile_residual` would return without running anything, as `finished_profile`."""
+    return _finished(ResidualProfile, _residual_config(model, layer_outputs(model), texts, name, max_tokens, first_token), out)
+
+
+def _finished(kind: type[OfKind], config: ProfileConfig, out: str | Path) -> OfKind | None:
+    """The profile in a folder, if it is of these inputs and has every language."""
+    if load_config(Path(out)) != config:
         return None
-    found = Profile.load(out)
-    return found if found.languages == tuple(found.config.languages) else None
+    found = kind.load(out)
+    return found if found.languages == tuple(config.languages) else None
 
 
 def _neurons_config(
@@ -128,6 +147,13 @@ def _neurons_config(
 ) -> ProfileConfig:
     options: dict[str, Any] = {"max_tokens": min(max_tokens, position_limit(model)), "first_token": first_token}
     return config_of(model, projections, texts, name=name, site=site, projection=projection, **options)
+
+
+def _residual_config(
+    model: nn.Module, places: list[Projection], texts: ParallelTexts, name: str | None, max_tokens: int, first_token: FirstToken
+) -> ProfileConfig:
+    options: dict[str, Any] = {"max_tokens": min(max_tokens, position_limit(model)), "first_token": first_token}
+    return config_of(model, places, texts, name=name, site="residual", projection=None, **options)
 
 
 def profile_residual(
@@ -155,8 +181,7 @@ def profile_residual(
         ClasError: as in `profile`.
     """
     places = layer_outputs(model)
-    options = {"max_tokens": min(max_tokens, position_limit(model)), "first_token": first_token}
-    config = config_of(model, places, texts, name=name, site="residual", projection=None, **options)
+    config = _residual_config(model, places, texts, name, max_tokens, first_token)
 
     def start() -> HiddenStatistics:
         return HiddenStatistics(places, len(texts.ids))

@@ -144,7 +144,9 @@ def _results(
         "limit": options["limit"],
         "fewshot_seed": FEWSHOT_SEED,
     }
-    results["git_hash"] = get_git_commit_hash()
+    here = Path.cwd()
+    # Outside a checkout, git says so on the screen, once for every task.
+    results["git_hash"] = get_git_commit_hash() if any((one / ".git").exists() for one in (here, *here.parents)) else None
     results["date"] = started
     results |= _environment()
     add_tokenizer_info(results, lm)

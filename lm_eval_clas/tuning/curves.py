@@ -14,7 +14,22 @@ from typing import Any
 import numpy as np
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.drawing.figures import COLORS, DASHES, INK, LARGE, LINE, MIDDLE, SMALL, SOFT, new_figure, open_axes, save
+from lm_eval_clas.drawing.figures import (
+    BLACK,
+    INK,
+    LARGE,
+    LEAST,
+    LINE,
+    MIDDLE,
+    PAGE,
+    SMALL,
+    SOFT,
+    new_figure,
+    open_axes,
+    print_width,
+    save,
+    told_apart,
+)
 from lm_eval_clas.languages.codes import english_name
 from lm_eval_clas.masks.strengths import Tuned, TunedStrength
 from lm_eval_clas.texts.metric_units import MetricUnit, unit_named, unit_of_objective
@@ -22,9 +37,12 @@ from lm_eval_clas.texts.metric_units import MetricUnit, unit_named, unit_of_obje
 # A strong alpha can ruin a model, and then gains of a few points would be flat lines: losses are drawn up to this many
 # times the largest gain.
 _DEPTH = 2
-_PANEL = 2.1  # inches, of a panel by itself
-_NUMBER = 0.32  # inches, of a number at an axis with the room beside it
-_LINE = 10.5  # points, from one line of words to the next
+_PANEL = 1.75  # inches, of a panel by itself
+_BESIDE = 0.65  # inches, of the words and numbers at the left
+_NARROW, _WIDE = 0.8, 2.8  # inches, of a panel among others
+_DOT = 0.06  # inches, from the middle of the largest dot to the edge of its panel
+_LETTER = 0.58  # width of a letter, as a share of its size
+_LEADING = 1.3  # from one line of words to the next, as a share of their size
 _MINUS = "\u2212"
 
 
@@ -87,7 +105,7 @@ def by_unit(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
     for curve in curves:
         found.setdefault(curve.unit, []).append(curve)
     further = (f"curves-{re.sub(r'[^A-Za-z0-9]+', '-', unit).strip('-')}" for unit in list(found)[1:])
-    return dict(zip(["curves", *further], found.values(), strict=True))
+    return dict(zip(["curves", *further], found.values(), strict=False))  # no curves, no name
 
 
 def tuned_curves(tuned: Tuned) -> list[Curve]:
@@ -119,41 +137,49 @@ def tuned_curves(tuned: Tuned) -> list[Curve]:
     return drawn
 
 
-def plot_curves(curves: Sequence[Curve], path: str | Path) -> Path:
+def plot_curves(curves: Sequence[Curve], path: str | Path, width: float | None = None) -> Path:
     """Draws gain over alpha, a panel for each language and a line for each task, as PNG, PDF or SVG.
 
     Languages and tasks stand in the order in which they first appear. All panels have the same axes.
 
+    Args:
+        curves: in one unit.
+        path: of the picture.
+        width: in inches; default: a paper's page, or less for a language or two.
+
     Raises:
-        ClasError: no curves, curves in different units, matplotlib is not installed, or the file cannot be written.
+        ClasError: no curves, curves in different units, such a width cannot be drawn, matplotlib is not installed, or the file
+            cannot be written.
     """
     unit, scale = _unit(curves)
     languages = list(dict.fromkeys(curve.language for curve in curves))
     tasks = list(dict.fromkeys(curve.task for curve in curves))
+    width = print_width(width, min(PAGE, _BESIDE + _WIDE * len(languages)))
+    square = len(languages) if len(languages) <= 4 else math.ceil(math.sqrt(len(languages)))
+    columns = max(1, min(square, int((width - _BESIDE) / _NARROW)))
+    panel = (width - _BESIDE) / columns
+    height = min(1.9, max(0.75, 0.72 * panel))
+    words = [_words([curve for curve in curves if curve.language == language], 0.94 * panel) for language in languages]
+    rows = [words[start : start + columns] for start in range(0, len(words), columns)]
 
-    columns = len(languages) if len(languages) <= 4 else math.ceil(math.sqrt(len(languages)))
-    rows = math.ceil(len(languages) / columns)
-    panel, height = (3.6, 2.4) if len(languages) <= 2 else (2.0, 1.5)
-    width, height = 0.7 + panel * columns, 0.9 + (height + 0.35 + 0.15 * len(tasks)) * rows
-    figure = new_figure(width, height)
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for axes, language in zip(grid, languages, strict=False):
-        _draw_panel(axes, [curve for curve in curves if curve.language == language], tasks, scale)
+    above = sum(max(map(_height, row)) for row in rows)
+    cut = cut_off(curves)
+    told = textwrap.wrap(f"alpha ({cut})" if cut else "alpha", int(width / 0.083))
+    handles, labels = _legend(tasks, {curve.task for curve in curves if curve.has_interval})
+    each = _fitting([0.42 + _LETTER * SMALL / 72 * len(label) for label in labels], width)
+    lines = math.ceil(len(labels) / each) + len(told)
+    figure = new_figure(width, 0.4 + above + (height + 0.14) * len(rows) + 0.17 * lines)
+    grid = figure.subplots(len(rows), columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, language, one in zip(grid, languages, words, strict=False):
+        _draw_panel(axes, [curve for curve in curves if curve.language == language], tasks, scale, one)
     for position, axes in enumerate(grid):
         axes.set_visible(position < len(languages))
         axes.tick_params(labelbottom=position + columns >= len(languages))
-
-    _set_limits(grid[0], curves, scale, panel)
-    cut = cut_off(curves)
-    told = textwrap.fill(f"alpha ({cut})" if cut else "alpha", int(width / 0.095))
-    figure.supxlabel(told, fontsize=LARGE)
-    figure.supylabel(f"gain over alpha 0 ({unit})", fontsize=LARGE)
-    handles, labels = _legend(tasks, {curve.task for curve in curves if curve.has_interval})
-    widths = [0.6 + 0.075 * len(label) for label in labels]  # inches, of the legend's entries
-    fitting = len(labels) if sum(widths) < width else max(1, int(width / max(widths)))
-    figure.set_figheight(height + 0.2 * (math.ceil(len(labels) / fitting) - 1))  # a longer legend takes no room from panels
+    _set_limits(grid[0], curves, scale, panel, height)
+    figure.supxlabel("\n".join(told), fontsize=MIDDLE)
+    figure.supylabel(f"gain over alpha 0 ({unit})", fontsize=MIDDLE)
     # Above, as the layout would lay a legend below over the label of the axis.
-    figure.legend(handles, labels, loc="outside upper center", ncols=fitting, frameon=False, fontsize=MIDDLE)
+    figure.legend(handles, labels, loc="outside upper center", ncols=each, frameon=False, fontsize=SMALL, columnspacing=1)
     return save(figure, path)
 
 
@@ -172,11 +198,16 @@ def plot_panels(curves: Sequence[Curve], folder: str | Path) -> dict[str, Path]:
     _, scale = _unit(curves)
     tasks = list(dict.fromkeys(curve.task for curve in curves))
     paths = {}
-    for number, language in enumerate(dict.fromkeys(curve.language for curve in curves)):
-        figure = new_figure(_PANEL, 1.65 + 0.15 * len(tasks))
+    languages = list(dict.fromkeys(curve.language for curve in curves))
+    words = [_words([curve for curve in curves if curve.language == language], _PANEL - 0.4) for language in languages]
+    highest = max(sum(line.size for line in one) for one in words)
+    for number, (language, one) in enumerate(zip(languages, words, strict=True)):
+        if room := highest - sum(line.size for line in one):  # above the words, so that axes are alike in all files
+            one = [_Line(" ", room), *one]
+        figure = new_figure(_PANEL, 1.25 + _height(one))
         axes = figure.add_subplot()
-        _draw_panel(axes, [curve for curve in curves if curve.language == language], tasks, scale)
-        _set_limits(axes, curves, scale, _PANEL - 0.4)
+        _draw_panel(axes, [curve for curve in curves if curve.language == language], tasks, scale, one)
+        _set_limits(axes, curves, scale, _PANEL - 0.4, 0.8)
         paths[language] = save(figure, Path(folder) / f"{number}.svg")
     return paths
 
@@ -217,22 +248,33 @@ def _unit(curves: Sequence[Curve]) -> tuple[str, float]:
     return units[0], unit_named(units[0]).scale
 
 
-def _set_limits(axes: Any, curves: Sequence[Curve], scale: float, width: float) -> None:
+def _fitting(widths: Sequence[float], width: float) -> int:
+    """In how many columns entries of these widths stand beside each other, the first ones in the first column."""
+    for columns in range(len(widths), 1, -1):
+        rows = math.ceil(len(widths) / columns)
+        if sum(max(widths[start : start + rows]) for start in range(0, len(widths), rows)) < width:
+            return math.ceil(len(widths) / rows)
+    return 1
+
+
+def _set_limits(axes: Any, curves: Sequence[Curve], scale: float, width: float, height: float) -> None:
     """The same for all panels: as far as curves are seen, with a mark at each strength tried and as many numbers as fit.
 
     Args:
         axes: one panel, or one of several that share their limits.
         curves: of all panels.
         scale: of gains.
-        width: of a panel, in inches.
+        width, height: of a panel, in inches.
     """
     bottom, top, _ = _limits(curves, scale)
     axes.set_ylim(bottom - 0.06 * (top - bottom), top + 0.06 * (top - bottom))
+    axes.locator_params(axis="y", nbins=max(3, min(9, int(height / 0.16))))
     left, right = _reach(curves, scale)
-    room = 0.05 * (right - left) or 1
+    room = max(0.05, _DOT / width) * (right - left) or 1
     axes.set_xlim(left - room, right + room)
     tried = sorted({alpha for curve in curves for alpha in (*curve.alphas, *curve.missing) if left <= alpha <= right})
-    gap = (right - left + 2 * room) * _NUMBER / width
+    longest = max((len(f"{alpha:g}") for alpha in tried), default=1)
+    gap = (right - left + 2 * room) * (0.08 + 0.07 * longest) / width  # of a number, with the room beside it
     numbered: list[float] = []
     for alpha in sorted(tried, key=abs):  # from 0 outwards
         if all(abs(alpha - other) >= gap for other in numbered):
@@ -263,17 +305,51 @@ def _limits(curves: Sequence[Curve], scale: float) -> tuple[float, float, float]
     return max(lowest, -_DEPTH * top) if top > 0 else lowest, top, lowest
 
 
-def _draw_panel(axes: Any, curves: Sequence[Curve], tasks: list[str], scale: float) -> None:
+@dataclass(frozen=True)
+class _Line:
+    """A line of words above a panel; sizes in points. Before the first one of a task, if there are several, is its dot."""
+
+    text: str
+    size: int
+    color: str = SOFT
+    indent: float = 0
+    task: str | None = None
+
+
+def _height(lines: Sequence[_Line]) -> float:
+    """In inches."""
+    return sum(line.size for line in lines) * _LEADING / 72
+
+
+def _words(curves: Sequence[Curve], room: float) -> list[_Line]:
+    """The language, its code and items, and what was chosen in each task, in lines that fit into so many inches."""
+    title, size = (LARGE, SMALL) if room > 1.3 else (MIDDLE, LEAST)
+    indent = 9 if len(curves) > 1 else 0
+
+    def wrapped(told: str, size: int, indent: float = 0) -> list[str]:
+        return textwrap.wrap(told, max(6, int((72 * room - indent) / (_LETTER * size))), break_long_words=False)
+
+    code = curves[0].language
+    items = " / ".join(dict.fromkeys(str(curve.items) for curve in curves))
+    lines = [_Line(one, title, BLACK) for one in wrapped(english_name(code), title)]
+    lines += [_Line(one, size) for one in wrapped(f"{code}, {items} {'item' if items == '1' else 'items'}", size)]
+    for curve in curves:
+        for number, one in enumerate(wrapped(choice(curve), size, indent)):
+            lines.append(_Line(one, size, indent=indent, task=curve.task if indent and not number else None))
+    return lines
+
+
+def _draw_panel(axes: Any, curves: Sequence[Curve], tasks: list[str], scale: float, words: Sequence[_Line]) -> None:
     from matplotlib.transforms import ScaledTranslation
 
     axes.axhline(0, color=LINE, linewidth=0.8, zorder=1)
     for curve in curves:
         order = tasks.index(curve.task)
-        color = _color(order)
+        color, dashes = told_apart(order)
         gains, low, high = (np.array(numbers, dtype=float) * scale for numbers in (curve.gains, curve.low, curve.high))
         x, *lines = _broken(curve, gains, low, high)
         axes.fill_between(x, lines[1], lines[2], color=color, alpha=0.15, linewidth=0, zorder=2)
-        axes.plot(x, lines[0], _dashes(order), color=color, linewidth=1.4, zorder=3 + order)
+        axes.plot(x, lines[0], dashes, color=color, linewidth=1.4, zorder=3 + order)
         chosen = curve.alphas.index(curve.chosen)
         tried = np.delete(np.array([curve.alphas, gains]), chosen, axis=1)
         axes.plot(*tried, "o", color=color, markersize=2.5, zorder=3 + order)
@@ -281,19 +357,15 @@ def _draw_panel(axes: Any, curves: Sequence[Curve], tasks: list[str], scale: flo
         ring = {"markersize": 4.5 + 2.5 * order, "markerfacecolor": "none"}
         dot = ring if curve.chosen == 0 else {"markersize": 5.5}
         axes.plot(curve.chosen, gains[chosen], "o", color=color, zorder=20, **dot)
-    code = curves[0].language
-    items = " / ".join(dict.fromkeys(str(curve.items) for curve in curves))
-    axes.set_title(english_name(code), loc="left", fontsize=LARGE, pad=3 + _LINE * (1 + len(tasks)))
-    place = {"textcoords": "offset points", "xycoords": "axes fraction", "fontsize": SMALL}
-    told = f"{code}, {items} {'item' if items == '1' else 'items'}"
-    axes.annotate(told, (0, 1), xytext=(0, 3 + _LINE * len(tasks)), color=SOFT, **place)
-    for number, curve in enumerate(curves, 1):
-        height = 3 + _LINE * (len(tasks) - number)
-        axes.annotate(choice(curve), (0, 1), xytext=(9 if len(tasks) > 1 else 0, height), color=SOFT, **place)
-        if len(tasks) > 1:
+    height = 3.0
+    for line in reversed(words):
+        place = {"xytext": (line.indent, height), "textcoords": "offset points", "xycoords": "axes fraction"}
+        axes.annotate(line.text, (0, 1), color=line.color, fontsize=line.size, **place)
+        if line.task is not None:
             beside = axes.transAxes + ScaledTranslation(3 / 72, (height + 3) / 72, axes.figure.dpi_scale_trans)
-            color = _color(tasks.index(curve.task))
+            color, _ = told_apart(tasks.index(line.task))
             axes.plot([0], [1], "o", color=color, markersize=4, transform=beside, clip_on=False)
+        height += _LEADING * line.size
     open_axes(axes)
 
 
@@ -312,20 +384,13 @@ def _legend(tasks: list[str], banded: Collection[str]) -> tuple[list[Any], list[
     dot: dict[str, Any] = {"color": INK, "marker": "o", "linestyle": "none"}
     lines: list[Any] = []
     for order, task in enumerate(tasks):
-        line = Line2D([], [], color=_color(order), linestyle=_dashes(order))
-        band = Patch(color=_color(order), alpha=0.15, linewidth=0)
+        color, dashes = told_apart(order)
+        line = Line2D([], [], color=color, linestyle=dashes)
+        band = Patch(color=color, alpha=0.15, linewidth=0)
         lines.append((band, line) if task in banded else line)
     dots = {
         "tried": Line2D([], [], markersize=2.5, **dot),
-        "chosen: highest gain": Line2D([], [], markersize=5.5, **dot),
+        "chosen": Line2D([], [], markersize=5.5, **dot),
         "alpha 0 kept": Line2D([], [], markersize=5.5, markerfacecolor="none", **dot),
     }
     return [*lines, *dots.values()], [*(f"{task}, 95 % interval" if task in banded else task for task in tasks), *dots]
-
-
-def _color(order: int) -> str:
-    return COLORS[order % len(COLORS)]
-
-
-def _dashes(order: int) -> str:
-    return DASHES[order // len(COLORS) % len(DASHES)]

@@ -53,7 +53,8 @@ class LoggedRun:
         """Reads a results file of lm_eval.
 
         Raises:
-            ClasError: it is none, hf-clas did not write it, or nothing was steered.
+            ClasError: it is none, hf-clas did not write it, or nothing was steered. Other engines take other arguments, and cut
+                long texts in other places, so that a right number of theirs may be none of `hf`'s.
         """
         path = user_path(path)
         try:
@@ -68,6 +69,11 @@ class LoggedRun:
             raise ClasError(f"'{path}' is no results file of lm_eval, or is damaged; give one (results_*.json).") from error
         if not isinstance(steering, dict) or steering.get("method", "off") == "off":
             raise ClasError(f"'{path}' tells of no steering, so nothing can be verified; give the results of --model hf-clas.")
+        if steering.get("scoring") == "vllm":
+            raise ClasError(
+                f"'{path}' is of vllm-clas, which takes other arguments than hf and cuts long texts elsewhere, so it cannot be "
+                "verified; evaluate some of its items with --model hf-clas and --log_samples, and verify that."
+            )
         return cls(path, steering, arguments, tasks)
 
     @property

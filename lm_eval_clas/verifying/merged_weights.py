@@ -15,7 +15,7 @@ from torch import nn
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.decoder.anatomy.layer_results import hidden_in, with_hidden
-from lm_eval_clas.decoder.anatomy.linear_parts import is_transposed
+from lm_eval_clas.decoder.anatomy.linear_parts import is_quantised, is_transposed
 from lm_eval_clas.decoder.projections import Projection
 from lm_eval_clas.steering.methods.intervention import Intervention
 
@@ -114,7 +114,7 @@ def _linear_parts(module: nn.Module) -> list[nn.Module]:
     base = getattr(module, "base_layer", module)
     weight = getattr(base, "weight", None)
     wrapped = hasattr(module, "base_layer") and not hasattr(module, "lora_A")
-    if wrapped or not isinstance(weight, nn.Parameter) or weight.ndim != 2 or not weight.is_floating_point():
+    if wrapped or not isinstance(weight, nn.Parameter) or weight.ndim != 2 or is_quantised(weight):
         raise ClasError(
             f"The weights of a {type(module).__name__} cannot be scaled in place, as they are quantised or wrapped; give the "
             "unquantised, merged model with --model."

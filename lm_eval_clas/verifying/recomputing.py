@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
 from lm_eval_clas.base.errors import ClasError
@@ -23,59 +22,11 @@ from lm_eval_clas.steering.effects import intervention_in
 from lm_eval_clas.steering.methods.intervention import Intervention
 from lm_eval_clas.steering.methods.method_table import METHODS, measured_by
 from lm_eval_clas.steering.options import SteeringOptions
+from lm_eval_clas.verifying.judging import TOLERANCES, ScoredAgain, Tolerance, Verified, WrittenAgain
 from lm_eval_clas.verifying.logged_run import Logged, LoggedRun
 from lm_eval_clas.verifying.merged_weights import merged
 
 _UNSEEN = "unseen"
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """How far a right number may be from another right computation of it, by the dtype of the model.
-
-    Attributes:
-        nats, share: of one log-likelihood: so many nats, plus a share of it.
-        mean: how much nearer to the unsteered model the run's numbers may be on average, in nats.
-        texts: the share of generated texts that must be equal.
-    """
-
-    nats: float
-    share: float
-    mean: float
-    texts: float
-
-
-TOLERANCES = {
-    torch.float32: Tolerance(1e-3, 1e-4, 1e-4, 1.0),
-    torch.float16: Tolerance(0.25, 0.005, 0.02, 0.5),
-    torch.bfloat16: Tolerance(1.0, 0.02, 0.1, 0.5),
-}
-
-
-@dataclass
-class Verified:
-    """What was found of one language (and task family, where strengths are tuned).
-
-    Attributes:
-        language: as `config.clas.witness` names it: `hi`, `hi in clas_xquad`, or `unseen`.
-        items, requests: that were recomputed.
-        largest, mean: difference of log-likelihoods from the run's, in nats; None where there were none.
-        unsteered: the mean difference of the model without steering.
-        texts, equal: generated texts, and how many of them are the same.
-        why: all reasons why the numbers do not stand; empty if they do.
-        note: what the check cannot tell.
-    """
-
-    language: str
-    items: int = 0
-    requests: int = 0
-    largest: float | None = None
-    mean: float | None = None
-    unsteered: float | None = None
-    texts: int = 0
-    equal: int = 0
-    why: str = ""
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -207,7 +158,6 @@ class Verification:
         every = [one for requests in group.items.values() for one in requests]
         logged = [one for one in every if not drawn_by_chance(one.request.request_type, one.request.args)]
         verified = Verified(group.called(self._tuned), len(group.items), len(logged))
-        reasons: list[str] = []
         places = [place for place in projections if done.changes_at(place.layer, place.here)]
         answers: dict[bool, list[float | str]] = {}
         for steered in (True, False):
@@ -216,34 +166,19 @@ class Verification:
                 for one in logged:
                     answers[steered].append(_answer(lm, one))
                     report(1)
-        pairs = list(zip(logged, answers[True], answers[False], strict=True))
-        numbers = np.array(
-            [(one.answer, with_, without) for one, with_, without in pairs if isinstance(with_, float)], dtype=float
-        )
-        texts = [(one.answer, with_) for one, with_, _ in pairs if isinstance(with_, str)]
-        verified.texts, verified.equal = len(texts), sum(one == other for one, other in texts)
-        if len(numbers):
-            differences, before = np.abs(numbers[:, 0] - numbers[:, 1]), np.abs(numbers[:, 0] - numbers[:, 2])
-            verified.largest, verified.mean, verified.unsteered = map(
-                float, (differences.max(), differences.mean(), before.mean())
-            )
-            allowed = tolerance.nats + tolerance.share * np.abs(numbers[:, 1])
-            if not (differences <= allowed).all():
-                reasons.append(f"log-likelihoods differ by up to {verified.largest:.3g} nats")
-            elif verified.mean > verified.unsteered + tolerance.mean:
-                reasons.append("the numbers are nearer to those of the model without steering")
-            elif np.abs(numbers[:, 1] - numbers[:, 2]).mean() <= tolerance.mean:
-                verified.note = (
-                    "steering moves these items less than rounding may, so that they cannot be told from unsteered ones"
-                )
-        if texts and verified.equal < tolerance.texts * len(texts):
-            reasons.append(f"{len(texts) - verified.equal} of {len(texts)} texts are others")
+        scored, written = [], []
+        for one, with_, without in zip(logged, answers[True], answers[False], strict=True):
+            if isinstance(with_, str):
+                written.append(WrittenAgain(str(one.answer), with_, str(without)))
+            else:
+                scored.append(ScoredAgain(float(one.answer), with_, float(without)))
+        verified.judge(scored, written, tolerance)
         if not logged:
             verified.note = "all answers were sampled, and cannot be computed again"
         told = (self._run.steering.get("witness") or {}).get(verified.language, {})
         if told.get("factors_hash") not in (None, done.digest):
-            reasons.append("the factors are not those that the run's witness saw")
-        verified.why = "; ".join(reasons)
+            seen = "the factors are not those that the run's witness saw"
+            verified.why = f"{verified.why}; {seen}" if verified.why else seen
         return verified
 
 

@@ -38,14 +38,52 @@ def test_profile_masks_inspect(clas: Run, profile_folder: Path, tmp_path: Path) 
     assert clas("inspect", out)[0] == 0
 
 
-def test_a_finished_profile_is_not_run_again(clas: Run, profile_folder: Path, checkpoint: Path) -> None:
+def test_a_finished_profile_is_told_at_once_without_the_model(
+    clas: Run, profile_folder: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unwanted(*_: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    residual = ("profile", "--model", checkpoint, "--corpus", "mini", "--languages", "en,hi", "--samples", 2, "--out",
+                tmp_path / "residual", "--max-tokens", 30, "--device", "cpu", "--site", "residual")  # fmt: skip
+    assert clas(*residual)[0] == 0
+    monkeypatch.setattr("lm_eval_clas.harness.model_loading.load_model", unwanted)
+    code, text, error = clas(*residual)
+    assert (code, error) == (0, "")
+    assert "Nothing left to run: already profiled 2 items in 2 languages" in text
+    assert "clas masks PROFILE --residual" in text
     before = {path.name: path.stat().st_mtime_ns for path in profile_folder.glob("*.safetensors")}
-    code, _, error = clas(
+    code, text, error = clas(
         "profile", "--model", checkpoint, "--corpus", "mini", "--languages", "en,hi,de", "--samples", 3, "--out",
         profile_folder, "--max-tokens", 60, "--model-name", "small", "--device", "cpu",
     )  # fmt: skip
     assert code == 0, error
+    assert "Nothing left to run: already profiled 3 items in 3 languages" in text
     assert {path.name: path.stat().st_mtime_ns for path in profile_folder.glob("*.safetensors")} == before
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--width", 3), "--width is that of pictures; name one with --plot, --curves or --experts, or drop it."),
+        (
+            ("--width", 0.3, "--plot", "a.png"),
+            "A picture cannot be 0.3 inches wide; give a --width from 2 to 20, such as 3.25 for a column.",
+        ),
+        (
+            ("--curves", "a.pdf"),
+            "The masks 'gemma-3-270m' have no tuned strengths to draw curves of; run 'clas tune', or drop --curves.",
+        ),
+    ],
+)
+def test_pictures_that_cannot_be_drawn(
+    clas: Run, options: tuple[object, ...], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, error = clas("inspect", "gemma-3-270m", *options)
+    assert code == 2
+    assert sentence in " ".join(error.split())
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_interrupted_profile_says_what_is_finished(

@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from exporting import write
+from letters_drawn import hard_to_read
 from lm_eval.evaluator import evaluate
 from requests_made import requests
+from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, FineGrainedFP8Config, PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, profile
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
@@ -28,6 +31,7 @@ from lm_eval_clas.families.tiny_models import tiny_model
 from lm_eval_clas.harness.fast_lm import FastLM
 from lm_eval_clas.harness.sweep import Sweep
 from lm_eval_clas.harness.task_loading import load_tasks
+from lm_eval_clas.masks import expert_picture
 from lm_eval_clas.masks.expert_choice import expert_choices, jensen_shannon
 from lm_eval_clas.masks.expert_picture import plot_experts
 from lm_eval_clas.masks.inspection import summary
@@ -50,13 +54,17 @@ every = pytest.mark.parametrize("family", FAMILIES)
 
 def lively(family: str, implementation: str | None = None) -> nn.Module:
     """A tiny mixture, with weights so large that steering shows."""
-    model = tiny_model(family)
+    model = livelier(tiny_model(family))
+    if implementation is not None:
+        model.set_experts_implementation(implementation)
+    return model
+
+
+def livelier(model: nn.Module) -> nn.Module:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(4)
-    if implementation is not None:
-        model.set_experts_implementation(implementation)
     return model
 
 
@@ -202,6 +210,41 @@ def test_a_merged_checkpoint_is_the_hook(family: str, tmp_path: Path, tokenizer:
         write("ia3", masks, tmp_path / "model", tmp_path / "ia3", language="de")
 
 
+def test_heads_that_predict_further_tokens_stay_as_they_are(tmp_path: Path) -> None:
+    """Checkpoints of Qwen 3 Next have a layer of their own for them, which transformers leaves out."""
+    model = lively("qwen3_next")
+    model.save_pretrained(tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    weights = load_file(file)
+    heads = {f"mtp.{key.partition('.')[2]}": one.clone() for key, one in weights.items() if ".layers.0.mlp." in key}
+    assert sum(".experts." in key and "down_proj" in key for key in heads) == model.config.num_experts
+    save_file({**weights, **heads}, file, metadata={"format": "pt"})
+    masks = random_masks(model)
+    out = write("merged", masks, tmp_path / "model", tmp_path / "merged", language="de")
+    merged_weights = load_file(out / "model.safetensors")
+    assert all(torch.equal(merged_weights[key], one) for key, one in heads.items())
+    with ActivationSteerer(model, masks, alpha=-2.0) as steerer, steerer.language("de"):
+        steered = logits(model)
+    torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(out)), steered, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["gpt_oss", "qwen3_moe"])  # the first keeps its second product transposed
+def test_experts_as_wide_as_the_model_are_scaled_by_channel(family: str, tmp_path: Path) -> None:
+    """Those of gpt-oss are: 2,880 channels, and a hidden size of 2,880."""
+    config = tiny_model(family).config
+    config.intermediate_size = config.moe_intermediate_size = config.hidden_size
+    torch.manual_seed(0)
+    model = livelier(AutoModelForCausalLM.from_config(config).float().eval())
+    places = [one for one in find_projections(model) if one.experts]
+    assert {one.module.down_proj.shape[1:] for one in places} == {(config.hidden_size, config.hidden_size)}
+    model.save_pretrained(tmp_path / "model")
+    masks = random_masks(model)
+    out = write("merged", masks, tmp_path / "model", tmp_path / "merged", language="de")
+    with ActivationSteerer(model, masks, alpha=-2.0) as steerer, steerer.language("de"):
+        steered = logits(model)
+    torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(out)), steered, rtol=1e-4, atol=1e-4)
+
+
 def test_masks_leave_out_what_too_few_tokens_reached(profiles, tmp_path: Path) -> None:
     profiled = profiles("qwen2_moe")
     seen = profiled.tokens_seen("all")
@@ -232,14 +275,20 @@ def test_a_profile_is_kept_and_read(profiles, tmp_path: Path) -> None:
     assert read.by_language["hi"].sums["all", "mean-abs"].dtype == np.float32
 
 
-def test_expert_choice_is_counted_and_drawn(profiles, tmp_path: Path) -> None:
+def test_expert_choice_is_counted_and_drawn(profiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     masks = MaskSet.from_profile(profiles("qwen3_moe"), categorizer=NeuronCategorizer(min_tokens=1), bridge="1-3")
     choices = expert_choices(masks)
     assert [one.layer for one in choices] == [0, 1, 2, 3]
     assert all(np.allclose(one.shares.sum(axis=1), 1) for one in choices)
     assert all(one.distances[masks.index("en")] == 0 for one in choices)
     assert jensen_shannon(np.array([1.0, 0.0]), np.array([0.0, 1.0])) == 1.0
-    assert plot_experts(masks, tmp_path / "experts.png").stat().st_size > 1000
+    kept: list[Any] = []
+    monkeypatch.setattr(expert_picture, "save", lambda figure, path: kept.append(figure) or path)
+    for width in (None, 3.25):
+        plot_experts(masks, tmp_path / "experts.png", width)
+        figure = kept.pop()
+        assert figure.get_figwidth() == (width or 6.3)
+        assert not hard_to_read(figure)
 
 
 def test_what_cannot_be_said_of_experts_is_refused(tokenizer, texts: ParallelTexts, masks: MaskSet) -> None:
@@ -265,18 +314,84 @@ def test_the_handle_of_a_tap_that_is_off_takes_off_no_other() -> None:
 
 def test_only_a_second_product_by_name_is_scaled() -> None:
     """Experts without a gate have a first product of the same shape, the other way round."""
-    factors, shape = np.full((4, 48), 2.0, dtype=np.float32), (4, 32, 48)
+    factors = np.full((4, 48), 2.0, dtype=np.float32)
     layer = "model.layers.1.mlp.experts"
     for name in ("down_proj", "w2_weight", "fc2.weight"):
-        there = {f"{layer}.up_proj": (4, 48, 32), f"{layer}.{name}": shape}
-        assert set(expert_scales(layer, shape, False, factors, there)) == {f"{layer}.{name}"}
+        there = {f"{layer}.up_proj": (4, 48, 32), f"{layer}.{name}": (4, 32, 48)}
+        assert set(expert_scales(layer, False, 32, factors, there)) == {f"{layer}.{name}"}
     alone = {f"{layer}.up_proj": (4, 48, 32)}
     each = {f"{layer}.{i}.up_t.weight": (32, 48) for i in range(4)}
     for there in (alone, each, {**alone, **each}):
         with pytest.raises(ClasError, match="has no weights of a known name and their shape for the second product"):
-            expert_scales(layer, shape, False, factors, there)
+            expert_scales(layer, False, 32, factors, there)
     named = {f"{layer}.{i}.w2.weight": (32, 48) for i in range(4)}
-    assert set(expert_scales(layer, shape, False, factors, {**alone, **each, **named})) == set(named)
+    assert set(expert_scales(layer, False, 32, factors, {**alone, **each, **named})) == set(named)
+
+
+def test_where_a_square_second_product_lies_is_told_by_its_name() -> None:
+    factors, layer = np.full((4, 32), 2.0, dtype=np.float32), "model.layers.1.mlp.experts"
+    for transposed, shape in ((True, (4, 32, 1)), (False, (4, 1, 32))):
+        found = expert_scales(layer, transposed, 32, factors, {f"{layer}.down_proj": (4, 32, 32)})
+        assert {key: one.shape for key, one in found.items()} == {f"{layer}.down_proj": shape}
+        with pytest.raises(ClasError, match="has no weights of a known name and their shape"):
+            expert_scales(layer, transposed, 32, factors, {f"{layer}.down_projs": (4, 32, 32)})
+
+
+def experts_in(place: str) -> dict[str, tuple[int, int]]:
+    return {f"{place}.experts.{i}.down_proj.weight": (32, 48) for i in range(4)}
+
+
+@pytest.mark.parametrize(
+    ("own", "module"),
+    [
+        ("model.layers.1.mlp", "model.layers.1.mlp"),
+        ("model.layers.1.block_sparse_moe", "model.layers.1.mlp"),
+        ("model.language_model.layers.1.mlp", "model.layers.1.mlp"),
+        ("language_model.model.layers.1.mlp", "model.language_model.layers.1.mlp"),
+        ("layers.1.mlp", "model.layers.1.mlp"),
+    ],
+)
+def test_experts_of_another_decoder_in_a_checkpoint_are_told_apart(own: str, module: str) -> None:
+    factors, ours = np.full((4, 48), 2.0, dtype=np.float32), experts_in(own)
+    for beside in ("mtp.layers.1.mlp", "vision_tower.layers.1.mlp"):
+        for there in ({**ours, **experts_in(beside)}, {**experts_in(beside), **ours}):
+            assert set(expert_scales(f"{module}.experts", False, 32, factors, there)) == set(ours)
+
+
+@pytest.mark.parametrize(
+    ("there", "why"),
+    [
+        ({**experts_in("backbone.layers.1.mlp"), **experts_in("mtp.layers.1.mlp")}, "several weights that could be it"),
+        ({**experts_in("model.layers.1.mlp"), **experts_in("model.layers.1.again")}, "several weights that could be it"),
+        ({"model.layers.1.mlp.gate.weight": (4, 32), **experts_in("mtp.layers.1.mlp")}, "no weights of a known name"),
+    ],
+)
+def test_experts_that_cannot_be_told_apart_are_refused(there: dict[str, tuple[int, int]], why: str) -> None:
+    with pytest.raises(ClasError, match=why):
+        expert_scales("model.layers.1.mlp.experts", False, 32, np.ones((4, 48), dtype=np.float32), there)
+
+
+def test_quantised_experts_are_refused() -> None:
+    quantised = pytest.importorskip("transformers.integrations.finegrained_fp8")
+    if not hasattr(quantised, "FP8Experts"):
+        pytest.skip("this version of transformers has no experts in 8 bits")
+    model = lively("qwen3_moe")
+    quantised.replace_with_fp8_linear(model, ["lm_head"], FineGrainedFP8Config())
+    kind = r"experts that are FP8Experts \('mlp\.experts'\), whose weights are quantised; supported are unquantised experts"
+    with pytest.raises(ClasError, match=kind):
+        find_projections(model)
+    assert len(find_projections(model, "attn")) == model.config.num_hidden_layers
+
+
+def test_experts_whose_weights_are_no_parameters_are_told_as_experts() -> None:
+    """As those of gpt-oss in 4 bits, of which nothing but biases are."""
+    model = lively("gpt_oss")
+    for module in [one.module for one in find_projections(model)]:
+        for name in ("gate_up_proj", "down_proj"):
+            del module._parameters[name]
+            setattr(module, name, object())
+    with pytest.raises(ClasError, match=r"experts that are GptOssExperts \('mlp\.experts'\), which transformers runs by code"):
+        find_projections(model)
 
 
 def test_masks_of_a_mixture_are_told_as_ours_without_their_configuration(profiles, tmp_path: Path) -> None:

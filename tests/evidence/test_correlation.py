@@ -6,10 +6,11 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from scipy import stats
 
 from lm_eval_clas import ClasError
-from lm_eval_clas.evidence.correlation import correlate, correlate_all, smallest_telling
+from lm_eval_clas.evidence.correlation import Correlation, correlate, correlate_all, smallest_telling
 from lm_eval_clas.geometry.causes import divergence
 from lm_eval_clas.geometry.measurements import Geometry, Measurement
 
@@ -64,24 +65,24 @@ def test_correlations_do_not_see_the_units() -> None:
 def test_two_languages_tell_nothing(n: int) -> None:
     found = correlate(X[:n], Y[:n], "c", "e")
     assert found.pearson is found.spearman is found.spearman_p is None
-    assert "no correlation can be told" in (found.warning or "")
+    assert "no correlation can be told" in "".join(found.warnings)
 
 
 def test_no_spread_is_told() -> None:
-    assert "c is the same in all 12" in (correlate(np.full(12, 0.1 + 0.2), Y, "c", "e").warning or "")
-    assert "e is the same in all 12" in (correlate(X, np.zeros(12), "c", "e").warning or "")
+    assert "c is the same in all 12" in "".join(correlate(np.full(12, 0.1 + 0.2), Y, "c", "e").warnings)
+    assert "e is the same in all 12" in "".join(correlate(X, np.zeros(12), "c", "e").warnings)
 
 
 def test_what_languages_can_tell() -> None:
     # Tables of critical values of r, two-sided, 5 %.
     for n, critical in {3: 0.997, 5: 0.878, 11: 0.602, 15: 0.514, 16: 0.497, 40: 0.312}.items():
         assert smallest_telling(n) == pytest.approx(critical, abs=5e-4)
-    assert "of 12, only |r| of 0.576 or more" in (correlate(X, Y, "c", "e").warning or "")
+    assert "of 12, only |r| of 0.576 or more" in "".join(correlate(X, Y, "c", "e").warnings)
     rng = np.random.default_rng(1)
-    assert correlate(rng.normal(size=16), rng.normal(size=16), "c", "e").warning is None
+    assert correlate(rng.normal(size=16), rng.normal(size=16), "c", "e").warnings == []
     three = correlate(X[:3], Y[:3], "c", "e")
     assert three.pearson is not None
-    assert "|r| of 0.997" in (three.warning or "")
+    assert "|r| of 0.997" in "".join(three.warnings)
     with pytest.raises(ClasError, match="2 pairs"):
         smallest_telling(2)
 
@@ -129,3 +130,12 @@ def test_divergence_correlates_the_change_at_the_bridge_and_at_the_end() -> None
     for one in found:
         assert one.n == 4
         assert one.pearson == pytest.approx(1 if "after the bridge" in one.cause else -1)
+
+
+def test_one_text_of_warnings_in_a_file_of_before_becomes_its_sentences() -> None:
+    old = {"cause": "c", "effect": "e", "n": 3, "warning": "Biased down, at 5 % or so. Few languages: of 3."}
+    assert Correlation.model_validate(old).warnings == ["Biased down, at 5 % or so.", "Few languages: of 3."]
+    assert Correlation.model_validate(old | {"warning": None}).warnings == []
+    for wrong in ({"warning": 3}, {"warnings": []}):
+        with pytest.raises(ValidationError):
+            Correlation.model_validate(old | wrong)

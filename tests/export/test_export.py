@@ -148,9 +148,13 @@ def test_keys_are_found_by_what_does_not_change() -> None:
     keys = [f"{start}.layers.{i}.mlp.down_proj.weight" for start in ("language_model.model", "draft") for i in range(20)]
     towers = [f"vision_tower.layers.{i}.mlp.down_proj.weight" for i in range(20)]
     module = "model.language_model.layers.1.mlp.down_proj"
-    assert weight_key(module, keys[:20] + towers) == "language_model.model.layers.1.mlp.down_proj.weight"
+    for there in (keys[:20] + towers, keys, keys[::-1]):
+        assert weight_key(module, there) == "language_model.model.layers.1.mlp.down_proj.weight"
+    assert weight_key("model.layers.1.mlp.down_proj", [*keys, "layers.1.mlp.down_proj.bias"]) == keys[1]
     with pytest.raises(ClasError, match="several weights that could be it"):
-        weight_key(module, keys)
+        weight_key("backbone.layers.1.mlp.down_proj", keys)
+    with pytest.raises(ClasError, match=r"none that ends in 'layers\.1\.mlp\.down_proj\.weight'"):
+        weight_key(module, [*keys, f"{module}.weight_packed"])  # the model's own list is there, and so no other is it
     with pytest.raises(ClasError, match=r"none that ends in 'layers\.1\.mlp\.down_proj\.weight'.*--format ia3"):
         weight_key(module, towers)
 

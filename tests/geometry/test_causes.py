@@ -67,8 +67,13 @@ def test_causes_equal_loops_over_the_masks(table: Comparison, masks: MaskSet) ->
     by_cause = {one.cause: one for one in found.correlations}
     assert [one.n for one in found.correlations] == [3, 2, 3, 3]
     assert by_cause["baseline score"].spearman == pytest.approx(-0.5)
-    assert "noise alone" in (by_cause["baseline score"].warning or "")
-    assert all(one.warning and ("of 3" in one.warning or "Of 2" in one.warning) for one in found.correlations)
+    assert ["noise alone" in one for one in by_cause["baseline score"].warnings] == [True, False]
+    assert all("of 3" in one.warnings[-1] or "Of 2" in one.warnings[-1] for one in found.correlations)
+    few = by_cause["baseline score"].warnings[1]
+    assert {sentence: causes for sentence, causes in found.warned.items() if "noise" not in sentence} == {
+        few: ["baseline score", "specific share", "overlap with anchor"],
+        by_cause["tokens per character"].warnings[0]: ["tokens per character"],
+    }
 
 
 def test_tokens_per_character(tokenizer: PreTrainedTokenizerFast) -> None:

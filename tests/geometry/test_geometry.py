@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 import pytest
 import torch
+from letters_drawn import hard_to_read, words_of
 from sklearn.metrics import silhouette_score
 from small_models import FAMILIES, LAYERS, Run, make_model
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -17,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from lm_eval_clas import ActivationSteerer, ClasError, MaskSet, NeuronCategorizer, profile
 from lm_eval_clas.decoder.anatomy.decoder_lists import decoder_layers
 from lm_eval_clas.decoder.below_head import decoder_of
+from lm_eval_clas.geometry import point_picture
 from lm_eval_clas.geometry.distances import (
     centroid_distance,
     cosine,
@@ -254,6 +258,24 @@ def test_the_picture_shows_every_language(languages: int, items: int, tmp_path: 
         assert f">{text}<" in picture
 
 
+@pytest.mark.parametrize("width", [None, 3.25])
+def test_fifteen_languages_can_be_read_as_they_are_printed(
+    width: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[Any] = []
+    monkeypatch.setattr(point_picture, "save", lambda figure, path: kept.append(figure) or path)
+    codes = ["en", *(f"l{number}" for number in range(14))]
+    before = np.stack([points(layer, 15, 3, 8) for layer in range(LAYERS + 1)], axis=1).astype(np.float32)
+    title = "a model with a rather long name, a corpus: 100 items in 15 languages, mean of tokens\nclas, alpha 1, layers 2-4"
+    plot_geometry(before, before + 1, codes, "en", BRIDGE, tmp_path / "a.png", title, width)
+    (figure,) = kept
+    assert figure.get_figwidth() == (width or 6.3)
+    assert not [told for told in hard_to_read(figure) if "meet" not in told]
+    words = [one.get_text() for one in words_of(figure)]
+    assert all(words.count(code) == len(figure.axes) for code in codes[1:])
+    assert any("rather long name" in one for one in words) == (width is None)  # in a column the caption says it
+
+
 def test_layers_to_draw() -> None:
     assert layers_to_draw((13, 14, 15), 18) == [13, 16, 17, 18]
     assert layers_to_draw((24, 25, 26, 27, 28, 29), 32) == [24, 30, 31, 32]
@@ -295,9 +317,13 @@ def test_geometry_on_the_command_line(
     folder = masks.save(tmp_path / "masks")
     base = ("geometry", "--model", checkpoint, "--masks", folder, "--corpus", "mini", "--samples", 3, "--device", "cpu")
     code, text, error = clas(
-        *base, "--alpha", -2, "--out", tmp_path / "out", "--languages", "en,hi,fr", "--max-tokens", 60, "--model-name", "small"
-    )
+        *base, "--alpha", -2, "--out", tmp_path / "out", "--languages", "en,hi,fr", "--max-tokens", 60, "--model-name", "small",
+        "--plot", tmp_path / "points.pdf", "--width", 3.25,
+    )  # fmt: skip
     assert code == 0, error
+    box = re.search(rb"/MediaBox \[ 0 0 (\d+)", (tmp_path / "points.pdf").read_bytes())
+    assert box is not None
+    assert int(box[1]) == 72 * 3.25  # points
     assert "Left out, as the masks do not have them: fr" in error
     assert "silhouette" in text
     found = Geometry.model_validate_json((tmp_path / "out" / "geometry.json").read_bytes())
@@ -306,6 +332,7 @@ def test_geometry_on_the_command_line(
         (("--alpha", "much"), "alpha must be a number"),
         (("--languages", "hi,de"), "needs the anchor 'en'"),
         (("--layers", "9"), "out of range"),
+        (("--width", 1), "cannot be 1 inches wide"),
     ]:
         code, _, error = clas(*base, "--out", tmp_path / "x", *options)
         assert (code, message in error) == (2, True), error

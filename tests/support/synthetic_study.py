@@ -63,7 +63,7 @@ def write_study(
         for code in codes:
             task, clas = f"{family}_{code}", {**make_steering([code], masks), "tuned": {family: {}}}
             for run, config in (("clas", {"model": "hf-clas", "clas": clas}), ("hf", {"model": "hf"})):
-                result = {"config": config, "results": {task: {}}}
+                result = {"config": config, "results": {task: {f"{FAMILIES[family][0]},none": 0.5}}}
                 path = folder / "results" / run / task / "model" / "results_2026-11-23T10-00-00.json"
                 write_text(path, json.dumps(result))
     dump(folder / "analysis" / "stability.json", make_stability(CODES[:languages], layers, rng, name))
@@ -279,18 +279,18 @@ def make_stability(codes: list[str], layers: int, rng: np.random.Generator, name
 
 def make_causes(family: str, codes: list[str], rng: np.random.Generator, name: str = "") -> Causes:
     names = ("baseline score", "tokens per character", "share of specific neurons", "overlap with the anchor")
-    few = f"{len(codes) - 1} languages are too few to tell anything." if len(codes) < 10 else None
+    few = [f"{len(codes) - 1} languages are too few to tell anything."] if len(codes) < 10 else []
     correlations = []
     for one in names:
         if len(codes) < 4:
-            correlations.append(Correlation(cause=f"{one}{name}", effect="gain", n=len(codes) - 1, warning=few))
+            correlations.append(Correlation(cause=f"{one}{name}", effect="gain", n=len(codes) - 1, warnings=few))
             continue
         value = float(rng.uniform(-0.6, 0.6))
         ends = {"low": value - 0.3, "high": value + 0.3, "p": float(rng.random())}
         numbers = {f"{kind}_{end}": number for kind in ("pearson", "spearman") for end, number in ends.items()}
         correlations.append(
             Correlation(
-                cause=f"{one}{name}", effect="gain", n=len(codes) - 1, pearson=value, spearman=value, warning=few, **numbers
+                cause=f"{one}{name}", effect="gain", n=len(codes) - 1, pearson=value, spearman=value, warnings=few, **numbers
             )
         )
     rows = {code: {"gain": float(rng.normal()), **{one: float(rng.random()) for one in names}} for code in codes[1:]}

@@ -10,10 +10,11 @@ from typing import Any
 
 import matplotlib
 import pytest
+from letters_drawn import hard_to_read
 from matplotlib.colors import to_hex
 
 from lm_eval_clas import ClasError
-from lm_eval_clas.drawing.figures import COLORS
+from lm_eval_clas.drawing.figures import COLORS, told_apart
 from lm_eval_clas.tuning import curves as curves_module
 from lm_eval_clas.tuning.curves import Curve, by_unit, choice, plot_curves
 
@@ -33,7 +34,9 @@ CURVE = Curve(
 @pytest.mark.parametrize(("name", "start"), [("a.png", b"\x89PNG"), ("a.pdf", b"%PDF"), ("deep/a.svg", b"<?xml")])
 def test_the_ending_decides_the_format(tmp_path: Path, name: str, start: bytes) -> None:
     assert plot_curves([CURVE], tmp_path / name) == tmp_path / name
-    assert (tmp_path / name).read_bytes().startswith(start)
+    content = (tmp_path / name).read_bytes()
+    assert content.startswith(start)
+    assert b"/Type3" not in content  # letters that publishers refuse
 
 
 def test_a_picture_says_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +50,7 @@ def test_a_picture_says_what_it_shows(tmp_path: Path, monkeypatch: pytest.Monkey
     picture = plot_curves(curves, tmp_path / "a.svg").read_text(encoding="utf-8")
     for text in (
         *("Hindi", "hi, 200 / 150 items", "Chinese (Traditional)", "not a code, 1 item<"),
-        *("clas_xnli, 95 % interval", "clas_xquad, 95 % interval", "tried", "chosen: highest gain", "alpha 0 kept"),
+        *("clas_xnli, 95 % interval", "clas_xquad, 95 % interval", "tried", "chosen", "alpha 0 kept"),
         *("gain over alpha 0 (points)", "alpha (tried from −1 to 1; cut off: losses down to −50 points)"),
         *("chosen 1: +2<", "0 kept; 1: +2<"),
     ):
@@ -68,12 +71,41 @@ LONG = replace(
 )
 
 
-def drawn(curves: list[Curve], monkeypatch: pytest.MonkeyPatch, folder: Path) -> Any:
+def drawn(curves: list[Curve], monkeypatch: pytest.MonkeyPatch, folder: Path, width: float | None = None) -> Any:
     """The first panel of the figure that `plot_curves` saves."""
     kept: list[Any] = []
     monkeypatch.setattr(curves_module, "save", lambda figure, path: kept.append(figure) or path)
-    plot_curves(curves, folder / "a.png")
+    plot_curves(curves, folder / "a.png", width)
     return kept[0].axes[0]
+
+
+@pytest.mark.parametrize("tasks", [("clas_xnli",), ("clas_xnli", "clas_xquad")])
+@pytest.mark.parametrize(("width", "inches"), [(None, 6.3), (3.25, 3.25)])
+def test_fifteen_languages_can_be_read_as_they_are_printed(
+    width: float | None, inches: float, tasks: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = ["ar", "bg", "de", "el", "es", "fr", "hi", "ro", "ru", "sw", "th", "tr", "ur", "vi", "zh-Hant"]
+    curves = [
+        replace(LONG, task=task, language=code, chosen=LONG.alphas[order % 6])
+        for order, code in enumerate(codes)
+        for task in tasks
+    ]
+    figure = drawn(curves, monkeypatch, tmp_path, width).figure
+    assert figure.get_figwidth() == inches
+    assert figure.get_figheight() < 12
+    assert not hard_to_read(figure)
+
+
+def test_a_width_that_no_page_has_is_refused(tmp_path: Path) -> None:
+    for width in (0.5, 30, float("nan")):
+        with pytest.raises(ClasError, match=f"cannot be {width:g} inches wide; give a --width from 2 to 20"):
+            plot_curves([CURVE], tmp_path / "a.png", width)
+
+
+def test_lines_are_told_apart_without_colour() -> None:
+    lines = [told_apart(order) for order in range(18)]
+    assert len(set(lines)) == 18
+    assert all(one[1] != other[1] for one, other in pairwise(lines))
 
 
 def test_the_axis_ends_where_curves_leave_it_and_has_a_number_at_each_strength(

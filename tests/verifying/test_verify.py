@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from logged_runs import logged_run
 from small_models import FAMILIES, Run, make_model
 from strengths_made import with_strengths
 
-from lm_eval_clas import MaskSet, NeuronCategorizer, Profile
+from lm_eval_clas import ClasError, MaskSet, NeuronCategorizer, Profile
 from lm_eval_clas.decoder.projections import find_projections
 from lm_eval_clas.steering.methods.intervention import Intervention
 from lm_eval_clas.verifying.merged_weights import merged
@@ -119,13 +120,17 @@ def test_what_was_sampled_is_not_computed_again(clas: Run, results: Path, tmp_pa
     assert (code, german["requests"], german["note"]) == (0, 0, "all answers were sampled, and cannot be computed again")
 
 
-def test_numbers_of_no_steering_do_not_stand(clas: Run, evaluate: Evaluate, results: Path, masks: MaskSet) -> None:
-    unsteered = evaluate(masks, alpha=0)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_numbers_of_no_steering_do_not_stand(clas: Run, evaluate: Evaluate, results: Path, masks: MaskSet, dtype: str) -> None:
+    unsteered = evaluate(masks, alpha=0, dtype=dtype, scoring="stock")  # whose texts are those of hf in every dtype
     clas_of = json.loads(results.read_text(encoding="utf-8"))["config"]["clas"]
     path = edited(unsteered, lambda content: content["config"].update(clas=clas_of))
     code, found = verified(clas, path, "--masks", results.parents[2] / "masks")
     assert code == 1
     assert all(one["why"] for one in found["languages"])
+    (german,) = (one for one in found["languages"] if one["language"] == "de")
+    assert german["equal_unsteered"] == 3
+    assert "3 of 3 texts are those of the model without steering" in german["why"]
 
 
 @pytest.mark.parametrize(
@@ -181,6 +186,7 @@ def test_bfloat16_is_given_more_room(clas: Run, evaluate: Evaluate, masks: MaskS
         (lambda path: path.unlink(), "There is no file"),
         (lambda path: edited(path, lambda one: one["config"]["clas"].update(method="off")), "tells of no steering"),
         (lambda path: edited(path, lambda one: one["config"].pop("clas")), "tells of no steering"),
+        (lambda path: edited(path, lambda one: one["config"]["clas"].update(scoring="vllm")), "is of vllm-clas, which takes"),
         (lambda path: edited(path, lambda one: one["config"]["clas"].update(masks_hash="x")), "give --masks those"),
         (lambda path: edited(path, lambda one: one["config"].update(model_args={})), "does not tell where its masks are"),
     ],
@@ -220,3 +226,13 @@ def test_merged_weights_are_the_hooks_function(masks: MaskSet, profiled: Profile
         assert torch.allclose(model(input_ids=inputs).logits, hooked, rtol=1e-3, atol=1e-3)
     assert torch.equal(model(input_ids=inputs).logits, before)
     assert not torch.allclose(hooked, before, atol=1e-2)
+
+
+def test_weights_of_eight_bits_are_not_scaled_in_place() -> None:
+    """To torch, they are floating point numbers."""
+    model = make_model()
+    (first, *_) = projections = find_projections(model)
+    first.module.weight = torch.nn.Parameter(first.module.weight.to(torch.float8_e4m3fn), requires_grad=False)
+    factors = np.ones((len(projections), first.neurons), dtype=np.float32)
+    with pytest.raises(ClasError, match="as they are quantised or wrapped"), merged(projections, Intervention(factors)):
+        pass

@@ -123,7 +123,7 @@ def test_the_folder_of_a_study(clas: Run, tmp_path: Path, seed: int) -> None:
     else:
         for path in files:
             content = json.loads(path.read_text(encoding="utf-8"))
-            for name in ("why", "source", "notes", "warning", "a", "b", "ceiling_of", "model", "commands", "run", "label"):
+            for name in ("why", "source", "notes", "warnings", "a", "b", "ceiling_of", "model", "commands", "run", "label"):
                 _spoil_field(content, name)
             path.write_text(json.dumps(content), encoding="utf-8")
     code = said(clas, "report", study, "--out", tmp_path / "report.html")

@@ -155,7 +155,9 @@ CASES: dict[str, dict[str, Case]] = {
         "masks": Case("{fewer}", "stdout"),
         "as_json": Case(True, "stdout"),
         "plot": Case("{tmp}/picture.png", "names"),
+        "curves": Case("{tmp}/curves.pdf", "names", {"masks": "{tuned}"}),
         "experts": Case("{tmp}/experts.png", "names", {"masks": "{routed}"}),
+        "width": Case("3.25", "a.png", {"plot": "{tmp}/a.png"}),
         "force": Case(True, "code", {"plot": "{tmp}/taken/a.png"}),
     },
     "tune": {
@@ -241,6 +243,8 @@ CASES: dict[str, dict[str, Case]] = {
         "device": Case("cpu:0", "loads"),
         "projection": Case("*.self_attn.o_proj", "code"),
         "seed": Case(1, _GEOMETRY, {"method": "random"}),
+        "plot": Case("{tmp}/points.pdf", "calls"),
+        "width": Case("3.25", "calls"),
         "as_json": Case(True, "stdout"),
         "force": Case(True, "code", {"out": "{tmp}/taken"}),
     },
@@ -572,7 +576,7 @@ def replace_what_is_big_or_far(patch: pytest.MonkeyPatch, seen: dict[str, Any], 
     patch.setattr(np.random, "default_rng", seeded)
     Api.calls = seen["calls"]
     patch.setattr("huggingface_hub.HfApi", Api)
-    patch.setattr(geometry_run, "plot_geometry", lambda *_, **__: None)
+    patch.setattr(geometry_run, "plot_geometry", lambda *given: seen["calls"].append((given[-3].name, given[-1])))
     patch.setattr(task_loading, "_manager", _few_tasks)
     patch.setattr(server_start, "started", lambda given, served: seen["calls"].append((given, served, served.tables.rows)))
     patch.setattr(demo_run, "gemma", lambda: model)

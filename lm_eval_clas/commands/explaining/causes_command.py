@@ -99,10 +99,6 @@ def _show_causes(found: Causes) -> None:
             two_digits(one.spearman_p),
         )
     console.print(table)
-    by_warning: dict[str, list[str]] = {}
-    for one in found.correlations:
-        if one.warning:
-            by_warning.setdefault(one.warning, []).append(one.cause)
-    for warning, named in by_warning.items():
+    for warning, named in found.warned.items():
         which = ", ".join(named) if len(named) <= 4 else f"{len(named)} of {len(found.correlations)} causes"
         messages.print(f"[bold]Note[/bold] ({escape(which)}): {escape(warning)}", highlight=False)

@@ -19,6 +19,7 @@ from lm_eval_clas.commands.application import (
     path_option,
     progress_bars,
     replacing,
+    replacing_file,
 )
 from lm_eval_clas.commands.explaining.shown_numbers import number_table, print_analysis
 from lm_eval_clas.commands.shared_options import (
@@ -29,6 +30,7 @@ from lm_eval_clas.commands.shared_options import (
     ModelOption,
     PartialScopeOption,
     SpecificScopeOption,
+    WidthOption,
 )
 
 if TYPE_CHECKING:
@@ -59,12 +61,14 @@ def geometry(
     device: DeviceOption = None,
     projection: Annotated[str | None, typer.Option(help="Pattern of the down-projections' names.")] = None,
     seed: Annotated[int, typer.Option(help="Of method random.", min=0)] = 0,
+    plot: Annotated[Path | None, path_option("Draw geometry.png to FILE.pdf (or .svg, .png), too.")] = None,
+    width: WidthOption = None,
     as_json: Json = False,
     force: Force = False,
 ) -> None:
     """Measure what steering moves: how near the languages' sentence representations are, by layer, before and after."""
     from lm_eval_clas.base.logs import quiet_libraries
-    from lm_eval_clas.drawing.figures import new_figure
+    from lm_eval_clas.drawing.figures import new_figure, print_width
     from lm_eval_clas.geometry.geometry_run import FILES, run_geometry, shared_languages
     from lm_eval_clas.harness.model_loading import load_model
     from lm_eval_clas.languages.macrolanguages import as_known
@@ -73,7 +77,7 @@ def geometry(
     from lm_eval_clas.texts.corpora import ParallelInputBuilder
 
     quiet_libraries()
-    new_figure(1, 1)  # a missing matplotlib is told now, and not after the model has run
+    new_figure(print_width(width), 1)  # a missing matplotlib is told now, and not after the model has run
     loaded = MaskSet.load(masks)
     options: dict[str, Any] = {"alpha": alpha, "beta": beta, "gamma": gamma, "layers": layers, "method": method, "seed": seed}
     options |= {"specific_scope": specific_scope, "partial_scope": partial_scope}
@@ -82,7 +86,7 @@ def geometry(
     texts = shared_languages(found, loaded)
     if left_out := [one for one in found.languages if as_known(one, texts.languages) not in texts.languages]:
         messages.print(f"Left out, as the masks do not have them: {', '.join(left_out)}.", highlight=False)
-    with replacing(out, FILES, force), progress_bars() as progress:
+    with replacing(out, FILES, force), replacing_file(plot, force), progress_bars() as progress:
         progress.say("loading the model")
         lm = load_model(model, model_args, device)
         tasks = {one: progress.add_task(f"measuring {one}", total=2 * len(texts.ids)) for one in texts.languages}
@@ -97,6 +101,8 @@ def geometry(
             batch_size=batch_size,
             max_tokens=max_tokens,
             report=lambda language, done, _: progress.update(tasks[language], completed=done),
+            picture=plot,
+            width=width,
             **options,
         )
     if as_json:
@@ -104,6 +110,8 @@ def geometry(
     else:
         _show_geometry(measured)
     notes.print(f"Wrote {escape(str(out))}: geometry.json, geometry.csv, geometry.png", soft_wrap=True)
+    if plot is not None:
+        notes.print(f"Wrote {escape(str(plot))}", soft_wrap=True)
 
 
 def _show_geometry(geometry: Geometry) -> None:

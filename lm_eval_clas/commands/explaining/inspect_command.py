@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,12 +12,15 @@ import typer
 from rich.markup import escape
 from rich.table import Column
 
+from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.folded_table import FoldedTable
 from lm_eval_clas.base.screen import print_out
 from lm_eval_clas.commands.application import Force, Json, app, console, messages, path_option, replacing_file
+from lm_eval_clas.commands.shared_options import WidthOption
 
 if TYPE_CHECKING:
     from lm_eval_clas.masks.mask_set import MaskSet
+    from lm_eval_clas.tuning.curves import Curve
 
 
 @app.command()
@@ -23,26 +28,50 @@ def inspect(
     masks: Annotated[str, typer.Argument(help="Mask folder, name of a shipped one, or Hub repository.")],
     as_json: Json = False,
     plot: Annotated[Path | None, path_option("Draw categories by layer to FILE.png (or .pdf, .svg).")] = None,
-    experts: Annotated[Path | None, path_option("Draw the choice of experts by language to FILE.png.")] = None,
+    curves: Annotated[Path | None, path_option("Draw what tuned strengths gain to FILE.png (or .pdf, .svg).")] = None,
+    experts: Annotated[Path | None, path_option("Draw the choice of experts by language to FILE.png (or .pdf, .svg).")] = None,
+    width: WidthOption = None,
     force: Force = False,
 ) -> None:
     """Show what is in a mask folder: model, corpus, languages, categories by layer, bridge layers and why."""
     from lm_eval_clas.masks.mask_set import MaskSet
 
+    if width is not None and plot is None and curves is None and experts is None:
+        raise ClasError("--width is that of pictures; name one with --plot, --curves or --experts, or drop it.")
     loaded = MaskSet.load(masks)
+    drawn: list[tuple[Path, Callable[[Path], object]]] = []
     if plot is not None:
         from lm_eval_clas.masks.category_picture import plot_categories
 
-        with replacing_file(plot, force):
-            plot_categories(loaded, plot)
-        messages.print(f"Wrote {escape(str(plot))}", highlight=False, soft_wrap=True)
+        drawn.append((plot, partial(plot_categories, loaded, width=width)))
+    if curves is not None:
+        from lm_eval_clas.tuning.curves import plot_curves
+
+        drawn += [(path, partial(plot_curves, alike, width=width)) for path, alike in _curves(loaded, masks, curves).items()]
     if experts is not None:
         from lm_eval_clas.masks.expert_picture import plot_experts
 
-        with replacing_file(experts, force):
-            plot_experts(loaded, experts)
-        messages.print(f"Wrote {escape(str(experts))}", highlight=False, soft_wrap=True)
+        drawn.append((experts, partial(plot_experts, loaded, width=width)))
+    for path, draw in drawn:
+        with replacing_file(path, force):
+            draw(path)
+        messages.print(f"Wrote {escape(str(path))}", highlight=False, soft_wrap=True)
     tell_masks(loaded, as_json)
+
+
+def _curves(masks: MaskSet, called: str, path: Path) -> dict[Path, list[Curve]]:
+    """Curves by the picture that they go into: the first ones into that of the path, other methods and units beside it."""
+    from lm_eval_clas.masks.strengths import CLAS
+    from lm_eval_clas.tuning.curves import by_unit, tuned_curves
+
+    found: dict[Path, list[Curve]] = {}
+    for method, tuned in {CLAS: masks.config.tuned, **masks.config.tuned_methods}.items():
+        for name, alike in by_unit(tuned_curves(tuned)).items():
+            other = ("" if method == CLAS else f"-{method}") + name.removeprefix("curves")
+            found[path.with_stem(path.stem + other) if found else path] = alike
+    if not found:
+        raise ClasError(f"The masks '{called}' have no tuned strengths to draw curves of; run 'clas tune', or drop --curves.")
+    return found
 
 
 def tell_masks(masks: MaskSet, as_json: bool) -> None:

@@ -16,7 +16,7 @@ from lm_eval_clas.base.screen import print_out
 from lm_eval_clas.commands.application import Json, app, console, failures, messages, path_argument, progress_bars
 
 if TYPE_CHECKING:
-    from lm_eval_clas.verifying.recomputing import Verified
+    from lm_eval_clas.verifying.judging import Verified
 
 
 @app.command()

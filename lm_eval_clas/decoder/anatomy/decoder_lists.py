@@ -1,9 +1,9 @@
-"""The list of a decoder's layers, never that of a vision or audio tower beside it."""
+"""The list of a decoder's layers, in a model and in a checkpoint, never that of a tower or of another decoder beside it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from torch import nn
@@ -59,6 +59,46 @@ def runs_on_text(layer: nn.Module) -> bool:
 def is_cross_attention(name: str) -> bool:
     """Whether a module's name says that it attends to something else than the text."""
     return _CROSS.search(name) is not None
+
+
+def keys_of_layer(module: str, keys: Iterable[str]) -> dict[str, list[str]]:
+    """A checkpoint's names of weights in the layer that a module is in, by what stands before the list of layers.
+
+    That depends on what was saved, and a checkpoint may hold other decoders beside: heads that predict further tokens
+    (`mtp.layers.0`), a draft. Where the model's own list is there under the name that it has in the model, it is the only one.
+    """
+    before, rest = from_layers_on(module)
+    layer = re.compile(rf"(?:^|\.){re.escape('.'.join(rest.split('.')[:2]))}(?:\.|$)")
+    found: dict[str, list[str]] = {}
+    for key in keys:
+        if (match := layer.search(key)) and not OTHER_TOWERS.search(key):
+            found.setdefault(key[: match.start()], []).append(key)
+    return {before: found[before]} if before in found else found
+
+
+def likeliest_list(module: str, lists: Collection[str]) -> list[str]:
+    """Of the lists of `keys_of_layer` that have what is looked for, the one that is the model's; several if it cannot be told.
+
+    It is all that there is; or the only one that has all of the names before the model's own list, or none but these: for
+    `model`, `language_model.model` or nothing, and not `mtp`.
+    """
+    own = _names_in(from_layers_on(module)[0])
+    kin = [one for one in lists if own <= _names_in(one) or _names_in(one) <= own]
+    return kin if len(kin) == 1 and len(lists) > 1 else list(lists)
+
+
+def from_layers_on(name: str) -> tuple[str, str]:
+    """A name in two: what stands before the list of layers, and the rest; all is the rest where there is no number.
+
+    `model.layers.7.mlp.down_proj` is `model` and `layers.7.mlp.down_proj`.
+    """
+    parts = name.split(".")
+    start = next((i - 1 for i, part in enumerate(parts) if part.isdigit() and i > 0), 0)
+    return ".".join(parts[:start]), ".".join(parts[start:])
+
+
+def _names_in(name: str) -> set[str]:
+    return {part for part in name.split(".") if part}
 
 
 def _outside_towers(module: nn.Module, name: str, text: Any) -> Iterator[tuple[str, nn.Module]]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from lm_eval_clas.decoder.anatomy.configuration import whole_number
@@ -18,6 +19,7 @@ _DECAY = re.compile(r"decay|^A_?log$|^dt_|^D$|^time_", re.IGNORECASE)
 # Of attention: what makes queries, keys and values, alone, fused (query_key_value, Wqkv) or in two steps (kv_b_proj), or gates.
 _INTO_HEADS = re.compile(r"(^|_)w?[qkv]+(_|$)|query|key|value|wqkv|c_attn|gate|(^|_)[qkv]_?lin", re.IGNORECASE)
 _NO_WEIGHTS_OF_ITS_OWN = re.compile("norm|act|gelu|silu|relu|xielu|dropout", re.IGNORECASE)
+_COMPUTED_IN = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _ONE_OF_EXPERTS = re.compile(r"(^|\.)experts?\.\d+(\.|$)", re.IGNORECASE)
 
 
@@ -55,6 +57,11 @@ def features(module: nn.Module) -> tuple[int, int] | None:
 def is_transposed(module: nn.Module) -> bool:
     """Whether a linear module's weight is [in, out], as GPT-2's is, and not [out, in]."""
     return type(module).__name__ == "Conv1D"
+
+
+def is_quantised(weight: torch.Tensor) -> bool:
+    """Whether a weight's numbers stand for others, which a scale beside them gives; those of 8 bits may be floats to torch."""
+    return weight.dtype not in _COMPUTED_IN
 
 
 def linear_parts(layer: nn.Module, name: str = "") -> Iterator[LinearPart]:

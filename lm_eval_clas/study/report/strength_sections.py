@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.drawing.figures import COLORS, DASHES
+from lm_eval_clas.drawing.figures import DASHES, told_apart
 from lm_eval_clas.drawing.web_page import WIDTH, in_the_page, inline, picture, web_style
 from lm_eval_clas.evidence.clusters import FEWEST
 from lm_eval_clas.masks.category_picture import plot_categories
@@ -109,10 +109,8 @@ def _panels(curves: Sequence[Curve], name: str) -> Gallery:
             panels.append(
                 Picture(inline(path.read_text(encoding="utf-8"), f"{name}-{number_}", f"{language_text(code)}: {told}"))
             )
-    legend = [
-        Legend(task, in_the_page(COLORS[order % len(COLORS)]), _DASHES[DASHES[order // len(COLORS) % len(DASHES)]])
-        for order, task in enumerate(tasks)
-    ]
+    lines = [told_apart(order) for order in range(len(tasks))]
+    legend = [Legend(task, in_the_page(color), _DASHES[dashes]) for task, (color, dashes) in zip(tasks, lines, strict=True)]
     cut = cut_off(curves)
     shaded = " Shaded: 95\u00a0% intervals." if any(curve.has_interval for curve in curves) else ""
     caption = (
