@@ -7,16 +7,20 @@ import logging
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before libraries read it: no test asks the Hub, or waits for one that does not answer
+os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start, for the reason that is given below
 
 import machine_asked_once  # noqa: F401  (before the harness)
+import own_tasks_once  # noqa: F401
 import pytest
 import torch
 from hub_data import why_missing
+from sketching import sketch
 from small_models import Run, make_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
@@ -32,7 +36,7 @@ torch.set_num_threads(1)  # the models are so small that threads only get in eac
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    about = "of a test with more than three cases, the first and the last alone, unless they are families of models"
+    about = "of a test with more than three cases, the first and the last alone, unless they are families of decoders"
     parser.addoption("--few-cases", action="store_true", help=about)
 
 
@@ -40,13 +44,13 @@ def _few_cases(items: list[pytest.Item]) -> list[pytest.Item]:
     """What `--few-cases` leaves out."""
     cases: dict[tuple[Path, str], list[pytest.Item]] = {}
     for item in items:
-        if "family" not in getattr(getattr(item, "callspec", None), "params", ()):
+        if item.path.parent.name != "decoder" or "family" not in getattr(getattr(item, "callspec", None), "params", ()):
             cases.setdefault((item.path, getattr(item, "originalname", item.name)), []).append(item)
     return [item for several in cases.values() if len(several) > 3 for item in several[1:-1]]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out cases if asked to, skips what needs data that are not here, and puts files with slow tests first.
+    """Leaves out cases if asked to, skips what needs data that are not here, and puts files with slow tests, or many, first.
 
     At the end, one of them would keep one process busy while the others wait.
     """
@@ -59,7 +63,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if reason := why_missing(*marker.args):
                 item.add_marker(pytest.mark.skip(reason=reason))
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path not in slow, -tests[item.path]))
 
 
 def pytest_collection_finish() -> None:
@@ -182,6 +187,12 @@ def clas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every picture is a dot, which takes no time; for tests of what happens around pictures."""
+    sketch(monkeypatch)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from lm_eval_clas.comparing.printed.written_names import written_family, written
 from lm_eval_clas.comparing.rows import Comparison, Row
 from lm_eval_clas.disk.checked_json import read_as
 from lm_eval_clas.study.report.statements import Lead, over_controls
-from lm_eval_clas.study.report.verdicts import advantage, baseline_of, steered_languages
+from lm_eval_clas.study.report.verdicts import advantage, baseline_of, own_controls, steered_languages
 from lm_eval_clas.study.report.wording import interval, number_text, signed
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -31,8 +31,8 @@ metric, the largest average gain first; controls are in italics. A method means 
 - **gain**: average over languages minus that of the unsteered model on the same items; in brackets its 95 % interval.
   Bold: the interval lies on the better side of 0.
 - **over controls**: *yes*: so does the interval of the lead over every control; *no*, and which control is not beaten;
-  *not tested*: there is no table against a control.
-- **languages**: those that were steered (one tuned to strength 0 was not); how many languages are significantly better and
+  *not tested*: there is no table against them; *no such control*: none of its strength was run.
+- **languages**: those that were steered (one tuned to strength 0 was not); how many of them are significantly better and
   worse after Holm's adjustment.
 
 Intervals are of each row alone: among many rows, one in twenty is beyond its interval by chance. Scores of two studies are
@@ -92,8 +92,9 @@ def leaderboard(results: Path) -> str:
     parts = [INTRODUCTION]
     for (family, metric, unit), lines in sorted(tables.items()):
         lower = "" if lines[0].comparison.higher_is_better else ", lower is better"
-        about = f"`{family}`, {written_metric(metric)} in {unit}{lower}."
-        parts.append(f"## {markdown_text(written_family(family))}: {written_metric(metric)}\n\n{about}\n\n{_table(lines)}\n")
+        name = written_metric(metric, family)
+        about = f"`{family}`, {name} in {unit}{lower}."
+        parts.append(f"## {markdown_text(written_family(family))}: {name}\n\n{about}\n\n{_table(lines)}\n")
     return "\n".join(parts)
 
 
@@ -145,7 +146,9 @@ def _over_controls(line: Line) -> str:
     leads = over_controls(line.comparison, line.row, line.against)
     rows = {row.label: row for row in line.comparison.rows}
     level = [markdown_text(written_label(rows[label])) for label, lead in leads.items() if lead.side <= 0]
-    return "not tested" if not leads else f"no ({'; '.join(level)})" if level else "yes"
+    if not leads:
+        return "not tested" if own_controls(line.comparison, line.row) else "no such control"
+    return f"no ({'; '.join(level)})" if level else "yes"
 
 
 def _languages(comparison: Comparison, row: Row) -> str:

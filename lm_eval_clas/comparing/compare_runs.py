@@ -16,8 +16,10 @@ from lm_eval_clas.comparing.row_notes import (
     about_conditions,
     about_drawing,
     about_few_items,
+    about_fixed,
     about_lacking,
     about_left_alone,
+    about_seeds,
     about_single_items,
     about_smallest,
     about_tuning,
@@ -26,7 +28,7 @@ from lm_eval_clas.comparing.row_notes import (
 from lm_eval_clas.comparing.rows import Comparison, Row, RowKind
 from lm_eval_clas.comparing.run_labels import seeds_label
 from lm_eval_clas.comparing.runs import Run, clusters_of
-from lm_eval_clas.comparing.task_families import families, language_of
+from lm_eval_clas.comparing.task_families import families, is_ours, language_of
 from lm_eval_clas.evidence.clusters import Clusters
 from lm_eval_clas.steering.results_entry import CONTROLS
 from lm_eval_clas.texts.metric_units import unit_of
@@ -81,7 +83,7 @@ def compare(
     entries = _entries(runs)
     base = _baseline(entries, baseline)
     others = [one for one in entries if one.members != base.members]
-    entries = [base, *(one for kind in ("control", "method") for one in others if one.kind == kind)]
+    entries = [base, *(one for kind in ("unsteered", "control", "method") for one in others if one.kind == kind)]
 
     anchor = next((str(run.steering["anchor"]) for run in runs if not run.unsteered and run.steering.get("anchor")), None)
     languages = sorted(tasks, key=lambda one: (language_of(one) != anchor, one))
@@ -120,7 +122,10 @@ def compare(
         row = baseline_row(one.label, measured[one.label], one.members[0].steering, settings).model_copy(
             update={"kind": one.kind}
         )
-        rows.append(row if one is base else compared_row(row, measured[one.label], measured[base.label], settings))
+        if one is not base:
+            in_question = _in_question(one.members[0], base.members[0], family, languages)
+            row = compared_row(row, measured[one.label], measured[base.label], settings, in_question)
+        rows.append(row)
     test = _test(entries, measured, rows, any(not one.alone for one in clusters.values()))
 
     notes += about_few_items(rows, unit.name)
@@ -133,6 +138,7 @@ def compare(
         notes.append(f"Lower {name} is better: a gain below 0 is an improvement.")
     first = {one.label: one.members[0] for one in entries}
     notes += about_left_alone(first, languages, family, anchor)
+    notes += about_fixed(first)
     notes += about_tuning(first, languages, family)
     notes += about_untested(*_untested(entries, measured, tasks), name)
     fields = {language: found.field for language, found in groups.items() if found.field is not None}
@@ -143,11 +149,8 @@ def compare(
     of_base = {one: measured[base.label][one].values for one in averaged}
     notes += about_drawing(rows, {one: tuple(its.index) for one, its in of_base.items() if its is not None}, clusters)
     notes += about_smallest(rows, unit.name)
-    for one in entries:
-        if len(one.members) > 1:
-            seeds = ", ".join(str(member.seed) for member in one.members)
-            paired = "; p by permutation of each item's mean over seeds" if single or test == "exact McNemar" else ""
-            notes.append(f"{one.label}: mean over seeds {seeds}{paired}.")
+    drawn = {one.label: [member.seed for member in one.members if member.seed is not None] for one in entries}
+    notes += about_seeds(drawn, permuted=bool(single) or test == "exact McNemar")
     if cited:
         paper, about = cited_rows(family, name)
         rows, notes = [*rows, *paper], [*notes, *about]
@@ -166,6 +169,20 @@ def compare(
         rows=rows,
         notes=list(dict.fromkeys(notes)),
     )
+
+
+def further_metrics(runs: Sequence[Run], family: str) -> list[str]:
+    """What else `compare` can compare a family by, beside the metric that it takes if nobody says.
+
+    All that tasks of ours score, each of which says something by itself; of other tasks nothing, as some have a dozen.
+    """
+    if not is_ours(family):
+        return []
+    names = families(runs)[family].values()
+    measured = [run.tasks[task].metrics for run in runs for task in names if task in run.tasks]
+    first = _metric(measured, None, family)
+    shared = [key for key in measured[0] if key != first and all(key in other for other in measured)]
+    return [key.removesuffix(",none") for key in shared]
 
 
 def _metric(measured: Sequence[Mapping[str, float]], wanted: str | None, family: str) -> str:
@@ -238,13 +255,28 @@ def _entries(runs: Sequence[Run]) -> list[_Entry]:
         if len({one.seed for one in members}) < len(members):
             raise ClasError(f"Two runs of '{members[0].label}' have one seed; leave one of them out.")
         label = members[0].label if len(members) == 1 else seeds_label([one.label for one in members])
-        kind: RowKind = "control" if run.method in CONTROLS or (run.steering and run.unsteered) else "method"
-        if (entry := _Entry(label, kind, tuple(members))) not in entries:
+        if (entry := _Entry(label, _kind(run, runs), tuple(members))) not in entries:
             entries.append(entry)
     for entry in entries:
         if [one.label for one in entries].count(entry.label) > 1:
             raise ClasError(f"Several models or settings are called '{entry.label}'; give each its own label (LABEL=PATH).")
     return entries
+
+
+def _kind(run: Run, runs: Sequence[Run]) -> RowKind:
+    """What a run is beside the others; two models that nothing steers are compared as methods are."""
+    if run.method in CONTROLS:
+        return "control"
+    steered = any(other.model == run.model and not other.unsteered for other in runs)
+    return "unsteered" if run.unsteered and (run.steering or steered) else "method"
+
+
+def _in_question(run: Run, other: Run, family: str, languages: Sequence[str]) -> list[str]:
+    """The columns in which one of two runs steers, or may; all, if they are of two models, or if both steer nothing."""
+    one_model = (run.model, run.adapter) == (other.model, other.adapter)
+    if not one_model or run.method == other.method == "off":
+        return list(languages)
+    return [one for one in languages if not all(each.leaves_alone(language_of(one), family) for each in (run, other))]
 
 
 def _baseline(entries: Sequence[_Entry], label: str | None) -> _Entry:

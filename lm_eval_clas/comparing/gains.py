@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,11 @@ def baseline_row(label: str, measured: Mapping[str, LanguageScores], steering: d
 
 
 def compared_row(
-    row: Row, measured: Mapping[str, LanguageScores], baseline: Mapping[str, LanguageScores], settings: RowRules
+    row: Row,
+    measured: Mapping[str, LanguageScores],
+    baseline: Mapping[str, LanguageScores],
+    settings: RowRules,
+    in_question: Collection[str],
 ) -> Row:
     """A row with what it gains over the baseline.
 
@@ -87,6 +91,8 @@ def compared_row(
         measured: of the row, by language.
         baseline: of the baseline, by language, on the same items. Each may lack languages outside `settings.averaged`.
         settings: how rows are made.
+        in_question: the languages over which p-values are adjusted. It is known before any item is scored: those that nothing
+            steers have no difference to find, and would only make those look worse that something does.
     """
     tests: dict[str, float] = {}
     correlations: dict[str, float | None] = {}
@@ -109,7 +115,8 @@ def compared_row(
             p_value = sign_flips(ours, theirs, clusters, resamples=settings.resamples - 1, seed=settings.seed)
         if not math.isnan(p_value):
             tests[language] = p_value
-    adjusted = dict(zip(tests, holm(list(tests.values())), strict=True))
+    asked = [language for language in tests if language in in_question]
+    adjusted = dict(zip(asked, holm([tests[language] for language in asked]), strict=True))
     gains = {language: settings.scale * (one.score - baseline[language].score) for language, one in both.items()}
     worse = -1.0 if settings.higher_is_better else 1.0
     losses = [language for language, gain in gains.items() if worse * gain > _EQUAL * settings.scale]

@@ -139,8 +139,7 @@ def legend(comparison: Comparison) -> str:
     parts = []
     if comparison.test != "none":
         test = {"exact McNemar": "exact McNemar test"}.get(comparison.test, f"paired {comparison.test} test")
-        tested = max(sum(cell.p_value is not None for cell in row.cells.values()) for row in comparison.rows)
-        adjusted = f", Holm-adjusted over {tested} languages" if tested > 1 else ""
+        adjusted = _adjusted(comparison)
         parts.append(f"p < {SIGNIFICANT:g}, two-sided {test} on the same items{adjusted}")
     if any(row.low is not None for row in comparison.rows):
         drawn = "clusters of items" if comparison.cluster_fields else "items"
@@ -151,6 +150,19 @@ def legend(comparison: Comparison) -> str:
         star = " (significantly)" if comparison.test != "none" else ""
         parts.append(f"lose: languages worse than {comparison.baseline}{star}")
     return "; ".join(parts)
+
+
+def _adjusted(comparison: Comparison) -> str:
+    """Over how many languages p-values are adjusted: the same in every row, or from the fewest to the most."""
+    cells = [[cell for cell in row.cells.values() if cell.p_value is not None] for row in comparison.rows]
+    counts = sorted(sum(cell.p_holm is not None for cell in of_row) for of_row in cells if of_row)
+    if not counts or counts[-1] < 2:
+        return ""
+    if all(cell.p_holm is not None for of_row in cells for cell in of_row):
+        return f", Holm-adjusted over {_span(counts)} languages"
+    steered_too = [row for row in comparison.rows if row.kind == "baseline" and row.steering.get("method", "off") != "off"]
+    either = f" or {comparison.baseline}" if steered_too else ""
+    return f", Holm-adjusted over the languages that the row{either} steered ({_span(counts)})"
 
 
 def _span(numbers: Sequence[int]) -> str:

@@ -9,6 +9,7 @@ from lm_eval_clas.comparing.runs import Run
 from lm_eval_clas.comparing.task_families import language_of
 from lm_eval_clas.evidence.clusters import FEWEST, Clusters, agreeing
 from lm_eval_clas.languages.task_names import task_family
+from lm_eval_clas.steering.results_entry import left_alone
 from lm_eval_clas.texts.metric_units import POINTS
 
 _FEW = 50  # items of a language
@@ -65,18 +66,11 @@ def about_left_alone(runs: Mapping[str, Run], languages: Sequence[str], family: 
         family: of the tasks.
         anchor: the language that is never steered.
     """
-    columns, own = set(map(language_of, languages)), task_family(family, ())
     rows: dict[tuple[str, str], list[str]] = {}
     for label, run in runs.items():
-        if run.unsteered:
-            continue
-        strengths = run.steering.get("tuned", {}).get(own, {})
-        tuned_to_0 = {language: "tuned to 0" for language, one in strengths.items() if one.get("alpha") == 0}
-        for language, why in {**tuned_to_0, **run.steering.get("left_alone", {})}.items():
-            code, _, untuned = language.partition(" in ")  # `hi in clas_xquad`, where no strength was tuned
-            if code in columns and code != anchor and untuned in ("", own):
-                labels = rows.setdefault((code, why), [])
-                labels += [label] if label not in labels else []
+        for code in () if run.unsteered else dict.fromkeys(map(language_of, languages)):
+            if code != anchor and (why := left_alone(run.steering, code, family)):
+                rows.setdefault((code, why), []).append(label)
     by_rows: dict[str, dict[str, list[str]]] = {}
     for (code, why), labels in rows.items():
         by_rows.setdefault(_quoted(labels), {}).setdefault(why, []).append(code)
@@ -84,6 +78,17 @@ def about_left_alone(runs: Mapping[str, Run], languages: Sequence[str], family: 
         labels: "; ".join(f"{', '.join(codes)} ({why})" for why, codes in found.items()) for labels, found in by_rows.items()
     }
     return [f"Left alone by {labels}: {one}." for labels, one in told.items()]
+
+
+def about_fixed(runs: Mapping[str, Run]) -> list[str]:
+    """Strengths that were given and not tuned, of rows whose label does not tell them; arguments as above."""
+    labels: dict[str, list[str]] = {}
+    for label, run in runs.items():
+        alpha = run.steering.get("alpha")
+        if not run.unsteered and isinstance(alpha, (int, float)) and f"alpha {alpha:g}" not in label:
+            labels.setdefault(f"{alpha:g}", []).append(label)
+    told = "; ".join(f"{alpha} in {_quoted(found)}" for alpha, found in labels.items())
+    return [f"Strengths that were fixed and not tuned: alpha {told}."] if told else []
 
 
 def about_tuning(runs: Mapping[str, Run], languages: Sequence[str], family: str) -> list[str]:
@@ -169,6 +174,24 @@ def about_drawing(rows: Sequence[Row], numbered: Mapping[str, Hashable], cluster
                 f"Items of {', '.join(languages)} have the same numbers, but not the same clusters: the interval takes them as "
                 f"items that have nothing to do with one another ({told}), and is too narrow if they are translations."
             )
+    return notes
+
+
+def about_seeds(seeds: Mapping[str, Sequence[int]], permuted: bool) -> list[str]:
+    """Rows that were drawn by chance: another draw has other numbers, of which intervals and tests know nothing.
+
+    Args:
+        seeds: of the runs of each row, by its label; none where nothing is drawn.
+        permuted: whether means over seeds have another test than the table's.
+    """
+    notes = []
+    for label, drawn in seeds.items():
+        if len(drawn) == 1:
+            notes.append(f"{label}: one draw, seed {drawn[0]}; intervals and tests are over items, not over draws.")
+        elif drawn:
+            paired = "p by permutation of each item's mean over seeds; " if permuted else ""
+            mean = f"{label}: mean over seeds {', '.join(map(str, drawn))}"
+            notes.append(f"{mean}; {paired}intervals and tests are over items, not over draws.")
     return notes
 
 

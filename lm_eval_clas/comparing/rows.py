@@ -9,7 +9,7 @@ from pydantic import Field
 from lm_eval_clas.disk.checked_json import Strict
 from lm_eval_clas.texts.metric_units import unit_named
 
-RowKind = Literal["baseline", "method", "control", "cited"]
+RowKind = Literal["baseline", "unsteered", "control", "method", "cited"]
 
 
 class LanguageCell(Strict):
@@ -20,7 +20,8 @@ class LanguageCell(Strict):
         items: how many were scored.
         gain: score minus the baseline's on the same items; None for the baseline and for cited figures.
         p_value: two-sided, of the paired test that the comparison names; None where nothing was compared.
-        p_holm: the same, adjusted over the row's languages (Holm 1979).
+        p_holm: the same, adjusted over the languages that the row or the baseline steered (Holm 1979), or over all of them
+            where the files do not tell; None in the others.
         clusters: how many groups of items the test takes as one, such as passages; `items`, where all are by themselves.
         correlation: of the gains within clusters (intraclass); None where no items hang together, or nothing changed.
         low, high: the 95 % interval of the gain (Student's t of the sums of clusters), in points; None for too few clusters.
@@ -44,7 +45,8 @@ class Row(Strict):
 
     Attributes:
         label: as shown: the name that was given, or one made of the model and its steering.
-        kind: `baseline`, `method`, `control`, or `cited` from a publication.
+        kind: `baseline`, `method`, `control`, `unsteered` (the model as it is, where something else is the baseline), or
+            `cited` from a publication.
         cells: by language; those that the run lacks are not there.
         average: mean over the comparison's languages, each counting once.
         gain: average minus the baseline's; `low` and `high`: its 95 % bootstrap interval over clusters of items.

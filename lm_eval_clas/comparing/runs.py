@@ -11,7 +11,7 @@ from typing import Any
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.comparing.formats.logged_samples import read_documents, read_samples
 from lm_eval_clas.evidence.cluster_fields import SWITCHED_OFF, Clustered, clustered_alike
-from lm_eval_clas.steering.results_entry import seed_of
+from lm_eval_clas.steering.results_entry import left_alone, seed_of
 
 
 @dataclass(frozen=True)
@@ -135,3 +135,10 @@ class Run:
     def seed(self) -> int | None:
         """Of a random control; None for whatever has no randomness."""
         return seed_of(self.steering)
+
+    def leaves_alone(self, language: str, family: str) -> bool:
+        """Whether the file says that nothing steers in a language of a task family: no method, the anchor, a strength of 0."""
+        if self.method == "off":
+            return True
+        anchor = not self.steering.get("forced_language") and language == self.steering.get("anchor")
+        return anchor or bool(left_alone(self.steering, language, family))

@@ -87,7 +87,7 @@ def write_tables(
     """
     formats: dict[str, Callable[[Comparison], str]] = {
         ".md": lambda one: markdown_table(one, languages),
-        ".tex": lambda one: latex(one, languages, siunitx),
+        ".tex": lambda one: latex(one, languages, siunitx, name),
         ".csv": lambda one: csv([one]),
         ".json": lambda one: json([one]),
     }

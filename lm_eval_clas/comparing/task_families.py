@@ -8,6 +8,13 @@ from collections.abc import Sequence
 from lm_eval_clas.comparing.runs import Run
 from lm_eval_clas.languages.task_names import from_task_name, task_family, without_language
 
+OURS = "clas_"  # how the names of our own tasks begin
+
+
+def is_ours(family: str) -> bool:
+    """Whether tasks are this package's own."""
+    return family.startswith(OURS)
+
 
 def families(runs: Sequence[Run]) -> dict[str, dict[str, str]]:
     """Task names by family and column, which is a language. Tasks without a language are left out.

@@ -118,7 +118,7 @@ def _results(masks: MaskSet, repository: str) -> list[dict[str, Any]]:
             dataset_type=family,
             dataset_name=f"{written_family(family)} ({english_name(language)}), {one.items} tuning items",
             metric_type=one.metric.partition(",")[0],
-            metric_name=f"{written_metric(one.metric)}, alpha {one.chosen.alpha:g} ({_over_0(one)})",
+            metric_name=f"{written_metric(one.metric, family)}, alpha {one.chosen.alpha:g} ({_over_0(one)})",
             metric_value=one.chosen.score,
         )
         for family, by_language in masks.config.tuned.items()

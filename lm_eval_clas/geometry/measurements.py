@@ -53,3 +53,14 @@ class Geometry(Strict):
     bridge_layers: list[int]
     steering: dict[str, Any]
     measurements: list[Measurement]
+
+    @property
+    def telling(self) -> list[Measurement]:
+        """The measurements without those of a language that was steered at strength 0, which repeat the unsteered ones."""
+        return [one for one in self.measurements if not one.steered or one.language is None or self.alpha_of(one.language) != 0]
+
+    def alpha_of(self, language: str) -> float | None:
+        """The strength that a language had when it was steered; None where the file does not tell."""
+        alpha = self.steering.get("alpha")
+        found = alpha.get(language, alpha.get("default")) if isinstance(alpha, dict) else alpha
+        return float(found) if isinstance(found, (int, float)) else None

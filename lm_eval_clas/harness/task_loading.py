@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.near_names import did_you_mean
 from lm_eval_clas.disk.files import shipped
+from lm_eval_clas.languages.task_index import TaskIndex, installed, read_index
 
 FEWSHOT_SEED = 1234  # the harness's default
 
@@ -22,7 +24,8 @@ def load_tasks(names: Sequence[str], include_path: Sequence[str], num_fewshot: i
     Raises:
         ClasError: there is no such task.
     """
-    manager = _manager(tuple(include_path))
+    folders = tuple(include_path)
+    manager = _manager(folders, defaults=not _alone(_own_index(folders), names))
     if missing := [name for name in names if name not in manager.all_tasks]:
         told = ", ".join(f"{name}{did_you_mean(name, manager.all_tasks)}" for name in missing)
         raise ClasError(f"There is no task {told}; 'lm_eval ls tasks' lists them, --include-path adds folders.")
@@ -42,9 +45,13 @@ def other_splits(names: Sequence[str], include_path: Sequence[str]) -> list[str]
         names: of tasks and groups.
         include_path: more folders of tasks than ours.
     """
-    known = _manager((str(shipped("tasks")), *include_path)).all_tasks
-    others = {name: re.sub("[_-]tune(?=[_-]|$)", "", name) for name in names}
-    return [others[name] if others[name] in known else name for name in names]
+    own = _own_index((str(shipped("tasks")), *include_path)).members
+
+    def other(name: str) -> str:
+        found = re.sub("[_-]tune(?=[_-]|$)", "", name)
+        return found if found != name and (found in own or found in installed().members) else name
+
+    return [other(name) for name in names]
 
 
 def tasks_of(manager: Any, names: Sequence[str]) -> dict[str, Any]:
@@ -58,11 +65,22 @@ def tasks_of(manager: Any, names: Sequence[str]) -> dict[str, Any]:
 
 
 @cache
-def _manager(include_path: tuple[str, ...]) -> Any:
-    """The harness's index of tasks, which takes seconds to make."""
+def _own_index(include_path: tuple[str, ...]) -> TaskIndex:
+    """The names in some folders, without the harness's own."""
+    return read_index([Path(one) for one in include_path], defaults=False)
+
+
+def _alone(own: TaskIndex, names: Sequence[str]) -> bool:
+    """Whether the names, and all that they stand for, are in these folders, which win over the harness's own tasks."""
+    return all(one in own.members for name in names for one in own.tasks(name))
+
+
+@cache
+def _manager(include_path: tuple[str, ...], *, defaults: bool) -> Any:
+    """The harness's index of tasks. That of its own, which are more than ten thousand files, takes seconds to make."""
     from lm_eval.tasks import TaskManager
 
-    return TaskManager(include_path=list(include_path))
+    return TaskManager(include_path=list(include_path), include_defaults=defaults)
 
 
 def _leaves(tasks: Mapping[Any, Any]) -> Iterable[tuple[str, Any]]:

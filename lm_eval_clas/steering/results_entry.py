@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.steering.methods.method_table import METHODS
 
 # The methods that others must beat to mean anything: as strong as these, without knowing what they know.
@@ -31,6 +32,19 @@ def seed_of(entry: Mapping[str, Any]) -> int | None:
     """The seed of what was drawn by chance; None where nothing was."""
     method = METHODS.get(str(entry.get("method")))
     return int(entry.get("seed", 0)) if method is not None and method.seeded else None
+
+
+def left_alone(entry: Mapping[str, Any], language: str, family: str) -> str:
+    """Why a run left a language alone in a task family; empty if it did not, or does not tell."""
+    language = str(entry.get("forced_language") or language)
+    family = task_family(family)
+    found: Any = entry.get("tuned")
+    for key in (family, language, "alpha"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    reasons = {f"{language} in {family}": "tuned to 0"} if found == 0 else {}  # older results do not tell
+    told = entry.get("left_alone")
+    reasons |= told if isinstance(told, Mapping) else {}
+    return str(reasons.get(language) or reasons.get(f"{language} in {family}", ""))
 
 
 def joined(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

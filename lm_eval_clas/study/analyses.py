@@ -31,8 +31,12 @@ _STEERING = ("beta", "gamma", "layers", "specific_scope", "partial_scope", "proj
 
 def analyse(place: Workplace) -> list[str]:
     """Makes what is not there yet, and returns the commands that do the same by hand."""
+    from lm_eval_clas.comparing.compare_runs import compare
+    from lm_eval_clas.comparing.task_families import families
+
     commands = _stability(place)
-    comparisons = place.comparisons()
+    runs = place.evaluated()
+    known = families(runs)
     lm: Any = None
     for number, part in enumerate(place.recipe.parts, start=1):
         place.progress.part(number, len(place.recipe.parts))
@@ -47,8 +51,9 @@ def analyse(place: Workplace) -> list[str]:
                 _geometry(place, part, masks, alphas, lm, folder)
             write_text(folder / "alphas.json", json.dumps(alphas) + "\n")
             commands.append(_geometry_command(place, part, folder))
-        if family in comparisons:
-            commands.append(_causes(place, part, masks, comparisons[family], folder))
+        if family in known:
+            compared = compare(runs, family, baseline=place.recipe.analyse.baseline, cluster=place.recipe.cluster)
+            commands.append(_causes(place, part, masks, compared, folder))
     return commands
 
 

@@ -344,15 +344,17 @@ class StudyStages(Workplace):
 
     def _tables_inputs(self) -> Any:
         results = self._results_inputs()
-        return results and [results, "clusters", self.recipe.cluster]
+        return results and [results, "clusters", "every metric", self.recipe.cluster]
 
     def _tables(self) -> list[str]:
         from lm_eval_clas.comparing.tables import write_tables
 
         commands, out = [], self.folder / "tables"
-        for name, comparison in self.comparisons().items():
+        for name, comparison in (found := self.comparisons()).items():
             write_tables(comparison, out, name=name)
-            options = {"baseline": comparison.baseline, "tasks": comparison.family, "cluster": self.recipe.cluster}
+            further = None if comparison.metric == found[comparison.family].metric else comparison.metric
+            options = {"baseline": comparison.baseline, "tasks": comparison.family, "metric": further}
+            options["cluster"] = self.recipe.cluster
             commands.append(command("clas", "table", *self.results, *given(options), "--out", out))
         return commands
 

@@ -15,6 +15,7 @@ from lm_eval_clas.study.recipe import DEMO_MODEL, StudyRecipe
 if TYPE_CHECKING:
     from lm_eval_clas.base.job_progress import JobProgress
     from lm_eval_clas.comparing.rows import Comparison
+    from lm_eval_clas.comparing.runs import Run
     from lm_eval_clas.texts.corpora import ParallelTexts
 
 
@@ -120,21 +121,30 @@ class Workplace:
         return NeuronCategorizer(step.statistic, step.tokens, step.threshold)
 
     def comparisons(self) -> dict[str, Comparison]:
-        """The runs side by side, by the name of their table: each task family, and again against each of the controls."""
-        from lm_eval_clas.comparing.compare_runs import compare
-        from lm_eval_clas.comparing.results_files import read_runs
+        """The runs side by side, by the name of their table.
+
+        `FAMILY` for each family of tasks, `FAMILY-METRIC` for what else tasks of ours score, and each of these again
+        against every control: `FAMILY-against-LABEL`, `FAMILY-METRIC-against-LABEL`.
+        """
+        from lm_eval_clas.comparing.compare_runs import compare, further_metrics
         from lm_eval_clas.comparing.task_families import families
 
-        runs = read_runs(self.results)
+        runs, baseline, cluster = self.evaluated(), self.recipe.analyse.baseline, self.recipe.cluster
         found: dict[str, Comparison] = {}
         for family in families(runs):
-            found[family] = compare(runs, family, baseline=self.recipe.analyse.baseline, cluster=self.recipe.cluster)
-            for row in found[family].rows:
-                if row.kind == "control":
-                    found[f"{family}-against-{row.label}"] = compare(
-                        runs, family, baseline=row.label, cluster=self.recipe.cluster
-                    )
+            for metric in (None, *further_metrics(runs, family)):
+                name = family if metric is None else f"{family}-{metric}"
+                found[name] = compare(runs, family, metric, baseline, cluster=cluster)
+                for row in found[name].rows:
+                    if row.kind == "control":
+                        found[f"{name}-against-{row.label}"] = compare(runs, family, metric, row.label, cluster=cluster)
         return found
+
+    def evaluated(self) -> list[Run]:
+        """The runs of the recipe, as the harness left them."""
+        from lm_eval_clas.comparing.results_files import read_runs
+
+        return read_runs(self.results)
 
     @property
     def results(self) -> list[str]:

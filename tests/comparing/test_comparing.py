@@ -24,15 +24,16 @@ from transformers import PreTrainedTokenizerFast
 from lm_eval_clas import CLASLM, ClasError, MaskSet
 from lm_eval_clas.comparing import results_files
 from lm_eval_clas.comparing.cited import cited_rows
-from lm_eval_clas.comparing.compare_runs import compare
+from lm_eval_clas.comparing.compare_runs import compare, further_metrics
 from lm_eval_clas.comparing.layouts import caption, legend
+from lm_eval_clas.comparing.printed.written_names import written_metric
 from lm_eval_clas.comparing.results_files import read_runs
 from lm_eval_clas.comparing.rows import Comparison
 from lm_eval_clas.comparing.tables import latex, markdown_table
 from lm_eval_clas.comparing.task_families import families
 from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.evidence.paired_tests import holm, sign_flips
-from lm_eval_clas.study.report.statements import task_sentence
+from lm_eval_clas.study.report.first_screen import task_sentence
 from lm_eval_clas.study.report.verdicts import answers_changed
 
 LANGUAGES = ("en", "de", "hi", "zh")
@@ -129,14 +130,130 @@ def test_tests_by_language_are_the_textbooks(made: Callable[..., Comparison], gr
         exact = binomtest(won, won + lost).pvalue if won + lost else 1.0
         p[language] = sign_flips(a, b) if graded else exact
         assert row.cells[language].p_value == pytest.approx(p[language], abs=0.02 if graded else 1e-12)
-    adjusted = holm([row.cells[one].p_value or 0 for one in found.languages])
-    assert [row.cells[one].p_holm for one in found.languages] == adjusted
+    steered = [one for one in found.languages if one != "en"]
+    assert [row.cells[one].p_holm for one in steered] == holm([row.cells[one].p_value or 0 for one in steered])
+    assert (row.cells["en"].p_value, row.cells["en"].p_holm) == (1, None)
     assert found.test == ("permutation" if graded else "exact McNemar")
     gains = [cell.gain or 0 for cell in row.cells.values()]
     assert row.gain == pytest.approx(np.mean(gains))
     assert row.percent == pytest.approx(100 * np.mean(gains) / (found.rows[0].average or 0))
     assert row.losses == sum(gain < 0 for gain in gains)
     assert (row.low or 0) < (row.gain or 0) < (row.high or 0)
+
+
+CODES = ("en", "ar", "bg", "de", "el", "es", "fr", "hi", "ru", "sw", "th", "vi")
+RISE = {task: [0.0] * 40 for task in (f"xnli_{code}" for code in CODES)}
+
+
+def steered(*codes: str, **more: Any) -> dict[str, Any]:
+    """What a run with tuned strengths tells that steered these languages alone."""
+    strengths = {code: {"alpha": float(code in codes)} for code in CODES if code != "en"}
+    return {**STEERED, "alpha": "tuned", "tuned": {"xnli": strengths}, "left_alone": {"en": "anchor"}, **more}
+
+
+def risen(*codes: str, items: int = 8) -> dict[str, list[float]]:
+    """Some items more are right in these languages."""
+    return RISE | {f"xnli_{code}": [1.0] * items + [0.0] * (40 - items) for code in codes}
+
+
+def test_holm_is_over_the_languages_that_were_steered(tmp_path: Path) -> None:
+    """Tuning fixed them beforehand; eleven that cannot differ must not hide the one that does."""
+    write_run(tmp_path / "hf", RISE)
+    write_run(tmp_path / "one", risen("el"), steered("el"))
+    write_run(tmp_path / "three", risen("el", "hi"), steered("el", "hi", "th", method="uniform", masks_hash="other"))
+    found = compare(read_runs([f"{name}={tmp_path / name}" for name in ("hf", "one", "three")]), "xnli")
+    rows = {row.label: row for row in found.rows}
+    p = 2 / 2**8
+    assert {code for code, cell in rows["one"].cells.items() if cell.p_holm is not None} == {"el"}
+    assert (rows["one"].cells["el"].p_value, rows["one"].cells["el"].p_holm) == (p, p)
+    assert (rows["one"].significant_gains, rows["one"].significant_losses) == (1, 0)
+    assert {code: cell.p_holm for code, cell in rows["three"].cells.items() if cell.p_holm is not None} == {
+        "el": pytest.approx(3 * p), "hi": pytest.approx(3 * p), "th": 1,
+    }  # fmt: skip
+    assert all(cell.p_value == 1 for code, cell in rows["one"].cells.items() if code != "el")
+    assert "Holm-adjusted over the languages that the row steered (1 to 3)" in legend(found)
+    against = compare(read_runs([f"{name}={tmp_path / name}" for name in ("hf", "one", "three")]), "xnli", baseline="three")
+    rows = {row.label: row for row in against.rows}
+    for label in ("hf", "one"):  # whatever either of two runs steered may differ
+        assert {code for code, cell in rows[label].cells.items() if cell.p_holm is not None} == {"el", "hi", "th"}
+    assert "Holm-adjusted over the languages that the row or three steered (3)" in legend(against)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ((None, {"model_name": "other"}), (None, {})),  # another model: nothing says where it differs
+        ((None, {}), (steered("el"), {"model_name": "other"})),
+        (
+            (None, {"config": {"model": "hf", "model_args": {"pretrained": "some/model", "peft": "a"}}}),
+            (None, {}),
+        ),  # an adapter
+        (({"method": "off"}, {}), (None, {})),  # both as the model is, in another dtype for example
+        ((steered(forced_language="el"), {}), (None, {})),  # every request as Greek, the anchor's, too
+    ],
+)
+def test_holm_is_over_all_languages_where_nothing_tells_which_were_steered(
+    tmp_path: Path, ours: tuple[Any, dict[str, Any]], theirs: tuple[Any, dict[str, Any]]
+) -> None:
+    if ours[0] and ours[0].get("forced_language"):
+        ours[0]["tuned"]["xnli"]["el"]["alpha"] = 1.0
+    write_run(tmp_path / "theirs", RISE, theirs[0], **theirs[1])
+    write_run(tmp_path / "ours", risen("el"), ours[0], **ours[1])
+    found = compare(read_runs([f"{name}={tmp_path / name}" for name in ("theirs", "ours")]), "xnli", baseline="theirs")
+    cells = found.rows[1].cells
+    assert cells["el"].p_holm == pytest.approx(12 * 2 / 2**8)
+    assert all(cell.p_holm is not None for cell in cells.values())
+    assert "Holm-adjusted over 12 languages" in legend(found)
+
+
+def test_what_stands_beside_a_control_is_called_what_it_is(tmp_path: Path) -> None:
+    """The model as it is was a control where a control was the baseline."""
+    off = {"method": "off", "why": "no masks were given"}
+    for entry in (off, None):  # as `hf-clas` tells it, and as `hf` does
+        write_run(tmp_path / "hf", RISE, entry)
+        write_run(tmp_path / "clas", risen("el"), steered("el"))
+        write_run(tmp_path / "uniform", risen("hi"), steered("el", method="uniform"))
+        runs = read_runs([f"{name}={tmp_path / name}" for name in ("hf", "clas", "uniform")])
+        found = compare(runs, "xnli", baseline="uniform")
+        assert [(row.label, row.kind) for row in found.rows] == [
+            ("uniform", "baseline"), ("hf", "unsteered"), ("clas", "method"),
+        ]  # fmt: skip
+        assert "hf (unsteered)" in markdown_table(found)
+        assert "unsteered" in latex(found)
+        assert "(unsteered)" not in latex(found)
+        assert "control" not in markdown_table(found)
+        shutil.rmtree(tmp_path / "hf")
+    for name in ("one", "two"):  # two models that nothing steers are both in question
+        write_run(tmp_path / name, RISE, model_name=name)
+    found = compare(read_runs([f"{name}={tmp_path / name}" for name in ("one", "two")]), "xnli", baseline="one")
+    assert [row.kind for row in found.rows] == ["baseline", "method"]
+
+
+def test_one_draw_and_fixed_strengths_are_noted(tmp_path: Path) -> None:
+    write_run(tmp_path / "hf", RISE)
+    for label, entry in (
+        ("clas", steered("el")), ("random", steered("el", method="random", seed=3)),
+        ("int-mu", {**STEERED, "method": "int-mu", "alpha": 1.0}), ("lape", {**STEERED, "alpha": -2.0, "masks_hash": "b"}),
+        ("alpha 1 of mine", STEERED),
+    ):  # fmt: skip
+        write_run(tmp_path / label, RISE, entry)
+    notes = compare(read_runs([f"{path.name}={path}" for path in sorted(tmp_path.iterdir())]), "xnli").notes
+    assert "random: one draw, seed 3; intervals and tests are over items, not over draws." in notes
+    assert "Strengths that were fixed and not tuned: alpha 1 in 'int-mu'; -2 in 'lape'." in notes
+    assert sum("draw" in note for note in notes) == sum("fixed" in note for note in notes) == 1
+
+
+def test_what_else_tasks_of_ours_score_can_be_compared(tmp_path: Path) -> None:
+    tasks = {f"{family}_{code}": [0.0] * 8 for family in ("clas_open_force", "belebele") for code in ("hi", "de")}
+    write_run(tmp_path / "hf", tasks, metric="in_language", beside={"repetition": tasks, "only_here": tasks})
+    write_run(tmp_path / "clas", tasks, STEERED, metric="in_language", beside={"repetition": tasks})
+    runs = read_runs([tmp_path])
+    assert further_metrics(runs, "clas_open_force") == ["repetition"]
+    assert further_metrics(runs, "belebele") == []
+    assert compare(runs, "clas_open_force", "repetition").metric == "repetition"
+    names = {written_metric(one, "clas_xquad") for one in ("f1_lang", "f1", "exact_match")}
+    assert names == {"F1", "SQuAD F1", "exact match"}
+    assert written_metric("f1", "mlqa") == "F1"
 
 
 def test_a_loss_that_is_no_accident_is_counted(made: Callable[..., Comparison]) -> None:
@@ -284,7 +401,7 @@ def test_small_gains_in_nats_per_byte_are_seen(made: Callable[..., Comparison]) 
     found = made({"xquad_hi": [-1.25] * 9, "xquad_de": [-0.5] * 9}, {"xquad_hi": [-1.2468] * 9, "xquad_de": [-0.5] * 9},
                  measured="nats_per_byte")  # fmt: skip
     assert "+0.0032" in markdown_table(found)
-    told = "On XQuAD (nats per byte), CLAS alpha 1 gains 0.0016 nats per byte (0.0016 to 0.0016)"
+    told = "On XQuAD (nats per byte), CLAS alpha 1 gains 0.0016 nats per byte (0.0016 to 0.0016; "
     assert task_sentence(found, []).startswith(told)
     assert found.rows[1].percent is None  # of a score below 0 there is no percentage
 
@@ -330,10 +447,10 @@ def test_languages_that_not_all_have_are_empty_cells_and_told(tmp_path: Path) ->
     assert (set(base.cells), set(row.cells)) == ({"en", "hi", "sw"}, {"en", "hi"})
     assert base.average == pytest.approx(np.mean([base.cells[one].score for one in ("en", "hi")]))
     assert row.gain == pytest.approx(np.mean([row.cells[one].gain for one in ("en", "hi")]))
-    assert row.cells["hi"].p_holm is not None
+    assert (row.cells["hi"].p_holm, row.cells["en"].p_holm) == (row.cells["hi"].p_value, None)
     other = compare(read_runs([tmp_path]), "xnli", baseline="clas alpha 1").rows[1]
     assert (other.cells["sw"].gain, other.cells["sw"].p_value) == (None, None)  # where the baseline lacks it
-    assert "Holm-adjusted over 2 languages" in legend(found)
+    assert "Holm" not in legend(found)  # of one steered language there is nothing to adjust
     write_run(tmp_path / "more", draw(2, tasks=("sw",)), {**STEERED, "alpha": 2.0})
     with pytest.raises(ClasError, match="No language is in all of"):
         compare(read_runs([tmp_path]), "xnli")

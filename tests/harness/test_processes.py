@@ -1,4 +1,4 @@
-"""Several processes give what one gives: evaluation, profiling and tuning, started by real launchers on the CPU."""
+"""Several processes give what one gives: evaluation, profiling and tuning on the CPU, once started by a real launcher."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from killing import MOMENT
 from lm_eval.api.model import LM
 from safetensors.numpy import load_file
+from two_processes import DEADLOCKED, kill_all, run_two, start_two, told
 
 from lm_eval_clas import ClasError, MaskSet
 from lm_eval_clas.base.processes import Processes, launched_as
@@ -30,8 +32,6 @@ from lm_eval_clas.harness.gathering import in_order
 
 Run = Callable[..., tuple[int, str, str]]
 needs_gathering = pytest.mark.skipif(not hasattr(LM, "gather_object"), reason="several processes need lm-eval 0.4.12")
-
-DEADLOCKED = 400  # seconds; processes that start beside other work take long
 
 TEXTS = {
     "hi": "आज मौसम बहुत अच्छा है और बच्चे बाहर खेल रहे हैं।",
@@ -59,31 +59,30 @@ TASKS = {
 }
 
 
-# `--multi_gpu` means several processes; without GPUs, ours take the CPU of themselves.
-SEVERAL = ("--multi_gpu", "--main_process_port", "0")
+# `MULTI_GPU` means several processes; without GPUs, ours take the CPU of themselves.
 CONFIGURATION = "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nnum_processes: 2\nmain_process_port: 0\n"
 
 
-def launch(
-    *program: object, expect: int = 0, options: Sequence[str] = SEVERAL, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """Runs a program in two processes, as on two GPUs (other `options` may make it one); fails if they wait for each other."""
-    process = start(*program, options=options, **environment)
+def launch(*program: object, **environment: str) -> tuple[str, list[dict[str, str]]]:
+    """Runs a program in two processes, as on two GPUs; what they print, and what the launcher told each of them."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", *map(str, program)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment},
+    )  # fmt: skip
+    seen: dict[str, dict[str, str]] = {}
+    while process.poll() is None and len(seen) < 2:
+        with suppress(psutil.Error):  # one has ended meanwhile
+            environments = [one.environ() for one in psutil.Process(process.pid).children(recursive=True)]
+            seen |= {one["RANK"]: one for one in environments if "RANK" in one}
+        time.sleep(0.05)
     try:
-        output, errors = process.communicate(timeout=DEADLOCKED)
+        output, _ = process.communicate(timeout=DEADLOCKED)
     except subprocess.TimeoutExpired:
         kill(process)
-        pytest.fail(f"deadlock: {program} has not ended after {DEADLOCKED} s\n{process.communicate()[1][-3000:]}")
-    assert process.returncode == expect, errors[-5000:]
-    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
-
-
-def start(*program: object, options: Sequence[str] = SEVERAL, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "accelerate.commands.launch", *options, "--num_processes", "2", *map(str, program)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
-    )  # fmt: skip
+        pytest.fail(f"deadlock: {program} has not ended after {DEADLOCKED} s\n{process.communicate()[0][-3000:]}")
+    assert process.returncode == 0, output[-5000:]
+    return output, [seen[rank] for rank in sorted(seen)]
 
 
 def kill(process: subprocess.Popen[str]) -> None:
@@ -92,6 +91,12 @@ def kill(process: subprocess.Popen[str]) -> None:
         with suppress(psutil.NoSuchProcess):
             one.send_signal(signal.SIGKILL)
     process.wait()
+
+
+@pytest.fixture(autouse=True)
+def _one_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here too, files are dated to what they are dated to there."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", MOMENT)
 
 
 def results(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -142,7 +147,7 @@ def test_evaluation_in_two_processes_is_that_in_one(clas: Run, checkpoint: Path,
         "--include_path", tasks, "--tasks", ",".join([*TASKS, "clas_mini_qa_de"]), "--limit", 9, "--batch_size", "auto",
         "--max_batch_size", 4, "--device", "cpu", "--log_samples",
     ]  # fmt: skip
-    launch("-m", "lm_eval_clas", "eval", *options, "--output_path", tmp_path / "two")
+    run_two(tmp_path / "here", "eval", *options, "--output_path", tmp_path / "two")
     code, _, error = clas("eval", *options, "--output_path", tmp_path / "one")
     assert code == 0, error
     (one, one_samples), (two, two_samples) = results(tmp_path / "one"), results(tmp_path / "two")
@@ -169,8 +174,11 @@ def test_the_plain_command_of_accelerate_is_told_of_processes_by_its_configurati
         "--model", "hf-clas", "--model_args", f"pretrained={checkpoint},masks={tmp_path / 'masks'},alpha=-3,max_length=400",
         "--include_path", shipped("tasks"), "--tasks", "clas_mini_nli_hi", "--limit", 5, "--device", "cpu", "--log_samples",
     ]  # fmt: skip
-    done = launch("-m", "lm_eval", *options, "--output_path", tmp_path / "two", options=(), HF_HOME=str(tmp_path))
-    assert "on rank 1" in done.stdout + done.stderr
+    printed, seen = launch("-m", "lm_eval", *options, "--output_path", tmp_path / "two", HF_HOME=str(tmp_path))
+    assert "on rank 1" in printed
+    for rank, environment in enumerate(seen):  # what the other tests' processes are told, too
+        expected = told(rank, int(environment["MASTER_PORT"]))
+        assert {name: environment.get(name) for name in expected} == expected
     code, _, error = clas("eval", *options, "--output_path", tmp_path / "one")
     assert code == 0, error
     (one, one_samples), (two, two_samples) = results(tmp_path / "one"), results(tmp_path / "two")
@@ -194,8 +202,8 @@ def test_profile_in_two_processes_is_that_in_one(clas: Run, checkpoint: Path, tm
     (tmp_path / "two").mkdir()
     for name in (RECORD, "clas_profile.json", "hi.safetensors"):  # as a run leaves it that was stopped after Hindi
         shutil.copy(tmp_path / "one" / name, tmp_path / "two")
-    done = launch(shutil.which("clas"), *options("two"))
-    assert done.stdout.count("Profiled 5 items in 3 languages") == 1
+    printed, _ = run_two(tmp_path / "here", *options("two"))
+    assert printed.count("Profiled 5 items in 3 languages") == 1
     one, two = ({path.name: path for path in (tmp_path / out).iterdir()} for out in ("one", "two"))
     assert one.keys() == two.keys()
     assert (tmp_path / "two" / RECORD).read_bytes().count(b"\n") == len(two) - 1
@@ -228,19 +236,17 @@ def test_tuning_in_two_processes_killed_and_started_again_is_that_in_one(
 
     code, _, error = clas(*options("one"))
     assert code == 0, error
-    process = start("-m", "lm_eval_clas", *options("two"))
+    processes = start_two(tmp_path / "here", *options("two"))
     journals = tmp_path / "two" / "partial"
     deadline = time.monotonic() + DEADLOCKED
     while len([path for path in journals.glob("*") if path.stat().st_size > 2000]) < 2:
-        assert process.poll() is None, process.communicate()[1][-5000:]
+        assert all(process.is_alive() for process in processes), (tmp_path / "err.txt").read_text()[-5000:]
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    kill(process)
-    process.communicate()
+    kill_all(processes)
     assert list(journals.glob("*.jsonl.1")), "it ended before it could be killed"
-    done = launch("-m", "lm_eval_clas", *options("two"))
-    assert "were answered before, skipped" in done.stderr
-    assert done.stderr.count("were answered before, skipped") == 1
+    _, told_again = run_two(tmp_path / "here", *options("two"))
+    assert told_again.count("were answered before, skipped") == 1
     assert not list(journals.iterdir())
     for name in ("scores/clas_mini_nli_hi.json", "scores/clas_mini_qa_de.json", "tuned.json", "scores.csv", "run.json"):
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
@@ -250,11 +256,11 @@ def test_tuning_in_two_processes_killed_and_started_again_is_that_in_one(
 @pytest.mark.slow
 @needs_gathering
 def test_tensor_parallelism_is_refused_where_neurons_are_read(checkpoint: Path, tmp_path: Path) -> None:
-    done = launch(
-        "-m", "lm_eval_clas", "profile", "--model", checkpoint, "--corpus", "mini", "--samples", 2, "--device", "cpu",
-        "--model-args", "tp_plan=auto", "--out", tmp_path / "profile", expect=1,
+    _, refused = run_two(
+        tmp_path / "here", "profile", "--model", checkpoint, "--corpus", "mini", "--samples", 2, "--device", "cpu",
+        "--model-args", "tp_plan=auto", "--out", tmp_path / "profile", expect=2,
     )  # fmt: skip
-    assert "each process sees only a slice of every layer's neurons" in done.stderr
+    assert "each process sees only a slice of every layer's neurons" in refused
 
 
 def test_gathered_results_are_in_the_order_of_one_process() -> None:

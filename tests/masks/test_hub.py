@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from lm_eval_clas.masks.hub import HubOrigin, hub_id
 from lm_eval_clas.masks.mask_config import CorpusSource
 
 ROOT = Path(__file__).resolve().parents[2]
-# Runs commands one after another: `clas` with its arguments, or an evaluation whose `config.clas` it prints.
+# Runs lists of commands, a list a line, in order: `clas` with its arguments, or an evaluation whose `config.clas` it tells.
 PROGRAM = """
 import contextlib, io, json, sys
 from lm_eval_clas.commands.cli import main
@@ -36,17 +37,18 @@ def evaluate(model_args):
                               device="cpu", task_manager=manager)
     return json.dumps(results["config"]["clas"])
 
-done = []
-for command in json.loads(sys.argv[1]):
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        sys.argv = ["clas", *command]
-        try:
-            text = evaluate(command[1]) if command[0] == "evaluate" else main()
-        except SystemExit as end:
-            code = end.code or 0
-    done.append([code, text if command[0] == "evaluate" else out.getvalue(), " ".join(err.getvalue().split())])
-print(json.dumps(done))
+for line in sys.stdin:
+    done = []
+    for command in json.loads(line):
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            sys.argv = ["clas", *command]
+            try:
+                text = evaluate(command[1]) if command[0] == "evaluate" else main()
+            except SystemExit as end:
+                code = end.code or 0
+        done.append([code, text if command[0] == "evaluate" else out.getvalue(), " ".join(err.getvalue().split())])
+    print(json.dumps(done), flush=True)
 """
 Answer = tuple[int, str, str]  # exit code, standard output, standard error
 Commands = Callable[..., list[Answer]]
@@ -59,25 +61,42 @@ def hub() -> Iterator[Hub]:
 
 
 @pytest.fixture(scope="module")
-def commands(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Commands:
+def commands(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     """Runs commands in a process with this Hub, logged in and with a cache of its own.
 
-    The client reads all of that when it is imported; a process for all commands of an environment saves imports.
+    The client reads all of that when it is imported, so each environment has its process, and keeps it: imports take seconds.
     """
     home = tmp_path_factory.mktemp("hf-home")
+    running: dict[str, subprocess.Popen[str]] = {}
 
-    def run(*several: list[object], **environment: str) -> list[Answer]:
+    def process(environment: dict[str, str]) -> subprocess.Popen[str]:
         settings = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(home), "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0"}
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, json.dumps([[str(word) for word in one] for one in several])],
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **settings, **environment},
-            capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return [(code, out, err) for code, out, err in json.loads(done.stdout.splitlines()[-1])]
 
-    return run
+    def run(*several: list[object], **environment: str) -> list[Answer]:
+        key = json.dumps(environment)
+        if key not in running:
+            running[key] = process(environment)
+        given, told = running[key].stdin, running[key].stdout
+        assert given is not None
+        assert told is not None
+        given.write(json.dumps([[str(word) for word in one] for one in several]) + "\n")
+        given.flush()
+        watch = Timer(300, running[key].kill)
+        watch.start()
+        answer = told.readline()
+        watch.cancel()
+        assert answer, f"it ended with {running[key].wait()}"
+        return [(code, out, err) for code, out, err in json.loads(answer)]
+
+    yield run
+    for one in running.values():
+        one.kill()
+        one.communicate()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_models import make_model
+from exporting import made_masks, small_model
 from transformers import PreTrainedModel
 
 from lm_eval_clas import ActivationSteerer, ClasError, MaskSet
@@ -15,6 +15,17 @@ from lm_eval_clas import ActivationSteerer, ClasError, MaskSet
 pytestmark = pytest.mark.slow
 IDS = torch.arange(7, 47).reshape(2, 20)
 OPTIONS: dict[str, Any] = {"alpha": 3.0, "specific_scope": "own", "partial_scope": "own"}
+
+
+def make_model() -> PreTrainedModel:
+    """A model with a layer that is steered, one before it and one after it: compiling takes seconds a layer."""
+    return small_model("llama", num_hidden_layers=3)
+
+
+@pytest.fixture(scope="module")
+def masks() -> MaskSet:
+    """Masks of random neurons for its middle layer."""
+    return made_masks(make_model(), bridge=(1,))
 
 
 @pytest.fixture(autouse=True)

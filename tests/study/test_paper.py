@@ -133,6 +133,7 @@ def test_a_study_ends_and_is_skipped_the_second_time(
     assert [name for name in after if after[name] != before.get(name)] == ["recipe.yaml"]
 
 
+@pytest.mark.usefixtures("sketched")
 def test_rivals_get_what_they_need_and_strengths_of_their_own(clas: Run, recipe: dict[str, Any], tmp_path: Path) -> None:
     recipe["evaluate"]["runs"] = {
         "hf": {},
@@ -176,6 +177,7 @@ def test_rivals_get_what_they_need_and_strengths_of_their_own(clas: Run, recipe:
     assert "diffmean" in (out / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("sketched")
 def test_what_a_run_does_not_steer_is_answered_once(
     clas: Run, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +227,7 @@ def test_what_a_run_does_not_steer_is_answered_once(
     assert len(asked) == 3 * whole + steered
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_stopped_evaluation_goes_on_and_a_change_keeps_the_rest(
     clas: Run, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,16 +13,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic_study import CODES, make_comparison, make_masks, make_steering, rebased, write_study
+from judged_comparisons import comparison
+from synthetic_study import CODES, make_geometry, make_masks, make_steering, rebased, write_study
 
 from lm_eval_clas import ClasError
 from lm_eval_clas.comparing.rows import Comparison, LanguageCell, Row
 from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.drawing.web_page import embedded
+from lm_eval_clas.study.report import verdicts
+from lm_eval_clas.study.report.analysis_sections import geometry_section
 from lm_eval_clas.study.report.rendering import write_report
 from lm_eval_clas.study.report.run_sections import run_section
+from lm_eval_clas.study.report.score_sections import title_of
 from lm_eval_clas.study.report.sources import read_study
-from lm_eval_clas.study.report.statements import first_minute, smallest_seen, task_sentence
+from lm_eval_clas.study.report.statements import first_minute
 from lm_eval_clas.study.report.verdicts import (
     against_controls,
     beaten,
@@ -32,8 +36,8 @@ from lm_eval_clas.study.report.verdicts import (
     told_by_language,
     verdict,
 )
-from lm_eval_clas.study.report.view import Table
-from lm_eval_clas.study.report.wording import drawable, interval, listed, named, number_text, signed, witnessed
+from lm_eval_clas.study.report.view import Table, Text
+from lm_eval_clas.study.report.wording import NONE, drawable, interval, listed, named, number_text, signed, witnessed
 
 EVIL = "<script>alert('1')</script>\"><img src=x onerror=alert(1)> & $x^ {{ 7 * 7 }}"
 SECTIONS = [
@@ -266,8 +270,65 @@ def test_a_run_is_merged_from_its_tasks(tmp_path: Path) -> None:
     assert found["alpha"] == 2
     assert found["layers"] == list(masks.bridge_layers)
     assert "witness" not in found
-    write("c_hi/m/results_2026-01-03T00-00-00.json", "c_hi", layers=[1])
-    assert "each part" in read_study(tmp_path).runs["clas"]["layers"]
+
+
+def test_what_a_run_steered_is_told_of_each_family_where_they_differ(tmp_path: Path) -> None:
+    """A fixed strength of one part says nothing of the others, whichever was evaluated last."""
+    base = make_steering([], make_masks(["en", "hi"], 8, np.random.default_rng(0)))
+
+    def write(task: str, day: int, **steering: object) -> None:
+        content = {"config": {"clas": {**base, **steering}}, "results": {task: {"acc,none": 0.5}}}
+        write_text(tmp_path / "results" / "clas" / task / f"results_2026-01-0{day}T00-00-00.json", json.dumps(content))
+
+    write("clas_xquad_hi", 1)
+    write("clas_xquad_gold_hi", 1)
+    (table,) = (one for one in run_section(read_study(tmp_path)).blocks if isinstance(one, Table))
+    whole = "method clas; alpha tuned; beta 0.4; gamma 0.2; layers 3\u20135; anchor en"
+    assert [(row[0].text, row[0].detail, row[1].text) for row in table.rows] == [("clas", "", whole)]
+    write("clas_open_force_hi", 2, alpha=-2.0)
+    write("clas_xnli_gold_dev_hi", 2, layers=[1])
+    (table,) = (one for one in run_section(read_study(tmp_path)).blocks if isinstance(one, Table))
+    assert [(row[0].text, row[0].detail, row[1].text) for row in table.rows] == [
+        ("clas", "clas_open_force", whole.replace("tuned", "\u22122, fixed")),
+        ("clas", "clas_xnli_gold", whole.replace("3\u20135", "1")),
+        ("clas", "clas_xquad, clas_xquad_gold", whole),
+    ]
+
+
+def test_what_does_not_move_as_nothing_steers_it_is_not_shown_as_steered(copy: Path) -> None:
+    codes = CODES[:4]
+    found = make_geometry(codes, read_study(copy).masks["xquad"], np.random.default_rng(0))
+    found = found.model_copy(update={"steering": {"alpha": {codes[1]: 0.0, codes[2]: -2.0, "default": 0.5}}})
+    section = geometry_section({"xquad": found}, {}, False, read_study(copy).causes)
+    told = " ".join(one.text for one in section.blocks if isinstance(one, Text))
+    assert "Below each language is its alpha, the strength of the run clas on clas_xquad; at 0 nothing is steered." in told
+    tables = [one for one in section.blocks if isinstance(one, Table)]
+    assert tables
+    for table in tables:
+        assert [row[0].detail for row in table.rows] == ["alpha 0", "alpha \u22122", "alpha 0.5"]
+        steered = [number for number, name in enumerate(table.head) if name.endswith(", steered")]
+        for row, there in zip(table.rows, (False, True, True), strict=True):
+            assert {row[number].text != NONE for number in steered} == {there}
+            assert all(row[number - 1].text != NONE for number in steered)
+
+
+def test_titles_tell_metrics_of_one_family_apart(copy: Path) -> None:
+    path = copy / "tables" / "clas_xquad.json"
+    main = Comparison.model_validate_json(path.read_bytes())
+    other = main.model_copy(update={"metric": "f1"})
+    for name, one in (("clas_xquad-f1", other), ("clas_xquad-f1-against-random", rebased(other, "random"))):
+        write_text(copy / "tables" / f"{name}.json", one.model_dump_json())
+    sources = read_study(copy)
+    assert sorted(sources.comparisons) == ["clas_xnli", "clas_xquad", "clas_xquad-f1"]
+    titles = [title_of(one, sources.comparisons) for one in sources.comparisons.values()]
+    assert titles == ["clas_xnli", "clas_xquad: f1_lang", "clas_xquad: f1"]
+    # A test against a control is one by a metric.
+    tested = [verdicts.tests_against(one, sources.against, primary_of(one)) for one in sources.comparisons.values()]
+    assert [sorted(one) for one in tested] == [["random", "uniform"], ["random", "uniform"], ["random"]]
+    assert {one.metric for one in tested[2].values()} == {"f1"}
+    page = Page(write_report(copy)[0].read_text(encoding="utf-8"))
+    assert page.text.count("On XQuAD (F1), ") == 1
+    assert "On XQuAD (SQuAD F1)" not in page.text  # it has no sentence of its own
 
 
 def test_the_witnesses_of_a_runs_files_are_added_up_and_shown(tmp_path: Path) -> None:
@@ -339,95 +400,6 @@ def test_a_comparison_with_holes(tmp_path: Path) -> None:
     assert "f against gone" in Page(write_report(tmp_path)[0].read_text()).text
 
 
-def comparison(gain: float, low: float | None, high: float | None, uniform: float = 0.0) -> Comparison:
-    """A comparison of three languages whose method has this average gain."""
-    codes = ["en", "hi", "de"]
-    made = make_comparison("clas_xnli", codes, make_masks(codes, 8, np.random.default_rng(0)), 0, np.random.default_rng(0))
-    rows = {row.label: row for row in made.rows}
-    clas = rows["clas"].model_copy(update={"gain": gain, "low": low, "high": high, "percent": 1.0})
-    controls = [rows["uniform"].model_copy(update={"gain": uniform}), rows["random"].model_copy(update={"gain": -1.0})]
-    return made.model_copy(update={"rows": [rows["hf"], clas, *controls]})
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "words"),
-    [
-        (0.1, 0.9, "On XNLI (accuracy), CLAS gains 0.50 points (0.10 to 0.90), tested against no control"),
-        (-0.9, -0.1, "CLAS loses 0.50 points (0.10 to 0.90)"),
-        (-0.1, 0.9, "CLAS is not shown to help or to hurt (+0.50 points, \u22120.10 to +0.90)"),
-        (0.0, 0.9, "CLAS is not shown to help or to hurt"),
-        (None, None, "CLAS has no interval of its average gain"),
-    ],
-)
-def test_a_tasks_sentence_follows_the_interval(low: float | None, high: float | None, words: str) -> None:
-    gain = -0.5 if (high or 0) < 0 else 0.5
-    assert words in task_sentence(comparison(gain, low, high), [])
-
-
-def test_where_lower_is_better_a_gain_is_a_loss() -> None:
-    made = comparison(0.5, 0.1, 0.9, uniform=0.75).model_copy(update={"higher_is_better": False})
-    assert "(lower is better), CLAS loses 0.50 points (0.10 to 0.90)" in task_sentence(made, [])
-    assert "ahead of it by 0.25" in " ".join(against_controls(made))
-
-
-def test_nothing_changed_is_said_so() -> None:
-    assert "CLAS changes nothing" in task_sentence(comparison(0.0, 0.0, 0.0), [])
-
-
-def with_leads(made: Comparison, **leads: float) -> list[Comparison]:
-    """Tests of CLAS against each control, with an interval of 0.5 to both sides of its lead."""
-    tested = [rebased(made, label) for label in leads]
-    for one in tested:
-        row = primary_of(one)
-        assert row is not None
-        lead = leads[one.baseline]
-        row.gain, row.low, row.high = lead, lead - 0.5, lead + 0.5
-    return tested
-
-
-@pytest.mark.parametrize(
-    ("gains", "leads", "words"),
-    [
-        (
-            (1.0, 0.5, 1.5),
-            (0.9, 0.7),
-            "CLAS gained 1.00 points (0.50 to 1.50) on XNLI over the unsteered model, and beat the uniform",
-        ),
-        ((1.0, 0.5, 1.5), (0.9, 0.2), "but is not shown to beat the random masks control"),
-        ((0.1, -0.4, 0.6), (0.1, -0.8), "The random masks control beat CLAS by 0.80 points (0.30 to 1.30) on XNLI"),
-        ((-1.0, -1.5, -0.5), (0.1, 0.1), "CLAS lost 1.00 points (0.50 to 1.50) on XNLI over the unsteered model"),
-        ((0.1, -0.4, 0.6), (0.1, 0.1), "No method is shown to help or to hurt: the 95"),
-    ],
-)
-@pytest.mark.parametrize("higher_is_better", [True, False])
-def test_the_headline_is_the_clearest_statement_whichever_way_it_points(
-    gains: tuple[float, float, float], leads: tuple[float, float], words: str, higher_is_better: bool
-) -> None:
-    turn = 1 if higher_is_better else -1
-    gain, *ends = (turn * one for one in gains)
-    low, high = sorted(ends)
-    made = comparison(gain, low, high).model_copy(update={"higher_is_better": higher_is_better})
-    for row in made.rows[2:]:
-        row.gain, row.low, row.high = 0.1, -0.4, 0.6
-    sentence, _, about = first_minute({"one": made}, with_leads(made, uniform=turn * leads[0], random=turn * leads[1]))
-    assert words in sentence
-    assert about is made
-
-
-def test_the_headline_says_from_how_many_comparisons_it_was_picked() -> None:
-    clear, unclear = comparison(1.0, 0.8, 1.2), comparison(0.5, 0.02, 0.98).model_copy(update={"family": "clas_xquad"})
-    for one in (clear, unclear):
-        for row in one.rows[2:]:
-            row.gain, row.low, row.high = 0.1, -0.4, 0.6
-    sentence, picked_from, about = first_minute({"a": unclear, "b": clear}, [])
-    assert about is clear
-    assert picked_from == "This was picked from 6 comparisons of averages; adjusted for that many, p\u00a0<\u00a00.001."
-    sentence, picked_from, _ = first_minute({"a": unclear}, [])
-    assert re.search(r"adjusted for that many, p\u00a0=\u00a00\.1\d\d, so it may be chance\.$", picked_from)
-    assert sentence.endswith("was tested against no control.")
-    assert "nothing can be said" in first_minute({"a": comparison(0.5, None, None).model_copy(update={"rows": []})}, [])[0]
-
-
 def test_a_control_of_other_masks_or_strengths_is_none_of_a_row() -> None:
     made = comparison(0.1, -0.4, 0.6)
     of_row = {"method": "clas", "masks_hash": "a", "alpha": 1.0, "layers": [2]}
@@ -440,32 +412,6 @@ def test_a_control_of_other_masks_or_strengths_is_none_of_a_row() -> None:
     ):
         control = made.rows[2].model_copy(update={"steering": {"method": "uniform", **steering}})
         assert bool(own_controls(made.model_copy(update={"rows": [row, control]}), row)) == own
-
-
-def test_a_control_that_beats_several_methods_is_one_statement_with_the_judged_one_first() -> None:
-    made = comparison(0.1, -0.4, 0.6)
-    for row in made.rows[2:]:
-        row.gain, row.low, row.high = 0.1, -0.4, 0.6
-    # A method that the control does not stand beside may be of another strength, so that being behind it means nothing.
-    others = [
-        made.rows[1].model_copy(update={"label": label, "steering": {"method": method}})
-        for label, method in (("clas own", "clas"), ("int-mu", "int-mu"))
-    ]
-    made = made.model_copy(update={"rows": [*made.rows, *others]})
-    tested = with_leads(made, random=-0.84)
-    for row in tested[0].rows:
-        if row.label in ("clas own", "int-mu"):
-            row.gain, row.low, row.high = -1.74, -2.24, -1.24
-    sentence, _, _ = first_minute({"one": made}, tested)
-    assert sentence == (
-        "The random masks control beat CLAS by 0.84 points (0.34 to 1.34) and CLAS own by 1.74 points (1.24 to 2.24) on XNLI."
-    )
-    assert task_sentence(made, tested) == (
-        "On XNLI (accuracy), CLAS is not shown to help or to hurt (+0.10 points, \u22120.40 to +0.60), and is behind the "
-        "random masks control by 0.84 points (0.34 to 1.34); no gain or loss is shown for CLAS own and Int-mu."
-    )
-    smallest = smallest_seen([made])
-    assert smallest == "The smallest average gain that this study would have found in 80\u00a0% of cases: 0.71 points on XNLI."
 
 
 def test_languages_tuned_to_0_are_not_steered() -> None:
@@ -489,7 +435,7 @@ def test_the_first_screen_has_the_picture_of_the_headlines_task(study: Path, tmp
     labels = re.findall(r'aria-label="(\w[\w-]*), gain in points: mean', summary)
     assert labels == ["clas", "int-mu", "uniform", "random"]  # controls beside
     assert len(re.findall(", gain in points: mean", source)) == 2 * 4  # those of the other task stand with its results
-    assert summary.count("<li>") == len(sources.comparisons) + 1
+    assert summary.count("<li>") == len(sources.comparisons) + 2  # a sentence a task, how fine it is, and how sure
 
 
 def test_controls_are_compared_in_words() -> None:

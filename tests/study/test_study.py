@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from made_runs import STEERED, write_run
 from rich.console import Console
 from strengths_made import with_strengths
 
@@ -68,12 +69,36 @@ def test_clusters_that_a_recipe_does_not_name_leave_what_was_tuned_and_evaluated
     made = [StudyStages(recipe, tmp_path, JobProgress(Console(quiet=True))) for recipe in recipes]
     for name, same in {"profile": True, "masks": True, "evaluate": True, "analyse": True, "tables": False}.items():
         with pytest.MonkeyPatch.context() as patch:
-            for one in made:  # as if everything before it were there
-                patch.setattr(one, "_masks_identity", lambda folder: ["hash"])
-            patch.setattr("lm_eval_clas.study.stages.content_hash", lambda path: "hash")
+            for name_of in ("masks_identity", "content_hash"):  # as if everything before it were there
+                patch.setattr(f"lm_eval_clas.study.stages.{name_of}", lambda path: "hash")
             inputs = [next(s for s in one.all() if s.name == name).inputs() for one in made]
         assert (hash_of(inputs[0]) == hash_of(inputs[1])) == same, name
         assert ("cluster" in json.dumps(inputs[0], default=str)) == (name == "tables")
+
+
+def test_every_metric_of_our_tasks_has_a_table_and_one_against_each_control(tmp_path: Path) -> None:
+    """Repetition shows what the share of answers in the asked language hides; other suites have their first one."""
+    runs = {"hf": {}, "clas": {"alpha": 1}, "random": {"alpha": 1, "method": "random"}}
+    recipe = StudyRecipe.model_validate({**yaml.safe_load(MINIMAL), "evaluate": {"runs": runs}})
+    tasks = {f"{family}_{code}": [0.0, 1.0] * 5 for family in ("clas_open_force", "belebele") for code in ("hi", "de")}
+    lower = {"higher_is_better": {task: {"in_language": True, "repetition": False} for task in tasks}}
+    for label, steering in (("hf", None), ("clas", STEERED), ("random", {**STEERED, "method": "random"})):
+        write_run(tmp_path / "results" / label, tasks, steering, metric="in_language", beside={"repetition": tasks}, **lower)
+    stages = StudyStages(recipe, tmp_path, JobProgress(Console(quiet=True)))
+    found = stages.comparisons()
+    assert {name: (one.metric, one.baseline, one.higher_is_better) for name, one in found.items()} == {
+        "belebele": ("in_language", "hf", True),
+        "belebele-against-random": ("in_language", "random", True),
+        "clas_open_force": ("in_language", "hf", True),
+        "clas_open_force-against-random": ("in_language", "random", True),
+        "clas_open_force-repetition": ("repetition", "hf", False),
+        "clas_open_force-repetition-against-random": ("repetition", "random", False),
+    }
+    commands = stages._tables()
+    assert [("--metric repetition" in one) for one in commands] == [False] * 4 + [True] * 2
+    assert {path.stem for path in (tmp_path / "tables").glob("*.json")} == set(found)
+    text = (tmp_path / "tables" / "clas_open_force-repetition.tex").read_text()
+    assert r"\label{tab:clas_open_force-repetition}" in text  # a paper may have all of them
 
 
 def test_a_stage_is_skipped_until_its_inputs_change(study: Study, tmp_path: Path) -> None:

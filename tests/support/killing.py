@@ -5,6 +5,7 @@ Otherwise most of the time, and most of the moments to be killed at, would go to
 
 from __future__ import annotations
 
+import gc
 import importlib
 import multiprocessing
 import os
@@ -13,13 +14,17 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partialmethod
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from unittest import mock
 
 import machine_asked_once  # noqa: F401  (before the harness)
+import pytest
 import torch
+from lm_eval.tasks import TaskManager
+from sketching import sketch
 from torch.utils import collect_env
 
 from lm_eval_clas.commands.cli import main
@@ -27,6 +32,7 @@ from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.drawing.figures import new_figure
 from lm_eval_clas.harness import hf_clas  # noqa: F401  (loaded before a fork)
 from lm_eval_clas.harness.task_loading import load_tasks
+from lm_eval_clas.languages.sibling_names import installed_siblings
 
 MOMENT = "1767225600"  # 2026-01-01; what files are dated to
 Command = Sequence[object]
@@ -34,18 +40,33 @@ Command = Sequence[object]
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([__name__])
 _SERVER = "CLAS_TESTS_SERVER"
-if _SERVER in os.environ:  # what takes seconds: the index of all tasks, pip's list, what is imported late
+if _SERVER in os.environ:  # what takes seconds: the index of our tasks, all names, pip's list, what is imported late
+    # The index of the harness's own tasks, of which no test needs any here, would take as long as all else.
+    TaskManager.__init__ = partialmethod(TaskManager.__init__, include_defaults=False)
     load_tasks(["clas_mini_nli_hi"], [str(shipped("tasks"))])
+    installed_siblings()
     new_figure(1, 1)
     collect_env.get_pretty_env_info()
     for late in ("lm_eval.evaluator", "peft", "sklearn.metrics", "transformers.models.llama.modeling_llama"):
         importlib.import_module(late)
+    gc.collect()
+    gc.freeze()  # the collector, which the harness calls often, need not look through all of this in every process
 
 
-def start(folder: Path, *words: object, streams: tuple[str, str] = ("log", "log")) -> BaseProcess:
-    """Starts `clas` with these words in a folder; what it says is in two files beside the folder, or in one."""
+def start(
+    folder: Path,
+    *words: object,
+    streams: tuple[str, str] = ("log", "log"),
+    environment: Mapping[str, str] | None = None,
+    drawn: bool = False,
+) -> BaseProcess:
+    """Starts `clas` with these words in a folder; what it says is in two files beside the folder, or in one.
+
+    Pictures are dots, unless they are to be `drawn`.
+    """
     folder.mkdir(exist_ok=True)
-    process = _context.Process(target=_clas, args=(folder, [str(word) for word in words], streams))
+    given = (folder, [str(word) for word in words], streams, dict(environment or {}), drawn)
+    process = _context.Process(target=_clas, args=given)
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     # The first start also starts the server. Commands turn off tqdm before they import anything that would.
     with mock.patch.dict(os.environ, {_SERVER: "1", "TQDM_DISABLE": "1", "PYTHONPATH": path}):
@@ -53,9 +74,11 @@ def start(folder: Path, *words: object, streams: tuple[str, str] = ("log", "log"
     return process
 
 
-def _clas(folder: Path, words: list[str], streams: tuple[str, str]) -> None:
+def _clas(folder: Path, words: list[str], streams: tuple[str, str], environment: dict[str, str], drawn: bool) -> None:
     os.chdir(folder)
-    os.environ["SOURCE_DATE_EPOCH"] = MOMENT
+    if not drawn:
+        sketch(pytest.MonkeyPatch())
+    os.environ |= {"SOURCE_DATE_EPOCH": MOMENT, **environment}
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts something in the background ignores Ctrl-C
     for stream, name in zip((sys.stdout, sys.stderr), streams, strict=True):
@@ -64,10 +87,10 @@ def _clas(folder: Path, words: list[str], streams: tuple[str, str]) -> None:
     main()
 
 
-def run(folder: Path, *words: object) -> float:
+def run(folder: Path, *words: object, drawn: bool = False) -> float:
     """Runs `clas` to its end, and returns the seconds it took."""
     began = time.monotonic()
-    process = start(folder, *words)
+    process = start(folder, *words, drawn=drawn)
     process.join(300)
     assert process.exitcode == 0, (words, (folder.parent / "log").read_text()[-3000:])
     return time.monotonic() - began

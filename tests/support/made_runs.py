@@ -25,9 +25,13 @@ def write_run(
     samples: bool = True,
     reported: float | None = None,
     documents: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    beside: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
     **more: Any,
 ) -> Path:
-    """A results file and its samples as the harness writes them, with these items' scores (and documents, if given)."""
+    """A results file and its samples as the harness writes them, with these items' scores (and documents, if given).
+
+    `beside` has the scores of further metrics, by their names.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     values = {task: [one] if isinstance(one, float) else list(one) for task, one in tasks.items()}
     scores = {task: float(np.mean(one)) if reported is None else reported for task, one in values.items()}
@@ -44,6 +48,9 @@ def write_run(
         "model_name": "some/model",
         **more,
     }
+    for name, by_task in (beside or {}).items():
+        for task, one in by_task.items():
+            data["results"][task][f"{name},none"] = float(np.mean(one))
     path = folder / f"results_{date}.json"
     path.write_text(json.dumps(data))
     for task, one in values.items() if samples else ():
@@ -53,6 +60,9 @@ def write_run(
         ]
         for line, document in zip(lines, (documents or {}).get(task, ()), strict=False):
             line["doc"] = document
+        for name, by_task in (beside or {}).items():
+            for line, score in zip(lines, by_task[task], strict=True):
+                line[name] = score
         (folder / f"samples_{task}_{date}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in reversed(lines)))
     return path
 

@@ -63,7 +63,7 @@ def write_study(
         for code in codes:
             task, clas = f"{family}_{code}", {**make_steering([code], masks), "tuned": {family: {}}}
             for run, config in (("clas", {"model": "hf-clas", "clas": clas}), ("hf", {"model": "hf"})):
-                result = {"config": config, "results": {task: {}}}
+                result = {"config": config, "results": {task: {f"{FAMILIES[family][0]},none": 0.5}}}
                 path = folder / "results" / run / task / "model" / "results_2026-11-23T10-00-00.json"
                 write_text(path, json.dumps(result))
     dump(folder / "analysis" / "stability.json", make_stability(CODES[:languages], layers, rng, name))

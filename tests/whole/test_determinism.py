@@ -50,7 +50,7 @@ def test_two_runs_write_the_same_bytes(
         folder.mkdir()
         (folder / "recipe.yaml").write_text(yaml.safe_dump(small_study | {"model": str(checkpoint)}))
     for command in pipeline(checkpoint):
-        run(there, *command)
+        run(there, *command, drawn=True)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", MOMENT)
     monkeypatch.chdir(here)
     for command in pipeline(checkpoint):

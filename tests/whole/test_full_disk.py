@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from killing import MOMENT, contents
+from sketching import sketch
 from small_models import Run
 
 from lm_eval_clas import ClasError, MaskSet, Profile
@@ -106,6 +107,8 @@ def test_a_full_disk_is_told_and_nothing_is_half_written(
     """With no room, and with a third and two thirds of what the command needs."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", MOMENT)
     monkeypatch.chdir(tmp_path)
+    if name == "paper":  # other commands draw
+        sketch(monkeypatch)
     code, _, error = clas(*commands[name])
     assert code == 0, error
     whole = contents(tmp_path / "out")

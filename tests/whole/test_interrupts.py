@@ -32,7 +32,7 @@ def interrupt(folder: Path, command: tuple[object, ...], seen: str, wait: float 
     """What a command says that gets Ctrl-C once a file of its is there, or after some seconds; None if it ended before."""
     log = folder.parent / "log"
     log.unlink(missing_ok=True)
-    process = start(folder, *command)
+    process = start(folder, *command, drawn=True)  # which leaves time between a picture's file and the end
     while not log.exists():
         time.sleep(0.01)
     began = time.monotonic()

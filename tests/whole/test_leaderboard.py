@@ -58,6 +58,28 @@ def test_a_new_folder_is_on_the_page(script: ModuleType, tmp_path: Path) -> None
     assert sum("| *uniform gain* |" in row for row in rows) == 2
 
 
+def test_a_metric_has_a_table_of_its_own_and_a_method_without_controls_is_not_called_untested(
+    script: ModuleType, tmp_path: Path
+) -> None:
+    codes = ["en", "hi", "de"]
+    made = make_comparison("clas_xquad", codes, make_masks(codes, 8, np.random.default_rng(0)), 3.0, np.random.default_rng(1))
+    other = made.model_copy(update={"metric": "f1"})
+    (tmp_path / "a").mkdir()
+    for name, one in (
+        ("clas_xquad", made), ("clas_xquad-against-uniform", rebased(made, "uniform")), ("clas_xquad-f1", other),
+    ):  # fmt: skip
+        (tmp_path / "a" / f"{name}.json").write_text(one.model_dump_json())
+    page = script.leaderboard(tmp_path)
+    tables = {part.partition("\n")[0]: part for part in page.split("\n## ")[2:]}
+    assert list(tables) == ["XQuAD: SQuAD F1", "XQuAD: F1"]
+    told = {
+        title: {row.split(" | ")[1]: row.split(" | ")[4] for row in part.splitlines() if row.startswith("| a |")}
+        for title, part in tables.items()
+    }
+    assert (told["XQuAD: F1"]["CLAS"], told["XQuAD: F1"]["Int-mu"]) == ("yes", "no such control")
+    assert (told["XQuAD: SQuAD F1"]["CLAS"], told["XQuAD: SQuAD F1"]["Int-mu"]) == ("not tested", "no such control")
+
+
 def test_a_damaged_table_is_named(script: ModuleType, tmp_path: Path) -> None:
     shutil.copytree(DOCS / "results" / "gemma-3-270m", tmp_path / "x")
     path = tmp_path / "x" / "clas_xnli.json"

@@ -96,7 +96,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def study(request: pytest.FixtureRequest, given: Path, clas: Run) -> None:
+def study(sketched: None, given: Path, clas: Run) -> None:
     """The study that tables, causes and reports are made from; made once, by the first test."""
     if not (given / "study" / "report.html").is_file():
         code, _, error = clas("paper", given / "recipe.yaml", "--out", given / "study")

@@ -587,8 +587,8 @@ def replace_what_is_big_or_far(patch: pytest.MonkeyPatch, seen: dict[str, Any], 
 
 
 @cache
-def _few_tasks(include_path: tuple[str, ...]) -> Any:
-    """The index of tasks without the harness's own, which take seconds."""
+def _few_tasks(include_path: tuple[str, ...], *, defaults: bool) -> Any:
+    """The index of tasks without the harness's own, which take seconds: names that are nowhere are looked up there."""
     return TaskManager(include_path=list(include_path), include_defaults=False)
 
 

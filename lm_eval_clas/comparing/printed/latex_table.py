@@ -34,13 +34,14 @@ LATEX = Style(
 )
 
 
-def latex(comparison: Comparison, languages: Orientation | None = None, siunitx: bool = False) -> str:
+def latex(comparison: Comparison, languages: Orientation | None = None, siunitx: bool = False, name: str | None = None) -> str:
     r"""A table environment for `\input`, which needs the packages booktabs and graphicx.
 
     Args:
         comparison: what `compare` gives.
         languages: as `columns`, shrunk to the width of the page where they are many, or as `rows`. Default: whichever fits.
         siunitx: whether numbers are put below each other by their decimal points, which needs that package, too.
+        name: of the label, for a paper with several tables of one family; default: the family.
     """
     heading, comparison = _caption(comparison), written(comparison)
     across = sum(width + 1 for width in layout(comparison, "columns").widths) - 1
@@ -54,7 +55,7 @@ def latex(comparison: Comparison, languages: Orientation | None = None, siunitx:
     return (
         f"% Needs {' and '.join(f'{_USE}{{{one}}}' for one in packages)}{', version 3 or later' if siunitx else ''}.\n"
         f"\\begin{{table}}\n\\centering\\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\n{SETUP if siunitx else ''}"
-        f"\\caption{{{latex_text(heading)}}}\n\\label{{tab:{plain_name(comparison.family)}}}\n"
+        f"\\caption{{{latex_text(heading)}}}\n\\label{{tab:{plain_name(name or comparison.family)}}}\n"
         f"\\par\\smallskip\n{body}"
         f"\\par\\medskip\\begin{{minipage}}{{\\linewidth}}\\footnotesize\n{_note(comparison)}\n\\end{{minipage}}\n\\end{{table}}\n"
     )
@@ -68,7 +69,7 @@ def plain_name(name: str) -> str:
 def _caption(comparison: Comparison) -> str:
     """One sentence: the metric, the task, how many languages, and what gains are over."""
     count = len(comparison.languages)
-    metric = written_metric(comparison.metric)
+    metric = written_metric(comparison.metric, comparison.family)
     unit = "" if comparison.unit in (metric, comparison.metric.partition(",")[0]) else f" ({comparison.unit})"
     over = [spoken(comparison, row) for row in comparison.rows if row.kind == "baseline"]
     gains = f", and gains over {over[0]}" if over and len(comparison.rows) > 1 else ""

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 
 from lm_eval_clas.comparing.rows import Comparison, Row
+from lm_eval_clas.comparing.task_families import OURS, is_ours
 from lm_eval_clas.steering.methods.method_table import METHODS
 from lm_eval_clas.steering.results_entry import CONTROLS
 
-_PREFIX = "clas_"  # of our own tasks
 _WORDS = {
     "belebele": "Belebele",
     "global": "Global",
@@ -41,6 +41,7 @@ _METRICS = {
     "f1_lang": "F1",
     "ter": "TER",
 }
+_OWN_METRICS = {"f1": "SQuAD F1"}  # of our own tasks, which have another F1 beside it
 _METHODS = {"lape": "LAPE"} | {name: method.written for name, method in METHODS.items() if method.written}
 _UNSTEERED = ("hf", "off")  # labels of runs without steering, where nobody gave them another
 UNSTEERED = "unsteered"
@@ -48,20 +49,21 @@ UNSTEERED = "unsteered"
 
 def written_family(family: str) -> str:
     """`XQuAD gold answers` for `clas_xquad_gold`; a family with a word that is not known stays as it is."""
-    known = _WORDS | (_OWN_WORDS if family.startswith(_PREFIX) else {})
-    words = [known.get(word) for word in family.removeprefix(_PREFIX).split("_")]
+    known = _WORDS | (_OWN_WORDS if is_ours(family) else {})
+    words = [known.get(word) for word in family.removeprefix(OURS).split("_")]
     return " ".join(map(str, words)) if all(words) else family
 
 
-def written_metric(key: str) -> str:
-    """`F1` for `f1_lang`, `exact match (strict-match)` with a filter."""
+def written_metric(key: str, family: str) -> str:
+    """`F1` for `f1_lang`, `exact match (strict-match)` with a filter; two metrics of one family have two names."""
     name, _, filtered = key.partition(",")
-    return _METRICS.get(name, name.replace("_", " ")) + (f" ({filtered})" if filtered and filtered != "none" else "")
+    known = _METRICS | (_OWN_METRICS if is_ours(family) else {})
+    return known.get(name, name.replace("_", " ")) + (f" ({filtered})" if filtered and filtered != "none" else "")
 
 
 def written_label(row: Row) -> str:
     """A row's label with the method's name as people write it; of a control, what it is: `random masks, 2 seeds`."""
-    if row.kind == "baseline" and row.label in _UNSTEERED:
+    if row.kind in ("baseline", "unsteered") and row.label in _UNSTEERED:
         return UNSTEERED
     method = str(row.steering.get("method", ""))
     names = _METHODS | ({method: CONTROLS[method]} if method in CONTROLS else {})

@@ -12,35 +12,56 @@ from lm_eval_clas.geometry.measurements import MEASURE_WORDS, POOLING_WORDS, Geo
 from lm_eval_clas.neurons.agreement import Agreement, Stability
 from lm_eval_clas.study.report.plots import plot_layers
 from lm_eval_clas.study.report.view import Block, Bullets, Gallery, Heading, Picture, Section, Table, TableCell, Text
-from lm_eval_clas.study.report.wording import NONE, counted, interval, language_text, layers, number_text, probability, signed
+from lm_eval_clas.study.report.wording import (
+    NONE,
+    counted,
+    interval,
+    language_text,
+    layers,
+    number_text,
+    probability,
+    short,
+    signed,
+)
 
 _CATEGORY_WORDS = {"specific": "language-specific", "partial": "partial-shared", "all": "all-shared", "any": "all four"}
 
 
-def geometry_section(all_found: Mapping[str, Geometry], pictures: Mapping[str, Sequence[Path]], headed: bool) -> Section:
+def geometry_section(
+    all_found: Mapping[str, Geometry],
+    pictures: Mapping[str, Sequence[Path]],
+    headed: bool,
+    explained: Mapping[str, Causes] | None = None,
+) -> Section:
     """Sentence representations by layer, with and without steering, and the pictures of the analyses.
 
     Args:
         all_found, pictures: by part; `headed`: each part has a heading.
+        explained: the candidate causes by part, which name the run and the tasks whose strengths a geometry had.
     """
     blocks: list[Block] = []
     for order, part in enumerate(sorted(all_found.keys() | pictures.keys())):
         if headed:
             blocks.append(Heading(part))
-        blocks += _geometry(all_found.get(part), pictures.get(part, ()), f"layers-{order}", headed)
+        causes = (explained or {}).get(part)
+        whose = "" if causes is None else f" of the run {causes.run} on {causes.family}"
+        blocks += _geometry(all_found.get(part), pictures.get(part, ()), f"layers-{order}", headed, whose)
     return Section("geometry", "What moves inside", blocks)
 
 
-def _geometry(found: Geometry | None, pictures: Sequence[Path], name: str, minor: bool) -> list[Block]:
+def _geometry(found: Geometry | None, pictures: Sequence[Path], name: str, minor: bool, whose: str) -> list[Block]:
     blocks: list[Block] = []
     if found is not None:
         at = _after_bridge(found)
+        strengths = f" Below each language is its alpha, the strength{whose}; at 0 nothing is steered."
+        known = any(found.alpha_of(code) is not None for code in found.languages)
         blocks.append(
             Text(
                 f"Representations of {counted(found.items, 'parallel item')} of {found.corpus} in "
                 f"{counted(len(found.languages), 'language')}, compared with their "
                 f"translations in {language_text(found.anchor)}. "
                 f"Tables show representation {at}, which the last bridge layer puts out; representation 0 is the embeddings."
+                + (strengths if known else "")
             )
         )
         for pooling, words in POOLING_WORDS.items():
@@ -52,7 +73,7 @@ def _geometry(found: Geometry | None, pictures: Sequence[Path], name: str, minor
             tabled = [one for one in measures if one != "silhouette"]
             rows = [
                 [
-                    TableCell(language_text(code)),
+                    TableCell(language_text(code), "" if (alpha := found.alpha_of(code)) is None else f"alpha {short(alpha)}"),
                     *(
                         TableCell(number_text(_value(found, one, pooling, at, code, on), 3))
                         for one in tabled
@@ -81,7 +102,7 @@ def _after_bridge(found: Geometry) -> int:
 def _values(found: Geometry, measure: Measure, pooling: Pooling, layer: int | None) -> list[tuple[str | None, bool, float]]:
     return [
         (one.language, one.steered, one.value)
-        for one in found.measurements
+        for one in found.telling
         if (one.measure, one.pooling) == (measure, pooling) and layer in (None, one.layer)
     ]
 

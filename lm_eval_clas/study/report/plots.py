@@ -14,8 +14,9 @@ from lm_eval_clas.drawing.figures import COLORS, GREY, GRID, LINE, MIDDLE, SMALL
 from lm_eval_clas.drawing.labels import label_ends
 from lm_eval_clas.drawing.web_page import WIDTH
 from lm_eval_clas.geometry.measurements import Geometry, Measure, Pooling
+from lm_eval_clas.steering.results_entry import left_alone
 from lm_eval_clas.study.report.verdicts import distinguishable, significant
-from lm_eval_clas.study.report.wording import drawable, left_alone
+from lm_eval_clas.study.report.wording import drawable
 
 PANEL = 1.9  # inches, of a panel of one row
 
@@ -107,13 +108,14 @@ def plot_layers(geometry: Geometry, measure: Measure, pooling: Pooling, path: Pa
     figure, axes = _axes(2.8)
     from matplotlib.ticker import MaxNLocator
 
-    chosen = [one for one in geometry.measurements if (one.measure, one.pooling) == (measure, pooling)]
+    chosen = [one for one in geometry.telling if (one.measure, one.pooling) == (measure, pooling)]
     codes = list(dict.fromkeys(one.language for one in chosen))
     if bridge := geometry.bridge_layers:  # what decoder layer l puts out is representation l + 1
         axes.axvspan(bridge[0] + 0.5, bridge[-1] + 1.5, color=GREY, alpha=0.25, linewidth=0, label="bridge layers")
     faint = 0.9 if len(codes) <= 3 else 0.6 if len(codes) <= 15 else 0.35
     for steered, color, dashes in ((False, LINE, "-"), (True, COLORS[0], "--")):
-        for order, code in enumerate(codes):
+        there = {one.language for one in chosen if one.steered == steered}
+        for order, code in enumerate(one for one in codes if one in there):
             points = sorted((one.layer, one.value) for one in chosen if one.language == code and one.steered == steered)
             points = [point for point in points if not steered or not bridge or point[0] >= bridge[0]]
             label = ("steered" if steered else "not steered") if order == 0 else None

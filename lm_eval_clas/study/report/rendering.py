@@ -10,10 +10,11 @@ from lm_eval_clas.base.version import __version__
 from lm_eval_clas.comparing.rows import Comparison
 from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.study.report.analysis_sections import causes_section, geometry_section, stability_section
+from lm_eval_clas.study.report.first_screen import below_the_headline
 from lm_eval_clas.study.report.run_sections import again_section, language_section, run_section
 from lm_eval_clas.study.report.score_sections import controls_section, gain_panels, results_section, significance_section
 from lm_eval_clas.study.report.sources import Sources, read_study
-from lm_eval_clas.study.report.statements import first_minute, smallest_seen, task_sentence
+from lm_eval_clas.study.report.statements import first_minute
 from lm_eval_clas.study.report.strength_sections import neurons_section, strengths_section
 from lm_eval_clas.study.report.view import Block, Bullets, Report, Section, Text
 from lm_eval_clas.study.report.wording import listed
@@ -58,7 +59,9 @@ def report_of(sources: Sources) -> Report:
         ),
         (neurons_section(sources.masks, headed) if sources.masks else None, "neurons and bridge layers (no masks/PART/)"),
         (
-            geometry_section(sources.geometry, sources.pictures, headed) if sources.geometry or sources.pictures else None,
+            geometry_section(sources.geometry, sources.pictures, headed, sources.causes)
+            if sources.geometry or sources.pictures
+            else None,
             "what moves inside (no analysis/PART/geometry.json)",
         ),
         (
@@ -89,9 +92,7 @@ def _summary(sources: Sources) -> tuple[list[Block], Comparison | None]:
         nothing = "No scores have been compared yet, so nothing can be said about whether steering helps."
         return [Text(nothing, lead=True)], None
     sentence, picked_from, drawn = first_minute(comparisons, sources.against)
-    points = [task_sentence(one, sources.against) for one in comparisons.values()]
-    if smallest := smallest_seen(comparisons.values()):
-        points.append(smallest)
+    points = below_the_headline(list(comparisons.values()), sources.against)
     blocks: list[Block] = [Text(sentence, lead=True), *([Text(picked_from)] if picked_from else []), Bullets(points)]
     stem = next((name for name, one in comparisons.items() if one is drawn), "")
     if drawn is not None and (panels := gain_panels(drawn, stem)) is not None:

@@ -10,9 +10,10 @@ from lm_eval_clas.comparing.rows import Comparison
 from lm_eval_clas.languages.codes import english_name
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import CLAS
+from lm_eval_clas.steering.results_entry import left_alone
 from lm_eval_clas.study.report.score_sections import title_of
 from lm_eval_clas.study.report.sources import Sources
-from lm_eval_clas.study.report.verdicts import advantage, baseline_of, own_controls, primary_of, significant
+from lm_eval_clas.study.report.verdicts import advantage, baseline_of, by_task, own_controls, primary_of, significant
 from lm_eval_clas.study.report.view import Block, Card, Code, Deck, Facts, Heading, Section, Table, TableCell
 from lm_eval_clas.study.report.wording import (
     NONE,
@@ -20,7 +21,6 @@ from lm_eval_clas.study.report.wording import (
     language_list,
     language_text,
     layers,
-    left_alone,
     listed,
     named,
     number_text,
@@ -47,6 +47,7 @@ def _card(sources: Sources, code: str) -> Card:
     notes: list[str] = []
     missing: list[str] = []
     known: dict[str, None] = {}
+    first = [group[0] for group in by_task(sources.comparisons.values())]
     for comparison in sources.comparisons.values():
         if code not in comparison.languages:
             missing.append(title_of(comparison, sources.comparisons))
@@ -54,6 +55,9 @@ def _card(sources: Sources, code: str) -> Card:
         row = primary_of(comparison)
         name = title_of(comparison, sources.comparisons)
         facts.append((name, _scored(comparison, code)))
+        notes += [f"{name}: {note}" for note in _clear(comparison, code)]
+        if not any(one is comparison for one in first):
+            continue  # what follows is of the task, whatever it is measured by
         notes += [f"{name}: {note}" for note in _odd(comparison, code, sources)]
         if row is not None and code != comparison.anchor:
             # Results know all tasks of a run; the row's copy, of this task alone, serves where there are none.
@@ -96,18 +100,25 @@ def _scored(comparison: Comparison, code: str) -> str:
     return f"{score} ({row.label}), gain {gain}{adjusted}{items}"
 
 
+def _clear(comparison: Comparison, code: str) -> list[str]:
+    """Whether a language's score surely moved, or moved where nothing steered."""
+    row = primary_of(comparison)
+    cell = row.cells.get(code) if row is not None else None
+    if cell is None or not cell.gain:
+        return []
+    if code == comparison.anchor:
+        return [f"anchor, but its score changed by {signed(cell.gain, comparison.digits)}."]
+    way = "better" if advantage(comparison, cell.gain) > 0 else "worse"
+    return [f"significantly {way} than {comparison.baseline}."] if significant(cell) else []
+
+
 def _odd(comparison: Comparison, code: str, sources: Sources) -> list[str]:
-    """What is odd about a language's score."""
+    """What else is odd about a language's score."""
     row, baseline = primary_of(comparison), baseline_of(comparison)
     cell = row.cells.get(code) if row is not None else None
     if row is None or cell is None or code == comparison.anchor:
-        gain = None if cell is None else cell.gain
-        return [f"anchor, but its score changed by {signed(gain, comparison.digits)}."] if gain else []
+        return []
     notes = []
-    if significant(cell) and cell.gain is not None:
-        notes.append(
-            f"significantly {'better' if advantage(comparison, cell.gain) > 0 else 'worse'} than {comparison.baseline}."
-        )
     rivals = [one for one in own_controls(comparison, row) if code in one.cells]
     better = [named(one.label) for one in rivals if advantage(comparison, one.cells[code].score - cell.score) > 0]
     if better:
@@ -163,12 +174,22 @@ def run_section(sources: Sources) -> Section:
             if row.kind != "cited":
                 steering.setdefault(row.label, row.steering)
     if steering:
-        rows = [[TableCell(label), TableCell(steering_line(one))] for label, one in steering.items()]
+        rows = [line for label, one in steering.items() for line in _steered(label, one, sources.runs_by_family.get(label, {}))]
         if len(sources.parts) > 1:
             blocks.append(Heading("Runs"))
         blocks.append(Table("What each run steered.", ["run", "steering"], rows, prose=frozenset({1})))
     blocks += _witnessed(sources.runs)
     return Section("run", "What was run", blocks)
+
+
+def _steered(label: str, steering: Mapping[str, Any], by_family: Mapping[str, Mapping[str, Any]]) -> list[list[TableCell]]:
+    """A line on what a run steered, or one for each of the lines that its families of tasks have."""
+    lines: dict[str, list[str]] = {}
+    for family, one in by_family.items():
+        lines.setdefault(steering_line(one), []).append(family)
+    if len(lines) < 2:
+        return [[TableCell(label), TableCell(steering_line(steering))]]
+    return [[TableCell(label, ", ".join(of)), TableCell(line)] for line, of in lines.items()]
 
 
 def _witnessed(steering: Mapping[str, Mapping[str, Any]]) -> list[Block]:

@@ -39,13 +39,15 @@ from lm_eval_clas.study.report.wording import (
     signed,
 )
 
-_MARK = "A star marks p < 0.05 after Holm\u2019s correction over languages."
+_MARK = "A star marks p < 0.05 after Holm\u2019s correction over the languages that were steered."
 
 
 def title_of(comparison: Comparison, all_of_them: Mapping[str, Comparison]) -> str:
-    """The family, with its baseline where several comparisons are of this family."""
-    alone = sum(other.family == comparison.family for other in all_of_them.values()) == 1
-    return comparison.family if alone else f"{comparison.family} against {comparison.baseline}"
+    """The family, with its metric and its baseline where several comparisons of this family differ by them."""
+    alike = [other for other in all_of_them.values() if other.family == comparison.family]
+    metric = f": {comparison.metric}" if len({other.metric for other in alike}) > 1 else ""
+    alone = sum(other.metric == comparison.metric for other in alike) == 1
+    return f"{comparison.family}{metric}{'' if alone else f' against {comparison.baseline}'}"
 
 
 def gain_panels(comparison: Comparison, stem: str) -> Gallery | None:
@@ -60,9 +62,9 @@ def gain_panels(comparison: Comparison, stem: str) -> Gallery | None:
         alternative = f"{row.label}, gain in {comparison.unit}: mean {_told_gain(comparison, row)}; {', '.join(told)}."
         draw = partial(plot_row, comparison, row, codes, limits)
         panels.append(Picture(picture(draw, f"panel-{_id(stem)}-{order}", alternative)))
-    over = baseline_of(comparison)
+    over, metric = baseline_of(comparison), written_metric(comparison.metric, comparison.family)
     caption = (
-        f"{written_family(comparison.family)}: gain in {comparison.unit} ({written_metric(comparison.metric)}) over "
+        f"{written_family(comparison.family)}: gain in {comparison.unit} ({metric}) over "
         f"{spoken(comparison, over) if over is not None else comparison.baseline}, by language and on average (mean), with "
         "95\u00a0% intervals; methods in blue, controls in orange. Filled marks are significant (languages after Holm\u2019s "
         "correction); a cross marks a language that was left alone, such as one tuned to 0."
@@ -211,7 +213,7 @@ def _tested(comparison: Comparison, method: Row, tested: Mapping[str, Comparison
     tests = listed(list(dict.fromkeys(one.test for one, _ in found.values())))
     caption = (
         f"How far {named(method.label)} is above each control on the same items, in {comparison.unit}; below it the p-value "
-        f"({tests}) after Holm\u2019s correction over languages. {_MARK}"
+        f"({tests}) after Holm\u2019s correction. {_MARK}"
     )
     return Table(caption, ["language", *(f"over {label}" for label in found)], rows, emphasised=frozenset({0}))
 
@@ -247,8 +249,8 @@ def significance_section(comparisons: Mapping[str, Comparison]) -> Section | Non
         blocks.append(Heading(title_of(comparison, comparisons)))
         blocks.append(
             Text(
-                f"Paired tests against {comparison.baseline} on the same items ({comparison.test}, two-sided), adjusted over "
-                "the languages of each run by Holm\u2019s method; significant means adjusted p < 0.05."
+                f"Paired tests against {comparison.baseline} on the same items ({comparison.test}, two-sided), adjusted by "
+                "Holm\u2019s method over the languages that were steered; significant means adjusted p < 0.05."
             )
         )
         codes = comparison.languages

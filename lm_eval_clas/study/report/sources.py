@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.comparing.results_files import runs_in
 from lm_eval_clas.comparing.rows import Comparison
+from lm_eval_clas.comparing.runs import Run
+from lm_eval_clas.comparing.task_families import families
 from lm_eval_clas.disk.checked_json import read_as
 from lm_eval_clas.disk.checked_yaml import parse_yaml
 from lm_eval_clas.geometry.causes import Causes
@@ -38,6 +40,7 @@ class Sources:
         masks: by part: of `tune/PART/masks`, or else of `masks/PART`.
         tuned: the strengths in the masks of every part, or else in its `tune/PART/tuned.json`.
         runs: `config.clas` of the results, by the name of the run's folder; empty for models that are not `hf-clas`.
+        runs_by_family: the same of each family of tasks by itself.
         geometry, causes: the analyses, by part; stability: by the name of its file.
         pictures: the PNG files among the analyses of a part, but for those that the report draws itself.
     """
@@ -50,6 +53,7 @@ class Sources:
     masks: dict[str, MaskSet] = field(default_factory=dict)
     tuned: Tuned = field(default_factory=dict)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs_by_family: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     geometry: dict[str, Geometry] = field(default_factory=dict)
     stability: dict[str, Stability] = field(default_factory=dict)
     causes: dict[str, Causes] = field(default_factory=dict)
@@ -65,9 +69,9 @@ class Sources:
         """Strengths by method: CLAS's, and those that the masks have of others, of every part together."""
         found: dict[str, Tuned] = {CLAS: self.tuned} if self.tuned else {}
         for _, masks in sorted(self.masks.items()):
-            for method, families in masks.config.tuned_methods.items():
+            for method, by_family in masks.config.tuned_methods.items():
                 merged = found.setdefault(method, {})
-                for family, by_language in families.items():
+                for family, by_language in by_family.items():
                     merged[family] = merged.get(family, {}) | by_language
         return found
 
@@ -94,12 +98,14 @@ def read_study(folder: Path) -> Sources:
         raise ClasError(f"There is no folder '{folder}'; give the one that 'clas paper' wrote.")
     recipe = _recipe(folder / "recipe.yaml")
     masks = _masks(folder, recipe)
-    tables: dict[str, Comparison] = {path.stem: _read(path, Comparison) for path in _files(folder, "tables/*.json")}
+    found_tables = sorted(_files(folder, "tables/*.json"), key=lambda path: path.stem)  # FAMILY before FAMILY-METRIC
+    tables: dict[str, Comparison] = {path.stem: _read(path, Comparison) for path in found_tables}
     comparisons = {name: one for name, one in tables.items() if not _against_control(name, one, tables.values())}
     pictures: dict[str, list[Path]] = {}
     for path in _files(folder, "analysis/*/*.png"):
         if path.stem != "categories":
             pictures.setdefault(path.parent.name, []).append(path)
+    by_label = {place.name: runs_in(place, place.name) for place in sorted(folder.glob("results/*")) if place.is_dir()}
     records: list[StageRecord] = [_read(path, StageRecord) for path in _files(folder, "stages/*.json")]
     found = Sources(
         folder=folder,
@@ -109,7 +115,8 @@ def read_study(folder: Path) -> Sources:
         against=[one for name, one in tables.items() if name not in comparisons],
         masks=masks,
         tuned=_tuned(folder, masks),
-        runs=_runs(folder / "results"),
+        runs={label: joined([part.steering for part in parts]) for label, parts in by_label.items() if parts},
+        runs_by_family={label: _by_family(parts) for label, parts in by_label.items() if parts},
         geometry={path.parent.name: _read(path, Geometry) for path in _files(folder, "analysis/*/geometry.json")},
         stability={path.stem: _read(path, Stability) for path in _files(folder, "analysis/stability*.json")},
         causes={path.parent.name: _read(path, Causes) for path in _files(folder, "analysis/*/causes.json")},
@@ -147,8 +154,8 @@ def _tuned(folder: Path, masks: Mapping[str, MaskSet]) -> Tuned:
     parts: dict[str, Tuned] = {path.parent.name: _read(path, Tuned) for path in _files(folder, "tune/*/tuned.json")}
     parts |= {part: one.config.tuned for part, one in masks.items() if one.config.tuned}
     merged: Tuned = {}
-    for _, families in sorted(parts.items()):
-        for family, strengths in families.items():
+    for _, by_family in sorted(parts.items()):
+        for family, strengths in by_family.items():
             merged[family] = merged.get(family, {}) | strengths
     return merged
 
@@ -171,15 +178,12 @@ def _recipe(path: Path) -> str | None:
         raise ClasError(f"'{path}' cannot be read ({error.strerror or error}); make it readable.") from error
 
 
-def _runs(folder: Path) -> dict[str, dict[str, Any]]:
-    """`config.clas` of each run, for all of its tasks together."""
-    runs = {}
-    for place in sorted(path for path in folder.glob("*") if path.is_dir()):
-        if parts := runs_in(place, place.name):
-            runs[place.name] = joined([part.steering for part in parts])
-            if len({str(part.steering.get("layers")) for part in parts if not part.unsteered}) > 1:
-                runs[place.name]["layers"] = "as each part\u2019s masks have them"
-    return runs
+def _by_family(parts: Sequence[Run]) -> dict[str, dict[str, Any]]:
+    """`config.clas` of what one label holds: masks, strengths and layers may be others for each family of tasks."""
+    return {
+        family: joined([part.steering for part in parts if part.tasks.keys() & set(tasks.values())])
+        for family, tasks in families(parts).items()
+    }
 
 
 def _mapping(value: Any) -> dict[str, Any]:

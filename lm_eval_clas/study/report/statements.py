@@ -1,27 +1,34 @@
-"""What a reader gets in the first minute: the clearest statement of a study, one sentence a task, and what could not be seen.
+"""The headline of a report: the clearest statement of a study about averages over languages, whichever way it points.
 
-Nothing is estimated here but how clear a difference is, which its interval tells. Statements are about averages over
-languages; whatever points against steering counts as much as what points for it.
+Nothing is estimated here but how clear a difference is, which its interval tells. It is picked from each task's first metric,
+which was chosen before anything was measured; what the task's further ones say against it goes with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lm_eval_clas.comparing.printed.written_names import spoken, written_family, written_metric
-from lm_eval_clas.comparing.rows import Comparison, Row
+from lm_eval_clas.comparing.rows import Comparison, Row, RowKind
+from lm_eval_clas.comparing.task_families import language_of
 from lm_eval_clas.evidence.paired_tests import SIGNIFICANT
-from lm_eval_clas.evidence.smallest_gain import chance_of_interval, smallest_of_interval
+from lm_eval_clas.evidence.smallest_gain import chance_of_interval
 from lm_eval_clas.study.report.verdicts import (
     advantage,
     baseline_of,
+    by_task,
     controls_of,
+    own_controls,
     primary_of,
     same_run,
+    steered_languages,
     tests_against,
 )
-from lm_eval_clas.study.report.wording import amount, interval, listed, number_text, probability, signed
+from lm_eval_clas.study.report.wording import amount, counted, listed, number_text, probability
+
+_METHODS: tuple[RowKind, ...] = ("method",)
+RUNS: tuple[RowKind, ...] = ("method", "control")  # what is steered
 
 
 @dataclass(frozen=True)
@@ -58,10 +65,15 @@ class Lead:
 
     def __str__(self) -> str:
         """`0.84 points (0.18 to 1.52)`, without a sign where it is said in words which way it goes."""
+        return self.told()
+
+    def told(self, more: str = "") -> str:
+        """The same with what else stands in the brackets."""
         turn = -1 if self.side < 0 else 1
         low, high = sorted((turn * self.low, turn * self.high))
         digits = self.comparison.digits
-        return f"{amount(self.comparison, abs(self.by))} ({number_text(low, digits)} to {number_text(high, digits)})"
+        ends = f"{number_text(low, digits)} to {number_text(high, digits)}"
+        return f"{amount(self.comparison, abs(self.by))} ({'; '.join(filter(None, (ends, more)))})"
 
 
 @dataclass(frozen=True)
@@ -83,15 +95,19 @@ def first_minute(comparisons: Mapping[str, Comparison], against: Sequence[Compar
     """
     found: list[Statement] = []
     looked_at = 0
-    for one in comparisons.values():
-        told, count = _statements(one, against)
+    groups = by_task(comparisons.values())
+    for one, *further in groups:
+        told, count = _statements(one, against, further)
         found, looked_at = [*found, *told], looked_at + count
-    first = next(iter(comparisons.values()), None)
+    first = groups[0][0] if groups else None
     if not looked_at:
         nothing = "No run has an interval of its average gain, so nothing can be said about whether steering helps"
         return f"{nothing}.", "", first
     if not found:
-        return "No method is shown to help or to hurt: the 95\u00a0% interval of every average gain holds 0.", "", first
+        nothing = "o method is shown to help or to hurt: the 95\u00a0% interval of every average gain holds 0"
+        if any(lead.side for _, *further in groups for one in further for _, lead in leads_of(one, RUNS)):
+            return f"By the first metric of each task, n{nothing}; by others, some do not.", "", first
+        return f"N{nothing}.", "", first
 
     def sure(one: Statement) -> bool:
         return one.chance * looked_at < SIGNIFICANT
@@ -105,18 +121,21 @@ def first_minute(comparisons: Mapping[str, Comparison], against: Sequence[Compar
     return f"{best.text[0].upper()}{best.text[1:]}.", among if looked_at > 1 else "", best.comparison
 
 
-def _statements(comparison: Comparison, against: Sequence[Comparison]) -> tuple[list[Statement], int]:
-    """What is supported on one task, and how many comparisons of averages that was picked from."""
+def _statements(
+    comparison: Comparison, against: Sequence[Comparison], further: Sequence[Comparison]
+) -> tuple[list[Statement], int]:
+    """What is supported on one task, and how many comparisons of averages that was picked from; `further` are other metrics."""
     found: list[Statement] = []
     on, baseline = f"on {written_family(comparison.family)}", baseline_of(comparison)
     over = f" over {spoken(comparison, baseline)}" if baseline is not None else ""
     beaten_by: dict[str, list[tuple[Row, Lead]]] = {}
     looked_at = 0
     for row in comparison.rows:
-        lead = Lead.of(comparison, row) if row.kind in ("method", "control") else None
+        lead = Lead.of(comparison, row) if row.kind in RUNS else None
         if lead is None:
             continue
         name = spoken(comparison, row)
+        told = lead.told(steered_share(comparison, row))
         tests = over_controls(comparison, row, against) if row.kind == "method" else {}
         looked_at += 1 + len(tests)
         for label, test in tests.items():
@@ -124,77 +143,59 @@ def _statements(comparison: Comparison, against: Sequence[Comparison]) -> tuple[
                 beaten_by.setdefault(label, []).append((row, test))
         if lead.side < 0:
             after = 2 if row.kind == "control" else 0
-            found.append(Statement(f"{name} lost {lead} {on}{over}", comparison, lead.chance, after))
+            found.append(Statement(f"{name} lost {told} {on}{over}", comparison, lead.chance, after))
         elif lead.side > 0:
             controls = [one for one in controls_of(comparison) if one.label in tests]
             behind = [one for one in controls if tests[one.label].side <= 0]
             names = listed([spoken(comparison, one) for one in behind or controls])
+            worse = _worse_elsewhere(row, further) if row.kind == "method" else ""
             if row.kind == "control":
-                found.append(Statement(f"{name} gained {lead} {on}{over}", comparison, lead.chance, 2))
+                found.append(Statement(f"{name} gained {told} {on}{over}", comparison, lead.chance, 2))
             elif controls and not behind:
                 chance = max(lead.chance, *(test.chance for test in tests.values()))
-                found.append(Statement(f"{name} gained {lead} {on}{over}, and beat {names}", comparison, chance))
+                text = f"{name} gained {told} {on}{over}, and beat {names}{worse}"
+                found.append(Statement(text, comparison, chance, int(bool(worse))))
             else:
-                but = f", but is not shown to beat {names}" if behind else ", and was tested against no control"
-                found.append(Statement(f"{name} gained {lead} {on}{over}{but}", comparison, lead.chance, 1))
+                but = f", but is not shown to beat {names}" if behind else f", and {untested(comparison, row)}"
+                found.append(Statement(f"{name} gained {told} {on}{over}{but}{worse}", comparison, lead.chance, 1))
     main = primary_of(comparison)
     for label, beaten in beaten_by.items():
         control = next(one for one in controls_of(comparison) if one.label == label)
         beaten.sort(key=lambda pair: (pair[0] is not main, pair[1].chance))
-        told = listed([f"{spoken(comparison, row)} by {test}" for row, test in beaten])
+        behind_it = listed([f"{spoken(comparison, row)} by {test}" for row, test in beaten])
         chance = max(test.chance for _, test in beaten)  # it is said of all of them
-        found.append(Statement(f"{spoken(comparison, control)} beat {told} {on}", comparison, chance))
+        found.append(Statement(f"{spoken(comparison, control)} beat {behind_it} {on}", comparison, chance))
     return found, looked_at
 
 
-def task_sentence(comparison: Comparison, against: Sequence[Comparison]) -> str:
-    """One sentence: which methods help or hurt on a task, and whether what is judged, CLAS, does more than its controls."""
-    on = f"On {written_family(comparison.family)} ({written_metric(comparison.metric)})"
-    main = primary_of(comparison)
-    rows = [row for row in comparison.rows if row.kind == "method"]
-    if not rows or main is None:
-        return f"{on}, no steered run was compared."
-    leads = {row.label: Lead.of(comparison, row) for row in rows}
-    clear = [(row, lead) for row in rows if (lead := leads[row.label]) is not None and lead.side]
-    clear.sort(key=lambda pair: pair[1].chance)
-    parts = []
-    for row, lead in clear:
-        verb = "gains" if lead.side > 0 else "loses"
-        parts.append(f"{spoken(comparison, row)} {verb} {lead}{_beside(comparison, row, against)}")
-    if not any(row is main for row, _ in clear):
-        parts.append(_unclear(comparison, main, leads[main.label], against))
-    rest = [row for row in rows if row is not main and not any(row is one for one, _ in clear)]
-    if rest:
-        parts.append(f"no gain or loss is shown for {listed([spoken(comparison, row) for row in rest])}")
-    lower = "" if comparison.higher_is_better else " (lower is better)"
-    return f"{on}{lower}, {'; '.join(parts)}."
+def leads_of(comparison: Comparison, kinds: Collection[RowKind] = _METHODS) -> list[tuple[Row, Lead]]:
+    """The rows of these kinds that have an interval, with their leads, the clearest first."""
+    rows = [row for row in comparison.rows if row.kind in kinds]
+    found = [(row, lead) for row in rows if (lead := Lead.of(comparison, row)) is not None]
+    return sorted(found, key=lambda pair: pair[1].chance)
 
 
-def _unclear(comparison: Comparison, row: Row, lead: Lead | None, against: Sequence[Comparison]) -> str:
-    """Of a method whose interval holds 0, or which has none."""
-    name = spoken(comparison, row)
-    if lead is None:
-        return f"{name} has no interval of its average gain"
-    if lead.low == lead.high == 0:
-        return f"{name} changes nothing"
-    digits = comparison.digits
-    told = f"{signed(row.gain, digits)} {comparison.unit}, {interval(row.low, row.high, digits)}"
-    return f"{name} is not shown to help or to hurt ({told}){_beside(comparison, row, against)}"
+def _worse_elsewhere(row: Row, further: Sequence[Comparison]) -> str:
+    """By which other metrics of a task a row is worse; empty where none shows it."""
+    told = [
+        f"by {written_metric(one.metric, one.family)} it is worse by {lead}"
+        for one in further
+        if (its := same_run(one, row)) is not None and (lead := Lead.of(one, its)) is not None and lead.side < 0
+    ]
+    return f", but {listed(told)}" if told else ""
 
 
-def _beside(comparison: Comparison, row: Row, against: Sequence[Comparison]) -> str:
-    """How a method does against its controls: beats all of them, is behind some, or is not told apart."""
-    tests = over_controls(comparison, row, against)
-    controls = [one for one in controls_of(comparison) if one.label in tests]
-    if not controls:
-        return ", tested against no control"
-    behind = [one for one in controls if tests[one.label].side < 0]
-    if behind:
-        return ", and is behind " + listed([f"{spoken(comparison, one)} by {tests[one.label]}" for one in behind])
-    level = [spoken(comparison, one) for one in controls if not tests[one.label].side]
-    if level:
-        return f", and shows nothing beyond {listed(level)}"
-    return f", beyond {listed([spoken(comparison, one) for one in controls])}"
+def steered_share(comparison: Comparison, row: Row) -> str:
+    """`5 of 11 languages steered`; empty for a run whose file does not tell, such as that of another model."""
+    if not row.steering:
+        return ""
+    columns = [code for code in comparison.languages if language_of(code) != comparison.anchor]
+    return f"{len(steered_languages(comparison, row))} of {counted(len(columns), 'language')} steered"
+
+
+def untested(comparison: Comparison, row: Row) -> str:
+    """Why nothing says how a method does beside controls."""
+    return "was tested against no control" if own_controls(comparison, row) else "no control of its strength was run"
 
 
 def over_controls(comparison: Comparison, row: Row, against: Iterable[Comparison]) -> dict[str, Lead]:
@@ -205,16 +206,3 @@ def over_controls(comparison: Comparison, row: Row, against: Iterable[Comparison
         if its is not None and (lead := Lead.of(tested, its)) is not None:
             found[label] = lead
     return found
-
-
-def smallest_seen(comparisons: Iterable[Comparison]) -> str:
-    """The smallest average gain that each task could have shown; empty where nothing tells it."""
-    told = []
-    for one in comparisons:
-        row = primary_of(one)
-        if row is None or row.low is None or row.high is None:
-            continue
-        smallest = row.smallest if row.smallest is not None else smallest_of_interval(row.low, row.high)
-        if smallest is not None:
-            told.append(f"{amount(one, smallest)} on {written_family(one.family)}")
-    return f"The smallest average gain that this study would have found in 80\u00a0% of cases: {listed(told)}." if told else ""

@@ -12,7 +12,9 @@ from lm_eval_clas.comparing.rows import Comparison, LanguageCell, Row
 from lm_eval_clas.comparing.task_families import language_of
 from lm_eval_clas.evidence.paired_tests import SIGNIFICANT
 from lm_eval_clas.steering.methods.method_table import controls_for
-from lm_eval_clas.study.report.wording import counted, interval, left_alone, listed, named, number_text, signed
+from lm_eval_clas.steering.results_entry import left_alone
+from lm_eval_clas.study.report.wording import counted, interval, listed, named, number_text, signed
+from lm_eval_clas.texts.metrics import preferred_metric
 
 # What a control has as its method has it. (`tuned` has strengths by task and language, beside the word `tuned` as alpha.)
 _STRENGTH = ("masks_hash", "alpha", "beta", "gamma", "layers", "tuned")
@@ -67,6 +69,17 @@ def steered_languages(comparison: Comparison, row: Row | None = None) -> list[st
     ]
 
 
+def by_task(comparisons: Iterable[Comparison]) -> list[list[Comparison]]:
+    """Those of one family over one baseline together, the one by the metric that counts if nobody says first."""
+    groups: dict[tuple[str, str], list[Comparison]] = {}
+    for one in comparisons:
+        groups.setdefault((one.family, one.baseline), []).append(one)
+    for group in groups.values():
+        names = [one.metric.partition(",")[0] for one in group]
+        group.insert(0, group.pop(names.index(preferred_metric(names))))
+    return list(groups.values())
+
+
 def significant(cell: LanguageCell | None) -> bool:
     """Whether a cell's gain or loss is significant after Holm."""
     return cell is not None and cell.p_holm is not None and cell.p_holm < SIGNIFICANT
@@ -101,6 +114,8 @@ def distinguishable(row: Row) -> int | None:
 def told_by_language(comparison: Comparison, row: Row) -> str:
     """One sentence: how many languages gain and lose, and how many of them significantly."""
     codes = steered_languages(comparison)
+    if not codes:
+        return f"{named(row.label)} steered no language."
     compared = [code for code in codes if code in row.cells and row.cells[code].gain is not None]
     up, down = answers_changed(comparison, row, codes, 1), answers_changed(comparison, row, codes, -1)
     sentence = (
@@ -117,7 +132,8 @@ def tests_against(comparison: Comparison, against: Iterable[Comparison], row: Ro
     """The comparisons that test a row against its controls, by the control's label."""
     if row is None:
         return {}
-    found = {one.baseline: one for one in against if one.family == comparison.family and same_run(one, row)}
+    alike = [one for one in against if (one.family, one.metric) == (comparison.family, comparison.metric)]
+    found = {one.baseline: one for one in alike if same_run(one, row)}
     return {control.label: found[control.label] for control in own_controls(comparison, row) if control.label in found}
 
 

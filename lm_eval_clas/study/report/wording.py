@@ -9,7 +9,6 @@ from typing import Any
 
 from lm_eval_clas.comparing.rows import Comparison
 from lm_eval_clas.languages.codes import english_name
-from lm_eval_clas.languages.task_names import task_family
 from lm_eval_clas.neurons.bridge import layers_text
 from lm_eval_clas.steering.results_entry import positions_by_layer, seed_of
 
@@ -114,6 +113,8 @@ def steering_line(steering: Mapping[str, Any]) -> str:
             value = layers(value)
         elif isinstance(value, Mapping):
             value = ", ".join(f"{one} {strength}" for one, strength in value.items())
+        elif key == "alpha" and isinstance(value, (int, float)):
+            value = f"{short(value)}, fixed"
         elif isinstance(value, float):
             value = short(value)
         parts.append(f"{key.replace('_', ' ')} {value}")
@@ -144,15 +145,3 @@ def witnessed(steering: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
         most = max(positions_by_layer(seen).values(), default=0)
         found[code] = (requests + seen.get("requests", 0), positions + most)
     return found
-
-
-def left_alone(steering: Mapping[str, Any], code: str, family: str) -> str:
-    """Why a run left a language alone in a task family, from `config.clas`; empty if it did not."""
-    family = task_family(family)
-    found: Any = steering.get("tuned")
-    for key in (family, code, "alpha"):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    reasons = {f"{code} in {family}": "tuned to 0"} if found == 0 else {}  # older results do not tell
-    told = steering.get("left_alone")
-    reasons |= told if isinstance(told, Mapping) else {}
-    return str(reasons.get(code) or reasons.get(f"{code} in {family}", ""))
