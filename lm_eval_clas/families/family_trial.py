@@ -7,6 +7,7 @@ stand in the table, as nobody would see it from outside.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -253,4 +254,4 @@ def short_reason(message: str) -> str:
 def short_error(error: Exception, said: str | None = None) -> str:
     """The kind of an error and the first line of what it says, or of what is `said` in its place, as far as a cell has room."""
     line = first_line(error if said is None else ValueError(said))
-    return f"{type(error).__name__}: {line}".replace("`", "")[:110]
+    return textwrap.shorten(f"{type(error).__name__}: {line}".replace("`", ""), 110, placeholder=" ...")
