@@ -183,7 +183,7 @@ CASES: dict[str, dict[str, Case]] = {
         "model_args": Case("dtype=bfloat16", "dtypes"),
         "device": Case("cpu:0", "loads"),
         "cluster": Case("none", _CHOSEN),
-        "seed": Case(5, _CHOSEN),
+        "seed": Case(5, _CHOSEN, {"cluster": "none", "limit": 8}),  # enough for an interval
         "as_json": Case(True, "stdout"),
         "engine": Case("vllm", "code"),  # the device is given
     },
@@ -820,7 +820,7 @@ FIELDS: dict[str, tuple[Any, str]] = {  # another value, and the stage that it c
     "parts.one.evaluate": (["clas_mini_nli_de"], "evaluate"),
     "parts.one.limit": (3, "evaluate"),
     "parts.one.limits": ({"clas_mini_nli_hi": 1}, "evaluate"),
-    "parts.one.alphas": ({"clas": 3}, "evaluate"),
+    "parts.one.runs": ({"clas": {"alpha": 3}}, "evaluate"),
 }
 
 
