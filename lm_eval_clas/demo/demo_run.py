@@ -150,11 +150,10 @@ def _evaluate(
 ) -> dict[str, Any]:
     from lm_eval import evaluate
     from lm_eval.api.registry import get_model
-    from lm_eval.tasks import TaskManager
 
     from lm_eval_clas.harness.fast_lm import default_device
     from lm_eval_clas.harness.plugin import register
-    from lm_eval_clas.harness.task_loading import tasks_of
+    from lm_eval_clas.harness.task_loading import load_tasks
 
     register()  # the hook is not there in every kind of installation
     lm = get_model(model).create_from_arg_obj(arguments, {"batch_size": 16, "device": default_device()})
@@ -162,7 +161,7 @@ def _evaluate(
     for kind, bar in bars.items():
         setattr(lm, kind, _counted(lm, getattr(lm, kind), partial(progress.update, bar)))
     # Not `simple_evaluate`, which lets git say that no checkout is here, and asks pip for a list of all that is installed.
-    tasks = tasks_of(TaskManager(include_path=str(shipped("tasks")), include_defaults=False), list(samples))
+    tasks = load_tasks(list(samples), [str(shipped("tasks"))])
     results = evaluate(lm, tasks, samples=samples, bootstrap_iters=0, log_samples=False)
     if results is None:
         raise ClasError("The demo runs in one process; start it without a launcher.")

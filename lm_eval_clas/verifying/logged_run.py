@@ -22,15 +22,15 @@ _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
 
 @dataclass(frozen=True)
 class Logged:
-    """One request and the answer that the run has for it: a log-likelihood in nats, or a text.
-
-    Attributes:
-        response: the same as the model's method returned it: of a log-likelihood, also whether the continuation is greedy.
-    """
+    """One request and what the model's method returned for it: of a log-likelihood, also whether the continuation is greedy."""
 
     request: Instance
-    answer: float | str
-    response: Any
+    response: tuple[float, bool] | float | str
+
+    @property
+    def answer(self) -> float | str:
+        """A log-likelihood in nats, or a text."""
+        return self.response[0] if isinstance(self.response, tuple) else self.response
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _of_sample(task: str, sample: dict[str, Any]) -> list[Logged]:
         request = Instance(kind, sample["doc"], arguments, number, (task, int(sample["doc_id"]), 1))  # type: ignore[arg-type]
         value = str(answer) if kind == "generate_until" else float(answer[0] if isinstance(answer, (list, tuple)) else answer)
         response = (value, str(answer[1]) == "True") if kind == "loglikelihood" else value
-        requests.append(Logged(request, value, response))
+        requests.append(Logged(request, response))  # type: ignore[arg-type]
     return requests
 
 
