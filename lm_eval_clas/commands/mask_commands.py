@@ -228,7 +228,7 @@ def masks(
     ] = "counts",
     specific_languages: Annotated[str, typer.Option(help="Languages of the file's lists in their order, e.g. en,zh,fr.")] = "",
     lape_top: Annotated[float, number_option("Share of all neurons that lape keeps, of the lowest entropy.")] = 0.01,
-    lape_percentile: Annotated[float, number_option("Of all probabilities: what lape's neurons must exceed.")] = 0.95,
+    lape_percentile: Annotated[float, number_option("Quantile of all probabilities that lape's neurons must exceed.")] = 0.95,
     add_language: Annotated[
         list[str], typer.Option(help="quy=FILE.txt: also profile this language, on plain text, one text a line; repeatable.")
     ] = [],  # noqa: B006

@@ -58,7 +58,7 @@ def table_command(
     format: Annotated[TableFormat | None, typer.Option(help="Print this; default: a table for the terminal.")] = None,
     out: Annotated[Path | None, path_option("Write FAMILY.md, .tex, .csv and .json into this folder.")] = None,
     siunitx: Annotated[
-        bool, typer.Option("--siunitx", help="In LaTeX: numbers in line by their decimal points, with the package siunitx (3).")
+        bool, typer.Option("--siunitx", help="In LaTeX: numbers aligned at their decimal points, with the package siunitx (3).")
     ] = False,
     cited: Annotated[bool, typer.Option("--cited", help="Add the CLAS paper's averages, marked as cited.")] = False,
     without_anchor: Annotated[

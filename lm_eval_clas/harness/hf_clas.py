@@ -29,8 +29,9 @@ class CLASLM(SteeredLM[ActivationSteerer], FastLM):
     """HFLM with Cross-Lingual Activation Steering (arXiv 2601.16390).
 
     Requests are grouped by language, each group runs steered for its language, and the answers come back in order. The
-    anchor's requests, and all requests where there is nothing to steer (no masks, `alpha=0`, `method=off`), take exactly
-    HFLM's path.
+    anchor's requests, and all requests where there is nothing to steer (no masks, `alpha=0`, `method=off`), are answered by
+    the unsteered model: with `scoring=stock` on HFLM's own path, float for float, and with `scoring=fast` (the default) with
+    the same numbers up to rounding.
 
     Args:
         pretrained: as for `hf`, and so are all arguments not named here.

@@ -231,7 +231,7 @@ class MaskSet:
             profile: sums of activations by language.
             categorizer: when a neuron counts as active; default: signed mean over all tokens above 0.
             anchor: the language that is never steered.
-            bridge: `auto`, or layers as a range like `24-29`.
+            bridge: `auto`; or layers, counted from 0: a range like `24-29` (both included), one number, or several.
             exclude_last: for `auto`, how many of the last layers to leave out.
             keep_means: whether the means go into the folder too.
 

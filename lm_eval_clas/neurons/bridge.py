@@ -92,6 +92,9 @@ class BridgeLayerSelector:
     def select(self, categories: NDArray[np.uint8]) -> BridgeChoice:
         """Chooses from categories, uint8 [layers, neurons].
 
+        Returns:
+            `layers`, zero-based and ascending, and `why`, one sentence.
+
         Raises:
             ClasError: no layer qualifies; then give a range.
         """
@@ -140,6 +143,12 @@ def select_bridge_layers(
         categories: uint8 [layers, neurons], as `categorize` returns them.
         layers: `auto`, a range like `24-29`, or numbers.
         exclude_last: for `auto`, how many of the last layers to leave out.
+
+    Returns:
+        `layers`, zero-based and ascending, and `why`, one sentence.
+
+    Raises:
+        ClasError: no layer qualifies, or the given ones are not layers of the model or have no neurons.
     """
     if layers == "auto":
         return BridgeLayerSelector(exclude_last).select(categories)

@@ -231,7 +231,12 @@ class Profile(StoredProfile[Sums]):
         return self.config.site
 
     def mean(self, statistic: Statistic, tokens: Tokens) -> NDArray[np.float32]:
-        """The mean of a statistic over the tokens that reached a neuron, float32 [languages, layers, neurons]; else 0."""
+        """The mean of a statistic (`signed-mean`, `mean-abs`, `share-positive`) over `all` or `last` tokens.
+
+        Returns:
+            float32 [languages, layers, neurons], languages in the order of `languages`; 0 for neurons of experts that no
+            token reached.
+        """
         layout = self.config.fingerprint.layout
         means = np.empty((len(self.languages), self.config.fingerprint.layers, self.config.fingerprint.neurons), np.float32)
         for mean, language in zip(means, self.languages, strict=True):

@@ -48,7 +48,9 @@ class ActivationSteerer(LanguageFactors):
         model: a Hugging Face decoder, on any devices, in any floating dtype, bare or wrapped by PEFT.
         masks: masks that were made for this model.
         projection: a pattern of module names, where the site's projections are not found by structure.
-        **options: those of `SteeringOptions.parse`: alpha, beta, gamma, layers, specific_scope, partial_scope, method, seed.
+        **options: alpha (a number, a mapping by language, or the path of a .json file; default 1.0; `tuned` is refused), beta,
+            gamma and layers (default: the masks'), specific_scope, partial_scope, method and seed, as `SteeringOptions`
+            describes them.
 
     Attributes:
         masks: the masks.
