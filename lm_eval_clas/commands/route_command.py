@@ -30,7 +30,9 @@ def route(
         str | None, typer.Option(help="Instead of masks: codes or names, with commas; English is the anchor.")
     ] = None,
     pair: PairOption = PairLanguage.target,
-    texts: Annotated[int, typer.Option(help="Look at this many documents of each task, too, which loads its data.", min=0)] = 0,
+    texts: Annotated[
+        int, typer.Option(help="Look at so many documents all over each task, too, which loads its data.", min=0)
+    ] = 0,
     include_path: Annotated[list[Path] | None, typer.Option(help="Folder with further tasks; may be repeated.")] = None,
     json: Json = False,
 ) -> None:

@@ -108,7 +108,7 @@ def _two(pair: tuple[str, str] | None) -> str:
 def route_by_texts(
     tasks: Sequence[str], include_paths: Sequence[Path], steerable: Steerable, pair: Pair, documents: int
 ) -> list[TaskRoute]:
-    """The routes of tasks by name and by their first documents, as a run has them; one for each language that a task has.
+    """The routes of tasks by name and by documents all over them, as a run has them; one for each language that a task has.
 
     A task whose data cannot be had is told by its name alone, with the reason.
     """
@@ -140,11 +140,13 @@ def route_by_texts(
 
 
 def _requests(name: str, task: Any, documents: int) -> list[Any]:
-    from itertools import islice
-
     from lm_eval.api.instance import Instance
 
+    from lm_eval_clas.languages.text_witness import all_over
+
+    every = task.eval_docs
+    chosen = ((number, every[number]) for number in all_over(len(every), documents))
     return [
         Instance("loglikelihood", doc, (str(task.doc_to_text(doc)), ""), 0, metadata=(name, number, 1))
-        for number, doc in enumerate(islice(task.eval_docs, documents))
+        for number, doc in chosen
     ]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice, zip_longest
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lm_eval_clas.base.logs import own_logger
 from lm_eval_clas.base.processes import Processes
@@ -15,7 +14,7 @@ from lm_eval_clas.languages.detection import Detector
 from lm_eval_clas.languages.language_names import parse_language
 from lm_eval_clas.languages.sibling_names import Siblings, installed_siblings
 from lm_eval_clas.languages.task_names import Pair, is_code_task, of_pair, read_task_name
-from lm_eval_clas.languages.text_witness import DOCUMENTS, TextWitness, document_text
+from lm_eval_clas.languages.text_witness import DOCUMENTS, TextWitness, all_over, document_text, own_text
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -42,16 +41,7 @@ def from_doc(doc: object, task: str = "") -> str | None:
     return parse_language(value)
 
 
-_Sample = dict[str, dict[object, str]]  # texts by task and document
-
-
-def _in_turn(samples: Sequence[_Sample]) -> _Sample:
-    """The first texts of each task, from samples of processes that have every so-manieth document each."""
-    found: _Sample = {}
-    for task in dict.fromkeys(task for sample in samples for task in sample):
-        rows = zip_longest(*(sample.get(task, {}).items() for sample in samples))
-        found[task] = dict(islice(dict(one for row in rows for one in row if one is not None).items(), DOCUMENTS))
-    return found
+_Document = tuple[str, int]  # a task and the number of a document
 
 
 @dataclass(frozen=True)
@@ -67,7 +57,8 @@ class LanguageRouter:
 
     A task's name and its texts are weighed: texts that are plainly in another language win, with one warning for the task;
     a name that may mean something else counts only if the texts agree. Where neither is sure, each request's own text tells,
-    and a request whose text does not is in the language `und`.
+    and a request whose text does not is in the language `und`. The texts are of documents all over the task. Where they alone
+    give its language, a document that is plainly in another one is in that.
 
     Args:
         known: the languages of the masks. Detection is best among them; every source may give any language.
@@ -97,9 +88,9 @@ class LanguageRouter:
         """The language of each request. All choices of one document get one language."""
         if self.forced is not None:
             return [Recognized(self.forced, "forced")] * len(requests)
-        texts: dict[tuple[str, object], str] = {}
-        told: dict[tuple[str, object], Recognized] = {}
-        sample: _Sample = {}
+        prompts: dict[_Document, str] = {}
+        documents: dict[_Document, Any] = {}
+        told: dict[_Document, Recognized] = {}
         keys = [
             (request.task_name or "", i if request.doc_id is None else request.doc_id) for i, request in enumerate(requests)
         ]
@@ -109,21 +100,43 @@ class LanguageRouter:
                 continue
             # The choices of an item share its context; where that is empty, they are the only text there is.
             context = str(request.args[0])
-            texts[key] = context if context.strip() else f"{texts.get(key, '')}\n{' '.join(map(str, request.args))}"
-            of_task = sample.setdefault(key[0], {})
-            if key[1] in of_task or len(of_task) < DOCUMENTS:
-                of_task[key[1]] = document_text(request.doc, texts[key])
-        self._decide(_in_turn(self._processes.gather(sample)))
-        for key, text in texts.items():
-            told[key] = self._by_task[key[0]] or Recognized(self._detector.detect(text), "detected")
+            prompts[key] = context if context.strip() else f"{prompts.get(key, '')}\n{' '.join(map(str, request.args))}"
+            documents[key] = request.doc
+        self._decide(self._sample(documents, prompts))
+        for key, prompt in prompts.items():
+            told[key] = self._of_document(self._by_task[key[0]], documents[key], prompt)
         return [told[key] for key in keys]
 
-    def _decide(self, sample: _Sample) -> None:
+    def _sample(self, documents: Mapping[_Document, Any], prompts: Mapping[_Document, str]) -> dict[str, list[str]]:
+        """Texts of documents all over each task, the same in all processes."""
+        mine: dict[str, list[int]] = {}
+        for task, number in documents:
+            mine.setdefault(task, []).append(number)
+        every: dict[str, set[int]] = {}
+        for share in self._processes.gather(mine):
+            for task, numbers in share.items():
+                every.setdefault(task, set()).update(numbers)
+        chosen = [
+            (task, number)
+            for task, numbers in every.items()
+            for number in map(sorted(numbers).__getitem__, all_over(len(numbers), DOCUMENTS))
+        ]
+        texts: dict[_Document, str] = {}
+        for part in self._processes.gather(
+            {one: document_text(documents[one], prompts[one]) for one in chosen if one in documents}
+        ):
+            texts |= part
+        found: dict[str, list[str]] = {task: [] for task in every}
+        for one in chosen:
+            found[one[0]].append(texts[one])
+        return found
+
+    def _decide(self, sample: Mapping[str, Sequence[str]]) -> None:
         """Finds the language of each new task, if it is one for all its requests."""
         siblings = Siblings(sample, installed_siblings)
         for task, of_task in sample.items():
             if task not in self._by_task:
-                self._by_task[task] = self._of_task(task, list(of_task.values()), siblings)
+                self._by_task[task] = self._of_task(task, of_task, siblings)
 
     def _of_task(self, task: str, texts: Sequence[str], siblings: Siblings) -> Recognized | None:
         named = read_task_name(task, siblings)
@@ -144,6 +157,13 @@ class LanguageRouter:
             )
             return Recognized(heard.plainly, "detected")
         return Recognized(named.language, "task name") if named.certain or heard.agrees else None
+
+    def _of_document(self, of_task: Recognized | None, document: Any, prompt: str) -> Recognized:
+        if of_task is None:
+            return Recognized(self._detector.detect(prompt), "detected")
+        if of_task.source == "detected" and (other := self._witness.contradicts(own_text(document), of_task.language)):
+            return Recognized(other, "detected")
+        return of_task
 
     @cached_property
     def _witness(self) -> TextWitness:

@@ -5,10 +5,12 @@ The thresholds, and what they were measured on, are in docs/language-detection.m
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from lm_eval_clas.languages.codes import UNDETERMINED
@@ -23,6 +25,19 @@ _PIECES = 10  # fewer say nothing
 _PLAIN = 0.85  # share of the pieces that are in one language, where texts are plainly in it
 _MOSTLY = 0.5  # share that is in the named language, where texts agree with a name that may mean something else
 _IMPOSSIBLE, _FEW = 0.01, 0.05  # a piece can hardly be in a language; few pieces can be
+
+
+def all_over(documents: int, most: int) -> list[int]:
+    """Positions of at most so many of a task's documents, in order: one somewhere in each of equal parts of the task.
+
+    A task may be of one language after the other, or of languages in turn. So the place within a part is drawn, by the number
+    of documents and always the same: equal steps could fall on the same language every time.
+    """
+    if documents <= most:
+        return list(range(documents))
+    chance = random.Random(documents)
+    starts = [part * documents // most for part in range(most + 1)]
+    return [start + int(chance.random() * (end - start)) for start, end in pairwise(starts)]
 
 
 @dataclass(frozen=True)
@@ -56,7 +71,7 @@ class TextWitness:
             return Testimony()
         if named is not None and not can_be_detected(as_known(named, _labels())):
             return Testimony()  # they would be called by the most similar language's name
-        detector = self._detector(tuple(dict.fromkeys((*self._known, "en", *([named] if named else [])))))
+        detector = self._among(named)
         found = Counter(detector.detect(piece) for piece in pieces)
         if named is None:
             language, count = found.most_common(1)[0]
@@ -68,6 +83,22 @@ class TextWitness:
         possible = sum(1 for piece in pieces if probabilities(piece).get(as_known(named, _labels()), 0.0) >= _IMPOSSIBLE)
         plain = count >= _PLAIN * len(pieces) and possible <= _FEW * len(pieces) and language != UNDETERMINED
         return Testimony(plainly=language if plain else None)
+
+    def contradicts(self, text: str, language: str) -> str | None:
+        """The language that one document is plainly in, where that is another than the task's, `language`; None otherwise.
+
+        The whole text can hardly be in the task's language, and none of its pieces is.
+        """
+        detector = self._among(language)
+        found = detector.detect(text)
+        # By bytes, as detection reads texts: a Chinese character says as much as three letters.
+        if len(text.encode()) < _SHORTEST or found == UNDETERMINED or _same(found, language):
+            return None
+        possible = probabilities(text).get(as_known(language, _labels()), 0.0) >= _IMPOSSIBLE
+        return None if possible or any(_same(detector.detect(piece), language) for piece in _pieces(text)) else found
+
+    def _among(self, named: str | None) -> Detector:
+        return self._detector(tuple(dict.fromkeys((*self._known, "en", *([named] if named else [])))))
 
 
 def _labels() -> tuple[str, ...]:
@@ -89,12 +120,17 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def document_text(document: Any, otherwise: str) -> str:
-    """The texts of a document: its strings, without prompts around them; `otherwise` where it has none.
+    """The texts of a document, without prompts around them; `otherwise` where it has none."""
+    return own_text(document) or otherwise
+
+
+def own_text(document: Any) -> str:
+    """The texts of a document: its strings; empty where it has none.
 
     Strings of one word in ASCII (names of subjects, identifiers, addresses, answers' letters) are no text.
     """
     found = " ".join(_strings(document)) if isinstance(document, Mapping) else ""
-    return found if len(found) >= _SHORTEST else otherwise
+    return found if len(found) >= _SHORTEST else ""
 
 
 def _strings(value: Any) -> Iterator[str]:

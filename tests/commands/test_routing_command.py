@@ -93,10 +93,21 @@ def test_texts(clas: Run, own_tasks: Path) -> None:
         ("wrongly_hi", "hi", "task name", True),  # four short texts are too few to overrule a name
         ("gone_hi", "hi", "task name", True),
     ]
-    assert found[0]["why"] == "2 of 4 documents; in the masks"
+    assert found[0]["why"] == "3 of 4 documents; in the masks"
     assert "its data cannot be loaded" in found[-1]["why"]
     (found,) = routes(clas, "wrongly_hi", "--texts", 6, "--include-path", own_tasks, "--languages", "de,hi,en")
     assert (found["language"], found["source"]) == ("de", "detected")
+
+
+def test_texts_are_of_documents_all_over_a_task(clas: Run, tmp_path: Path) -> None:
+    data = tmp_path / "mixed.jsonl"
+    data.write_text("".join(json.dumps({"text": TEXTS[one]}) + "\n" for one in ["de"] * 30 + ["es"] * 30), encoding="utf-8")
+    (tmp_path / "mixed.yaml").write_text(f"task: mixed{TASK.format(data=data)}")
+    found = routes(clas, "mixed", "--texts", 20, "--include-path", tmp_path)
+    assert {(one["language"], one["why"].split(";")[0]) for one in found} == {
+        ("de", "10 of 20 documents"),
+        ("es", "10 of 20 documents"),
+    }
 
 
 def test_the_table(clas: Run) -> None:

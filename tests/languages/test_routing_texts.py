@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from typing import Any, ClassVar
@@ -18,7 +19,7 @@ from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.languages.language_names import parse_language
 from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.routing import LanguageRouter, Recognized, from_doc
-from lm_eval_clas.languages.text_witness import TextWitness, document_text
+from lm_eval_clas.languages.text_witness import TextWitness, all_over, document_text
 from lm_eval_clas.texts.corpora import MINI_LANGUAGES, XNLI_LANGUAGES, XQUAD_LANGUAGES
 
 KNOWN = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ro", "ru", "sw", "th", "tr", "ur", "vi", "zh")
@@ -165,6 +166,49 @@ def test_a_task_without_a_language_in_its_name_is_in_that_of_its_texts() -> None
     assert [one.language for one in both] == ["vi"] * len(mini("vi")) + ["ru"] * len(mini("ru"))
 
 
+def questions(language: str, number: int) -> list[dict[str, Any]]:
+    every = [{"question": one["question"]} for one in mini(language)]
+    return [every[position % len(every)] for position in range(number)]
+
+
+@pytest.mark.parametrize("first", ["de", "en"])
+def test_a_task_of_one_language_after_the_other_is_told_by_each_document(first: str) -> None:
+    order = [first, *({"de", "en", "es", "hi"} - {first})]
+    found = LanguageRouter(KNOWN).recognize(requests("mixedqa", [one for code in order for one in questions(code, 40)]))
+    assert found == [Recognized(code, "detected") for code in order for _ in range(40)]
+
+
+def test_a_document_plainly_in_another_language_than_the_texts_of_its_task_is_in_that() -> None:
+    short = [{"question": "Internet2?"}, {"question": "1984"}, {"question": "BBC"}]
+    documents = [*questions("de", 150), *short, *questions("es", 4), *questions("hi", 3), {"question": "Ciao"}]
+    expected = ["de"] * 153 + ["es"] * 4 + ["hi"] * 3 + ["de"]
+    for task in ("newsuite", "newsuite_ru_XX"):  # also where the texts won over the name
+        found = LanguageRouter(KNOWN).recognize(requests(task, documents))
+        assert found == [Recognized(code, "detected") for code in expected]
+    named = LanguageRouter(KNOWN).recognize(requests("newsuite_de", documents))
+    assert set(named) == {Recognized("de", "task name")}
+
+
+@pytest.mark.hub_data(XNLI)
+@pytest.mark.parametrize("language", XNLI_LANGUAGES)
+def test_a_single_document_hardly_ever_contradicts_its_task(language: str) -> None:
+    witness = TextWitness(KNOWN)
+    texts = datasets.load_dataset(XNLI, language)["validation"]["hypothesis"][::8]
+    other = [said for text in texts if (said := witness.contradicts(text, language))]
+    assert len(other) <= (0.03 if language in ("hi", "ur") else 0.005) * len(texts)  # in Latin letters, or Pashto
+
+
+def test_documents_all_over_a_task() -> None:
+    assert all_over(0, 20) == []
+    assert all_over(20, 20) == list(range(20))
+    for documents in (21, 39, 160, 393, 1000, 14_042):
+        chosen = all_over(documents, 20)
+        assert chosen == all_over(documents, 20)
+        assert all(part * documents // 20 <= chosen[part] < (part + 1) * documents // 20 for part in range(20))
+        for languages in range(2, 9):  # that take turns
+            assert max(Counter(position % languages for position in chosen).values()) < 17
+
+
 class OneOfTwo(Processes):
     """One of two processes that run as threads, and hear what the other says."""
 
@@ -192,7 +236,10 @@ def test_processes_with_a_share_of_the_documents_judge_as_one_process_does() -> 
     """Each alone finds another language: every other text is German, and the name does not settle it."""
     turn = [{"text": one["passage"]} for pair in zip(mini("hi"), mini("de"), strict=True) for one in pair]
     last = [*turn, *({"text": one["passage"]} for one in mini("de"))]
-    for task, documents in (("newsuite", turn), ("newsuite_hi", turn), ("newsuite_it", turn[:7]), ("newsuite", last)):
+    few = [*questions("de", 70), *questions("es", 3)]
+    for task, documents in (
+        ("newsuite", turn), ("newsuite_hi", turn), ("newsuite_it", turn[:7]), ("newsuite", last), ("newsuite", few),
+    ):  # fmt: skip
         asked = requests(task, documents)
         assert in_two_processes(asked) == LanguageRouter(KNOWN).recognize(asked)
     alone = [LanguageRouter(KNOWN).recognize(requests("newsuite_hi", turn)[rank::2]) for rank in range(2)]
