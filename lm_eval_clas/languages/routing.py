@@ -14,7 +14,7 @@ from lm_eval_clas.languages.detection import Detector
 from lm_eval_clas.languages.language_names import parse_language
 from lm_eval_clas.languages.sibling_names import Siblings, installed_siblings
 from lm_eval_clas.languages.task_names import Pair, is_code_task, of_pair, read_task_name
-from lm_eval_clas.languages.text_witness import DOCUMENTS, TextWitness, all_over, document_text, own_text
+from lm_eval_clas.languages.text_witness import DOCUMENTS, TextWitness, all_over, asked_text, document_text
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -56,9 +56,9 @@ class LanguageRouter:
     """Tells the language of each request: the first that answers of forced, doc, the task, detection on the text.
 
     A task's name and its texts are weighed: texts that are plainly in another language win, with one warning for the task;
-    a name that may mean something else counts only if the texts agree. Where neither is sure, each request's own text tells,
-    and a request whose text does not is in the language `und`. The texts are of documents all over the task. Where they alone
-    give its language, a document that is plainly in another one is in that.
+    a name that may mean something else counts only if the texts agree. Where neither is sure, each document's own text tells,
+    the prompt where that does not, and what neither tells is in the language `und`. The texts are of documents all over the
+    task. Where they alone give its language, a document that is plainly in another one is in that.
 
     Args:
         known: the languages of the masks. Detection is best among them; every source may give any language.
@@ -159,11 +159,14 @@ class LanguageRouter:
         return Recognized(named.language, "task name") if named.certain or heard.agrees else None
 
     def _of_document(self, of_task: Recognized | None, document: Any, prompt: str) -> Recognized:
-        if of_task is None:
-            return Recognized(self._detector.detect(prompt), "detected")
-        if of_task.source == "detected" and (other := self._witness.contradicts(own_text(document), of_task.language)):
-            return Recognized(other, "detected")
-        return of_task
+        if of_task is not None and of_task.source == "task name":
+            return of_task
+        text = asked_text(document, prompt)
+        if of_task is not None:
+            return Recognized(self._witness.contradicts(text, of_task.language) or of_task.language, "detected")
+        # The prompt has instructions, examples and a system's text around it, in whatever language.
+        found = self._detector.detect(text)
+        return Recognized(self._detector.detect(prompt) if found == UNDETERMINED else found, "detected")
 
     @cached_property
     def _witness(self) -> TextWitness:

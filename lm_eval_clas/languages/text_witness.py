@@ -121,16 +121,21 @@ def _pieces(text: str) -> Iterator[str]:
 
 def document_text(document: Any, otherwise: str) -> str:
     """The texts of a document, without prompts around them; `otherwise` where it has none."""
-    return own_text(document) or otherwise
+    return " ".join(_texts(document)) or otherwise
 
 
-def own_text(document: Any) -> str:
-    """The texts of a document: its strings; empty where it has none.
+def asked_text(document: Any, prompt: str) -> str:
+    """Those texts of a document that its prompt has, without what else is there; all of them where it has none.
 
-    Strings of one word in ASCII (names of subjects, identifiers, addresses, answers' letters) are no text.
+    A document may have its question in several languages, of which one is asked.
     """
-    found = " ".join(_strings(document)) if isinstance(document, Mapping) else ""
-    return found if len(found) >= _SHORTEST else ""
+    texts = list(_texts(document))
+    return " ".join([text for text in texts if text.strip() in prompt] or texts)
+
+
+def _texts(document: Any) -> Iterator[str]:
+    """A document's strings; those of one word in ASCII (subjects, identifiers, addresses, answers' letters) are no text."""
+    return _strings(document) if isinstance(document, Mapping) else iter(())
 
 
 def _strings(value: Any) -> Iterator[str]:

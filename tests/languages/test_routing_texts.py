@@ -189,6 +189,50 @@ def test_a_document_plainly_in_another_language_than_the_texts_of_its_task_is_in
     assert set(named) == {Recognized("de", "task name")}
 
 
+def asked(documents: list[dict[str, Any]], prompt: str) -> list[Instance]:
+    """Requests with the question of each document in a prompt."""
+    return [
+        Instance("generate_until", one, (prompt.replace("QUESTION", one["question"]), {}), 0, metadata=("newsuite", number, 1))
+        for number, one in enumerate(documents)
+    ]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "You are a helpful assistant. Answer the question of the user in a short and friendly way.\n\nQUESTION",
+        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\nQUESTION<|im_end|>\n<|im_start|>assistant\n",
+        "".join(f"Question: {one['question']}\nAnswer: {one['answer']}\n\n" for one in mini("en")[:3])
+        + "Question: QUESTION\nAnswer:",
+    ],
+    ids=["system", "template", "examples"],
+)
+def test_what_stands_around_a_document_does_not_tell_its_language(prompt: str) -> None:
+    turn = [one for three in zip(*(questions(code, 40) for code in ("de", "es", "hi")), strict=True) for one in three]
+    found = LanguageRouter(KNOWN).recognize(asked(turn, prompt))
+    assert found == [Recognized(code, "detected") for _ in range(40) for code in ("de", "es", "hi")]
+    short = [{"question": "Wo ist er?"}, {"question": "¿Qué es?"}, {"question": "यह क्या है?"}] * 10
+    told = LanguageRouter(("de", "en", "es", "hi")).recognize(asked(short, prompt))
+    assert told == [Recognized(code, "detected") for _ in range(10) for code in ("de", "es", "hi")]
+
+
+def test_of_a_document_in_several_languages_that_counts_which_is_asked() -> None:
+    documents = [
+        {"question": one["question"], "original": other["passage"]}
+        for code in ("de", "hi")
+        for one, other in zip(mini(code), mini("en"), strict=True)
+    ]
+    found = LanguageRouter(KNOWN).recognize(asked(documents, "Please answer in a few words. QUESTION"))
+    assert [one.language for one in found] == ["de"] * len(mini("de")) + ["hi"] * len(mini("hi"))
+
+
+def test_the_prompt_tells_where_the_document_has_no_words() -> None:
+    for numbers in ("42", "12 + 5 = 17"):
+        german = asked([{"question": numbers}], "Was ergibt diese Rechnung, und warum ist das so? QUESTION")
+        assert LanguageRouter(KNOWN).recognize(german) == [Recognized("de", "detected")]
+
+
 @pytest.mark.hub_data(XNLI)
 @pytest.mark.parametrize("language", XNLI_LANGUAGES)
 def test_a_single_document_hardly_ever_contradicts_its_task(language: str) -> None:
