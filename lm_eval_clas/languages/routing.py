@@ -11,7 +11,8 @@ from lm_eval_clas.base.logs import own_logger
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.languages.codes import UNDETERMINED
 from lm_eval_clas.languages.detection import Detector
-from lm_eval_clas.languages.language_names import parse_language
+from lm_eval_clas.languages.language_names import from_name, parse_language
+from lm_eval_clas.languages.name_words import SOMETHING_ELSE
 from lm_eval_clas.languages.sibling_names import Siblings, installed_siblings
 from lm_eval_clas.languages.task_names import Pair, is_code_task, of_pair, read_task_name
 from lm_eval_clas.languages.text_witness import DOCUMENTS, TextWitness, all_over, asked_text, document_text
@@ -23,22 +24,25 @@ Source = Literal["forced", "doc", "task name", "detected"]
 
 logger = own_logger("lm_eval.models.hf_clas")
 
-# Languages of computers that have a natural language's code or name.
-_PROGRAMMING = frozenset(("ada", "basic", "cs", "lua", "nim"))
+# Languages of computers that have a natural language's code or name, wherever they stand.
+_PROGRAMMING = frozenset(("ada", "basic", "lua", "nim"))
+_MODERN_STANDARD_ARABIC = "MSA"  # in data of Arabic; its code is that of Malay
 
 
 def from_doc(doc: object, task: str = "") -> str | None:
     """The language in a document's `language` field, a code or a name in any common form, or None.
 
-    In a task about code, `cs` and `lua` are C# and Lua.
+    In a task about code, only names count: nearly every short code there is a language of computers, such as `pl` and `ts`.
     """
     value = doc.get("language") if isinstance(doc, dict) else None
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str):
         return None
-    word = value.strip().casefold()
-    if word in _PROGRAMMING and (word != "cs" or is_code_task(task)):
-        return None
-    return parse_language(value)
+    value = value.strip()
+    if is_code_task(task):
+        return from_name(value) if len(value) > 3 else None
+    if value == _MODERN_STANDARD_ARABIC:
+        return "ar"
+    return None if value.casefold() in _PROGRAMMING | SOMETHING_ELSE else parse_language(value)
 
 
 _Document = tuple[str, int]  # a task and the number of a document

@@ -27,7 +27,12 @@ _VARIANT = re.compile(
     r"(prompt|p|v|mc|qa)?\d+\w?|prompt|tasks?|gen|generative|test|dev|val|validation|train|tune|light|mini|small|full|easy|hard|"
     r"challenge|native|direct|cot|fewshot|zeroshot|\d*shots?|instruct|chat|perplexity"
 )
-_CODE_TASK = re.compile(r"(^|[_-])(code\w*|human_?eval\w*|mbpp\w*|multipl[-_]?e|programs?|programming)([_-]|$)", re.IGNORECASE)
+# `code_mixed` and `multiple_choice` are none.
+_CODE_TASK = re.compile(
+    r"(^|[_-])(code(?![-_]?(mix|switch))\w*|human_?eval\w*|mbpp\w*|multipl[-_]?e(?![-_](choice|answer|option|question))|programs?|"
+    r"programming)([_-]|$)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)

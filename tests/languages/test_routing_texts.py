@@ -326,6 +326,45 @@ def test_a_documents_language_may_be_a_code_or_a_name_and_not_a_language_of_comp
     assert from_doc({"language": "cs"}, "humaneval_x") is None
 
 
+def test_in_tasks_about_code_a_documents_field_is_a_natural_language_only_by_its_name() -> None:
+    codes = (
+        "pl",
+        "ts",
+        "sh",
+        "cs",
+        "go",
+        "rs",
+        "rb",
+        "ml",
+        "kt",
+        "rkt",
+        "clj",
+        "hs",
+        "ada",
+        "cpp",
+        "Ada",
+        "Perl",
+        "Scala",
+        "Bash",
+    )
+    for task in ("multiple-x", "multipl_e", "humaneval_multi", "mbpp_plus", "code2text", "code_contests"):
+        assert [from_doc({"language": code}, task) for code in codes] == [None] * len(codes)
+        for value, language in {"Polish": "pl", "Chinese (Simplified)": "zh", "deutsch": "de", "Hindi ": "hi"}.items():
+            assert from_doc({"language": value}, task) == language
+    for task in ("qa_multiple_choice", "multiple_choice_questions", "code_mixed_qa", "codeswitching"):
+        assert from_doc({"language": "pl"}, task) == "pl"
+    perl = [{"prompt": "# Return the sum of two numbers that are given.\nsub add {", "language": "pl"}] * 30
+    assert route("multiple-x", perl, known=("en", "pl")) == {("en", "detected")}
+
+
+def test_what_stands_for_something_else_in_names_does_so_in_a_documents_field() -> None:
+    assert from_doc({"language": "MSA"}, "dialects") == "ar"
+    assert from_doc({"language": "msa_Latn"}) == "ms"
+    assert [from_doc({"language": value}) for value in ("msa", "LEV", "ch", "", "  ", 3)] == [None] * 6
+    arabic = [{"text": one["passage"], "language": "LEV"} for one in mini("ar")]
+    assert route("dialects", arabic) == {("ar", "detected")}
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [
