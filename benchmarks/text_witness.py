@@ -14,7 +14,7 @@ import time
 
 from datasets import load_dataset
 
-from lm_eval_clas.languages.text_witness import DOCUMENTS, TextWitness, document_text
+from lm_eval_clas.languages.text_witness import DOCUMENTS, DocumentTexts, TextWitness
 from lm_eval_clas.texts.corpora import MINI_LANGUAGES, XNLI_LANGUAGES, XQUAD_LANGUAGES
 
 SETS = {
@@ -33,7 +33,7 @@ def main() -> None:
         taken: dict[str, list[float]] = {"its own name": [], "a wrong name": []}
         for language, configuration in configurations.items():
             rows = load_dataset(repository, configuration, split="validation").select(range(ROWS))
-            texts = [document_text(row, "") for row in rows]
+            texts = [DocumentTexts.of(row, "").text for row in rows]
             for first in range(0, ROWS, DOCUMENTS):
                 for called, named in (("its own name", language), ("a wrong name", "sw" if language != "sw" else "de")):
                     start = time.process_time()

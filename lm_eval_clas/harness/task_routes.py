@@ -91,11 +91,12 @@ def _by_name(task: str, siblings: Siblings, steerable: Steerable, pair: Pair) ->
     if named is None:
         return TaskRoute(task, None, "detected", None, "its name gives no language, so its texts tell")
     language = of_pair(named, pair)
+    unless = f" unless its texts are plainly in '{named.pair[0]}' alone" if named.pair and named.may_be_region else ""
     if language is None:
-        return TaskRoute(task, UNDETERMINED, "task name", False, f"{_two(named.pair)}, and neither counts")
+        return TaskRoute(task, UNDETERMINED, "task name", False, f"{_two(named.pair)}, and neither counts{unless}")
     steered, why = steerable.judge(language)
     if named.pair:
-        why = f"{_two(named.pair)}, of which the {pair} counts; {why}"
+        why = f"{_two(named.pair)}, of which the {pair} counts{unless}; {why}"
     elif not named.certain:
         why = f"'{task[slice(*named.span)]}' may mean something else, so the texts must agree; {why}"
     return TaskRoute(task, language, "task name", steered, why)

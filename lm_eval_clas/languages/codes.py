@@ -94,8 +94,8 @@ def _likely(language: str) -> str:
 
 
 def mostly_in(language: str, region: str) -> bool:
-    """Whether a language is mostly used in a region: Hindi in IN, Portuguese in BR."""
-    return region.upper() in _likely(language).split("-")[1:]
+    """Whether a language is mostly used in a region: Hindi in IN, Portuguese in BR, Chinese in TW, in its other script."""
+    return (language, region.upper()) == ("zh", "TW") or region.upper() in _likely(language).split("-")[1:]
 
 
 @cache

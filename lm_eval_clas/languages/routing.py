@@ -15,7 +15,7 @@ from lm_eval_clas.languages.language_names import from_name, parse_language
 from lm_eval_clas.languages.name_words import SOMETHING_ELSE
 from lm_eval_clas.languages.sibling_names import Siblings, installed_siblings
 from lm_eval_clas.languages.task_names import Pair, is_code_task, of_pair, read_task_name
-from lm_eval_clas.languages.text_witness import DOCUMENTS, TextWitness, all_over, asked_text, document_text
+from lm_eval_clas.languages.text_witness import DOCUMENTS, DocumentTexts, TextWitness, all_over
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -111,7 +111,7 @@ class LanguageRouter:
             told[key] = self._of_document(self._by_task[key[0]], documents[key], prompt)
         return [told[key] for key in keys]
 
-    def _sample(self, documents: Mapping[_Document, Any], prompts: Mapping[_Document, str]) -> dict[str, list[str]]:
+    def _sample(self, documents: Mapping[_Document, Any], prompts: Mapping[_Document, str]) -> dict[str, list[DocumentTexts]]:
         """Texts of documents all over each task, the same in all processes."""
         mine: dict[str, list[int]] = {}
         for task, number in documents:
@@ -123,30 +123,33 @@ class LanguageRouter:
         chosen = [
             (task, number)
             for task, numbers in every.items()
+            if task not in self._by_task
             for number in map(sorted(numbers).__getitem__, all_over(len(numbers), DOCUMENTS))
         ]
-        texts: dict[_Document, str] = {}
+        texts: dict[_Document, DocumentTexts] = {}
         for part in self._processes.gather(
-            {one: document_text(documents[one], prompts[one]) for one in chosen if one in documents}
+            {one: DocumentTexts.of(documents[one], prompts[one]) for one in chosen if one in documents}
         ):
             texts |= part
-        found: dict[str, list[str]] = {task: [] for task in every}
+        found: dict[str, list[DocumentTexts]] = {task: [] for task in every}
         for one in chosen:
             found[one[0]].append(texts[one])
         return found
 
-    def _decide(self, sample: Mapping[str, Sequence[str]]) -> None:
+    def _decide(self, sample: Mapping[str, Sequence[DocumentTexts]]) -> None:
         """Finds the language of each new task, if it is one for all its requests."""
         siblings = Siblings(sample, installed_siblings)
         for task, of_task in sample.items():
             if task not in self._by_task:
                 self._by_task[task] = self._of_task(task, of_task, siblings)
 
-    def _of_task(self, task: str, texts: Sequence[str], siblings: Siblings) -> Recognized | None:
+    def _of_task(self, task: str, documents: Sequence[DocumentTexts], siblings: Siblings) -> Recognized | None:
         named = read_task_name(task, siblings)
         if named is not None and named.pair is not None:
+            if named.may_be_region and self._witness.only_first(documents, *named.pair):
+                return Recognized(named.pair[0], "task name")
             return Recognized(of_pair(named, self.pair) or UNDETERMINED, "task name")  # its texts are in both
-        heard = self._witness.hear(texts, named.language if named else None)
+        heard = self._witness.hear([one.text for one in documents], named.language if named else None)
         if named is None:
             return Recognized(heard.plainly, "detected") if heard.plainly else None
         if heard.plainly:
@@ -165,7 +168,7 @@ class LanguageRouter:
     def _of_document(self, of_task: Recognized | None, document: Any, prompt: str) -> Recognized:
         if of_task is not None and of_task.source == "task name":
             return of_task
-        text = asked_text(document, prompt)
+        text = DocumentTexts.of(document, prompt).asked_in(prompt)
         if of_task is not None:
             return Recognized(self._witness.contradicts(text, of_task.language) or of_task.language, "detected")
         # The prompt has instructions, examples and a system's text around it, in whatever language.

@@ -60,12 +60,15 @@ class NamedLanguage:
         span: where in the name it is written, from a place to a place; with a pair, the target.
         certain: whether it can hardly mean anything else.
         pair: source and target, where the name has two languages side by side.
+        may_be_region: whether the target's code is also a region's, and other tasks do not say that it is a language: `gl_es`
+            is Galician as it is written in Spain, or Galician and Spanish.
     """
 
     language: str
     span: tuple[int, int]
     certain: bool
     pair: tuple[str, str] | None = None
+    may_be_region: bool = False
 
 
 def from_task_name(name: str, known: Iterable[str] = (), pair: Pair = "target") -> str | None:
@@ -110,12 +113,12 @@ def read_task_name(name: str, siblings: Siblings | None = None) -> NamedLanguage
     """
     if siblings is None:
         return _read(name)
-    return _weigh(name, _elements(name, siblings))
+    return _weigh(name, _elements(name, siblings), siblings)
 
 
 @lru_cache(maxsize=32768)
 def _read(name: str) -> NamedLanguage | None:
-    return _weigh(name, _elements(name, Siblings(others=installed_siblings)))
+    return read_task_name(name, Siblings(others=installed_siblings))
 
 
 def is_code_task(name: str) -> bool:
@@ -123,11 +126,12 @@ def is_code_task(name: str) -> bool:
     return _CODE_TASK.search(name) is not None
 
 
-def _weigh(name: str, found: list[NameElement]) -> NamedLanguage | None:
+def _weigh(name: str, found: list[NameElement], siblings: Siblings) -> NamedLanguage | None:
     pairs = [(one, other) for one, other in pairwise(found) if _side_by_side(name, one, other)]
     if pairs:
         source, target = max(pairs, key=lambda pair: min(pair[0].strength, pair[1].strength))
-        return NamedLanguage(target.language, (target.start, target.end), True, (source.language, target.language))
+        locale = _may_be_locale(name, source, target, siblings)
+        return NamedLanguage(target.language, (target.start, target.end), True, (source.language, target.language), locale)
     if not found:
         return None
     # English beside another language is the language of instructions, unless it comes last; of equals, the last.
@@ -138,6 +142,13 @@ def _weigh(name: str, found: list[NameElement]) -> NamedLanguage | None:
     if found[-1].language == "en" and found[-1].strength >= last.strength and found[-1].end == len(name):
         last = found[-1]
     return NamedLanguage(last.language, (last.start, last.end), last.strength > 1)
+
+
+def _may_be_locale(name: str, source: NameElement, target: NameElement, siblings: Siblings) -> bool:
+    """Whether two codes side by side may be a language and a region in small letters."""
+    if not re.fullmatch("[a-z]{2,3}[_-][a-z]{2}", name[source.start : target.end]):
+        return False
+    return is_region(name[target.start : target.end]) and siblings.verdict(name, target.start, target.end) != "languages"
 
 
 def _side_by_side(name: str, one: NameElement, other: NameElement) -> bool:

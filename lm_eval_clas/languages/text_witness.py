@@ -71,7 +71,7 @@ class TextWitness:
             return Testimony()
         if named is not None and not can_be_detected(as_known(named, _labels())):
             return Testimony()  # they would be called by the most similar language's name
-        detector = self._among(named)
+        detector = self._among(*([named] if named else []))
         found = Counter(detector.detect(piece) for piece in pieces)
         if named is None:
             language, count = found.most_common(1)[0]
@@ -83,6 +83,21 @@ class TextWitness:
         possible = sum(1 for piece in pieces if probabilities(piece).get(as_known(named, _labels()), 0.0) >= _IMPOSSIBLE)
         plain = count >= _PLAIN * len(pieces) and possible <= _FEW * len(pieces) and language != UNDETERMINED
         return Testimony(plainly=language if plain else None)
+
+    def only_first(self, documents: Iterable[DocumentTexts], first: str, second: str) -> bool:
+        """Whether texts of one task, whose name has two codes side by side, are plainly in the first language alone.
+
+        Each string of a document counts as one, as an article may be long and its summary, in another language, short. They are
+        not if there are few strings.
+        """
+        strings = {" ".join(text.split())[:_CHARACTERS] for one in documents for text in one.own}
+        long = [text for text in strings if len(text) >= _SHORTEST]
+        if len(long) < _PIECES or not can_be_detected(as_known(first, _labels())):
+            return False
+        detector = self._among(first, second)
+        found = [detector.detect(text) for text in long]
+        in_second = sum(1 for one in found if _same(one, second))
+        return sum(1 for one in found if _same(one, first)) >= _PLAIN * len(found) and in_second <= _FEW * len(found)
 
     def contradicts(self, text: str, language: str) -> str | None:
         """The language that one document is plainly in, where that is another than the task's, `language`; None otherwise.
@@ -97,8 +112,8 @@ class TextWitness:
         possible = probabilities(text).get(as_known(language, _labels()), 0.0) >= _IMPOSSIBLE
         return None if possible or any(_same(detector.detect(piece), language) for piece in _pieces(text)) else found
 
-    def _among(self, named: str | None) -> Detector:
-        return self._detector(tuple(dict.fromkeys((*self._known, "en", *([named] if named else [])))))
+    def _among(self, *named: str) -> Detector:
+        return self._detector(tuple(dict.fromkeys((*self._known, "en", *named))))
 
 
 def _labels() -> tuple[str, ...]:
@@ -119,23 +134,34 @@ def _pieces(text: str) -> Iterator[str]:
             yield piece
 
 
-def document_text(document: Any, otherwise: str) -> str:
-    """The texts of a document, without prompts around them; `otherwise` where it has none."""
-    return " ".join(_texts(document)) or otherwise
+@dataclass(frozen=True)
+class DocumentTexts:
+    """What is looked at of a document.
 
-
-def asked_text(document: Any, prompt: str) -> str:
-    """Those texts of a document that its prompt has, without what else is there; all of them where it has none.
-
-    A document may have its question in several languages, of which one is asked.
+    Attributes:
+        own: its strings; those of one word in ASCII (subjects, identifiers, addresses, answers' letters) are no text.
+        otherwise: its prompt where it has none, and else nothing.
     """
-    texts = list(_texts(document))
-    return " ".join([text for text in texts if text.strip() in prompt] or texts)
 
+    own: tuple[str, ...]
+    otherwise: str = ""
 
-def _texts(document: Any) -> Iterator[str]:
-    """A document's strings; those of one word in ASCII (subjects, identifiers, addresses, answers' letters) are no text."""
-    return _strings(document) if isinstance(document, Mapping) else iter(())
+    @classmethod
+    def of(cls, document: Any, prompt: str) -> DocumentTexts:
+        own = tuple(_strings(document)) if isinstance(document, Mapping) else ()
+        return cls(own, "" if own else prompt)
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return " ".join(self.own) or self.otherwise
+
+    def asked_in(self, prompt: str) -> str:
+        """Those of its own texts that its prompt has, without what else is there; all of them where it has none.
+
+        A document may have its question in several languages, of which one is asked.
+        """
+        return " ".join([text for text in self.own if text.strip() in prompt] or self.own)
 
 
 def _strings(value: Any) -> Iterator[str]:

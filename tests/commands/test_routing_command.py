@@ -70,6 +70,19 @@ def test_pairs(clas: Run) -> None:
     assert off["why"] == "'de' and 'en' in its name, and neither counts"
 
 
+def test_a_pair_that_may_be_a_language_with_a_region(clas: Run, tmp_path: Path) -> None:
+    data = tmp_path / "qa.jsonl"
+    data.write_text("".join(json.dumps({"text": f"{TEXTS['de']} {number}"}) + "\n" for number in range(12)), encoding="utf-8")
+    (tmp_path / "qa.yaml").write_text(f"task: qa_de_it{TASK.format(data=data)}")
+    (name,) = routes(clas, "qa_de_it", "--include-path", tmp_path)
+    assert (name["language"], name["why"]) == (
+        "it",
+        "'de' and 'it' in its name, of which the target counts unless its texts are plainly in 'de' alone; no masks were given",
+    )
+    (texts,) = routes(clas, "qa_de_it", "--include-path", tmp_path, "--texts", 12)
+    assert (texts["language"], texts["source"]) == ("de", "task name")
+
+
 def test_masks_say_what_is_steered(clas: Run) -> None:
     (hindi, english) = routes(clas, "clas_xnli_hi", "clas_xnli_en", "--masks", "gemma-3-270m")
     assert (hindi["steered"], english["steered"]) == (True, False)

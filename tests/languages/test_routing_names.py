@@ -86,7 +86,8 @@ def test_names_as_other_people_write_them(row: dict[str, str]) -> None:
     [
         # tags: script, region, both, in capitals or not
         ("newsuite_hin_Deva", "hi"), ("newsuite_hin_deva", "hi"), ("news_es_MX", "es"),
-        ("news_es-419", "es"), ("news_es_la", "es"), ("qa_ar_SA", "ar"), ("qa_ar_xy_law", "ar"),
+        ("news_es-419", "es"), ("news_es_la", "es"), ("qa_zh_tw", "zh"), ("qa_cmn-tw_law", "zh"),
+        ("qa_ar_SA", "ar"), ("qa_ar_xy_law", "ar"),
         ("ifeval_pt-br", "pt"), ("qa_nb_NO", "nb"), ("cmn_Hant_qa", "zh"), ("qa_it_it_law", "it"), ("de-DE_qa", "de"),
         ("qa_arz_Arab", "arz"), ("qa_snd_deva", "sd"), ("what_is_IS", "is"), ("story_in_US", None),
         # names beat codes, wherever they stand
@@ -130,6 +131,20 @@ def test_two_languages_side_by_side_are_a_pair(name: str, source: str, target: s
     assert found is not None
     assert found.pair == (source, target)
     assert [from_task_name(name, (), pair) for pair in ("target", "source", "off")] == [target, source, None]  # type: ignore[arg-type]
+
+
+def test_of_two_codes_the_second_may_be_a_region_unless_other_tasks_say_that_it_is_none() -> None:
+    for name in ("fleurs_gl_es", "qa_eu_es", "mmlu_nl_be", "qa_fr_ca", "mt_ca-es", "qa_gl_es_law"):
+        found = read_task_name(name)
+        assert found is not None
+        assert found.pair is not None
+        assert found.may_be_region
+    for name in ("mlqa_en_es", "mt_en-hi", "mt_en_to_es", "en2es", "mt_eng_Latn-spa_Latn", "mt_english_spanish", "qa_pt_br"):
+        found = read_task_name(name)
+        assert found is not None
+        assert not found.may_be_region
+    suite = Siblings(["suite_en_de", "suite_en_es", "suite_en_zh"])
+    assert read_task_name("suite_en_es", suite) == NamedLanguage("es", (9, 11), True, ("en", "es"))
 
 
 def test_other_tasks_support_a_doubtful_code_or_speak_against_it() -> None:

@@ -19,7 +19,7 @@ from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.languages.language_names import parse_language
 from lm_eval_clas.languages.macrolanguages import as_known
 from lm_eval_clas.languages.routing import LanguageRouter, Recognized, from_doc
-from lm_eval_clas.languages.text_witness import TextWitness, all_over, document_text
+from lm_eval_clas.languages.text_witness import DocumentTexts, TextWitness, all_over
 from lm_eval_clas.texts.corpora import MINI_LANGUAGES, XNLI_LANGUAGES, XQUAD_LANGUAGES
 
 KNOWN = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ro", "ru", "sw", "th", "tr", "ur", "vi", "zh")
@@ -144,10 +144,9 @@ def test_instructions_in_english_around_foreign_texts_are_no_texts(caplog: pytes
         {**one, "subject": "us_foreign_policy", "url": "https://example.org/a_long_path/of_the_page"} for one in mini("hi")
     ]
     assert route("newsuite_hi", subjects) == {("hi", "task name")}
-    assert (
-        document_text({"a": "one_word", "b": ["x", {"c": "मेरा फोन आज ठीक नहीं है"}], "d": 3}, "prompt") == "मेरा फोन आज ठीक नहीं है"
-    )
-    assert document_text({"a": "1"}, "prompt") == document_text(None, "prompt") == "prompt"
+    strings = DocumentTexts.of({"a": "one_word", "b": ["x", {"c": "मेरा फोन आज ठीक नहीं है"}], "d": 3}, "prompt")
+    assert strings.text == "मेरा फोन आज ठीक नहीं है"
+    assert DocumentTexts.of({"a": "1"}, "prompt").text == DocumentTexts.of(None, "prompt").text == "prompt"
     assert not warnings(caplog)
 
 
@@ -311,6 +310,48 @@ def test_pairs_are_told_by_their_name_alone() -> None:
     ]
     for pair, language in {"target": "hi", "source": "en", "off": "und"}.items():
         assert route("mt_en-hi", documents, pair=pair) == {(language, "task name")}
+
+
+GALICIAN = """
+Os primeiros habitantes da illa chegaron en pequenas barcas hai máis de tres mil anos.
+A choiva non deixou de caer durante toda a noite e o río saíu do seu leito.
+Moita xente prefire viaxar en tren porque é máis barato e máis cómodo.
+O goberno anunciou onte que os prezos da luz baixarán o próximo mes.
+Na praza do pobo hai unha fonte onde os nenos xogan cando chega o verán.
+Despois do xantar, a miña avoa adoitaba contar historias da súa xuventude.
+O equipo galego gañou o partido por dous goles a un na última xornada.
+Non se sabe aínda cantas persoas resultaron feridas no accidente.
+O mercado abre ás oito da mañá e pecha ás dúas da tarde.
+Cando chegamos á praia, o mar estaba tranquilo e non había ninguén.
+Os bombeiros tardaron tres horas en apagar o lume do monte.
+Onte pola tarde perdín as chaves da casa e tiven que chamar un cerralleiro.
+""".strip().splitlines()
+
+
+def test_a_language_and_a_region_in_small_letters_are_told_by_the_texts(caplog: pytest.LogCaptureFixture) -> None:
+    galician = [{"transcription": text, "group": "western european languages"} for text in GALICIAN]
+    for known in (KNOWN, ("en", "es"), ("en", "hi")):
+        for pair in ("target", "source", "off"):
+            assert route("fleurs_gl_es", galician, known=known, pair=pair) == {("gl", "task name")}
+    for task, language in {"qa_fr_ca": "fr", "qa_es_cu_law": "es", "qa-de-it": "de", "qa_zh_tw": "zh"}.items():
+        assert route(task, mini(language)) == {(language, "task name")}
+    assert not warnings(caplog)
+
+
+def test_two_languages_of_which_one_is_also_a_region_stay_a_pair_where_the_texts_have_both() -> None:
+    both = list(zip(mini("en"), mini("es"), strict=True))
+    translations = [{"source": one["passage"], "target": other["passage"]} for one, other in both]
+    lines = "\n".join(one["passage"] for one, _ in both)
+    long = [{"article": f"{one['question']}\n{lines}", "summary": other["question"]} for one, other in both]
+    spanish, words = [other for _, other in both], [{"source": "bread", "target": "pan"}] * 20
+    for documents in (translations, long, spanish, words, mini("en")[:1]):
+        assert route("mt_en_es", documents) == {("es", "task name")}
+    # Where other tasks say that these are languages, they are.
+    router = LanguageRouter(KNOWN)
+    names = ("suite_en_es", "suite_en_hi", "suite_en_zh")
+    found = router.recognize([one for name in names for one in requests(name, mini("en"))])
+    assert [one.language for one in found[:: len(mini("en"))]] == ["es", "hi", "zh"]
+    assert route("mlqa_en_es", mini("en")) == {("es", "task name")}
 
 
 def test_few_texts_are_no_witness() -> None:
