@@ -25,6 +25,7 @@ _SCRIPTS: dict[str, tuple[str, ...]] = {
     "Tibt": ("TIBETAN",),
 }
 _GRAM = 4  # words in a row
+_LONGEST = 40  # characters of a word; a longer one is none of any language, but something that was repeated without spaces
 
 
 def in_language(answer: str, language: str) -> float:
@@ -57,12 +58,12 @@ def repetition(answer: str) -> float:
     """The share of an answer's runs of four words that stood in it before.
 
     Words are without case, punctuation and symbols. In scripts without spaces (Chinese, Thai and the like), each character is
-    a word, whatever language was asked for.
+    a word, whatever language was asked for, and so it is in a word of more than 40 characters.
 
     Returns:
         0.0 to below 1; 0.0 for an answer of fewer than four words.
     """
-    words = unicode_words(answer)
+    words = [part for word in unicode_words(answer) for part in (word if len(word) > _LONGEST else [word])]
     grams = [tuple(words[start : start + _GRAM]) for start in range(len(words) - _GRAM + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 

@@ -109,6 +109,8 @@ def test_a_language_that_nothing_can_tell_is_refused() -> None:
         ("我爱你我爱你我爱你", 3 / 6),  # characters: nine, in six runs of three kinds
         ("กขคงกขคง", 1 / 5),
         ("ha " * 64, 60 / 61),
+        ("γ" * 64, 60 / 61),  # a word that is too long for one
+        ("Donaudampfschifffahrtsgesellschaft " * 2, 0),
     ],
 )
 def test_repetition_by_hand(answer: str, share: float) -> None:
