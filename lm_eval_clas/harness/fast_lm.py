@@ -67,6 +67,7 @@ class FastLM(HFLM):
 
     cache_hook: Any
     batch_schedule: float
+    batch_sizes: dict[int, int]
     _rank: int
     _world_size: int
 
@@ -255,7 +256,7 @@ class FastLM(HFLM):
         if size == "auto" and override_bs:
             size = override_bs
         if size == "auto":
-            self.batch_sizes: dict[int, int] = {}
+            self.batch_sizes = {}
             longest = [requests[next(iter(group.members[max(group.members, key=len)]))] for group in groups]
         with (
             tqdm(total=len(requests), desc="Running loglikelihood requests", disable=disable_tqdm or self.rank != 0) as bar,
@@ -300,6 +301,10 @@ class FastLM(HFLM):
     def _batch_scheduler(self, pos: int, n_reordered_requests: Sequence[Any]) -> int:
         # `auto:N` divides the requests into N parts; a language may have fewer requests than that.
         schedule, self.batch_schedule = self.batch_schedule, min(self.batch_schedule, len(n_reordered_requests))
+        # HFLM asks at every request and looks at the part before. Here it is asked where a batch begins, which may leave out
+        # whole parts: they have the size of the longer ones in front of them.
+        for part in range(1, pos // int(len(n_reordered_requests) / self.batch_schedule)):
+            self.batch_sizes.setdefault(part, self.batch_sizes[part - 1])
         try:
             return int(super()._batch_scheduler(pos, n_reordered_requests))
         finally:
