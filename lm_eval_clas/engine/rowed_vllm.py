@@ -16,6 +16,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.logs import logger
+from lm_eval_clas.base.plain_numbers import require_batch_size
 from lm_eval_clas.decoder.projections import Site
 from lm_eval_clas.engine.engine_layout import engine_arguments
 from lm_eval_clas.engine.refusals import refuse_launcher, refusing_engines, require_installed
@@ -78,6 +79,7 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         self, pretrained: Any, *, tables: RowTables | None, site: Site = "mlp", projection: str | None = None, **kwargs: Any
     ) -> None:
         refuse_launcher()
+        require_batch_size(kwargs.get("batch_size", 1), "batch_size")
         own = engine_arguments(tables, site, projection) if tables else {}
         for name in ("worker_cls", "scheduler_cls"):
             if own and kwargs.get(name) is not None:

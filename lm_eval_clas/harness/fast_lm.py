@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from lm_eval_clas.base.logs import logger
 from lm_eval_clas.base.near_names import require_known
+from lm_eval_clas.base.plain_numbers import require_batch_size
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.decoder.greedy import GreedyDecoder, Ways, chooses_plainly
 from lm_eval_clas.decoder.logits import HeadError
@@ -62,7 +63,7 @@ class FastLM(HFLM):
         scoring: `fast`, or `stock` for HFLM's own path, float for float.
 
     Raises:
-        ClasError: `scoring` is neither.
+        ClasError: `scoring` is neither, or `batch_size` is none.
     """
 
     cache_hook: Any
@@ -73,6 +74,7 @@ class FastLM(HFLM):
 
     def __init__(self, pretrained: Any, scoring: str = "fast", **kwargs: Any) -> None:
         require_known("scoring", scoring, ("fast", "stock"))
+        require_batch_size(kwargs.get("batch_size", 1), "batch_size")
         if kwargs.get("device") is None:
             kwargs["device"] = default_device()
         # As in HFLM, a model that is there already, or that is spread over the processes, is one for all of them.

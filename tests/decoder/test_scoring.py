@@ -75,6 +75,12 @@ def test_an_automatic_batch_size_is_found_where_batches_pass_over_whole_parts(
         assert lm.batch_schedule == parts
 
 
+@pytest.mark.parametrize("batch_size", [0, -4, "0", "-1", "auto:0", "auto:", "automatic", "8.0", "", True, None])
+def test_what_is_no_batch_size_is_refused_before_anything_is_loaded(batch_size: object) -> None:
+    with pytest.raises(ClasError, match=f"batch_size must be a whole number from 1 on, auto, or auto:N .*not '{batch_size}'"):
+        CLASLM("no-such-model", batch_size=batch_size)
+
+
 def test_logits_in_chunks_and_soft_capping(tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch) -> None:
     stock, fast = both("gemma2", tokenizer, batch_size=4)
     assert fast.model.config.final_logit_softcapping
