@@ -22,6 +22,7 @@ from small_models import make_model
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet
+from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.commands.tune_command import _show_tuned
 from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.disk.journal import Journal
@@ -99,6 +100,33 @@ def test_a_sweep_equals_separate_runs(
                 else:
                     left = [answer[0][0] for answer in one["resps"]]
                     assert left == pytest.approx([answer[0][0] for answer in other["resps"]], rel=1e-4)
+
+
+class Apart(Processes):
+    """Two processes, the other one of which has something else wherever texts are compared."""
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, f"not {value}"] if isinstance(value, str) else [value, value]
+
+
+@pytest.mark.parametrize("where", ["each time", "in each process"])
+def test_a_task_that_shuffles_by_chance_is_refused_and_its_answers_are_not_mixed_up(
+    where: str, masks: MaskSet, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    lm = FastLM(make_model(), tokenizer=tokenizer, batch_size=3)
+    processes = Apart(0, 2) if where == "in each process" else Processes()
+    sweep = Sweep(lm, masks, grid(masks, [2]), processes=processes)
+    sweep.start(tmp_path / "journal.jsonl", lambda done, total: None)
+    choices = [Instance("loglikelihood", {}, ("q", one), 0, ("shuffled_hi", 0, 1)) for one in (" a", " b")]
+
+    def ask_again() -> None:
+        sweep.loglikelihood(choices)
+        sweep.setting = 1
+        sweep.loglikelihood(choices)  # the same: nothing is wrong
+        sweep.loglikelihood(choices[::-1])
+
+    with pytest.raises(ClasError, match=f"The task shuffled_hi asks something else {where}"):
+        ask_again()
 
 
 def test_a_run_writes_what_it_measured(run: Run, masks: MaskSet, tmp_path: Path) -> None:
