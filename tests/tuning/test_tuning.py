@@ -6,6 +6,8 @@ import copy
 import json
 import logging
 import math
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -402,6 +404,26 @@ def test_a_run_folder_is_kept_to_one_run(run: Run) -> None:
         run(objective="loglikelihood")
     with pytest.raises(ClasError, match="has no metric 'bleu', only"):
         run("another", metric="bleu")
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_a_folder_of_a_run_notices_other_weights_in_the_same_place(
+    checkpoint: Path, masks: MaskSet, tmp_path: Path, added: bool
+) -> None:
+    local = shutil.copytree(checkpoint, tmp_path / "model")
+    named = {"model": "user/name", "model_args": f"dtype=auto,peft={local}"} if added else {"model": str(local)}
+    plan, folder = recipe(masks, **named), tmp_path / "run"
+    plan.claim(folder)
+    for path in local.iterdir():
+        os.utime(path, (1, 1))
+    plan.claim(folder)  # as after they were copied
+    make_model(seed=1).save_pretrained(local)
+    with pytest.raises(ClasError, match="holds a run with other weights; give another --out"):
+        plan.claim(folder)
+    known = json.loads((folder / "run.json").read_bytes())
+    del known["weights"]
+    (folder / "run.json").write_text(json.dumps(known))
+    plan.claim(folder)  # a run of before weights were looked at
 
 
 def unit(language: str, *rows: list[float], **changes: Any) -> Unit:
