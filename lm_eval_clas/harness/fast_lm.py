@@ -32,6 +32,7 @@ from lm_eval_clas.harness.common.argument_names import (
     refuse_slips,
     strange_arguments_told,
 )
+from lm_eval_clas.harness.common.loaded_model import loaded_as
 from lm_eval_clas.harness.gathering import in_order, own_results, prepare_harness
 
 
@@ -64,6 +65,9 @@ class FastLM(HFLM):
 
     Raises:
         ClasError: `scoring` is neither, or `batch_size` is none.
+
+    Attributes:
+        loaded: which model it is, as `loaded_as` tells it.
     """
 
     cache_hook: Any
@@ -75,6 +79,7 @@ class FastLM(HFLM):
     def __init__(self, pretrained: Any, scoring: str = "fast", **kwargs: Any) -> None:
         require_known("scoring", scoring, ("fast", "stock"))
         require_batch_size(kwargs.get("batch_size", 1), "batch_size")
+        self.loaded = loaded_as(pretrained, kwargs)
         if kwargs.get("device") is None:
             kwargs["device"] = default_device()
         # As in HFLM, a model that is there already, or that is spread over the processes, is one for all of them.

@@ -107,6 +107,11 @@ class Sweep(LM):
         """As `FastLM` has it."""
         return self._lm.scoring
 
+    @property
+    def loaded(self) -> dict[str, str | None]:
+        """As `FastLM` has it."""
+        return self._lm.loaded
+
     def start(self, journal: Path, report: Callable[[int, int], None], gold: Callable[[Any], str] | None = None) -> None:
         """Begins a task.
 

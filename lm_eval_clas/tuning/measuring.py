@@ -221,6 +221,7 @@ def measure_settings(
         apply_chat_template=recipe.apply_chat_template,
         dtype=sweep.computes_in,
         scoring=None if task.OUTPUT_TYPE == "generate_until" and not generates else sweep.scoring,  # type: ignore[arg-type]
+        **sweep.loaded,
     )
     scores = ItemScores(
         task=name,

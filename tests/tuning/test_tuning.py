@@ -28,6 +28,7 @@ from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.commands.tune_command import _show_tuned
 from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.disk.journal import Journal
+from lm_eval_clas.harness.common.loaded_model import loaded_as
 from lm_eval_clas.harness.fast_lm import FastLM
 from lm_eval_clas.harness.sweep import Sweep
 from lm_eval_clas.harness.task_loading import load_tasks
@@ -314,6 +315,45 @@ def test_a_run_unlike_its_tuning_says_so_once(
     assert "number of shots 1, tuned with 0" in info["zh in clas_mini_nli"]
     assert "scoring path" not in info["de in clas_mini_qa"]  # generation has none
     assert lm.get_model_info()["clas"]["unlike_tuning"] == {}
+
+
+def test_a_run_of_another_model_than_was_tuned_says_so(
+    run: Run, checkpoint: Path, tasks: dict[str, Any], tmp_path: Path, log: Log
+) -> None:
+    base, same, other = (shutil.copytree(checkpoint, tmp_path / name) for name in ("a/base", "b/base", "c/other"))
+    tuned = run(load=lambda: FastLM(str(base), device="cpu", batch_size=3))
+    assert {(one.conditions.model, one.conditions.model_args) for by in tuned.values() for one in by.values()} == {("base", "")}
+    options: dict[str, Any] = {"masks": tmp_path / "run" / "masks", "alpha": "tuned", "device": "cpu"}
+    found = {name: other_documents(tasks[name], 4) for name in ("clas_mini_nli_hi", "clas_mini_qa_de")}
+    lm = CLASLM(f"{same}/", batch_size=2, **options)  # one model may lie at two places
+    evaluate(lm, found, limit=2, bootstrap_iters=0)
+    assert not log.warnings
+    lm = CLASLM(str(other), batch_size=2, add_bos_token=False, **options)
+    evaluate(lm, found, limit=2, bootstrap_iters=0)
+    assert [one.partition("in 'hi' with ")[2] for one in log.warnings] == [
+        "model other, tuned with base; another strength may be better here.",
+        "model arguments add_bos_token=False, tuned with none; another strength may be better here.",
+    ]
+    told = "model arguments add_bos_token=False, tuned with none; model other, tuned with base"
+    assert lm.get_model_info()["clas"]["unlike_tuning"] == {"hi in clas_mini_nli": told, "de in clas_mini_qa": told}
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "arguments", "model", "told"),
+    [
+        ("google/gemma-3-270m", {}, "gemma-3-270m", ""),
+        ("/data/gemma-3-270m/", {"device": "cpu", "batch_size": 4, "dtype": "float16", "token": "secret"}, "gemma-3-270m", ""),
+        ("/hub/models--google--gemma-3-270m/snapshots/0123abcd", {"revision": "main", "peft": None}, "gemma-3-270m", ""),
+        ("a/b", {"revision": "v2", "peft": "/home/me/adapter", "load_in_4bit": True}, "b",
+         "load_in_4bit=True,peft=adapter,revision=v2"),
+        ("a/b", {"load_in_4bit": False, "add_bos_token": False}, "b", "add_bos_token=False"),
+        (None, {"revision": "v2"}, None, None),
+    ],
+)  # fmt: skip
+def test_a_model_is_told_by_the_end_of_its_path_and_by_what_decides_its_answers(
+    pretrained: str | None, arguments: dict[str, Any], model: str | None, told: str | None
+) -> None:
+    assert loaded_as(pretrained, arguments) == {"model": model, "model_args": told}
 
 
 def test_the_items_of_tuning_are_known_again(
