@@ -18,7 +18,7 @@ from lm_eval_clas.base.escaping import markdown_text
 from lm_eval_clas.comparing.printed.written_names import written_family, written_label, written_metric
 from lm_eval_clas.comparing.rows import Comparison, Row
 from lm_eval_clas.disk.checked_json import read_as
-from lm_eval_clas.study.report.statements import Lead, over_controls
+from lm_eval_clas.study.report.statements import Lead, over_controls, steers_nothing
 from lm_eval_clas.study.report.verdicts import advantage, baseline_of, own_controls, steered_languages
 from lm_eval_clas.study.report.wording import interval, number_text, signed
 
@@ -31,7 +31,8 @@ metric, the largest average gain first; controls are in italics. A method means 
 - **gain**: average over languages minus that of the unsteered model on the same items; in brackets its 95 % interval.
   Bold: the interval lies on the better side of 0.
 - **over controls**: *yes*: so does the interval of the lead over every control; *no*, and which control is not beaten;
-  *not tested*: there is no table against them; *no such control*: none of its strength was run.
+  *not tested*: there is no table against them; *no such control*: none of its strength was run; *steered nothing*: it was
+  tuned to 0 in every language, and such rows are last.
 - **languages**: those that were steered (one tuned to strength 0 was not); how many of them are significantly better and
   worse after Holm's adjustment.
 
@@ -113,9 +114,15 @@ def _lines(folder: Path) -> Iterator[Line]:
 
 
 def _table(lines: list[Line]) -> str:
-    lines = sorted(lines, key=lambda one: (-advantage(one.comparison, one.row.gain or 0), one.folder.name, one.row.label))
+    lines = sorted(lines, key=_place)
     head = "| study | method | unsteered | gain | over controls | languages | items |"
     return "\n".join([head, "| --- | --- | ---: | ---: | --- | --- | ---: |", *map(_row, lines)])
+
+
+def _place(line: Line) -> tuple[bool, float, str, str]:
+    """The largest gain first; what steered nothing last."""
+    idle = steers_nothing(line.comparison, line.row)
+    return idle, -advantage(line.comparison, line.row.gain or 0), line.folder.name, line.row.label
 
 
 def _row(line: Line) -> str:
@@ -143,6 +150,8 @@ def _row(line: Line) -> str:
 
 
 def _over_controls(line: Line) -> str:
+    if steers_nothing(line.comparison, line.row):
+        return "steered nothing"
     leads = over_controls(line.comparison, line.row, line.against)
     rows = {row.label: row for row in line.comparison.rows}
     level = [markdown_text(written_label(rows[label])) for label, lead in leads.items() if lead.side <= 0]

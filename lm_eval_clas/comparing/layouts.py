@@ -26,6 +26,7 @@ class Style:
     text: Callable[[str], str] = str
     stacked: Callable[[list[str]], str] = " ".join
     signed: Callable[[str], str] = str
+    negative: Callable[[str], str] = str  # of a score, which may be bold
     best: Callable[[str], str] = str
     star: str = "*"
     hanging: Callable[[str], str] = str
@@ -195,7 +196,8 @@ def _average(comparison: Comparison, row: Row, style: Style) -> str:
 def _marked(comparison: Comparison, value: float, among: Sequence[float], style: Style, more: int) -> str:
     best = _number(comparison, (max if comparison.higher_is_better else min)(among), more)
     number = _number(comparison, value, more)
-    return style.best(number) if number == best and len({_number(comparison, one, more) for one in among}) > 1 else number
+    shown = style.negative(number) if number.startswith("-") else number
+    return style.best(shown) if number == best and len({_number(comparison, one, more) for one in among}) > 1 else shown
 
 
 def _gain(comparison: Comparison, cell: LanguageCell | None, style: Style) -> str:

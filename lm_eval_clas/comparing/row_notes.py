@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 from lm_eval_clas.comparing.rows import Row
 from lm_eval_clas.comparing.runs import Run
@@ -81,14 +82,24 @@ def about_left_alone(runs: Mapping[str, Run], languages: Sequence[str], family: 
 
 
 def about_fixed(runs: Mapping[str, Run]) -> list[str]:
-    """Strengths that were given and not tuned, of rows whose label does not tell them; arguments as above."""
+    """Strengths that were given and not tuned, of rows whose label does not tell them; arguments as above.
+
+    With what else decides the factors, where a run has it: another beta, or another scope, is another method in effect.
+    """
     labels: dict[str, list[str]] = {}
     for label, run in runs.items():
         alpha = run.steering.get("alpha")
         if not run.unsteered and isinstance(alpha, (int, float)) and f"alpha {alpha:g}" not in label:
-            labels.setdefault(f"{alpha:g}", []).append(label)
-    told = "; ".join(f"{alpha} in {_quoted(found)}" for alpha, found in labels.items())
-    return [f"Strengths that were fixed and not tuned: alpha {told}."] if told else []
+            labels.setdefault(", ".join([f"alpha {alpha:g}", *_factors(run.steering)]), []).append(label)
+    told = "; ".join(f"{strength} in {_quoted(found)}" for strength, found in labels.items())
+    return [f"Strengths that were fixed and not tuned: {told}."] if told else []
+
+
+def _factors(steering: Mapping[str, Any]) -> list[str]:
+    """`beta 0`, `gamma 0.2`, `specific scope own`: what a record has of these."""
+    told = [f"{name} {steering[name]:g}" for name in ("beta", "gamma") if isinstance(steering.get(name), (int, float))]
+    scopes = ("specific_scope", "partial_scope")
+    return told + [f"{name.replace('_', ' ')} {steering[name]}" for name in scopes if steering.get(name) not in (None, "all")]
 
 
 def about_tuning(runs: Mapping[str, Run], languages: Sequence[str], family: str) -> list[str]:

@@ -47,7 +47,7 @@ def frame(comparison: Comparison) -> Any:
     """The comparison as a DataFrame: a row for each run and language, and one for its average, whose language is None."""
     import pandas as pd
 
-    about = {name: getattr(comparison, name) for name in ("family", "metric", "unit", "test", "baseline")}
+    about = {name: getattr(comparison, name) for name in ("family", "metric", "unit", "higher_is_better", "test", "baseline")}
     lines: list[dict[str, Any]] = []
     for row in comparison.rows:
         who = {**about, "run": row.label, "kind": row.kind}

@@ -85,10 +85,19 @@ def smallest_of_interval(low: float, high: float) -> float | None:
     return (high - low) / 2 * (edge + float(ndtri(POWER))) / edge if high > low else None
 
 
-def chance_of_interval(value: float, low: float, high: float) -> float:
-    """The two-sided p-value of a value, from its 95 % interval; of one without width, 0 unless it is 0 itself."""
-    from scipy.special import ndtr, ndtri
+def chance_of_interval(value: float, low: float, high: float, clusters: int | None = None) -> float:
+    """The two-sided p-value of a value, from its 95 % interval; of one without width, 0 unless it is 0 itself.
+
+    Args:
+        value, low, high: in one unit.
+        clusters: the fewest that any of the averaged languages has, whose Student's t the interval is as wide as; of few, the
+            tails beyond it are longer than those of a normal distribution, which is taken if None.
+    """
+    from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
     if high <= low:
         return 0.0 if value else 1.0
-    return 2 * float(ndtr(-abs(value) * 2 * float(ndtri(1 - SIGNIFICANT / 2)) / (high - low)))
+    widths = abs(value) * 2 / (high - low)
+    if clusters is None:
+        return 2 * float(ndtr(-widths * ndtri(1 - SIGNIFICANT / 2)))
+    return 2 * float(stdtr(clusters - 1, -widths * stdtrit(clusters - 1, 1 - SIGNIFICANT / 2)))

@@ -51,7 +51,7 @@ class Part(StrictFinite):
         limit: items of each task evaluated; None takes all.
         limits: the same of single names in `evaluate`, where they have another: for tasks that take much longer, for example.
         runs: what runs have different here, by label, such as `{clas: {alpha: -2}}`: for tasks that nothing could be tuned for,
-            for example.
+            for example. A run with null is left out here.
     """
 
     corpus: str
@@ -59,7 +59,7 @@ class Part(StrictFinite):
     evaluate: list[str] = Field(min_length=1)
     limit: int | None = Field(default=None, ge=1)
     limits: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
-    runs: dict[str, Options] = Field(default_factory=dict)
+    runs: dict[str, Options | None] = Field(default_factory=dict)
 
     def limited(self) -> list[tuple[int | None, list[str]]]:
         """What is evaluated, by the items of each task."""
@@ -204,8 +204,10 @@ class StudyRecipe(StrictFinite):
             if other := [label for label in part.runs if not self.evaluate.runs.get(label)]:
                 near = "" if other[0] in self.evaluate.runs else did_you_mean(other[0], self.evaluate.runs)
                 raise ValueError(f"part '{name}' has options for '{other[0]}'{near}, which is no run that steers")
-            for label in self.evaluate.runs:
+            for label in self.labels(name):
                 self._require_run(f"run '{label}'" + (f" in part '{name}'" if label in part.runs else ""), label, name)
+            if self.analyse.run in self.evaluate.runs and self.analyse.run not in self.labels(name):
+                raise ValueError(f"part '{name}' leaves out the run '{self.analyse.run}', which is the one that is analysed")
         if unknown := set(self.tune.method_alphas) - set(METHODS) | {CLAS} & set(self.tune.method_alphas):
             raise ValueError(f"method_alphas names '{min(unknown)}', which is no other method than clas; there are {_OTHERS}")
         for label in (self.analyse.run, self.analyse.baseline):
@@ -253,7 +255,7 @@ class StudyRecipe(StrictFinite):
         if not self.parts[part].tune:
             return []
         wanted: set[tuple[str, str | None]] = {(CLAS, None)}
-        for label in self.evaluate.runs:
+        for label in self.labels(part):
             run = self.run_of(label, part)
             if run.get("alpha") == "tuned" and (method := METHODS.get(str(run.get("method", CLAS)))) is not None:
                 variant = run.get("variant")
@@ -267,13 +269,18 @@ class StudyRecipe(StrictFinite):
     @property
     def needs_residual(self) -> bool:
         """Whether any run acts on what leaves the layers."""
-        runs = (self.run_of(label, part) for label in self.evaluate.runs for part in self.parts)
+        runs = (self.run_of(label, part) for part in self.parts for label in self.labels(part))
         methods = (METHODS.get(str(run.get("method"))) for run in runs)
         return any(method is not None and method.measured == "residual" for method in methods)
 
+    def labels(self, part: str) -> list[str]:
+        """The runs of a part."""
+        own = self.parts[part].runs
+        return [label for label in self.evaluate.runs if own.get(label, {}) is not None]
+
     def run_of(self, label: str, part: str) -> dict[str, Any]:
-        """The arguments of a run, with what a part has different for it."""
-        return self.evaluate.runs[label] | self.parts[part].runs.get(label, {})
+        """The arguments of one of a part's runs, with what the part has different for it."""
+        return self.evaluate.runs[label] | (self.parts[part].runs.get(label) or {})
 
     def masks_step(self, variant: str | None) -> MasksStep:
         """How the masks of a variant are made; of None, the part's own."""

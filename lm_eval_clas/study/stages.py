@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -119,7 +119,7 @@ class StudyStages(Workplace):
         """
         for part in self.recipe.parts:
             masks = {one: MaskSet.load(self.made_masks(part, one)) for one in (None, *self.recipe.variants)}
-            for label in self.recipe.evaluate.runs:
+            for label in self.recipe.labels(part):
                 if not (options := self.recipe.run_of(label, part)):
                     continue
                 method, layers = str(options.get("method", CLAS)), options.get("layers")
@@ -164,8 +164,8 @@ class StudyStages(Workplace):
 
         if self.recipe.engine == "vllm":
             return  # its class looks itself, and a run may have arguments of both
-        for label in self.recipe.evaluate.runs:
-            for part in self.recipe.parts:
+        for part in self.recipe.parts:
+            for label in self.recipe.labels(part):
                 given = {name: value for name, value in self.recipe.run_of(label, part).items() if name != "variant"}
                 refuse_slips_in_loading("hf-clas", CLASLM, self.recipe.model, given, f"the recipe's run '{label}'")
 
@@ -272,11 +272,14 @@ class StudyStages(Workplace):
             for name, part in self.recipe.parts.items()
         }
         tasks = {name: [task for _, found in each for task in found] for name, each in limited.items()}
-        _keep_only(self.folder / "results", list(runs), [task for each in tasks.values() for task in each])
+        parts = {label: [part for part in self.recipe.parts if label in self.recipe.labels(part)] for label in runs}
+        _keep_only(
+            self.folder / "results", {label: [task for part in of for task in tasks[part]] for label, of in parts.items()}
+        )
         bars = {
             (label, part): self.progress.add_task(f"evaluate {label} {part}", total=len(tasks[part]))
-            for label in runs
-            for part in self.recipe.parts
+            for label, of in parts.items()
+            for part in of
         }
         return [line for (label, part), bar in bars.items() for line in self._evaluate_part(label, part, limited[part], bar)]
 
@@ -374,12 +377,12 @@ class StudyStages(Workplace):
         return [command("clas", "report", self.folder)]
 
 
-def _keep_only(results: Path, labels: Sequence[str], tasks: Sequence[str]) -> None:
-    """Deletes results of runs and tasks that are no longer in the recipe: tables must not show them."""
+def _keep_only(results: Path, tasks: Mapping[str, Collection[str]]) -> None:
+    """Deletes results that are no longer in the recipe, whose tasks are given by run: tables must not show them."""
     for run in results.iterdir() if results.is_dir() else ():
-        if run.name not in labels:
+        if run.name not in tasks:
             delete_ours(run)
             continue
         for task in run.iterdir() if run.is_dir() else ():
-            if task.name not in tasks:
+            if task.name not in tasks[run.name]:
                 delete_ours(task)

@@ -148,4 +148,5 @@ class Workplace:
 
     @property
     def results(self) -> list[str]:
-        return [f"{label}={self.folder / 'results' / label}" for label in self.recipe.evaluate.runs]
+        somewhere = {label for part in self.recipe.parts for label in self.recipe.labels(part)}
+        return [f"{label}={self.folder / 'results' / label}" for label in self.recipe.evaluate.runs if label in somewhere]

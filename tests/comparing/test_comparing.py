@@ -239,7 +239,7 @@ def test_one_draw_and_fixed_strengths_are_noted(tmp_path: Path) -> None:
         write_run(tmp_path / label, RISE, entry)
     notes = compare(read_runs([f"{path.name}={path}" for path in sorted(tmp_path.iterdir())]), "xnli").notes
     assert "random: one draw, seed 3; intervals and tests are over items, not over draws." in notes
-    assert "Strengths that were fixed and not tuned: alpha 1 in 'int-mu'; -2 in 'lape'." in notes
+    assert "Strengths that were fixed and not tuned: alpha 1 in 'int-mu'; alpha -2 in 'lape'." in notes
     assert sum("draw" in note for note in notes) == sum("fixed" in note for note in notes) == 1
 
 

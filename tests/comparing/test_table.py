@@ -212,6 +212,15 @@ def test_siunitx_gets_numbers_alone_in_columns_as_wide_as_they_are() -> None:
     assert lines[place + 1] == ["gain", "0.0", r"+3.0{\rlap{$^{\dagger}$}}", "-1.0", "+0.67", "", "", "1"]
 
 
+def test_scores_below_0_have_a_minus_and_no_hyphen() -> None:
+    made = two_languages()
+    for row in made.rows:
+        for cell in row.cells.values():
+            cell.score = -cell.score
+    assert r"\textbf{$-$39.0}" in latex(made)
+    assert r"\bfseries -39.0" in latex(made, siunitx=True)
+
+
 def test_siunitx_leaves_texts_among_numbers_in_braces() -> None:
     aligned = latex(two_languages(), "rows", siunitx=True)
     columns = ["2.2", "2.2", "-1.2", "2.2", "-1.2", "2.2", "-1.2"]

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from lm_eval_clas.evidence.clusters import Clusters
 from lm_eval_clas.evidence.paired_tests import average_interval, sign_flips
@@ -98,3 +99,12 @@ def test_chance_of_an_interval_is_that_of_its_normal() -> None:
     assert chance_of_interval(0.0, -1.0, 1.0) == pytest.approx(1.0)
     assert chance_of_interval(0.0, 0.0, 0.0) == 1.0
     assert chance_of_interval(0.1, 0.1, 0.1) == 0.0
+
+
+@pytest.mark.parametrize("count", [6, 12, 200])
+def test_the_chance_of_an_interval_is_that_of_the_test_it_was_made_with(count: int) -> None:
+    """An average over few clusters has Student's t far beyond its interval, too; the oracle is scipy's test."""
+    gains = np.random.default_rng(count).normal(0.6, 1.0, count)
+    tested = scipy.stats.ttest_1samp(gains, 0.0)
+    low, high = tested.confidence_interval(0.95)
+    assert chance_of_interval(gains.mean(), low, high, count) == pytest.approx(tested.pvalue)

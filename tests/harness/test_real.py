@@ -79,8 +79,10 @@ def test_alpha_0_equals_hf_on_gemma_through_the_harness(gemma_path: Path) -> Non
 
 @pytest.mark.slow
 def test_the_demo_runs_from_end_to_end(gemma_path: Path, clas: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In two of its languages; a small model runs all of them (`tests/demo`)."""
+    """In two of its languages, on a quarter of its texts; a small model runs all of them (`tests/demo`)."""
     monkeypatch.setitem(demo_run._LANGUAGES, "mini", ("en", "hi"))
+    builder = demo_run.ParallelInputBuilder
+    monkeypatch.setattr(demo_run, "ParallelInputBuilder", lambda corpus, languages, samples: builder(corpus, languages, 4))
     code, text, error = clas("demo", "--out", tmp_path, "--alpha", -1.0, "--limit", 1)
     assert code == 0, error
     assert "Written to" in text + error

@@ -125,17 +125,36 @@ def test_what_other_metrics_of_a_task_show_stands_in_its_sentence_and_in_the_hea
     assert about is made
     assert sentence == (
         "CLAS gained 1.00 points (0.80 to 1.20; 2 of 2 languages steered) on open questions in another language over the "
-        "unsteered model, and beat the uniform gain control and the random masks control, but by repetition it is worse by "
-        "0.250 shares of 1 (0.150 to 0.350)."
+        "unsteered model, and beat the uniform gain control and the random masks control, but by repetition (0 if an answer is "
+        "empty) it is worse by 0.250 shares of 1 (0.150 to 0.350)."
     )
     assert "from 5 comparisons" in picked_from  # those by the first metric
     told = task_sentence(made, tested, [repetition, further(made, "exact_match", 0.05, True)])
     assert told.endswith(
-        "beyond the uniform gain control and the random masks control; by repetition, CLAS is worse by 0.250 shares of 1 "
-        "(0.150 to 0.350); by exact match, no gain or loss is shown."
+        "beyond the uniform gain control and the random masks control; by repetition (0 if an answer is empty), CLAS is worse "
+        "by 0.250 shares of 1 (0.150 to 0.350); by exact match, no gain or loss is shown."
     )
     assert "CLAS is better by 0.250" in task_sentence(made, tested, [further(made, "repetition", -0.25)])
     assert [[one.metric for one in group] for group in by_task([repetition, made])] == [["in_language", "repetition"]]
+    shares = made.model_copy(update={"unit": "shares of 1"})  # which says nothing of what is shared
+    said = first_minute({"a": shares}, [])[0]
+    assert (
+        "shares of 1 (0.800 to 1.200; 2 of 2 languages steered) on open questions in another language (answers in the " in said
+    )
+
+
+def test_a_run_that_steered_nothing_is_no_comparison() -> None:
+    """It has the unsteered model's answers by what it is; counted, it would make what others show look like chance."""
+    made = comparison(1.0, 0.8, 1.2)
+    for row in made.rows[2:]:
+        row.gain, row.low, row.high = 0.1, -0.4, 0.6
+    sentence, picked_from, _ = first_minute({"one": made}, with_leads(made, uniform=0.9, random=0.9))
+    assert "from 5 comparisons" in picked_from
+    idle = made.rows[1].model_copy(deep=True, update={"label": "int-mu", "gain": 0.0, "low": 0.0, "high": 0.0})
+    idle.steering |= {"method": "int-mu", "left_alone": dict.fromkeys(("hi", "de"), "tuned to 0")}
+    more = made.model_copy(update={"rows": [*made.rows, idle]})
+    assert first_minute({"one": more}, with_leads(made, uniform=0.9, random=0.9))[:2] == (sentence, picked_from)
+    assert "Int-mu was kept at strength 0 in every language" in task_sentence(more, [])
 
 
 def test_the_headline_is_not_that_nothing_is_shown_where_another_metric_shows_it() -> None:
@@ -151,7 +170,9 @@ def test_the_headline_is_not_that_nothing_is_shown_where_another_metric_shows_it
     assert first_minute({"a": made, "a-repetition": quiet}, [])[0].startswith("No method")
     quiet.rows[3].low = quiet.rows[3].gain = 0.02  # a control's is one, too
     assert first_minute({"a": made, "a-repetition": quiet}, [])[0] == sentence
-    assert "by repetition, the random masks control is worse by 0.020" in task_sentence(made, [], [quiet])
+    assert "by repetition (0 if an answer is empty), the random masks control is worse by 0.020" in task_sentence(
+        made, [], [quiet]
+    )
 
 
 def test_a_tasks_sentence_says_in_how_many_languages_the_gain_was_made() -> None:

@@ -257,15 +257,18 @@ def test_a_stopped_evaluation_goes_on_and_a_change_keeps_the_rest(
         assert (out / "tables" / name).read_bytes() == (tmp_path / "undisturbed" / "tables" / name).read_bytes()
 
     before = times(out / "results")
-    recipe["evaluate"]["runs"] = {"hf": {}, "uniform": {"alpha": 2, "method": "uniform"}}
+    controls = {label: {"alpha": 2, "method": label} for label in ("uniform", "random")}
+    recipe["evaluate"]["runs"] = {"hf": {}, **controls}
+    recipe["parts"]["nli"]["runs"] = {"random": None}  # it is left out there
     recipe["analyse"]["run"] = "uniform"
-    assert clas("paper", write(recipe, tmp_path), "--out", out)[0] == 0
+    code, _, error = clas("paper", write(recipe, tmp_path), "--out", out)
+    assert code == 0, error
     assert len(evaluated) == 5 + 2
     after = times(out / "results")
     kept = [name for name in before if name.startswith("hf/")]
     assert kept
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
-    assert not [name for name in after if name.startswith("clas/")]
+    assert {name.partition("/")[0] for name in after} == {"hf", "uniform"}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from killing import killed_again_and_again
 from lm_eval_clas import MaskSet
 
 pytestmark = pytest.mark.slow
-KILLS = 20  # of a study, which also profiles and tunes
+KILLS = 12  # of a study, which also profiles and tunes
 OF_A_STAGE = 8
 
 

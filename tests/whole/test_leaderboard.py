@@ -58,6 +58,19 @@ def test_a_new_folder_is_on_the_page(script: ModuleType, tmp_path: Path) -> None
     assert sum("| *uniform gain* |" in row for row in rows) == 2
 
 
+def test_what_steered_nothing_is_last_and_not_judged(script: ModuleType, tmp_path: Path) -> None:
+    codes = ["en", "hi", "de"]
+    made = make_comparison("clas_xquad", codes, make_masks(codes, 8, np.random.default_rng(0)), 3.0, np.random.default_rng(1))
+    idle = next(row for row in made.rows if row.label == "clas")
+    idle.steering["left_alone"] = dict.fromkeys(("hi", "de"), "tuned to 0")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "clas_xquad.json").write_text(made.model_dump_json())
+    (tmp_path / "a" / "clas_xquad-against-uniform.json").write_text(rebased(made, "uniform").model_dump_json())
+    rows = [line for line in script.leaderboard(tmp_path).splitlines() if line.startswith("| a ")]
+    assert "| CLAS |" in rows[-1]
+    assert "| steered nothing |" in rows[-1]
+
+
 def test_a_metric_has_a_table_of_its_own_and_a_method_without_controls_is_not_called_untested(
     script: ModuleType, tmp_path: Path
 ) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-# A number as `latex_table.py` writes it: 33.7, \textbf{33.7}, $+0.5$ or $-1.2$\rlap{...}.
+# A number as `latex_table.py` writes it: 33.7, \textbf{33.7}, $-$0.5, $+0.5$ or $-1.2$\rlap{...}.
 _NUMBER = re.compile(
-    r"(?P<bold>\\textbf\{)?\$?(?P<sign>[+-]?)(?P<whole>\d+)(?:\.(?P<part>\d+))?\$?(?(bold)\})(?P<mark>\\rlap\{.*\})?"
+    r"(?P<bold>\\textbf\{)?\$?(?P<sign>[+-]?)\$?(?P<whole>\d+)(?:\.(?P<part>\d+))?\$?(?(bold)\})(?P<mark>\\rlap\{.*\})?"
 )
 
 # Bold digits, which siunitx would otherwise print in the weight of formulae; it holds within the table.

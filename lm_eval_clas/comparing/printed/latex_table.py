@@ -28,6 +28,7 @@ LATEX = Style(
     text=latex_text,
     stacked=_shortstack,
     signed=lambda number: f"${number}$",
+    negative=lambda number: f"$-${number[1:]}",
     best=lambda number: f"\\textbf{{{number}}}",
     star=_DAGGER,
     hanging=lambda star: f"\\rlap{{{star}}}",

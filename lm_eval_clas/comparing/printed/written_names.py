@@ -41,7 +41,14 @@ _METRICS = {
     "f1_lang": "F1",
     "ter": "TER",
 }
-_OWN_METRICS = {"f1": "SQuAD F1"}  # of our own tasks, which have another F1 beside it
+# Of our own tasks, which have another F1 beside SQuAD's.
+_OWN_METRICS = {
+    "f1": "SQuAD F1",
+    "gold_rank": "rank of the gold answer",
+    "in_language": "answers in the asked language",
+    "nats_per_byte": "log-likelihood of the gold answer",
+    "repetition": "repetition (0 if an answer is empty)",
+}
 _METHODS = {"lape": "LAPE"} | {name: method.written for name, method in METHODS.items() if method.written}
 _UNSTEERED = ("hf", "off")  # labels of runs without steering, where nobody gave them another
 UNSTEERED = "unsteered"

@@ -179,9 +179,9 @@ class _Counter:
 
     def evaluate(self) -> StageWork:
         recipe, step = self._recipe, self._recipe.evaluate
-        runs = len(step.runs)
-        work = StageWork("evaluate", f"{runs} runs")
+        work = StageWork("evaluate", f"{len(step.runs)} runs")
         for name, part in recipe.parts.items():
+            runs = len(recipe.labels(name))
             limited, unknown = self._sizes.find_limited(part.limited())
             _note_unknown(work, unknown)
             found = [(family, task) for family, _, task, _ in limited]
@@ -197,7 +197,7 @@ class _Counter:
     def _answered(self, part: str, language: str) -> tuple[int, int]:
         """How often at least, and at most, requests of a language are answered: what no steering reaches once for all runs."""
         recipe = self._recipe
-        runs = [recipe.run_of(label, part) for label in recipe.evaluate.runs]
+        runs = [recipe.run_of(label, part) for label in recipe.labels(part)]
         if language not in self._profiled(recipe.parts[part].corpus) - {parse_language(recipe.masks.anchor)}:
             return 1, 1
         may_be_kept_at_0 = sum(run.get("alpha") == "tuned" for run in runs) if recipe.tune_step.guard else 0

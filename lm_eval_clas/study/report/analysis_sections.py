@@ -246,7 +246,7 @@ def causes_section(found: Mapping[str, Causes]) -> Section:
             blocks.append(Table(caption, head, rows))
         names = list(dict.fromkeys(name for values in one.rows.values() for name in values))
         rows = [
-            [TableCell(language_text(code)), *(TableCell(number_text(values.get(name), 3)) for name in names)]
+            [TableCell(language_text(code)), *(TableCell(number_text(values.get(name), 4)) for name in names)]
             for code, values in one.rows.items()
         ]
         if rows:

@@ -12,7 +12,7 @@ from lm_eval_clas.comparing.rows import Comparison, Row
 from lm_eval_clas.comparing.task_families import language_of
 from lm_eval_clas.evidence.smallest_gain import smallest_of_interval
 from lm_eval_clas.steering.results_entry import left_alone
-from lm_eval_clas.study.report.statements import RUNS, Lead, leads_of, over_controls, steered_share, untested
+from lm_eval_clas.study.report.statements import RUNS, Lead, leads_of, over_controls, steered_share, steers_nothing, untested
 from lm_eval_clas.study.report.verdicts import (
     answers_changed,
     baseline_of,
@@ -59,7 +59,7 @@ def task_sentence(comparison: Comparison, against: Sequence[Comparison], further
     if main.label not in told:
         parts.append(_unclear(comparison, main, leads.get(main.label), against))
     rest = [row for row in rows if row is not main and row.label not in told]
-    idle = [row for row in rest if _steers_nothing(comparison, row)]
+    idle = [row for row in rest if steers_nothing(comparison, row)]
     alike = _alike(comparison, {row.label: _extent(comparison, row, 0) for row in rest if row not in idle})
     if others := [
         f"{listed(names)} ({'each ' if len(names) > 1 else ''}{extent})" if extent else listed(names)
@@ -93,10 +93,6 @@ def _alike(comparison: Comparison, told: Mapping[str, str]) -> dict[str, list[st
     return found
 
 
-def _steers_nothing(comparison: Comparison, row: Row) -> bool:
-    return bool(row.steering) and not steered_languages(comparison, row)
-
-
 def _kept(comparison: Comparison, row: Row) -> str:
     """In words, of a row that steers nothing: where its record says it was kept."""
     codes = [language_of(one) for one in comparison.languages if language_of(one) != comparison.anchor]
@@ -109,7 +105,7 @@ def _kept(comparison: Comparison, row: Row) -> str:
 def _unclear(comparison: Comparison, row: Row, lead: Lead | None, against: Sequence[Comparison]) -> str:
     """Of a method whose interval holds 0, or which has none."""
     name = spoken(comparison, row)
-    if _steers_nothing(comparison, row):
+    if steers_nothing(comparison, row):
         return f"{name} was {_kept(comparison, row)}"
     if lead is None:
         return f"{name} has no interval of its average gain"
@@ -169,7 +165,7 @@ def smallest_seen(comparisons: Sequence[Comparison]) -> str:
         found: list[tuple[float, Row]] = []
         for row, lead in leads_of(one):
             smallest = row.smallest if row.smallest is not None else smallest_of_interval(lead.low, lead.high)
-            if smallest is not None and not _steers_nothing(one, row):
+            if smallest is not None:
                 found.append((smallest, row))
                 alone = [code for code in one.languages if language_of(code) != one.anchor]
                 part = part or len(steered_languages(one, row)) < len(alone)

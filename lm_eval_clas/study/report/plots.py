@@ -39,7 +39,8 @@ def plot_averages(comparison: Comparison, rows: Sequence[Row], path: Path) -> Pa
         axes.plot([row.gain], [position], "o" if row.kind == "method" else "s", color=color, markersize=6)
     axes.set_yticks(range(len(rows)), [drawable(row.label, 24) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    figure.supxlabel(f"average gain ({drawable(comparison.unit)}), 95\u00a0% interval", fontsize=MIDDLE)
+    lower = "" if comparison.higher_is_better else "; lower is better"
+    figure.supxlabel(f"average gain ({drawable(comparison.unit)}{lower}), 95\u00a0% interval", fontsize=MIDDLE)
     return save(figure, path)
 
 

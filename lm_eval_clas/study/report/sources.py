@@ -39,6 +39,7 @@ class Sources:
         against: comparisons whose baseline is a control of another one of the family: they test the method against it.
         masks: by part: of `tune/PART/masks`, or else of `masks/PART`.
         tuned: the strengths in the masks of every part, or else in its `tune/PART/tuned.json`.
+        tuned_variants: those of variants of the masks, by variant and method.
         runs: `config.clas` of the results, by the name of the run's folder; empty for models that are not `hf-clas`.
         runs_by_family: the same of each family of tasks by itself.
         geometry, causes: the analyses, by part; stability: by the name of its file.
@@ -52,6 +53,7 @@ class Sources:
     against: list[Comparison] = field(default_factory=list)
     masks: dict[str, MaskSet] = field(default_factory=dict)
     tuned: Tuned = field(default_factory=dict)
+    tuned_variants: dict[tuple[str, str], Tuned] = field(default_factory=dict)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs_by_family: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     geometry: dict[str, Geometry] = field(default_factory=dict)
@@ -66,14 +68,14 @@ class Sources:
 
     @property
     def strengths(self) -> dict[str, Tuned]:
-        """Strengths by method: CLAS's, and those that the masks have of others, of every part together."""
+        """Strengths of all parts together, by method: CLAS's, others' that the masks have, `clas, lape` of a variant."""
         found: dict[str, Tuned] = {CLAS: self.tuned} if self.tuned else {}
         for _, masks in sorted(self.masks.items()):
             for method, by_family in masks.config.tuned_methods.items():
                 merged = found.setdefault(method, {})
                 for family, by_language in by_family.items():
                     merged[family] = merged.get(family, {}) | by_language
-        return found
+        return found | {f"{method}, {variant}": tuned for (variant, method), tuned in self.tuned_variants.items()}
 
     @property
     def languages(self) -> list[str]:
@@ -115,6 +117,7 @@ def read_study(folder: Path) -> Sources:
         against=[one for name, one in tables.items() if name not in comparisons],
         masks=masks,
         tuned=_tuned(folder, masks),
+        tuned_variants=_tuned_variants(folder),
         runs={label: joined([part.steering for part in parts]) for label, parts in by_label.items() if parts},
         runs_by_family={label: _by_family(parts) for label, parts in by_label.items() if parts},
         geometry={path.parent.name: _read(path, Geometry) for path in _files(folder, "analysis/*/geometry.json")},
@@ -158,6 +161,18 @@ def _tuned(folder: Path, masks: Mapping[str, MaskSet]) -> Tuned:
         for family, strengths in by_family.items():
             merged[family] = merged.get(family, {}) | strengths
     return merged
+
+
+def _tuned_variants(folder: Path) -> dict[tuple[str, str], Tuned]:
+    """The strengths of variants, by variant and method, of every part together."""
+    found: dict[tuple[str, str], Tuned] = {}
+    for place in sorted(folder.glob("tune/*/variants/*")):
+        for path in _files(place, "tuned.json") + _files(place, "methods/*/tuned.json"):
+            of = found.setdefault((place.name, CLAS if path.parent == place else path.parent.name), {})
+            one: Tuned = _read(path, Tuned)
+            for family, strengths in one.items():
+                of[family] = of.get(family, {}) | strengths
+    return found
 
 
 def _against_control(name: str, comparison: Comparison, all_of_them: Iterable[Comparison]) -> bool:

@@ -38,12 +38,14 @@ class Lead:
     Attributes:
         by: in the unit of the comparison, with the sign that says better.
         low, high: of the 95 % interval, turned the same way.
+        clusters: the fewest that a language of the average has; None where the files do not tell.
     """
 
     comparison: Comparison
     by: float
     low: float
     high: float
+    clusters: int | None
 
     @classmethod
     def of(cls, comparison: Comparison, row: Row) -> Lead | None:
@@ -51,7 +53,8 @@ class Lead:
         if row.gain is None or row.low is None or row.high is None:
             return None
         ends = sorted(advantage(comparison, end) for end in (row.low, row.high))
-        return cls(comparison, advantage(comparison, row.gain), ends[0], ends[1])
+        counts = [cell.clusters for code in comparison.average_languages if (cell := row.cells.get(code)) and cell.clusters]
+        return cls(comparison, advantage(comparison, row.gain), ends[0], ends[1], min(counts, default=None))
 
     @property
     def side(self) -> int:
@@ -61,7 +64,7 @@ class Lead:
     @property
     def chance(self) -> float:
         """The p-value that the interval tells, for no other comparison having been looked at."""
-        return chance_of_interval(self.by, self.low, self.high)
+        return chance_of_interval(self.by, self.low, self.high, self.clusters)
 
     def __str__(self) -> str:
         """`0.84 points (0.18 to 1.52)`, without a sign where it is said in words which way it goes."""
@@ -127,12 +130,14 @@ def _statements(
     """What is supported on one task, and how many comparisons of averages that was picked from; `further` are other metrics."""
     found: list[Statement] = []
     on, baseline = f"on {written_family(comparison.family)}", baseline_of(comparison)
+    if comparison.unit.startswith("shares"):  # of what, no such unit says
+        on = f"{on} ({written_metric(comparison.metric, comparison.family)})"
     over = f" over {spoken(comparison, baseline)}" if baseline is not None else ""
     beaten_by: dict[str, list[tuple[Row, Lead]]] = {}
     looked_at = 0
     for row in comparison.rows:
         lead = Lead.of(comparison, row) if row.kind in RUNS else None
-        if lead is None:
+        if lead is None or steers_nothing(comparison, row):
             continue
         name = spoken(comparison, row)
         told = lead.told(steered_share(comparison, row))
@@ -169,8 +174,8 @@ def _statements(
 
 
 def leads_of(comparison: Comparison, kinds: Collection[RowKind] = _METHODS) -> list[tuple[Row, Lead]]:
-    """The rows of these kinds that have an interval, with their leads, the clearest first."""
-    rows = [row for row in comparison.rows if row.kind in kinds]
+    """The rows of these kinds that steer a language and have an interval, with their leads, the clearest first."""
+    rows = [row for row in comparison.rows if row.kind in kinds and not steers_nothing(comparison, row)]
     found = [(row, lead) for row in rows if (lead := Lead.of(comparison, row)) is not None]
     return sorted(found, key=lambda pair: pair[1].chance)
 
@@ -191,6 +196,11 @@ def steered_share(comparison: Comparison, row: Row) -> str:
         return ""
     columns = [code for code in comparison.languages if language_of(code) != comparison.anchor]
     return f"{len(steered_languages(comparison, row))} of {counted(len(columns), 'language')} steered"
+
+
+def steers_nothing(comparison: Comparison, row: Row) -> bool:
+    """Whether a run's file says that no language was steered: it has the baseline's answers, and nothing was compared."""
+    return bool(row.steering) and not steered_languages(comparison, row)
 
 
 def untested(comparison: Comparison, row: Row) -> str:

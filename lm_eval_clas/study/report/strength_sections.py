@@ -15,7 +15,7 @@ from lm_eval_clas.evidence.clusters import FEWEST
 from lm_eval_clas.masks.category_picture import plot_categories
 from lm_eval_clas.masks.inspection import summary
 from lm_eval_clas.masks.mask_set import MaskSet
-from lm_eval_clas.masks.strengths import CLAS, Tuned, TunedStrength
+from lm_eval_clas.masks.strengths import Tuned, TunedStrength
 from lm_eval_clas.study.report.view import Block, Gallery, Heading, Legend, Picture, Section, Table, TableCell, Text
 from lm_eval_clas.study.report.wording import (
     NONE,
@@ -37,12 +37,12 @@ _DASHES = dict(zip(DASHES, ("", "5 3", "1.5 2.5"), strict=True))
 
 
 def strengths_section(by_method: Mapping[str, Tuned], where: Path) -> Section:
-    """Alpha curves by language, and the strengths that were chosen, method by method."""
+    """Alpha curves by language, and the strengths that were chosen, method by method, by what it is called."""
     blocks: list[Block] = []
-    for method, tuned in by_method.items():
+    for number, (method, tuned) in enumerate(by_method.items()):
         if len(by_method) > 1:
             blocks.append(Heading(method))
-        blocks += _strengths(tuned, where, "curves" if method == CLAS else f"curves-{method}")
+        blocks += _strengths(tuned, where, f"curves-{number}")
     return Section("strengths", "Strength by language", blocks)
 
 

@@ -192,7 +192,9 @@ def _tested(comparison: Comparison, method: Row) -> tuple[str, int]:
     lead = advantage(comparison, row.gain or 0)
     place = "level with" if not lead else "ahead of" if lead > 0 else "behind"
     by = f" by {number_text(abs(lead), comparison.digits)}" if lead else ""
-    told = f"interval of the difference {interval(row.low, row.high, comparison.digits)}"
+    ends = [None if end is None else advantage(comparison, end) for end in (row.low, row.high)]
+    low, high = ends if comparison.higher_is_better else reversed(ends)
+    told = f"interval of the lead {interval(low, high, comparison.digits)}"
     surely = "" if side else ", which may be chance" if lead else ""
     codes = [code for code in steered_languages(comparison) if code in row.cells]
     words = f"{named(row.label)} is {place} it{by}{surely} ({told})"
