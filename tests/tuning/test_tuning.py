@@ -612,7 +612,10 @@ def test_prompts_have_the_examples_and_the_template_that_were_asked_for(
         assert any(prompt.endswith(plain) for plain in found["plain"])
     assert all("<user>" in prompt for prompt in found["chat"])
     recorded = MaskSet.load(tmp_path / "shots").config.tuned["clas_mini_nli"]["hi"].conditions
-    assert recorded.model_dump() == {"num_fewshot": 2, "apply_chat_template": False, "dtype": "float32", "scoring": "fast"}
+    assert recorded.model_dump() == {
+        "num_fewshot": 2, "apply_chat_template": False, "dtype": "float32", "scoring": "fast", "model": "small-llama",
+        "model_args": "",
+    }  # fmt: skip
     assert MaskSet.load(tmp_path / "chat").config.tuned["clas_mini_nli"]["hi"].conditions.apply_chat_template
 
 
