@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import re
 
+from lm_eval_clas.base.errors import ClasError
+
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_BATCH_SIZE = re.compile(r"(auto:)?0*[1-9]\d*|auto", re.ASCII)
 
 
 def real_number(value: object) -> float:
@@ -36,3 +39,17 @@ def plain_number(value: object) -> float:
     if not _PLAIN.fullmatch(value.strip()):
         raise ValueError("it is no number in plain digits")
     return real_number(float(value))
+
+
+def require_batch_size(value: object, name: str) -> None:
+    """Refuses what is no batch size of the harness's models, for which they would fail late, or take all requests at once.
+
+    Args:
+        value: a number, or a text.
+        name: of the option, for the sentence.
+
+    Raises:
+        ClasError: it is neither a whole number from 1 on, nor `auto`, nor `auto:N` with such a number.
+    """
+    if isinstance(value, bool) or not _BATCH_SIZE.fullmatch(str(value)):
+        raise ClasError(f"{name} must be a whole number from 1 on, auto, or auto:N like auto:4; not '{value}'.")

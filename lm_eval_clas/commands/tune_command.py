@@ -100,6 +100,7 @@ def tune(
 ) -> None:
     """Find the best strength by task and language, in one load; lm_eval then uses it with alpha=tuned."""
     from lm_eval_clas.base.logs import quiet_libraries
+    from lm_eval_clas.base.plain_numbers import require_batch_size
     from lm_eval_clas.base.processes import Processes
     from lm_eval_clas.disk.files import shipped
     from lm_eval_clas.disk.written import claimed
@@ -115,6 +116,7 @@ def tune(
     from lm_eval_clas.tuning.tuning_run import dumped, run_tuning
 
     quiet_libraries()
+    require_batch_size(batch_size, "--batch-size")
     new_figure(1, 1)  # a missing matplotlib is told now, and not after hours
     loaded = MaskSet.load(masks)
     size = loaded.config.model.fingerprint

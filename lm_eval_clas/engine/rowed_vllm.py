@@ -16,12 +16,14 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.logs import logger
+from lm_eval_clas.base.plain_numbers import require_batch_size
 from lm_eval_clas.decoder.projections import Site
 from lm_eval_clas.engine.engine_layout import engine_arguments
 from lm_eval_clas.engine.refusals import refuse_launcher, refusing_engines, require_installed
 from lm_eval_clas.engine.row_tables import EXTRA_ARGUMENT, RowTables, steered_tokens
 from lm_eval_clas.harness.common.answerable import require_choices, require_prompts, require_room, require_scorable
 from lm_eval_clas.harness.common.argument_names import strange_arguments_told
+from lm_eval_clas.harness.common.loaded_model import loaded_as
 
 
 def vllm_class() -> Any:
@@ -69,6 +71,7 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
 
     Attributes:
         changes: the layers in which each row changes anything in the model's dtype, by name.
+        loaded: which model it is, as `loaded_as` tells it.
 
     Raises:
         ClasError: an argument does not go with steering, or not with this class.
@@ -78,6 +81,8 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         self, pretrained: Any, *, tables: RowTables | None, site: Site = "mlp", projection: str | None = None, **kwargs: Any
     ) -> None:
         refuse_launcher()
+        require_batch_size(kwargs.get("batch_size", 1), "batch_size")
+        self.loaded = loaded_as(pretrained, kwargs)
         own = engine_arguments(tables, site, projection) if tables else {}
         for name in ("worker_cls", "scheduler_cls"):
             if own and kwargs.get(name) is not None:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from lm_eval_clas.base.logs import logger
 from lm_eval_clas.base.near_names import require_known
+from lm_eval_clas.base.plain_numbers import require_batch_size
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.decoder.greedy import GreedyDecoder, Ways, chooses_plainly
 from lm_eval_clas.decoder.logits import HeadError
@@ -31,6 +32,7 @@ from lm_eval_clas.harness.common.argument_names import (
     refuse_slips,
     strange_arguments_told,
 )
+from lm_eval_clas.harness.common.loaded_model import loaded_as
 from lm_eval_clas.harness.gathering import in_order, own_results, prepare_harness
 
 
@@ -62,16 +64,22 @@ class FastLM(HFLM):
         scoring: `fast`, or `stock` for HFLM's own path, float for float.
 
     Raises:
-        ClasError: `scoring` is neither.
+        ClasError: `scoring` is neither, or `batch_size` is none.
+
+    Attributes:
+        loaded: which model it is, as `loaded_as` tells it.
     """
 
     cache_hook: Any
     batch_schedule: float
+    batch_sizes: dict[int, int]
     _rank: int
     _world_size: int
 
     def __init__(self, pretrained: Any, scoring: str = "fast", **kwargs: Any) -> None:
         require_known("scoring", scoring, ("fast", "stock"))
+        require_batch_size(kwargs.get("batch_size", 1), "batch_size")
+        self.loaded = loaded_as(pretrained, kwargs)
         if kwargs.get("device") is None:
             kwargs["device"] = default_device()
         # As in HFLM, a model that is there already, or that is spread over the processes, is one for all of them.
@@ -255,7 +263,7 @@ class FastLM(HFLM):
         if size == "auto" and override_bs:
             size = override_bs
         if size == "auto":
-            self.batch_sizes: dict[int, int] = {}
+            self.batch_sizes = {}
             longest = [requests[next(iter(group.members[max(group.members, key=len)]))] for group in groups]
         with (
             tqdm(total=len(requests), desc="Running loglikelihood requests", disable=disable_tqdm or self.rank != 0) as bar,
@@ -300,6 +308,10 @@ class FastLM(HFLM):
     def _batch_scheduler(self, pos: int, n_reordered_requests: Sequence[Any]) -> int:
         # `auto:N` divides the requests into N parts; a language may have fewer requests than that.
         schedule, self.batch_schedule = self.batch_schedule, min(self.batch_schedule, len(n_reordered_requests))
+        # HFLM asks at every request and looks at the part before. Here it is asked where a batch begins, which may leave out
+        # whole parts: they have the size of the longer ones in front of them.
+        for part in range(1, pos // int(len(n_reordered_requests) / self.batch_schedule)):
+            self.batch_sizes.setdefault(part, self.batch_sizes[part - 1])
         try:
             return int(super()._batch_scheduler(pos, n_reordered_requests))
         finally:

@@ -20,6 +20,7 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
+from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.logs import logger
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.decoder.greedy import Ways
@@ -106,6 +107,11 @@ class Sweep(LM):
         """As `FastLM` has it."""
         return self._lm.scoring
 
+    @property
+    def loaded(self) -> dict[str, str | None]:
+        """As `FastLM` has it."""
+        return self._lm.loaded
+
     def start(self, journal: Path, report: Callable[[int, int], None], gold: Callable[[Any], str] | None = None) -> None:
         """Begins a task.
 
@@ -118,6 +124,7 @@ class Sweep(LM):
         self._report = report
         self._gold_of = gold
         self._answers: dict[str, list[list[Any]]] = {}
+        self._asked: dict[str, str] = {}  # hashes of the requests that these answer
         self.setting = 0
         self.skipped = 0
         self.language_of: dict[int, str | None] = {}
@@ -148,13 +155,25 @@ class Sweep(LM):
         return ["" for _ in requests]
 
     def _answered(self, kind: str, requests: list[Instance]) -> list[Any]:
+        asked = hashlib.sha256(json.dumps([request.args for request in requests]).encode()).hexdigest()
         if kind not in self._answers:
-            self._answers[kind] = self._work_out(kind, requests)
+            self._asked[kind] = asked
+            self._answers[kind] = self._work_out(kind, requests, asked)
+        # Answers are found again by the position of their request.
+        if asked != self._asked[kind]:
+            raise ClasError(
+                f"The task {requests[0].task_name} asks something else each time (it shuffles by chance), so that strengths "
+                "cannot be compared on it; leave it out."
+            )
         return self._answers[kind][self.setting]
 
-    def _work_out(self, kind: str, requests: list[Instance]) -> list[list[Any]]:
-        """The answers of all settings, [settings][requests]."""
-        asked = hashlib.sha256(json.dumps([request.args for request in requests]).encode()).hexdigest()
+    def _work_out(self, kind: str, requests: list[Instance], asked: str) -> list[list[Any]]:
+        """The answers of all settings, [settings][requests]; `asked` is a hash of all requests."""
+        if len(set(self.processes.gather(asked))) > 1:
+            raise ClasError(
+                f"The task {requests[0].task_name} asks something else in each process (it shuffles by chance), so that they "
+                "cannot share its requests out; tune on it in one process."
+            )
         found = self._journal.read(kind, asked)
         self.skipped += len(found)
         self._report(len(found), len(requests))

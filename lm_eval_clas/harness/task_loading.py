@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.near_names import did_you_mean
 from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.languages.task_index import TaskIndex, installed, read_index
 
-FEWSHOT_SEED = 1234  # the harness's default
+# The harness's defaults.
+FEWSHOT_SEED = NUMPY_SEED = 1234
+RANDOM_SEED = 0
 
 
 def load_tasks(names: Sequence[str], include_path: Sequence[str], num_fewshot: int | None = None) -> dict[str, Any]:
@@ -29,13 +35,27 @@ def load_tasks(names: Sequence[str], include_path: Sequence[str], num_fewshot: i
     if missing := [name for name in names if name not in manager.all_tasks]:
         told = ", ".join(f"{name}{did_you_mean(name, manager.all_tasks)}" for name in missing)
         raise ClasError(f"There is no task {told}; 'lm_eval ls tasks' lists them, --include-path adds folders.")
-    tasks = tasks_of(manager, names)
+    with _seeded():
+        tasks = tasks_of(manager, names)
     for task in tasks.values():
         own = task.get_config("num_fewshot")
         if own is None or (num_fewshot is not None and own != 0):
             task.set_config(key="num_fewshot", value=num_fewshot or 0)
         task.set_fewshot_seed(seed=FEWSHOT_SEED)
     return tasks
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Chance is inside the block what it is when `lm_eval` loads tasks, some of which shuffle choices then."""
+    before, of_numpy = random.getstate(), np.random.get_state()
+    random.seed(RANDOM_SEED)
+    np.random.seed(NUMPY_SEED)
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        np.random.set_state(of_numpy)
 
 
 def other_splits(names: Sequence[str], include_path: Sequence[str]) -> list[str]:

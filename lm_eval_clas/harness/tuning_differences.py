@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -16,6 +16,8 @@ _CALLED = {
     "apply_chat_template": "chat template",
     "dtype": "dtype",
     "scoring": "scoring path",
+    "model": "model",
+    "model_args": "model arguments",
 }
 _Where = tuple[str, str]  # task family and language
 _State = tuple[set[tuple[_Where, str]], dict[_Where, set[str]]]
@@ -39,17 +41,28 @@ class TuningDifferences:
         self._again: dict[_Where, set[str]] = {}
         note_prompting()
 
-    def look(self, family: str, language: str, requests: Sequence[Instance], computes_in: str, scoring: str) -> None:
+    def look(
+        self,
+        family: str,
+        language: str,
+        requests: Sequence[Instance],
+        computes_in: str,
+        scoring: str,
+        loaded: Mapping[str, str | None],
+    ) -> None:
         """Notes what differs, and warns of each kind of difference once.
 
         Args:
             family, language: of all the requests.
-            computes_in, scoring: of the model, as `FastLM` has them.
+            computes_in, scoring, loaded: of the model, as `FastLM` has them.
         """
         if (tuned := self._tuned.get(family, {}).get(language)) is None:
             return
         where, known = (family, language), tuned.conditions.model_dump()
-        here: set[tuple[str, Any]] = {("dtype", computes_in)}
+        here: set[tuple[str, Any]] = {
+            ("dtype", computes_in),
+            *((name, value) for name, value in loaded.items() if value is not None),
+        }
         if any(request.request_type != "generate_until" for request in requests):
             here.add(("scoring", scoring))
         for prompting in {prompting_of(request) for request in requests} - {None}:
@@ -111,4 +124,4 @@ class TuningDifferences:
 
 
 def _shown(value: Any) -> str:
-    return ("on" if value else "off") if isinstance(value, bool) else str(value)
+    return ("on" if value else "off") if isinstance(value, bool) else str(value) or "none"

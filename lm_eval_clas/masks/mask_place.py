@@ -10,6 +10,7 @@ from lm_eval_clas.disk.hash_lines import RECORD
 from lm_eval_clas.disk.tensors import tensor_names
 from lm_eval_clas.disk.written import foreign, noted
 from lm_eval_clas.masks.mask_config import MASKS_CONFIG_FILE, MaskConfig, read_config
+from lm_eval_clas.masks.strengths import Tuned
 
 MASKS_FILE = "masks.safetensors"
 PROFILE_FILE = "profile.safetensors"
@@ -63,16 +64,25 @@ def lost(folder: Path, after: MaskConfig | None, means: bool, residual: bool) ->
     before = _config(folder)
     if before is None:
         return []
-    kept = set() if after is None else set(_tuned(after))
-    families = [family for family in _tuned(before) if family not in kept]
-    found = [f"the strengths tuned for {', '.join(families)}"] if families else []
+    kept = {} if after is None else _tuned(after)
+    found = [f"the strengths tuned for {', '.join(gone)}"] if (gone := _without(_tuned(before), kept)) else []
     found += [f"the means ({PROFILE_FILE})"] if PROFILE_FILE in before.files and not means else []
     return found + ([f"what leaves the layers ({RESIDUAL_FILE})"] if RESIDUAL_FILE in before.files and not residual else [])
 
 
-def _tuned(config: MaskConfig) -> list[str]:
-    """What strengths are for, in words: task families, and by other methods than CLAS."""
-    return [*config.tuned, *(f"{family} by {one}" for one, tuned in config.tuned_methods.items() for family in tuned)]
+def _tuned(config: MaskConfig) -> Tuned:
+    """Strengths by what they are for, in words (task families, and by other methods than CLAS), and by language."""
+    by_method = [("", config.tuned), *((f" by {name}", tuned) for name, tuned in config.tuned_methods.items())]
+    return {family + by: languages for by, tuned in by_method for family, languages in tuned.items()}
+
+
+def _without(before: Tuned, after: Tuned) -> list[str]:
+    """What strengths are for that are not among others, or are others there; with languages, where it is some of them."""
+    told = []
+    for what, languages in before.items():
+        gone = [one for one, strength in languages.items() if after.get(what, {}).get(one) != strength]
+        told += [what if len(gone) == len(languages) else f"{what} ({', '.join(gone)})"] if gone else []
+    return told
 
 
 def _ours(path: Path) -> bool:

@@ -296,11 +296,6 @@ class MaskSet:
         update = {"tuned": both} if method == CLAS else {"tuned_methods": {**self.config.tuned_methods, method: both}}
         return replace(self, config=self.config.model_copy(update=update))
 
-    def with_tuned_as(self, config: MaskConfig) -> MaskSet:
-        """The same masks with the strengths of all methods that others have."""
-        update = {name: getattr(config, name) for name in ("tuned", "tuned_methods")}
-        return replace(self, config=self.config.model_copy(update=update))
-
     def save(self, folder: str | Path, force: bool = False) -> Path:
         """Writes the folder, each file whole or not at all; the configuration last, since it vouches for the others.
 

@@ -85,19 +85,23 @@ class Dropped(_Tried):
 
 
 class Conditions(StrictFinite):
-    """What scores depend on besides model, items and steering. None is not recorded, or not the same throughout.
+    """What scores depend on besides items and steering. None is not recorded, or not the same throughout.
 
     Attributes:
         num_fewshot: examples in the prompt.
         apply_chat_template: whether the prompt went through the model's chat template.
         dtype: of the model, such as `bfloat16`.
         scoring: the path that log-likelihoods took; None where there were none.
+        model: the last component of its name or path.
+        model_args: those of its arguments that decide what it computes or is asked, as the harness takes them.
     """
 
     num_fewshot: int | None = Field(default=None, ge=0)
     apply_chat_template: bool | None = None
     dtype: str | None = None
     scoring: Literal["fast", "stock", "vllm"] | None = None
+    model: str | None = None
+    model_args: str | None = None
 
     @classmethod
     def common(cls, every: Iterable[Conditions]) -> Conditions:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.escaping import visible
 from lm_eval_clas.base.near_names import did_you_mean
+from lm_eval_clas.base.plain_numbers import require_batch_size
 from lm_eval_clas.decoder.shapes import ModelShape
 from lm_eval_clas.disk.checked_files import read_text, user_path
 from lm_eval_clas.disk.checked_json import StrictFinite, first_fault
@@ -30,6 +31,14 @@ FOLDER = PACKAGE / "study" / "recipes"
 
 
 Options = dict[str, float | int | str]  # of steering, by name, as a run has them
+
+
+def _batch_size(value: int | str) -> int | str:
+    require_batch_size(value, "it")
+    return value
+
+
+BatchSize = Annotated[int | str, AfterValidator(_batch_size)]  # as the harness takes it
 
 
 class Part(StrictFinite):
@@ -113,7 +122,7 @@ class TuneStep(StrictFinite):
     limit: int | None = Field(default=200, ge=1)
     num_fewshot: int | None = Field(default=None, ge=0)
     apply_chat_template: bool | None = None
-    batch_size: int | str = 8
+    batch_size: BatchSize = 8
     shared: bool = False
     guard: bool = False
     seed: int = Field(default=0, ge=0)
@@ -128,7 +137,7 @@ class EvaluateStep(StrictFinite):
             `{alpha: 1, variant: lape}`.
     """
 
-    batch_size: int | str = 8
+    batch_size: BatchSize = 8
     num_fewshot: int | None = Field(default=None, ge=0)
     apply_chat_template: bool = False
     runs: dict[str, Options] = Field(min_length=1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.version import __version__
+from lm_eval_clas.disk.weight_files import weights_hash
 from lm_eval_clas.disk.written import delete_ours
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import CLAS
@@ -47,7 +48,9 @@ class StudyStages(Workplace):
     @property
     def _model_identity(self) -> list[str | None]:
         engine = [] if self.recipe.engine == "hf" else [self.recipe.engine, self.recipe.engine_args]
-        return [self.recipe.model, self.recipe.model_args, self.recipe.device, __version__, *engine]
+        weights = weights_hash(self.recipe.model, self.recipe.model_args)  # of a local folder alone
+        local = [] if weights is None else [weights]
+        return [self.recipe.model, self.recipe.model_args, self.recipe.device, __version__, *engine, *local]
 
     def _all_masks(self) -> Any:
         variants = (None, *self.recipe.variants)

@@ -28,6 +28,7 @@ from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.base.version import __version__
 from lm_eval_clas.disk.checked_json import read_json
 from lm_eval_clas.disk.files import write_text
+from lm_eval_clas.disk.weight_files import weights_hash
 from lm_eval_clas.evidence.cluster_fields import Clustered, clustered_alike, clusters_over_tasks
 from lm_eval_clas.harness.sweep import Sweep
 from lm_eval_clas.harness.task_loading import FEWSHOT_SEED
@@ -78,10 +79,11 @@ class TuningPlan:
         """Takes a run folder for this recipe.
 
         Raises:
-            ClasError: it holds the run of another.
+            ClasError: it holds the run of another, or of other weights in the same place.
         """
         path = folder / "run.json"
-        mine = json.loads(json.dumps({"version": __version__, **asdict(self)}))
+        weights = weights_hash(self.model, self.model_args)
+        mine = json.loads(json.dumps({"version": __version__, **asdict(self), "weights": weights}))
         if path.is_file():
             try:
                 other = read_json(path)
@@ -96,8 +98,9 @@ class TuningPlan:
                 "engine": "hf",
                 "method": CLAS,
                 "measured": None,
+                "weights": weights,
                 **other,
-            }  # as it was before there was a choice
+            }  # as it was before there was a choice, or a look at weights
             changed = [name for name in mine if other.get(name) != mine[name]]
             if changed:
                 raise ClasError(f"'{folder}' holds a run with other {', '.join(changed)}; give another --out, or delete it.")
@@ -218,6 +221,7 @@ def measure_settings(
         apply_chat_template=recipe.apply_chat_template,
         dtype=sweep.computes_in,
         scoring=None if task.OUTPUT_TYPE == "generate_until" and not generates else sweep.scoring,  # type: ignore[arg-type]
+        **sweep.loaded,
     )
     scores = ItemScores(
         task=name,

@@ -21,6 +21,7 @@ from lm_eval_clas.masks.mask_config import MASKS_CONFIG_FILE
 from lm_eval_clas.masks.mask_place import MASKS_FILES
 from lm_eval_clas.masks.mask_set import MaskSet
 from lm_eval_clas.masks.strengths import Tuned
+from lm_eval_clas.steering.methods.method_table import measured_hash
 from lm_eval_clas.texts.metric_units import unit_of_objective
 from lm_eval_clas.tuning.choosing import choose, require_one_unit, table_rows
 from lm_eval_clas.tuning.curves import by_unit, plot_curves, tuned_curves
@@ -31,11 +32,22 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
-def _save_strengths(masks: MaskSet, tuned: Tuned, method: str, target: Path, own: bool) -> None:
-    """Writes strengths into a mask folder; in one that is not the run's own, those stay that another run wrote meanwhile."""
+def _save_strengths(masks: MaskSet, tuned: Tuned, method: str, folder: Path, target: Path) -> None:
+    """Adds strengths to the masks in a folder as they are by now, with whatever was put beside them meanwhile.
+
+    Raises:
+        ClasError: they are no longer the masks that were tuned.
+    """
     with claimed(target, MASKS_FILES, force=True):
-        if not own and (target / MASKS_CONFIG_FILE).is_file() and (there := MaskSet.load(target)).hash == masks.hash:
-            masks = masks.with_tuned_as(there.config)
+        if (target / MASKS_CONFIG_FILE).is_file():
+            there = MaskSet.load(target)
+            if (there.hash, measured_hash(there, method)) != (masks.hash, measured_hash(masks, method)):
+                raise ClasError(
+                    f"The strengths are in '{folder / 'tuned.json'}' and not in '{target}', where other masks are by now than "
+                    "those that were tuned; put these back and give the same command, which measures nothing again, or tune "
+                    "the others with another --out."
+                )
+            masks = there
         masks.with_tuned(tuned, method).save(target)
 
 
@@ -67,7 +79,7 @@ def run_tuning(
         tasks: the harness's task objects by name.
         masks: the masks to tune.
         folder: of the run; what is finished in it is kept.
-        target: the mask folder to write.
+        target: the mask folder to write; strengths are added to masks that are there.
         load: loads the model; not called if every task is finished.
         sweep_with: what asks the model under all settings.
         progress: gets a task for each of them.
@@ -76,8 +88,8 @@ def run_tuning(
         processes: those that call this together, each with a model of its own; the main one writes. Default: this one alone.
 
     Raises:
-        ClasError: the folder holds another run, or scores of other documents, a task cannot be tuned, or a file cannot be
-            written.
+        ClasError: the folder holds another run, or scores of other documents, a task cannot be tuned, other masks than these
+            are in the mask folder, or a file cannot be written.
     """
     processes = processes or Processes()
 
@@ -132,7 +144,7 @@ def run_tuning(
         return tuned
     write_text(folder / "tuned.json", json.dumps(dumped(tuned), indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "scores.csv", pd.DataFrame(table_rows(tuned)).to_csv(index=False))
-    _save_strengths(masks, tuned, recipe.method, target, own=folder in target.parents)
     for name, alike in by_unit(tuned_curves(tuned)).items():
         plot_curves(alike, folder / f"{name}.png")
+    _save_strengths(masks, tuned, recipe.method, folder, target)
     return tuned

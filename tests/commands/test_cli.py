@@ -239,6 +239,8 @@ def test_tune_writes_strengths_into_the_mask_folder(clas: Run, checkpoint: Path,
         ({"--tasks": "clas_xquad_toon"}, "There is no task clas_xquad_toon"),
         ({"--tasks": "clas_mini_nli_en"}, "None of the tasks has anything to tune"),
         ({"--masks": "there-are-none"}, "no masks"),
+        ({"--batch-size": "0", "--model": "no-such-model"}, "--batch-size must be a whole number from 1 on, auto, or auto:N"),
+        ({"--batch-size": "-4", "--engine": "vllm"}, "--batch-size must be a whole number from 1 on, auto, or auto:N"),
     ],
 )
 def test_a_slip_in_tune_is_one_sentence(

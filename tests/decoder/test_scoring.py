@@ -15,9 +15,10 @@ from transformers import PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet
-from lm_eval_clas.decoder.prefixes import Continuation, can_share_prefixes, group_by_prefix
-from lm_eval_clas.decoder.scoring import Scorer
+from lm_eval_clas.decoder.prefixes import Continuation, Group, can_share_prefixes, group_by_prefix
+from lm_eval_clas.decoder.scoring import Scorer, group_batches
 from lm_eval_clas.families.tiny_models import tiny_model
+from lm_eval_clas.harness.fast_lm import FastLM
 
 
 def both(family: str, tokenizer: PreTrainedTokenizerFast, **options: Any) -> tuple[HFLM, CLASLM]:
@@ -49,13 +50,35 @@ def test_rolling_log_likelihoods_equal_stock(family: str, tokenizer: PreTrainedT
     assert fast.loglikelihood_rolling(requests) == pytest.approx(stock.loglikelihood_rolling(requests), rel=1e-4)
 
 
-@pytest.mark.parametrize("batch_size", [1, 5, "auto", "auto:3"])
+@pytest.mark.parametrize("batch_size", [1, 5, "auto", "auto:3", "auto:8"])
 def test_batch_sizes_and_truncation(batch_size: int | str, tokenizer: PreTrainedTokenizerFast) -> None:
     stock, fast = both("llama", tokenizer, batch_size=batch_size, max_batch_size=8, max_length=40)
     for kind in ("choices", "letters"):
         requests = items(kind)
         assert max(len(tokenizer.encode(request.args[0])) for request in requests) > 40
         assert_same(fast.loglikelihood(requests), stock.loglikelihood(requests))
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4, 8, 13])
+def test_an_automatic_batch_size_is_found_where_batches_pass_over_whole_parts(
+    parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FastLM, "_detect_batch_size", lambda self, groups, at: min(64, 16 + at // 4))
+    for count in range(1, 520):
+        lm = FastLM.__new__(FastLM)
+        lm.batch_schedule, lm.batch_sizes, lm.max_batch_size = parts, {}, 64
+        groups = [Group((1,), {() if number % 3 else (1,): [number]}) for number in range(count)]
+        batches = list(group_batches(groups, lambda at, lm=lm, groups=groups: lm._batch_scheduler(at, groups)))  # type: ignore[misc]
+        assert sorted(owner for batch in batches for one in batch for (owner,) in one.members.values()) == list(range(count))
+        # Never more than fits where the batch's longest one is, which its first one is.
+        assert all(len(batch) <= min(64, 16 + next(iter(batch[0].members.values()))[0] // 4) for batch in batches)
+        assert lm.batch_schedule == parts
+
+
+@pytest.mark.parametrize("batch_size", [0, -4, "0", "-1", "auto:0", "auto:", "automatic", "8.0", "", True, None])
+def test_what_is_no_batch_size_is_refused_before_anything_is_loaded(batch_size: object) -> None:
+    with pytest.raises(ClasError, match=f"batch_size must be a whole number from 1 on, auto, or auto:N .*not '{batch_size}'"):
+        CLASLM("no-such-model", batch_size=batch_size)
 
 
 def test_logits_in_chunks_and_soft_capping(tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,14 @@
-"""Which tasks the harness looks for: its own ten thousand files are read only where a name needs them."""
+"""Which tasks the harness looks for (its own ten thousand files are read only where a name needs them), and how they load."""
 
 from __future__ import annotations
 
+import inspect
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
+from lm_eval.evaluator import simple_evaluate
 
 from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.harness.task_loading import load_tasks, other_splits
@@ -64,3 +68,39 @@ def test_a_test_split_is_looked_for_among_the_harnesss_own_tasks_last(own: Path,
     assert other_splits(["own_tune_hi", "own_hi", "clas_xnli_tune_hi"], [str(own)]) == ["own_hi", "own_hi", "clas_xnli_hi"]
     assert not asked
     assert other_splits(["xnli_tune_hi", "no_tune_hi", "arc_easy_tune"], [str(own)]) == ["xnli_hi", "no_tune_hi", "arc_easy"]
+
+
+CHANCE = """
+import random
+import numpy
+
+DRAWN = []
+
+def shuffled(docs):
+    DRAWN.append((random.random(), numpy.random.random()))
+    return docs
+"""
+
+
+def test_chance_is_as_where_lm_eval_loads_tasks_and_afterwards_as_before(tmp_path: Path) -> None:
+    """Some tasks shuffle their choices with `random` when they are loaded, and several processes must do it alike."""
+    defaults = {name: one.default for name, one in inspect.signature(simple_evaluate).parameters.items()}
+    (data := tmp_path / "docs.jsonl").write_text('{"q": "a"}\n')
+    (tmp_path / "chance.py").write_text(CHANCE)
+    (tmp_path / "shuffled.yaml").write_text(
+        "task: shuffled_hi\ndataset_path: json\noutput_type: generate_until\ntest_split: test\ndoc_to_text: q\n"
+        f"doc_to_target: q\nprocess_docs: !function chance.shuffled\ndataset_kwargs: {{data_files: {{test: {data}}}}}\n"
+    )
+    expected = (
+        random.Random(defaults["random_seed"]).random(),
+        np.random.RandomState(defaults["numpy_random_seed"]).random_sample(),
+    )
+    for other in (7, 8):
+        random.seed(other)
+        np.random.seed(other)
+        task = load_tasks(["shuffled_hi"], [str(tmp_path)])["shuffled_hi"]
+        drawn = task.config.process_docs.__globals__["DRAWN"]
+        assert drawn[0] == expected
+        drawn.clear()
+        assert random.random() == random.Random(other).random()
+        assert np.random.random() == np.random.RandomState(other).random_sample()

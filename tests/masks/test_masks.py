@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from strengths_made import with_strengths
 
 from lm_eval_clas import ClasError, MaskSet, NeuronCategorizer, Profile
 from lm_eval_clas.disk.files import sha256, shipped
 from lm_eval_clas.masks.inspection import overlap, summary
+from lm_eval_clas.masks.mask_place import lost
 
 
 @pytest.fixture
@@ -63,6 +65,32 @@ def test_the_hash_follows_what_decides(masks: MaskSet, profiled: Profile) -> Non
         MaskSet.from_profile(profiled, categorizer=NeuronCategorizer(threshold=0.005), bridge="2-4", anchor="hi"),
     ]
     assert len({masks.hash, *(other.hash for other in others)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [
+        ({"qa": {"hi": 1, "de": 2}, "nli": {"hi": -1}}, ""),
+        ({"qa": {"hi": 1, "de": 2, "zh": 4}, "nli": {"hi": -1}, "xquad": {"hi": 3}}, ""),
+        ({"qa": {"hi": 1}, "nli": {"hi": -1}}, "qa (de)"),
+        ({"qa": {"hi": 1, "de": -4}, "nli": {"hi": -1}}, "qa (de)"),
+        ({"qa": {"zh": 1}, "nli": {"hi": -1}}, "qa"),
+        ({"nli": {"de": -1}}, "qa, nli"),
+    ],
+)
+def test_a_strength_is_lost_that_new_masks_lack_in_its_language_or_have_otherwise(
+    masks: MaskSet, tmp_path: Path, kept: dict[str, dict[str, float]], told: str
+) -> None:
+    with_strengths(masks, {"qa": {"hi": 1, "de": 2}, "nli": {"hi": -1}}).save(tmp_path / "masks")
+    found = lost(tmp_path / "masks", with_strengths(masks, kept).config, means=False, residual=False)
+    assert found == ([f"the strengths tuned for {told}"] if told else [])
+
+
+def test_strengths_of_another_method_are_others(masks: MaskSet, tmp_path: Path) -> None:
+    tuned = with_strengths(masks, {"qa": {"hi": 1}})
+    tuned.with_tuned(tuned.config.tuned, "int-mu").save(tmp_path / "masks")
+    found = lost(tmp_path / "masks", tuned.config, means=False, residual=False)
+    assert found == ["the strengths tuned for qa by int-mu"]
 
 
 def edit_config(folder: Path, **changes: object) -> None:

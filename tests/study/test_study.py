@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +13,13 @@ import pytest
 import yaml
 from made_runs import STEERED, write_run
 from rich.console import Console
+from small_models import make_model
 from strengths_made import with_strengths
 
 from lm_eval_clas import MaskSet, NeuronCategorizer, Profile
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.job_progress import JobProgress
+from lm_eval_clas.base.version import __version__
 from lm_eval_clas.decoder.shapes import ModelShape
 from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.disk.written import claimed
@@ -74,6 +77,23 @@ def test_clusters_that_a_recipe_does_not_name_leave_what_was_tuned_and_evaluated
             inputs = [next(s for s in one.all() if s.name == name).inputs() for one in made]
         assert (hash_of(inputs[0]) == hash_of(inputs[1])) == same, name
         assert ("cluster" in json.dumps(inputs[0], default=str)) == (name == "tables")
+
+
+def test_a_study_begins_anew_with_other_weights_in_the_same_place(checkpoint: Path, tmp_path: Path) -> None:
+    local = shutil.copytree(checkpoint, tmp_path / "model")
+
+    def inputs(model: str) -> Any:
+        recipe = StudyRecipe.model_validate({**yaml.safe_load(MINIMAL), "model": model})
+        return StudyStages(recipe, tmp_path, JobProgress(Console(quiet=True))).all()[0].inputs()
+
+    before = inputs(str(local))
+    assert before == inputs(str(local))
+    make_model(seed=1).save_pretrained(local)
+    assert before != inputs(str(local))
+    # A study of any other model is the one that it was before weights were looked at.
+    assert [inputs(name)[0] for name in ("user/name", "demo-model")] == [
+        [name, "", None, __version__] for name in ("user/name", "demo-model")
+    ]
 
 
 def test_every_metric_of_our_tasks_has_a_table_and_one_against_each_control(tmp_path: Path) -> None:
@@ -254,6 +274,11 @@ def test_the_papers_grid_is_one_line_and_is_what_clas_tune_tries(masks: MaskSet,
         (MINIMAL.replace("[t]}", "[t], runs: {clsa: {}}}"), "options for 'clsa' .did you mean 'clas'"),
         (MINIMAL.replace("[t]}", "[t], runs: {clas: {variant: v}}}"), "run 'clas' in part '.*' has a variant 'v'"),
         (MINIMAL.replace("[t]}", "[t], limits: {tt: 1}}"), "a limit for 'tt' .did you mean 't'.., which it does not evaluate"),
+        (
+            MINIMAL.replace("evaluate: {runs", "evaluate: {batch_size: 0, runs"),
+            "evaluate.batch_size: it must be a whole .*not '0'",
+        ),
+        (MINIMAL + "tune: {batch_size: many}", "tune.batch_size: it must be a whole number from 1 on, .* not 'many'"),
         ("[", "as YAML"),
         ("- 1", "is wrong .Input should be a valid dictionary"),
     ],

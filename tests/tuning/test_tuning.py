@@ -6,6 +6,8 @@ import copy
 import json
 import logging
 import math
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +24,11 @@ from small_models import make_model
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet
+from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.commands.tune_command import _show_tuned
 from lm_eval_clas.disk.files import shipped
 from lm_eval_clas.disk.journal import Journal
+from lm_eval_clas.harness.common.loaded_model import loaded_as
 from lm_eval_clas.harness.fast_lm import FastLM
 from lm_eval_clas.harness.sweep import Sweep
 from lm_eval_clas.harness.task_loading import load_tasks
@@ -99,6 +103,33 @@ def test_a_sweep_equals_separate_runs(
                 else:
                     left = [answer[0][0] for answer in one["resps"]]
                     assert left == pytest.approx([answer[0][0] for answer in other["resps"]], rel=1e-4)
+
+
+class Apart(Processes):
+    """Two processes, the other one of which has something else wherever texts are compared."""
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, f"not {value}"] if isinstance(value, str) else [value, value]
+
+
+@pytest.mark.parametrize("where", ["each time", "in each process"])
+def test_a_task_that_shuffles_by_chance_is_refused_and_its_answers_are_not_mixed_up(
+    where: str, masks: MaskSet, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    lm = FastLM(make_model(), tokenizer=tokenizer, batch_size=3)
+    processes = Apart(0, 2) if where == "in each process" else Processes()
+    sweep = Sweep(lm, masks, grid(masks, [2]), processes=processes)
+    sweep.start(tmp_path / "journal.jsonl", lambda done, total: None)
+    choices = [Instance("loglikelihood", {}, ("q", one), 0, ("shuffled_hi", 0, 1)) for one in (" a", " b")]
+
+    def ask_again() -> None:
+        sweep.loglikelihood(choices)
+        sweep.setting = 1
+        sweep.loglikelihood(choices)  # the same: nothing is wrong
+        sweep.loglikelihood(choices[::-1])
+
+    with pytest.raises(ClasError, match=f"The task shuffled_hi asks something else {where}"):
+        ask_again()
 
 
 def test_a_run_writes_what_it_measured(run: Run, masks: MaskSet, tmp_path: Path) -> None:
@@ -286,6 +317,45 @@ def test_a_run_unlike_its_tuning_says_so_once(
     assert lm.get_model_info()["clas"]["unlike_tuning"] == {}
 
 
+def test_a_run_of_another_model_than_was_tuned_says_so(
+    run: Run, checkpoint: Path, tasks: dict[str, Any], tmp_path: Path, log: Log
+) -> None:
+    base, same, other = (shutil.copytree(checkpoint, tmp_path / name) for name in ("a/base", "b/base", "c/other"))
+    tuned = run(load=lambda: FastLM(str(base), device="cpu", batch_size=3))
+    assert {(one.conditions.model, one.conditions.model_args) for by in tuned.values() for one in by.values()} == {("base", "")}
+    options: dict[str, Any] = {"masks": tmp_path / "run" / "masks", "alpha": "tuned", "device": "cpu"}
+    found = {name: other_documents(tasks[name], 4) for name in ("clas_mini_nli_hi", "clas_mini_qa_de")}
+    lm = CLASLM(f"{same}/", batch_size=2, **options)  # one model may lie at two places
+    evaluate(lm, found, limit=2, bootstrap_iters=0)
+    assert not log.warnings
+    lm = CLASLM(str(other), batch_size=2, add_bos_token=False, **options)
+    evaluate(lm, found, limit=2, bootstrap_iters=0)
+    assert [one.partition("in 'hi' with ")[2] for one in log.warnings] == [
+        "model other, tuned with base; another strength may be better here.",
+        "model arguments add_bos_token=False, tuned with none; another strength may be better here.",
+    ]
+    told = "model arguments add_bos_token=False, tuned with none; model other, tuned with base"
+    assert lm.get_model_info()["clas"]["unlike_tuning"] == {"hi in clas_mini_nli": told, "de in clas_mini_qa": told}
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "arguments", "model", "told"),
+    [
+        ("google/gemma-3-270m", {}, "gemma-3-270m", ""),
+        ("/data/gemma-3-270m/", {"device": "cpu", "batch_size": 4, "dtype": "float16", "token": "secret"}, "gemma-3-270m", ""),
+        ("/hub/models--google--gemma-3-270m/snapshots/0123abcd", {"revision": "main", "peft": None}, "gemma-3-270m", ""),
+        ("a/b", {"revision": "v2", "peft": "/home/me/adapter", "load_in_4bit": True}, "b",
+         "load_in_4bit=True,peft=adapter,revision=v2"),
+        ("a/b", {"load_in_4bit": False, "add_bos_token": False}, "b", "add_bos_token=False"),
+        (None, {"revision": "v2"}, None, None),
+    ],
+)  # fmt: skip
+def test_a_model_is_told_by_the_end_of_its_path_and_by_what_decides_its_answers(
+    pretrained: str | None, arguments: dict[str, Any], model: str | None, told: str | None
+) -> None:
+    assert loaded_as(pretrained, arguments) == {"model": model, "model_args": told}
+
+
 def test_the_items_of_tuning_are_known_again(
     run: Run, tokenizer: PreTrainedTokenizerFast, tasks: dict[str, Any], tmp_path: Path, log: Log
 ) -> None:
@@ -374,6 +444,26 @@ def test_a_run_folder_is_kept_to_one_run(run: Run) -> None:
         run(objective="loglikelihood")
     with pytest.raises(ClasError, match="has no metric 'bleu', only"):
         run("another", metric="bleu")
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_a_folder_of_a_run_notices_other_weights_in_the_same_place(
+    checkpoint: Path, masks: MaskSet, tmp_path: Path, added: bool
+) -> None:
+    local = shutil.copytree(checkpoint, tmp_path / "model")
+    named = {"model": "user/name", "model_args": f"dtype=auto,peft={local}"} if added else {"model": str(local)}
+    plan, folder = recipe(masks, **named), tmp_path / "run"
+    plan.claim(folder)
+    for path in local.iterdir():
+        os.utime(path, (1, 1))
+    plan.claim(folder)  # as after they were copied
+    make_model(seed=1).save_pretrained(local)
+    with pytest.raises(ClasError, match="holds a run with other weights; give another --out"):
+        plan.claim(folder)
+    known = json.loads((folder / "run.json").read_bytes())
+    del known["weights"]
+    (folder / "run.json").write_text(json.dumps(known))
+    plan.claim(folder)  # a run of before weights were looked at
 
 
 def unit(language: str, *rows: list[float], **changes: Any) -> Unit:
@@ -522,7 +612,10 @@ def test_prompts_have_the_examples_and_the_template_that_were_asked_for(
         assert any(prompt.endswith(plain) for plain in found["plain"])
     assert all("<user>" in prompt for prompt in found["chat"])
     recorded = MaskSet.load(tmp_path / "shots").config.tuned["clas_mini_nli"]["hi"].conditions
-    assert recorded.model_dump() == {"num_fewshot": 2, "apply_chat_template": False, "dtype": "float32", "scoring": "fast"}
+    assert recorded.model_dump() == {
+        "num_fewshot": 2, "apply_chat_template": False, "dtype": "float32", "scoring": "fast", "model": "small-llama",
+        "model_args": "",
+    }  # fmt: skip
     assert MaskSet.load(tmp_path / "chat").config.tuned["clas_mini_nli"]["hi"].conditions.apply_chat_template
 
 

@@ -70,6 +70,7 @@ class SteeredLM(LM, Generic[Steerer]):  # type: ignore[misc]
     harness_name: str  # what the harness calls the class
     scoring: str  # the path that log-likelihoods take
     computes_in: str  # the dtype of the model
+    loaded: dict[str, str | None]  # which model it is, as `loaded_as` tells it
 
     def _will_steer(self, asked: AskedSteering) -> None:
         """Notes what was asked for, while the model is not there yet."""
@@ -172,7 +173,7 @@ class SteeredLM(LM, Generic[Steerer]):  # type: ignore[misc]
             steerer = self._steerer_of(family, language)
             if self._differences:
                 looked_at = [requests[i] for i in positions]
-                self._differences.look(family, language, looked_at, self.computes_in, self.scoring)
+                self._differences.look(family, language, looked_at, self.computes_in, self.scoring, self.loaded)
             missing = [position for position in positions if position not in answers]
             name = f"{language} in {family}" if self._tuned else language
             groups.append(RequestGroup(family, language, name, steerer, missing, [requests[i] for i in missing]))
