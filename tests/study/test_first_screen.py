@@ -9,6 +9,8 @@ from judged_comparisons import comparison, with_leads
 
 from lm_eval_clas.comparing.rows import Comparison, Row
 from lm_eval_clas.study.report.first_screen import below_the_headline, smallest_seen, task_sentence
+from lm_eval_clas.study.report.plots import limits_of
+from lm_eval_clas.study.report.score_sections import gain_panels
 from lm_eval_clas.study.report.statements import first_minute
 from lm_eval_clas.study.report.verdicts import against_controls, by_task, primary_of, told_by_language
 
@@ -294,3 +296,16 @@ def test_a_control_that_beats_several_methods_is_one_statement_with_the_judged_o
         "Smallest average gain that is found in 80\u00a0% of cases, of gains that vary as these do: on XNLI 0.71 points (CLAS, "
         "2 of 2 languages steered)."
     )
+
+
+def test_a_control_that_fails_wholly_leaves_room_for_what_methods_gain() -> None:
+    made = comparison(0.5, 0.1, 0.9)
+    panels = gain_panels(made, "one")
+    assert panels is not None
+    assert "An arrow" not in str(panels.caption)
+    made.rows[3].cells["hi"].gain = -40.0
+    limits = limits_of(made.rows[1:], ["hi", "de"])
+    assert -3 < limits[0] < 0 < limits[1]
+    panels = gain_panels(made, "one")
+    assert panels is not None
+    assert "An arrow at the edge is a gain that lies beyond, with its number." in str(panels.caption)

@@ -19,6 +19,7 @@ from lm_eval_clas.study.report.verdicts import distinguishable, significant
 from lm_eval_clas.study.report.wording import drawable
 
 PANEL = 1.9  # inches, of a panel of one row
+_FARTHEST = 2  # times the largest gain of a method, where the axis of gains ends
 
 
 def _axes(height: float) -> tuple[Any, Any]:
@@ -47,7 +48,8 @@ def plot_averages(comparison: Comparison, rows: Sequence[Row], path: Path) -> Pa
 def plot_row(comparison: Comparison, row: Row, codes: Sequence[str], limits: tuple[float, float], path: Path) -> Path:
     """One row's gain by language with intervals, below its average; a panel of a figure of all rows.
 
-    Filled marks are significant; a language that the row left alone has a cross at 0.
+    Filled marks are significant; a language that the row left alone has a cross at 0. A gain beyond the limits is an arrow at
+    the edge, with its number.
 
     Args:
         comparison: of the row.
@@ -73,6 +75,14 @@ def plot_row(comparison: Comparison, row: Row, codes: Sequence[str], limits: tup
         else:
             places.append((position, (cell.gain, cell.low, cell.high, significant(cell), mark)))
     for height, (gain, low, high, filled, shape) in places:
+        if not limits[0] <= gain <= limits[1]:
+            side = int(gain > limits[1])
+            axes.plot([limits[side]], [height], "<>"[side], color=color, markersize=4.5, clip_on=False)
+            axes.annotate(
+                f"{gain:.2g}".replace("-", "\u2212"), (limits[side], height), (5 - 10 * side, 0), textcoords="offset points",
+                ha=("left", "right")[side], va="center", fontsize=SMALL,
+            )  # fmt: skip
+            continue
         if low is not None and high is not None:
             axes.plot([low, high], [height, height], color=color, linewidth=1.2, solid_capstyle="butt")
         face = color if filled else "none"
@@ -87,7 +97,10 @@ def plot_row(comparison: Comparison, row: Row, codes: Sequence[str], limits: tup
 
 
 def limits_of(rows: Sequence[Row], codes: Sequence[str]) -> tuple[float, float]:
-    """An axis that holds every gain, and every interval that is not much wider than gains are."""
+    """An axis that holds gains, and every interval that is not much wider than they are.
+
+    It reaches at most twice as far as the gains of methods do: a control that fails wholly would leave no room for them.
+    """
     gains = [0.0, *(row.gain for row in rows if row.gain is not None)]
     gains += [end for row in rows for end in (row.low, row.high) if end is not None]
     cells = [row.cells[code] for row in rows for code in codes if code in row.cells]
@@ -97,6 +110,10 @@ def limits_of(rows: Sequence[Row], codes: Sequence[str]) -> tuple[float, float]:
     room = max(high - low, 1e-9)
     seen = [low, high, *(end for end in ends if low - room <= end <= high + room)]
     low, high = min(seen), max(seen)
+    of_methods = [row.gain for row in rows if row.kind == "method"]
+    of_methods += [row.cells[code].gain for row in rows for code in codes if row.kind == "method" and code in row.cells]
+    if reach := _FARTHEST * max((abs(one) for one in of_methods if one is not None and math.isfinite(one)), default=0.0):
+        low, high = max(low, -reach), min(high, reach)
     room = 0.06 * max(high - low, 1e-9)
     return low - room, high + room
 

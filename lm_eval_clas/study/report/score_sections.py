@@ -64,11 +64,15 @@ def gain_panels(comparison: Comparison, stem: str) -> Gallery | None:
         panels.append(Picture(picture(draw, f"panel-{_id(stem)}-{order}", alternative)))
     over, metric = baseline_of(comparison), written_metric(comparison.metric, comparison.family)
     lower = "" if comparison.higher_is_better else ", lower is better"
+    gains = [_gain(row, code) for row in rows for code in codes]
+    beyond = any(gain is not None and not limits[0] <= gain <= limits[1] for gain in gains)
+    arrows = " An arrow at the edge is a gain that lies beyond, with its number." if beyond else ""
     caption = (
         f"{written_family(comparison.family)}: gain in {comparison.unit} ({metric}{lower}) over "
         f"{spoken(comparison, over) if over is not None else comparison.baseline}, by language and on average (mean), with "
         "95\u00a0% intervals; methods in blue, controls in orange. Filled marks are significant (languages after Holm\u2019s "
         "correction); a cross marks a language that was left alone, such as one tuned to 0."
+        f"{arrows}"
     )
     return Gallery(panels, small=True, caption=caption)
 
