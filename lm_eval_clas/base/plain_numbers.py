@@ -8,7 +8,7 @@ import re
 from lm_eval_clas.base.errors import ClasError
 
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_BATCH_SIZE = re.compile(r"(auto:)?0*[1-9]\d*|auto", re.ASCII)
+_BATCH_SIZE = re.compile(r"0*[1-9]\d*|auto(:0*[1-9]\d*(\.\d+)?)?", re.ASCII)
 
 
 def real_number(value: object) -> float:
@@ -49,7 +49,7 @@ def require_batch_size(value: object, name: str) -> None:
         name: of the option, for the sentence.
 
     Raises:
-        ClasError: it is neither a whole number from 1 on, nor `auto`, nor `auto:N` with such a number.
+        ClasError: it is neither a whole number from 1 on, nor `auto`, nor `auto:N` with a number from 1 on.
     """
     if isinstance(value, bool) or not _BATCH_SIZE.fullmatch(str(value)):
         raise ClasError(f"{name} must be a whole number from 1 on, auto, or auto:N like auto:4; not '{value}'.")
