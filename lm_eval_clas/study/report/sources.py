@@ -71,10 +71,8 @@ class Sources:
         """Strengths of all parts together, by method: CLAS's, others' that the masks have, `clas, lape` of a variant."""
         found: dict[str, Tuned] = {CLAS: self.tuned} if self.tuned else {}
         for _, masks in sorted(self.masks.items()):
-            for method, by_family in masks.config.tuned_methods.items():
-                merged = found.setdefault(method, {})
-                for family, by_language in by_family.items():
-                    merged[family] = merged.get(family, {}) | by_language
+            for method, tuned in masks.config.tuned_methods.items():
+                found[method] = _joined_strengths([found.get(method, {}), tuned])
         return found | {f"{method}, {variant}": tuned for (variant, method), tuned in self.tuned_variants.items()}
 
     @property
@@ -156,11 +154,7 @@ def _tuned(folder: Path, masks: Mapping[str, MaskSet]) -> Tuned:
     """The strengths of every part together."""
     parts: dict[str, Tuned] = {path.parent.name: _read(path, Tuned) for path in _files(folder, "tune/*/tuned.json")}
     parts |= {part: one.config.tuned for part, one in masks.items() if one.config.tuned}
-    merged: Tuned = {}
-    for _, by_family in sorted(parts.items()):
-        for family, strengths in by_family.items():
-            merged[family] = merged.get(family, {}) | strengths
-    return merged
+    return _joined_strengths(tuned for _, tuned in sorted(parts.items()))
 
 
 def _tuned_variants(folder: Path) -> dict[tuple[str, str], Tuned]:
@@ -168,10 +162,17 @@ def _tuned_variants(folder: Path) -> dict[tuple[str, str], Tuned]:
     found: dict[tuple[str, str], Tuned] = {}
     for place in sorted(folder.glob("tune/*/variants/*")):
         for path in _files(place, "tuned.json") + _files(place, "methods/*/tuned.json"):
-            of = found.setdefault((place.name, CLAS if path.parent == place else path.parent.name), {})
-            one: Tuned = _read(path, Tuned)
-            for family, strengths in one.items():
-                of[family] = of.get(family, {}) | strengths
+            of = (place.name, CLAS if path.parent == place else path.parent.name)
+            found[of] = _joined_strengths([found.get(of, {}), _read(path, Tuned)])
+    return found
+
+
+def _joined_strengths(parts: Iterable[Tuned]) -> Tuned:
+    """Those of several parts; of the same family and language, the last one's."""
+    found: Tuned = {}
+    for part in parts:
+        for family, by_language in part.items():
+            found[family] = found.get(family, {}) | by_language
     return found
 
 
