@@ -20,7 +20,8 @@ from lm_eval_clas.base.plain_numbers import require_batch_size
 from lm_eval_clas.decoder.projections import Site
 from lm_eval_clas.engine.engine_layout import engine_arguments
 from lm_eval_clas.engine.refusals import refuse_launcher, refusing_engines, require_installed
-from lm_eval_clas.engine.row_tables import EXTRA_ARGUMENT, RowTables, steered_tokens
+from lm_eval_clas.engine.replicas.replicated_engine import replicated, require_replicas
+from lm_eval_clas.engine.row_tables import EXTRA_ARGUMENT, RowTables, steered_tokens, summed_tokens
 from lm_eval_clas.harness.common.answerable import require_choices, require_prompts, require_room, require_scorable
 from lm_eval_clas.harness.common.argument_names import strange_arguments_told
 from lm_eval_clas.harness.common.loaded_model import loaded_as
@@ -87,11 +88,7 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         for name in ("worker_cls", "scheduler_cls"):
             if own and kwargs.get(name) is not None:
                 raise ClasError(f"{name} is what steers in vLLM, so it cannot be another; drop it.")
-        if int(kwargs.get("data_parallel_size") or 1) > 1:
-            raise ClasError(
-                "data_parallel_size: the harness starts a new engine for each call then, which cannot be steered or asked what "
-                "it did; split the tasks among processes, each with a GPU of its own, or use tensor_parallel_size."
-            )
+        self._replicas = require_replicas(kwargs.pop("data_parallel_size", None))
         if own:
             own["additional_config"] |= kwargs.pop("additional_config", None) or {}
         self._names: Sequence[str | None] = ()
@@ -99,7 +96,8 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         self._room = tables.room if tables else None
         self.changes: dict[str, list[int]] = {}
         _release_memory()
-        with strange_arguments_told("vllm-clas", kwargs), refusing_engines() if tables else nullcontext():
+        refusing = refusing_engines() if tables else nullcontext()
+        with strange_arguments_told("vllm-clas", kwargs), refusing, replicated(self._replicas):
             super().__init__(pretrained, **own, **kwargs)
         if tables:
             self.load(tables)
@@ -137,7 +135,11 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         Raises:
             ClasError: a layer did not change each token of a step once.
         """
-        return {} if self._room is None else steered_tokens(self.model.collective_rpc("clas_take_counts"))
+        if self._room is None:
+            return {}
+        if self._replicas == 1:
+            return steered_tokens(self.model.collective_rpc("clas_take_counts"))
+        return summed_tokens(map(steered_tokens, self.model.of_each("collective_rpc", "clas_take_counts")))
 
     @staticmethod
     def modify_gen_kwargs(

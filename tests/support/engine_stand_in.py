@@ -1,0 +1,37 @@
+"""In the place of `vllm.LLM`, where processes are tested and not what they compute."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+
+class StandIn:
+    """Answers with what it was asked and by which process.
+
+    Args:
+        fails: with what it does not start; `"exit"` ends its process.
+    """
+
+    def __init__(self, fails: str | None = None, **_: Any) -> None:
+        from lm_eval_clas.base.errors import ClasError
+
+        if fails == "exit":
+            os._exit(3)
+        if fails is not None:
+            raise ClasError(fails) if fails.startswith("refused") else ValueError(fails)
+
+    def generate(self, prompts: Sequence[Any], sampling_params: Any, use_tqdm: bool) -> list[Any]:
+        if "end" in prompts:
+            os._exit(4)
+        own = sampling_params if isinstance(sampling_params, list) else [sampling_params] * len(prompts)
+        return [(prompt, params, use_tqdm, os.getpid()) for prompt, params in zip(prompts, own, strict=True)]
+
+    def collective_rpc(self, method: str, args: tuple[Any, ...] = ()) -> list[Any]:
+        if method == "fail":
+            raise KeyError(method)
+        return [(method, *args, rank, os.getpid()) for rank in range(2)]
+
+    def devices(self) -> str | None:
+        return os.environ.get("CUDA_VISIBLE_DEVICES")
