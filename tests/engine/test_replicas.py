@@ -10,6 +10,7 @@ import torch
 from small_engines import MISSING, STEERING, choices, close, questions, whole_texts
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.engine.replicas import replicated_engine
 from lm_eval_clas.engine.replicas.replicated_engine import ReplicatedEngine, require_replicas
 from lm_eval_clas.engine.row_tables import summed_tokens
 
@@ -64,6 +65,19 @@ def test_where_one_fails_or_ends_all_are_ended() -> None:
         with pytest.raises(ClasError, match=sentence):
             asked(engine)
         assert not any(process.is_alive() for process, _ in engine._replicas)
+
+
+def test_ctrl_c_does_not_wait_for_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replicated_engine, "_PATIENCE", 0.5)
+    engine = ReplicatedEngine(2, STAND_IN)
+
+    def interrupted(number: int) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "_answer", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.generate(["sleep", "sleep"], None)
+    assert not any(process.is_alive() for process, _ in engine._replicas)
 
 
 def test_each_has_gpus_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,8 @@ class StandIn:
     def generate(self, prompts: Sequence[Any], sampling_params: Any, use_tqdm: bool) -> list[Any]:
         if "end" in prompts:
             os._exit(4)
+        if "sleep" in prompts:
+            time.sleep(600)
         own = sampling_params if isinstance(sampling_params, list) else [sampling_params] * len(prompts)
         return [(prompt, params, use_tqdm, os.getpid()) for prompt, params in zip(prompts, own, strict=True)]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,11 +19,13 @@ from multiprocessing.process import BaseProcess
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
+
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.engine.replicas.replica_process import run_replica
 
 _ENGINE = ("vllm", "LLM")
-_PATIENCE = 20.0  # seconds for a replica to end by itself
+_PATIENCE = 5.0  # seconds for replicas to end by themselves, which they do not while they answer
 
 
 class ReplicatedEngine:
@@ -131,10 +134,15 @@ class ReplicatedEngine:
 def _end(replicas: Sequence[tuple[BaseProcess, Connection]]) -> None:
     for _, connection in replicas:
         connection.close()
+    end = time.monotonic() + _PATIENCE
     for process, _ in replicas:
-        process.join(_PATIENCE)
-        if process.is_alive():
+        process.join(max(0.0, end - time.monotonic()))
+        if process.is_alive() and process.pid is not None:
+            with suppress(psutil.NoSuchProcess):
+                for one in psutil.Process(process.pid).children(recursive=True):  # vLLM's engine may have its own
+                    one.terminate()
             process.terminate()
+            process.join(_PATIENCE)
 
 
 def _device_shares(count: int, arguments: dict[str, Any]) -> list[list[str] | None]:
@@ -186,7 +194,7 @@ def replicated(count: int) -> Iterator[None]:
     if count == 1:
         yield
         return
-    module = importlib.import_module("lm_eval.models.vllm_causallms")
+    module: Any = importlib.import_module("lm_eval.models.vllm_causallms")
     original, module.LLM = module.LLM, partial(ReplicatedEngine, count)
     try:
         yield
