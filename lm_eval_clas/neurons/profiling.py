@@ -129,7 +129,8 @@ def finished_residual(
 
 def _finished(kind: type[OfKind], config: ProfileConfig, out: str | Path) -> OfKind | None:
     """The profile in a folder, if it is of these inputs and has every language."""
-    if load_config(Path(out)) != config:
+    before = load_config(Path(out))
+    if before is None or before.differences(config):
         return None
     found = kind.load(out)
     return found if found.languages == tuple(config.languages) else None
