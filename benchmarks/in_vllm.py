@@ -4,6 +4,10 @@ strengths in one batch is at least 2 times faster than nine runs in the engine t
 of three short choices an item.
 
     python benchmarks/in_vllm.py [--items N] [--rounds N] [--batch-sizes 8,16]
+    python benchmarks/in_vllm.py --checkpoint FOLDER --items 240 --at-once 256 --batch-sizes 16,64
+
+With a checkpoint, which `benchmarks/random_llama.py` makes, the model is that one, in bfloat16, and vLLM compiles and captures
+graphs, as it does unasked; that is for a GPU. Each answer has 32 tokens.
 
 The sides run in turn. Engines are started once, which is measured by itself; several are in one process. Before each side, and
 outside of its time, the cache of prefixes is emptied: no round reads what the round before left. What a round finds there of
@@ -33,8 +37,10 @@ for name, value in (
 ):
     os.environ.setdefault(name, value)
 
+import torch
 from lm_eval.evaluator import evaluate
 from measuring import alternate, print_table
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_clas import CLASLM, MaskSet
 from lm_eval_clas.base.logs import quiet_libraries
@@ -49,13 +55,21 @@ from lm_eval_clas.tuning.measuring import grid
 
 LANGUAGES = ("es", "hi", "zh")
 ALPHAS = (-8, -5, -4, -2, -1, 0, 1, 2, 4)
+COMMON: dict[str, Any] = {"max_model_len": 2048, "distributed_executor_backend": "uni"}
 ENGINE: dict[str, Any] = {
+    **COMMON,
     "dtype": "float32",
-    "max_model_len": 2048,
     "enforce_eager": True,
     "kv_cache_memory_bytes": 629145600,
     "max_num_batched_tokens": 512,
-    "distributed_executor_backend": "uni",
+}
+TOKENS = 32  # of each answer of a large model
+# Two of these and a model of transformers are on one GPU; what has to be free is what one of them takes.
+LARGE: dict[str, Any] = {
+    **COMMON,
+    "dtype": "bfloat16",
+    "gpu_memory_utilization": 0.3,
+    "kv_cache_memory_bytes": 6 << 30,
 }
 
 
@@ -138,18 +152,32 @@ def tables(rows: int, neurons: int, layers: int, bytes_each: int) -> float:
     return (1 + rows) * neurons * layers * bytes_each / 1e6
 
 
+def in_transformers(model: str, dtype: str) -> dict[str, Any]:
+    """The model for `hf` and `hf-clas`, loaded once for all of them."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype).to(device).eval()
+    return {"pretrained": loaded, "tokenizer": AutoTokenizer.from_pretrained(model), "device": device}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, help="with a folder masks in it; without it, Gemma 3 270M")
     parser.add_argument("--items", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batch-sizes", default="8,16", help="of hf and hf-clas")
+    parser.add_argument("--batch-sizes", default="8,16", help="of hf and hf-clas; without one, they do not run")
     parser.add_argument("--at-once", type=int, default=16, help="requests that vLLM runs at once, at most")
     parser.add_argument("--only", choices=["engines", "scoring", "sweep"], help="one of the three")
     options = parser.parse_args()
     quiet_libraries()
-    engine = {**ENGINE, "max_num_seqs": options.at_once}
-    model, masks = str(gemma()), MaskSet.load("gemma-3-270m")
+    large = options.checkpoint is not None
+    engine = {**(LARGE if large else ENGINE), "max_num_seqs": options.at_once}
+    model = str(options.checkpoint or gemma())
+    masks = MaskSet.load(options.checkpoint / "masks" if large else "gemma-3-270m")
+    sizes = [int(size) for size in options.batch_sizes.split(",") if size]
     tasks = load_tasks([f"clas_xquad_tune_{language}" for language in LANGUAGES], [str(shipped("tasks"))])
+    if large:  # random weights end no answer
+        for task in tasks.values():
+            task.set_config("generation_kwargs", {"max_gen_toks": TOKENS}, update=True)
     run = partial(answered, tasks=tasks, items=options.items)
     sides: dict[str, Callable[[], object]]
 
@@ -166,10 +194,11 @@ def main() -> None:
         print(f"start-up of vllm: {time.perf_counter() - start:.1f} s")
         engines = {"vllm": Side(plain, partial(run, plain)), "vllm-clas": Side(steered, partial(run, steered))}
         sides = {**engines}
-        for size in map(int, options.batch_sizes.split(",")):
-            hf = {"dtype": "float32", "device": "cpu", "batch_size": size}
-            sides[f"hf, batch {size}"] = partial(run, FastLM(model, scoring="stock", **hf))
-            sides[f"hf-clas, batch {size}"] = partial(run, CLASLM(model, masks, -2.0, **hf))
+        loaded = in_transformers(model, engine["dtype"]) if sizes else {}
+        for size in sizes:
+            hf = {**loaded, "batch_size": size}
+            sides[f"hf, batch {size}"] = partial(run, FastLM(scoring="stock", **hf))
+            sides[f"hf-clas, batch {size}"] = partial(run, CLASLM(masks=masks, alpha=-2.0, **hf))
         measured = alternate(sides, options.rounds, before=emptied)
         tell_cached(engines)
         pairs = [("vllm-clas", "vllm"), *((side, "vllm-clas") for side in sides if "batch" in side)]
@@ -179,8 +208,9 @@ def main() -> None:
         score = partial(answered, tasks=scored, items=options.items)
         engines = {"vllm-clas": Side(steered, partial(score, steered))}
         sides = {**engines}
-        for size in map(int, options.batch_sizes.split(",")):
-            own = CLASLM(model, masks, -2.0, dtype="float32", device="cpu", batch_size=size)
+        loaded = in_transformers(model, engine["dtype"])
+        for size in sizes:
+            own = CLASLM(masks=masks, alpha=-2.0, **loaded, batch_size=size)
             sides[f"hf-clas, batch {size}"] = partial(score, own)
         measured = alternate(sides, options.rounds, before=emptied)
         tell_cached(engines)

@@ -88,10 +88,11 @@ def environment() -> str:
     # Here, so that a benchmark which runs nothing but other processes does not need half a gigabyte for this.
     import torch
 
+    graphics = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("transformers", "lm_eval"))
     return (
         f"Python {platform.python_version()}, torch {torch.__version__} with {torch.get_num_threads()} threads, {packages}; "
-        f"{_processor()}, {os.cpu_count()} cores, {_memory_gb():.0f} GB"
+        f"{_processor()}, {os.cpu_count()} cores, {_memory_gb():.0f} GB{graphics}"
     )
 
 

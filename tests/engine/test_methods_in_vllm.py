@@ -12,7 +12,19 @@ import pytest
 import torch
 from exporting import made_masks
 from measured_masks import with_measured
-from small_engines import MISSING, STARTING, choices, close, engine_model, hf, questions, saved, whole_texts
+from small_engines import (
+    MISSING,
+    STARTING,
+    choices,
+    close,
+    engine_model,
+    hf,
+    one_by_one,
+    questions,
+    same_answer,
+    saved,
+    whole_texts,
+)
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
@@ -79,7 +91,7 @@ def test_a_mixed_batch_is_bit_equal_to_each_request_alone_and_the_anchor_s_to_pl
 ) -> None:
     _, lm = adding
     mixed = getattr(lm, kind)(KINDS[kind])
-    assert [getattr(lm, kind)([one])[0] for one in KINDS[kind]] == mixed
+    assert all(map(same_answer, one_by_one(lm, kind, KINDS[kind]), mixed))
     anchor = [one.doc["language"] == "en" for one in KINDS[kind]]
     alone = getattr(plain, kind)([one for one, here in zip(KINDS[kind], anchor, strict=True) if here])
     assert [answer for answer, here in zip(mixed, anchor, strict=True) if here] == alone

@@ -48,10 +48,10 @@ def test_other_ways_to_run_answer_as_hf_clas_does(
     first, then = STEERINGS[steering]
     command = [sys.executable, SUPPORT / "engine_process.py", engine_checkpoint, tmp_path / "masks", out]
     command += map(json.dumps, (WAYS[way], first, then))
-    package = str(Path(__file__).parents[2])
+    paths = (str(Path(__file__).parents[2]), str(SUPPORT), *filter(None, [os.environ.get("PYTHONPATH")]))
     environment = {
         **os.environ,
-        "PYTHONPATH": f"{package}{os.pathsep}{SUPPORT}",
+        "PYTHONPATH": os.pathsep.join(paths),
         "VLLM_CACHE_ROOT": str(tmp_path / "cache"),
         "VLLM_ENABLE_V1_MULTIPROCESSING": str(int(way == OWN_CORE)),
     }

@@ -119,11 +119,13 @@ def test_prompts_that_run_in_chunks(start: Callable[..., Any], steered: Any) -> 
 def test_names_that_are_not_there_give_no_score_and_do_not_end_the_engine(fresh: Any) -> None:
     expected = logprobs(fresh, None)
     fresh.take_counts()
+    assert fresh.model.reset_prefix_cache()
     assert logprobs(fresh, "x/y") == expected
     with pytest.raises(
         ClasError, match=r"Layer 2 steered 0 positions of the \d+ that vLLM ran for 'x/y', so there is no score"
     ):
         fresh.take_counts()
+    assert fresh.model.reset_prefix_cache()
     assert logprobs(fresh, None) == expected
     assert fresh.take_counts() == {}
 

@@ -1,4 +1,4 @@
-"""Small models for vLLM on a CPU, and the arguments that start it in one process, in seconds."""
+"""Small models for vLLM, and the arguments that start it in one process, in seconds, on a CPU as on a GPU."""
 
 from __future__ import annotations
 
@@ -20,14 +20,18 @@ MISSING = "vLLM is not installed (docs/vllm.md says how to make an environment w
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+# On a GPU, vLLM's attention multiplies float32 with 10 bits of fraction, and differs from transformers in the fourth digit.
+os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")
 
 LAYERS, NEURONS = 6, 96
-BLOCK = 128  # tokens of a block of the CPU's cache
+BLOCK = 128  # tokens of a block of the cache: what it is on CPUs
 # The budget of a step is smaller than many prompts, so that they run in chunks.
 STARTING: dict[str, Any] = {
     "dtype": "float32",
     "max_model_len": 512,
     "enforce_eager": True,
+    "block_size": BLOCK,
+    "gpu_memory_utilization": 0.1,  # what has to be free when it starts; several are there at once
     "kv_cache_memory_bytes": 32 << 20,
     "max_num_seqs": 8,
     "max_num_batched_tokens": 96,
@@ -43,7 +47,7 @@ TEXTS = {
 }
 
 
-def engine_model(family: str = "llama", seed: int = 0, **options: Any) -> PreTrainedModel:
+def engine_model(family: str = "llama", seed: int = 0, dtype: torch.dtype = torch.float32, **options: Any) -> PreTrainedModel:
     """A small model whose heads are as wide as vLLM's attention on CPUs wants them."""
     torch.manual_seed(seed)
     shape = {
@@ -60,7 +64,7 @@ def engine_model(family: str = "llama", seed: int = 0, **options: Any) -> PreTra
         "bos_token_id": 1,
         "eos_token_id": 2,
     }
-    model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[family](**{**shape, **options}), dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[family](**{**shape, **options}), dtype=dtype).eval()
     with torch.no_grad():
         # Special tokens, and bytes that are no letter by themselves: engines make text of them in other ways.
         model.lm_head.weight[:3] = model.lm_head.weight[97:] = 0
@@ -116,3 +120,17 @@ def close(answer: Any, other: Any) -> bool:
     if isinstance(answer, tuple):
         return answer[1] == other[1] and close(answer[0], other[0])
     return answer == (other if isinstance(answer, str) else pytest.approx(other, rel=2e-4))
+
+
+def one_by_one(lm: Any, kind: str, requests: list[Instance]) -> list[Any]:
+    """Answers to requests, each asked alone."""
+    return [getattr(lm, kind)([one])[0] for one in requests]
+
+
+def same_answer(answer: Any, other: Any) -> bool:
+    """Whether an answer is that of the same request in another batch: to the bit, as plain vLLM's are on a CPU.
+
+    On a GPU, kernels give other bits for another number of tokens, unless the environment has VLLM_BATCH_INVARIANT=1.
+    """
+    exact = not torch.cuda.is_available() or os.environ.get("VLLM_BATCH_INVARIANT") == "1"
+    return bool(answer == other) if exact else close(answer, other)
