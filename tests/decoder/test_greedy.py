@@ -9,6 +9,7 @@ import pytest
 import transformers
 from generations_made import NEVER, asked, each_alone, prompts
 from items_made import WORDS
+from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from small_models import FAMILIES, make_model
 from transformers import PreTrainedTokenizerFast
@@ -31,13 +32,24 @@ def test_answers_are_stock_generations_for_every_family(family: str, kind: str, 
     assert len(set(answers)) > 1
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 16, "auto"])
-def test_batch_sizes_and_the_order_of_the_answers(size: int | str, tokenizer: PreTrainedTokenizerFast) -> None:
-    stock = HFLM(make_model("gemma3_text"), tokenizer=tokenizer, batch_size=1)
-    fast = CLASLM(make_model("gemma3_text"), tokenizer=tokenizer, batch_size=size, max_batch_size=8)
+def of_all_kinds() -> list[Instance]:
     requests = [one for kind in ("passages", "few-shot", "apart") for one in asked(prompts(kind))]
     random.Random(1).shuffle(requests)
-    assert fast.generate_until(requests, disable_tqdm=True) == each_alone(stock, requests)
+    return requests
+
+
+@pytest.fixture(scope="module")
+def stock_answers(tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """To prompts of all kinds, in their order."""
+    return each_alone(HFLM(make_model("gemma3_text"), tokenizer=tokenizer, batch_size=1), of_all_kinds())
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 16, "auto"])
+def test_batch_sizes_and_the_order_of_the_answers(
+    size: int | str, stock_answers: list[str], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    fast = CLASLM(make_model("gemma3_text"), tokenizer=tokenizer, batch_size=size, max_batch_size=8)
+    assert fast.generate_until(of_all_kinds(), disable_tqdm=True) == stock_answers
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "bloom"])
