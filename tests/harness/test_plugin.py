@@ -38,8 +38,10 @@ assert set(sys.modules) == before
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_the_hook_registers_the_lazy_name(tmp_path: Path) -> None:
-    code = f"""
+# What the harness has with the hook, with a call by hand, and where an entry point came first, as in versions of the harness
+# that read the entry-point group: they register the same target themselves, which is left as it is.
+WITH_THE_HARNESS = {
+    "the hook registers the lazy name": f"""
 import sys
 exec({HOOK!r})
 import lm_eval.models
@@ -47,26 +49,15 @@ from lm_eval.api.registry import get_model, model_registry
 assert "lm_eval_clas.harness.hf_clas" not in sys.modules
 assert get_model("hf-clas").__name__ == "CLASLM"
 assert get_model("hf").__name__ == "HFLM"
-"""
-    result = python(code, tmp_path)
-    assert result.returncode == 0, result.stderr
-
-
-def test_a_call_by_hand_leaves_the_harness_its_own_models(tmp_path: Path) -> None:
-    code = """
+""",
+    "a call by hand leaves the harness its own models": """
 from lm_eval_clas.harness.plugin import register
 register()
 from lm_eval.api.registry import get_model
 assert get_model("hf").__name__ == "HFLM"
 assert get_model("hf-clas").__name__ == "CLASLM"
-"""
-    result = python(code, tmp_path)
-    assert result.returncode == 0, result.stderr
-
-
-def test_an_entry_point_that_came_first_is_left_as_it_is(tmp_path: Path) -> None:
-    """Harness versions that read the entry-point group register the same target themselves."""
-    code = f"""
+""",
+    "an entry point that came first is left as it is": f"""
 exec({HOOK!r})
 from importlib.metadata import EntryPoint
 from lm_eval.api.registry import model_registry
@@ -74,9 +65,36 @@ point = EntryPoint(name="hf-clas", value="lm_eval_clas.harness.hf_clas:CLASLM", 
 model_registry.register("hf-clas", target=point)
 import lm_eval.models
 assert model_registry.get("hf-clas").__name__ == "CLASLM"
+""",
+}
+# Runs each in a process forked from one that has loaded what takes seconds, but neither the harness nor anything of ours.
+LIBRARIES = (
+    "datasets", "sacrebleu", "sklearn.metrics", "torch._dynamo", "torch.distributed.tensor",
+    "transformers.models.auto.modeling_auto",
+)  # fmt: skip
+FORKS = """
+import os, sys, traceback
+import LIBRARIES
+for code in CODES:
+    assert not [name for name in sys.modules if name.startswith("lm_eval")]
+    child = os.fork()
+    if not child:
+        try:
+            exec(code, {})
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
+
+
+def test_names_are_registered_with_the_harness(tmp_path: Path) -> None:
+    code = FORKS.replace("CODES", repr(list(WITH_THE_HARNESS.values()))).replace("LIBRARIES", ", ".join(LIBRARIES))
     result = python(code, tmp_path)
     assert result.returncode == 0, result.stderr
+    found = dict(zip(WITH_THE_HARNESS, result.stdout.split(), strict=True))
+    assert found == dict.fromkeys(WITH_THE_HARNESS, "0"), result.stderr
 
 
 def test_the_hook_can_be_turned_off(tmp_path: Path) -> None:
