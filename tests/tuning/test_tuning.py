@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -55,24 +56,44 @@ def recipe(masks: MaskSet, **changes: Any) -> TuningPlan:
     return TuningPlan(**{**fixed, **changes})
 
 
-@pytest.fixture
-def run(tokenizer: PreTrainedTokenizerFast, masks: MaskSet, tasks: dict[str, Any], tmp_path: Path) -> Iterator[Run]:
+@pytest.fixture(scope="module")
+def runs(tokenizer: PreTrainedTokenizerFast, masks: MaskSet, tasks: dict[str, Any]) -> Iterator[Run]:
+    """Runs whose first argument is the folder that theirs is to be in."""
     with Progress(disable=True) as progress:
 
-        def go(folder: str = "run", load: Callable[[], Any] | None = None, **options: Any) -> Tuned:
+        def go(place: Path, folder: str = "run", load: Callable[[], Any] | None = None, **options: Any) -> Tuned:
             changes = {name: options.pop(name) for name in ("objective", "metric", "settings") if name in options}
             return run_tuning(
                 recipe(masks, **changes),
                 tasks,
                 masks,
-                tmp_path / folder,
-                tmp_path / folder / "masks",
+                place / folder,
+                place / folder / "masks",
                 load=load or (lambda: FastLM(make_model(), tokenizer=tokenizer, batch_size=3)),
                 progress=progress,
                 **options,
             )
 
         yield go
+
+
+@pytest.fixture
+def run(runs: Run, tmp_path: Path) -> Run:
+    return partial(runs, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def made_once(runs: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tuned]:
+    """The folder of a run without options, and what it found."""
+    place = tmp_path_factory.mktemp("made-once")
+    return place / "run", runs(place)
+
+
+@pytest.fixture
+def tuned(made_once: tuple[Path, Tuned], tmp_path: Path) -> Tuned:
+    """What a run without options found, which has its folder here."""
+    shutil.copytree(made_once[0], tmp_path / "run")
+    return copy.deepcopy(made_once[1])
 
 
 def values(folder: Path) -> dict[str, Any]:
@@ -132,8 +153,7 @@ def test_a_task_that_shuffles_by_chance_is_refused_and_its_answers_are_not_mixed
         ask_again()
 
 
-def test_a_run_writes_what_it_measured(run: Run, masks: MaskSet, tmp_path: Path) -> None:
-    tuned = run()
+def test_a_run_writes_what_it_measured(tuned: Tuned, masks: MaskSet, tmp_path: Path) -> None:
     assert {family: set(by) for family, by in tuned.items()} == {"clas_mini_nli": {"hi", "zh"}, "clas_mini_qa": {"de"}}
     one = tuned["clas_mini_nli"]["hi"]
     assert one.metric == "acc"
@@ -151,9 +171,8 @@ def test_a_run_writes_what_it_measured(run: Run, masks: MaskSet, tmp_path: Path)
 
 
 def test_few_items_have_no_interval_and_the_command_says_so(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tuned: Tuned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tuned = run()
     assert all((one.low, one.high) == (None, None) for by in tuned.values() for of in by.values() for one in of.measured)
     assert not any(curve.has_interval for curve in tuned_curves(tuned))
     rows = pd.read_csv(tmp_path / "run" / "scores.csv")
@@ -165,8 +184,7 @@ def test_few_items_have_no_interval_and_the_command_says_so(
     assert "clas_mini_qa: no interval in de; " in told
 
 
-def test_strengths_of_older_versions_with_few_clusters_are_read(run: Run, tmp_path: Path) -> None:
-    run()
+def test_strengths_of_older_versions_with_few_clusters_are_read(tuned: Tuned, tmp_path: Path) -> None:
     path = tmp_path / "run" / "masks" / "clas_config.json"
     config = path.read_text()
     assert config.count('"low": null') == config.count('"high": null') == 3 * (3 + 2)  # measured, and the best and chosen
@@ -278,9 +296,8 @@ def other_documents(task: Any, of: int) -> Any:
 
 
 def test_a_run_like_its_tuning_on_other_items_says_nothing(
-    run: Run, tokenizer: PreTrainedTokenizerFast, tasks: dict[str, Any], tmp_path: Path, log: Log
+    tuned: Tuned, tokenizer: PreTrainedTokenizerFast, tasks: dict[str, Any], tmp_path: Path, log: Log
 ) -> None:
-    run()
     lm = CLASLM(make_model(), masks=tmp_path / "run" / "masks", alpha="tuned", tokenizer=tokenizer, batch_size=2)
     for name, task in tasks.items():
         samples(lm, name, other_documents(task, 4), 3)
@@ -290,9 +307,8 @@ def test_a_run_like_its_tuning_on_other_items_says_nothing(
 
 
 def test_a_run_unlike_its_tuning_says_so_once(
-    run: Run, tokenizer: PreTrainedTokenizerFast, tasks: dict[str, Any], chatty: Path, tmp_path: Path, log: Log
+    tuned: Tuned, tokenizer: PreTrainedTokenizerFast, tasks: dict[str, Any], chatty: Path, tmp_path: Path, log: Log
 ) -> None:
-    run()
     options: dict[str, Any] = {"masks": tmp_path / "run" / "masks", "alpha": "tuned", "batch_size": 2, "device": "cpu"}
     lm = CLASLM(str(chatty), **options, dtype="bfloat16", scoring="stock")
     names = ["clas_mini_nli_hi", "clas_mini_nli_zh", "clas_mini_qa_de"]
@@ -357,9 +373,8 @@ def test_a_model_is_told_by_the_end_of_its_path_and_by_what_decides_its_answers(
 
 
 def test_the_items_of_tuning_are_known_again(
-    run: Run, tokenizer: PreTrainedTokenizerFast, tasks: dict[str, Any], tmp_path: Path, log: Log
+    tuned: Tuned, tokenizer: PreTrainedTokenizerFast, tasks: dict[str, Any], tmp_path: Path, log: Log
 ) -> None:
-    run()
     lm = CLASLM(make_model(), masks=tmp_path / "run" / "masks", alpha="tuned", tokenizer=tokenizer, batch_size=2)
     evaluate(lm, {"clas_mini_nli_hi": other_documents(tasks["clas_mini_nli_hi"], 2)}, limit=5, bootstrap_iters=0)
     assert log.warnings == [
@@ -370,17 +385,16 @@ def test_the_items_of_tuning_are_known_again(
 
 
 def test_masks_that_were_tuned_before_documents_had_marks_know_their_items(
-    run: Run, tokenizer: PreTrainedTokenizerFast, tasks: dict[str, Any], tmp_path: Path, log: Log
+    tuned: Tuned, tokenizer: PreTrainedTokenizerFast, tasks: dict[str, Any], tmp_path: Path, log: Log
 ) -> None:
-    run()
     path = tmp_path / "run" / "masks" / "clas_config.json"
     config = json.loads(path.read_text())
     task = tasks["clas_mini_nli_hi"]
     before = [{name: value for name, value in doc.items() if name != "cluster"} for doc in list(task.eval_docs)[:4]]
     hashes = short_hashes(map(document_hash, before))
-    tuned = config["tuned"]["clas_mini_nli"]["hi"]
-    assert not set(hashes.split()) & set(tuned["documents"].split())
-    tuned["documents"] = hashes
+    recorded = config["tuned"]["clas_mini_nli"]["hi"]
+    assert not set(hashes.split()) & set(recorded["documents"].split())
+    recorded["documents"] = hashes
     path.write_text(json.dumps(config))
     lm = CLASLM(make_model(), masks=path.parent, alpha="tuned", tokenizer=tokenizer, batch_size=2)
     evaluate(lm, {"clas_mini_nli_hi": other_documents(task, 1)}, limit=5, bootstrap_iters=0)
@@ -417,9 +431,8 @@ def test_tasks_over_the_same_passages_are_tuned_on_the_same_clusters(masks: Mask
 
 
 def test_what_older_masks_do_not_record_is_not_compared(
-    run: Run, tokenizer: PreTrainedTokenizerFast, tasks: dict[str, Any], tmp_path: Path, log: Log
+    tuned: Tuned, tokenizer: PreTrainedTokenizerFast, tasks: dict[str, Any], tmp_path: Path, log: Log
 ) -> None:
-    run()
     path = tmp_path / "run" / "masks" / "clas_config.json"
     config = json.loads(path.read_text())
     for by_language in config["tuned"].values():
@@ -438,8 +451,8 @@ def test_tuned_needs_tuned_masks(masks: MaskSet, tokenizer: PreTrainedTokenizerF
         CLASLM(make_model(), masks=masks, alpha="tuned", tokenizer=tokenizer)
 
 
+@pytest.mark.usefixtures("tuned")
 def test_a_run_folder_is_kept_to_one_run(run: Run) -> None:
-    run()
     with pytest.raises(ClasError, match="other objective"):
         run(objective="loglikelihood")
     with pytest.raises(ClasError, match="has no metric 'bleu', only"):
@@ -769,9 +782,8 @@ def test_a_metric_that_only_some_documents_have(run: Run, tasks: dict[str, Any],
 
 @pytest.mark.parametrize("kind", ["another", "fewer"])
 def test_kept_scores_of_other_documents_are_refused(
-    run: Run, tasks: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    run: Run, tuned: Tuned, tasks: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    whole = run()
     task = tasks["clas_mini_nli_zh"]
     docs = list(task.eval_docs)
     others = {"another": [{**doc, "more": at} if at == 2 else doc for at, doc in enumerate(docs)], "fewer": docs[:2]}
@@ -782,7 +794,7 @@ def test_kept_scores_of_other_documents_are_refused(
             ClasError, match=r"clas_mini_nli_zh\.json' has scores of other documents .* \(number 2 is the first"
         ):
             run(load=must_not_load)
-    assert run() == whole
+    assert run() == tuned
 
 
 def test_documents_are_known_without_the_mark_of_what_hangs_together() -> None:
