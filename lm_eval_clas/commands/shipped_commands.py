@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import nullcontext
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ import typer
 
 from lm_eval_clas.base.clock import stopwatch
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.base.logs import no_bars_of_libraries
+from lm_eval_clas.base.logs import no_bars, no_bars_of_libraries
 from lm_eval_clas.base.screen import print_out
 from lm_eval_clas.commands.application import Json, app, console, messages, notes, number_option, path_option, progress_bars
 from lm_eval_clas.commands.shared_options import LayersOption, PartialScopeOption, SpecificScopeOption
@@ -63,7 +64,8 @@ def evaluate(context: typer.Context) -> None:
         own = EvaluatorConfig.load_yaml_config(arguments.config).get("include_path")
     arguments.include_path = [str(shipped("tasks")), *([own] if own else [])]
     try:
-        harness.execute(arguments)
+        with no_bars() if messages.quiet else nullcontext():
+            harness.execute(arguments)
     except ValueError as error:
         told = str(error)
         if not told.startswith(_NO_TASKS):
