@@ -36,17 +36,24 @@ torch.set_num_threads(1)  # the models are so small that threads only get in eac
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    about = "of a test with more than three cases, the first and the last alone, unless they are families of decoders"
+    about = "of a test with more than three cases, the first and the last alone; of one by families of decoders, one of each"
     parser.addoption("--few-cases", action="store_true", help=about)
 
 
 def _few_cases(items: list[pytest.Item]) -> list[pytest.Item]:
     """What `--few-cases` leaves out."""
-    cases: dict[tuple[Path, str], list[pytest.Item]] = {}
+    cases: dict[tuple[Path, str, tuple[str, ...]], list[pytest.Item]] = {}
     for item in items:
-        if item.path.parent.name != "decoder" or "family" not in getattr(getattr(item, "callspec", None), "params", ()):
-            cases.setdefault((item.path, getattr(item, "originalname", item.name)), []).append(item)
-    return [item for several in cases.values() if len(several) > 3 for item in several[1:-1]]
+        given = getattr(getattr(item, "callspec", None), "params", {})
+        family = (given["family"], given.get("site", "")) if item.path.parent.name == "decoder" and "family" in given else ()
+        cases.setdefault((item.path, getattr(item, "originalname", item.name), family), []).append(item)
+    left_out: list[pytest.Item] = []
+    for (_, _, family), several in cases.items():
+        if family:
+            left_out += several[1:]
+        elif len(several) > 3:
+            left_out += several[1:-1]
+    return left_out
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -74,6 +74,21 @@ def steered_tokens(counted: Iterable[tuple[Mapping[str, int], Mapping[int, Mappi
     return steered
 
 
+def summed_tokens(of_each: Iterable[Mapping[str, Mapping[int, int]]]) -> dict[str, dict[int, int]]:
+    """By row and layer, the tokens that all replicas steered.
+
+    Args:
+        of_each: what `steered_tokens` says of each replica.
+    """
+    found: dict[str, dict[int, int]] = {}
+    for steered in of_each:
+        for name, by_layer in steered.items():
+            own = found.setdefault(name, {})
+            for layer, tokens in by_layer.items():
+                own[layer] = own.get(layer, 0) + tokens
+    return found
+
+
 @dataclass(frozen=True)
 class RowRoom:
     """What an engine was started with, and other tables must fit into.

@@ -187,7 +187,7 @@ class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
                 f"{len(group.requests)} requests in '{group.language}' were to be steered, but no position was in layers "
                 f"{', '.join(map(str, idle))}, so there is no score; something keeps vLLM from running what steers."
             )
-        check = {"engine": "vllm", "dtype": self.computes_in}
+        check = {"engine": "vllm", "dtype": self.computes_in, **({"replicas": self.replicas} if self.replicas > 1 else {})}
         digest = group.steerer.factors_hash(code_of(group.language))
         witness = self._tally.witnesses.setdefault(group.name, Witness(digest, check))
         witness.add(len(group.requests), {layer: counted[layer] for layer in effective})

@@ -25,6 +25,7 @@ from lm_eval_clas.decoder.projections import Projection, Site
 from lm_eval_clas.disk.checked_json import Strict, first_fault, read_json
 from lm_eval_clas.disk.files import write_text
 from lm_eval_clas.disk.tensors import Shapes, read_tensors, write_tensors
+from lm_eval_clas.disk.weight_files import weights_hash
 from lm_eval_clas.disk.written import claimed
 from lm_eval_clas.languages.codes import LanguageCode
 from lm_eval_clas.neurons.activity import STATISTICS, TOKENS, By, FirstToken, ProfiledSite, Statistic, Tokens
@@ -42,6 +43,7 @@ class ProfileConfig(Strict):
 
     Attributes:
         first_token: whether the first position of a text counted; older folders, which do not say, kept it.
+        weights: of a model in a local folder, and of adapters there, `weights_hash`; None elsewhere, and in older folders.
     """
 
     format_version: int = PROFILE_FORMAT
@@ -56,6 +58,12 @@ class ProfileConfig(Strict):
     samples: int
     max_tokens: int
     first_token: FirstToken = "keep"
+    weights: str | None = None
+
+    def differences(self, other: ProfileConfig) -> list[str]:
+        """The names of what is not as in another; weights that either does not know may be any."""
+        unknown = {"weights"} if None in (self.weights, other.weights) else set()
+        return [name for name in type(self).model_fields if name not in unknown and getattr(self, name) != getattr(other, name)]
 
     @property
     def experts(self) -> bool:
@@ -151,10 +159,9 @@ class StoredProfile(ABC, Generic[OfLanguage]):
         Raises:
             ClasError: the profiles are of different models, sites or languages, or were made in different ways.
         """
-        same = ("fingerprint", "site", "projection", "languages", "max_tokens", "first_token")
-        for name in same:
-            if getattr(self.config, name) != getattr(other.config, name):
-                raise ClasError(f"Two profiles cannot be merged: they differ in {name}.")
+        same = ("fingerprint", "site", "projection", "languages", "max_tokens", "first_token", "weights")
+        if different := [name for name in self.config.differences(other.config) if name in same]:
+            raise ClasError(f"Two profiles cannot be merged: they differ in {different[0]}.")
         config = self.config.model_copy(
             update={
                 "samples": self.config.samples + other.config.samples,
@@ -314,10 +321,13 @@ def save_config(config: ProfileConfig, folder: Path) -> None:
     write_text(folder / PROFILE_CONFIG_FILE, json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n")
 
 
-def config_of(model: nn.Module, projections: list[Projection], texts: ParallelTexts, **options: Any) -> ProfileConfig:
+def config_of(
+    model: nn.Module, projections: list[Projection], texts: ParallelTexts, model_args: str = "", **options: Any
+) -> ProfileConfig:
     """What a profile of a model on these texts is made of.
 
     Args:
+        model_args: what the harness loaded it with, for adapters.
         options: `name` of the model, or None for its own; `site`, `projection`, `max_tokens` and `first_token`.
     """
     name = options.pop("name")
@@ -325,6 +335,7 @@ def config_of(model: nn.Module, projections: list[Projection], texts: ParallelTe
         model=name or model_name(str(getattr(model.config, "_name_or_path", "") or type(model).__name__)),
         revision=getattr(model.config, "_commit_hash", None),
         fingerprint=ModelFingerprint.of(model, projections),
+        weights=weights_hash(str(getattr(model.config, "_name_or_path", "")), model_args),
         corpus=texts.name,
         corpus_sha256=texts.sha256(),
         languages=list(texts.languages),
@@ -343,8 +354,7 @@ def take_folder(folder: Path, config: ProfileConfig) -> bool:
     if before is None:
         save_config(config, folder)
         return False
-    if before != config:
-        changed = [name for name in type(config).model_fields if getattr(before, name) != getattr(config, name)]
+    if changed := before.differences(config):
         raise ClasError(
             f"'{folder}' holds another profile (it differs in {', '.join(changed)}); choose another --out or delete it."
         )

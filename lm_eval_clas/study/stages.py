@@ -88,6 +88,7 @@ class StudyStages(Workplace):
                 self.progress.update(bars[out, language], completed=done)
 
             options: dict[str, Any] = step.model_dump(include={"batch_size", "max_tokens", "first_token"})
+            options["model_args"] = self.recipe.model_args
             measure: Callable[..., Any] = profile_residual if residual else profile
             measure(lm.model, lm.tokenizer, texts, name=self.model_name, out=out, report=report, **options)
             commands.append(

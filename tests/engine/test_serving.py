@@ -11,6 +11,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +44,17 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "VLLM_SERVER_DEV
 
 @pytest.fixture(scope="module")
 def server(engine_checkpoint: Path, engine_masks: MaskSet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("served")
+    with served(engine_checkpoint, engine_masks, tmp_path_factory.mktemp("served")) as address:
+        yield address
+
+
+@contextmanager
+def served(checkpoint: Path, masks: MaskSet, folder: Path, *more: str) -> Iterator[str]:
+    """The address of a server, inside it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    given = command(engine_checkpoint, engine_masks, folder, "--port", str(port))
+    given = command(checkpoint, masks, folder, "--port", str(port), *more)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(given, stdout=log, stderr=subprocess.STDOUT, env=ENVIRONMENT, start_new_session=True)
         try:
@@ -146,6 +154,28 @@ def test_requests_do_not_read_each_other_s_prefixes(server: str) -> None:
     for language in languages:
         assert scores(language) == pytest.approx(alone[language], rel=1e-5, abs=1e-6)
     assert hits(server) - before >= len(languages) * 2 * BLOCK  # its own
+
+
+@pytest.mark.slow
+def test_replicas_answer_as_one_engine_does(
+    server: str, engine_checkpoint: Path, engine_masks: MaskSet, tmp_path: Path
+) -> None:
+    """Each has the factors, and each has answered."""
+    asked = [(language, 2 + length) for length in range(4) for language in ("en", "hi", "de", "zh")]
+
+    def answer(address: str, language: str, repeat: int) -> str:
+        body = {"prompt": TEXTS[language] * repeat, "max_tokens": 12, "temperature": 0}
+        status, steered, found = post(f"{address}/completions", body, X_CLAS_Language=language)
+        assert (status, steered) == (200, "no" if language == "en" else language)
+        return found["choices"][0]["text"]  # type: ignore[no-any-return]
+
+    expected = [answer(server, *one) for one in asked]
+    with served(engine_checkpoint, engine_masks, tmp_path, "--data-parallel-size", "2") as two, ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda one: answer(two, *one), asked * 2)) == expected * 2
+        with urllib.request.urlopen(f"{two[:-3]}/metrics", timeout=60) as metrics:
+            lines = [line for line in metrics.read().decode().splitlines() if line.startswith("vllm:prompt_tokens_total")]
+    assert len(lines) == 2
+    assert all(float(line.split()[-1]) > 0 for line in lines), lines
 
 
 @pytest.mark.slow

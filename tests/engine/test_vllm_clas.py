@@ -21,7 +21,7 @@ from small_engines import (
     hf,
     one_by_one,
     questions,
-    same_answer,
+    same_answers,
     saved,
     whole_texts,
 )
@@ -63,7 +63,7 @@ def test_the_anchor_in_a_mixed_batch_is_bit_equal_to_plain_vllm(kind: str, steer
 @pytest.mark.parametrize("kind", MIXED)
 def test_a_mixed_batch_is_bit_equal_to_each_request_alone(kind: str, steered: Any) -> None:
     mixed = getattr(steered, kind)(MIXED[kind])
-    assert all(map(same_answer, one_by_one(steered, kind, MIXED[kind]), mixed))
+    assert same_answers(one_by_one(steered, kind, MIXED[kind]), mixed)
 
 
 def test_alpha_0_is_the_harness_s_own_path(plain: Any, start: Callable[..., Any]) -> None:
@@ -301,15 +301,9 @@ def test_factors_that_are_all_1_are_refused_before_anything_runs(start: Any, mon
     assert not asked
 
 
-@pytest.mark.parametrize("options", [{"alpha": 0}, {"masks": None}])
-def test_replicas_are_refused_where_nothing_is_steered(options: dict[str, Any], start: Any) -> None:
-    with pytest.raises(ClasError, match="split the tasks among processes, each with a GPU of its own"):
-        start(**options, data_parallel_size=2)
-
-
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a map": ({"method": "incline"}, "method=incline adds a linear map of the activation, and in vLLM a request has factors"),
-    "replicas": ({"data_parallel_size": 2}, "data_parallel_size: the harness starts a new engine for each call"),
+    "no replicas": ({"data_parallel_size": 0}, "data_parallel_size=0: give the number of replicas, 1 or more"),
     "worker": ({"worker_cls": "my.Worker"}, "worker_cls is what steers in vLLM"),
     "scheduler": ({"scheduler_cls": "my.Scheduler"}, "scheduler_cls is what steers in vLLM"),
     "language": ({"language": "tlhh"}, "language=tlhh is not a language"),

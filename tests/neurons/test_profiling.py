@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from small_models import make_model
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from lm_eval_clas import ClasError, Profile, profile
 from lm_eval_clas.decoder.fingerprint import ModelFingerprint
@@ -20,7 +20,7 @@ from lm_eval_clas.decoder.text_batches import Batch
 from lm_eval_clas.neurons.activity import STATISTICS, TOKENS
 from lm_eval_clas.neurons.categories import categorize
 from lm_eval_clas.neurons.instances import load_instance_shares, profile_instances
-from lm_eval_clas.neurons.profiling import ActivationStatistics, batch_statistics
+from lm_eval_clas.neurons.profiling import ActivationStatistics, batch_statistics, finished_profile
 from lm_eval_clas.texts.corpora import ParallelTexts
 
 
@@ -128,6 +128,39 @@ def test_an_interrupted_profile_keeps_finished_languages_and_goes_on(
     assert np.array_equal(whole.mean("signed-mean", "all"), profiled.mean("signed-mean", "all"))
     with pytest.raises(ClasError, match=r"holds another profile \(it differs in max_tokens\)"):
         profile(make_model(), tokenizer, texts, name="small-llama", out=out, max_tokens=100)
+
+
+def test_weights_that_were_trained_on_are_not_profiled_already(
+    tokenizer: PreTrainedTokenizerFast, texts: ParallelTexts, tmp_path: Path
+) -> None:
+    """In the same folder, under the same name, with the same shapes."""
+    out, asked = tmp_path / "out", {"name": "small", "max_tokens": 200}
+
+    def written(change: float) -> PreTrainedModel:
+        model = make_model()
+        with torch.no_grad():
+            model.lm_head.weight += change
+        model.save_pretrained(tmp_path / "model")
+        return AutoModelForCausalLM.from_pretrained(tmp_path / "model").eval()
+
+    first = profile(written(0), tokenizer, texts, out=out, **asked)  # type: ignore[arg-type]
+    found = finished_profile(written(0), texts, out, **asked)  # type: ignore[arg-type]
+    assert found is not None
+    assert found.config.weights is not None
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(b"of an adapter")
+    with_it = {**asked, "model_args": f"dtype=float32,peft={tmp_path / 'adapter'}"}
+    assert finished_profile(written(0), texts, out, **with_it) is None  # type: ignore[arg-type]
+    trained = written(1)
+    assert finished_profile(trained, texts, out, **asked) is None  # type: ignore[arg-type]
+    with pytest.raises(ClasError, match=r"holds another profile \(it differs in weights\)"):
+        profile(trained, tokenizer, texts, out=out, **asked)  # type: ignore[arg-type]
+    with pytest.raises(ClasError, match="they differ in weights"):
+        first.merge(profile(trained, tokenizer, texts, **asked))  # type: ignore[arg-type]
+    older = json.loads((out / "clas_profile.json").read_text(encoding="utf-8"))
+    del older["weights"]  # as in folders from before
+    (out / "clas_profile.json").write_text(json.dumps(older), encoding="utf-8")
+    assert finished_profile(trained, texts, out, **asked) is not None  # type: ignore[arg-type]
 
 
 def test_input_by_input_equals_a_slow_reference(

@@ -79,8 +79,14 @@ def copy(study: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(study, tmp_path / "study"))
 
 
-def test_a_whole_study(study: Path, tmp_path: Path) -> None:
-    path, left_out = write_report(study, tmp_path / "deep" / "a.html")
+@pytest.fixture(scope="module")
+def whole(study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Its report, with all pictures, and what was left out."""
+    return write_report(study, tmp_path_factory.mktemp("report") / "deep" / "a.html")
+
+
+def test_a_whole_study(whole: tuple[Path, list[str]], study: Path) -> None:
+    path, left_out = whole
     page = Page(path.read_text(encoding="utf-8"))
     assert page.sections == ["summary", *SECTIONS]
     assert left_out == []
@@ -102,13 +108,12 @@ def test_a_whole_study(study: Path, tmp_path: Path) -> None:
     assert {link.removeprefix("#") for link in links} <= set(map(str, ids))
 
 
-def test_writing_twice_gives_the_same_page(study: Path, tmp_path: Path) -> None:
-    pages = [write_report(study, tmp_path / name)[0].read_bytes() for name in ("a.html", "b.html")]
-    assert pages[0] == pages[1]
+def test_writing_twice_gives_the_same_page(whole: tuple[Path, list[str]], study: Path, tmp_path: Path) -> None:
+    assert write_report(study, tmp_path / "b.html")[0].read_bytes() == whole[0].read_bytes()
 
 
-def test_pictures_say_numbers(study: Path, tmp_path: Path) -> None:
-    page = Page(write_report(study, tmp_path / "a.html")[0].read_text(encoding="utf-8"))
+def test_pictures_say_numbers(whole: tuple[Path, list[str]]) -> None:
+    page = Page(whole[0].read_text(encoding="utf-8"))
     drawn = [svg for svg in page.all("svg") if svg.get("aria-hidden") != "true"]
     texts = [str(svg["aria-label"]) for svg in drawn if svg["role"] == "img"] + [str(img["alt"]) for img in page.all("img")]
     assert len(texts) == len(drawn) + 2
@@ -130,6 +135,7 @@ def test_what_files_say_is_text_and_never_markup(tmp_path: Path) -> None:
     assert "default-src &#39;none&#39;" in source or "default-src 'none'" in source
 
 
+@pytest.mark.usefixtures("sketched")
 @pytest.mark.parametrize(
     ("taken", "without"),
     [
@@ -162,6 +168,7 @@ def test_any_part_may_be_missing(copy: Path, taken: list[str], without: list[str
     assert gone == without
 
 
+@pytest.mark.usefixtures("sketched")
 def test_strengths_come_from_the_run_of_tuning_if_masks_have_none(copy: Path) -> None:
     before = Page(write_report(copy)[0].read_text()).text
     for part in ("xquad", "xnli"):
@@ -176,6 +183,7 @@ def test_strengths_come_from_the_run_of_tuning_if_masks_have_none(copy: Path) ->
         write_report(copy)
 
 
+@pytest.mark.usefixtures("sketched")
 def test_strengths_of_variants_of_the_masks_stand_beside(copy: Path) -> None:
     assert "clas, lape" not in Page(write_report(copy)[0].read_text(encoding="utf-8")).text
     tuned = copy / "tune" / "xnli" / "tuned.json"
@@ -186,6 +194,7 @@ def test_strengths_of_variants_of_the_masks_stand_beside(copy: Path) -> None:
     assert "Strengths of of_the_variant" in text
 
 
+@pytest.mark.usefixtures("sketched")
 def test_strengths_of_few_items_have_no_interval(copy: Path) -> None:
     text = Page(write_report(copy)[0].read_text(encoding="utf-8")).text
     assert "Shaded: 95" in text
@@ -218,6 +227,7 @@ def test_damaged_files_are_named(copy: Path, name: str, content: bytes) -> None:
     assert not (copy / "report.html").exists()
 
 
+@pytest.mark.usefixtures("sketched")
 def test_tables_against_controls_are_no_main_tables(study: Path) -> None:
     sources = read_study(study)
     assert sorted(sources.comparisons) == ["clas_xnli", "clas_xquad"]
@@ -229,6 +239,7 @@ def test_tables_against_controls_are_no_main_tables(study: Path) -> None:
     assert page.text.count("How far clas is above each control") == 2
 
 
+@pytest.mark.usefixtures("sketched")
 def test_headings_by_part_only_if_there_are_several(study: Path, tmp_path: Path) -> None:
     one = write_study(tmp_path / "one", 3, parts=1)
     for folder, headings in ((study, ["xnli", "xquad"]), (one, [])):
@@ -248,6 +259,7 @@ def test_masks_of_variants_are_no_parts(copy: Path) -> None:
     assert "xquad-lape" in read_study(copy).masks
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_card_says_what_each_part_has(study: Path) -> None:
     source = write_report(study, study / "cards.html")[0].read_text()
     cards = {card.split("</h3>")[0]: Page(card).text for card in source.split("<article>")[1:]}
@@ -322,6 +334,7 @@ def test_what_does_not_move_as_nothing_steers_it_is_not_shown_as_steered(copy: P
             assert all(row[number - 1].text != NONE for number in steered)
 
 
+@pytest.mark.usefixtures("sketched")
 def test_titles_tell_metrics_of_one_family_apart(copy: Path) -> None:
     path = copy / "tables" / "clas_xquad.json"
     main = Comparison.model_validate_json(path.read_bytes())
@@ -395,6 +408,7 @@ def test_nothing_to_show(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_comparison_with_holes(tmp_path: Path) -> None:
     rows = [
         Row(label="a", kind="method", cells={"hi": LanguageCell(score=float("nan"), gain=float("nan"), p_holm=float("nan"))}),
@@ -436,6 +450,7 @@ def test_languages_tuned_to_0_are_not_steered() -> None:
     assert told_by_language(made, row).startswith("Of 1 steered language, ")
 
 
+@pytest.mark.usefixtures("sketched")
 def test_the_first_screen_has_the_picture_of_the_headlines_task(study: Path, tmp_path: Path) -> None:
     source = write_report(study, tmp_path / "a.html")[0].read_text(encoding="utf-8")
     summary = source.split('<section id="summary">')[1].split("</section>")[0]
@@ -543,7 +558,7 @@ def test_words() -> None:
 def test_a_large_picture_is_made_smaller(tmp_path: Path) -> None:
     from PIL import Image
 
-    noise = np.random.default_rng(0).integers(0, 256, (900, 1800, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (450, 900, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png")
     assert len(embedded(tmp_path / "a.png", "x")) < 1_000_000 < (tmp_path / "a.png").stat().st_size
 

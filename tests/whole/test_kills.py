@@ -24,7 +24,7 @@ def given(tmp_path: Path, masks: MaskSet) -> Path:
 
 
 def test_profile(given: Path, checkpoint: Path) -> None:
-    corpus = ["--corpus", "mini", "--languages", "en,hi,de,zh", "--samples", 16, "--batch-size", 2]
+    corpus = ["--corpus", "mini", "--languages", "en,hi,de,zh", "--samples", 8, "--batch-size", 2]
     command = ["profile", "--model", checkpoint, *corpus, "--out", "profile", "--level", "instance", "--device", "cpu"]
     moments = killed_again_and_again(given, command, OF_A_STAGE, seed=1)
     print(f"killed {len(moments)} times, {min(moments):.2f} to {max(moments):.2f} s after the start")

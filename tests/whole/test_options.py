@@ -33,6 +33,7 @@ from mixtures_made import mixture_profile
 from prompts_seen import prompts_of
 from pydantic import BaseModel
 from rich.console import Console
+from sketching import sketch
 from small_models import make_model
 from transformers import PreTrainedTokenizerFast
 from transformers.models.llama.modeling_llama import LlamaModel
@@ -624,6 +625,8 @@ def look(command: str, given: dict[str, Any], things: dict[str, str], place: Pat
     seen: dict[str, Any] = {"shapes": [], "dtypes": set(), "loads": [], "prompts": [], "calls": [], "seeds": []}
     with pytest.MonkeyPatch.context() as patch:
         replace_what_is_big_or_far(patch, seen, things["model"])
+        if command in ("report", "tune"):  # no option of theirs changes a picture alone
+            sketch(patch)
         if command == "paper":  # what it timed is kept there
             patch.setenv("LM_EVAL_CLAS_CACHE", str(place.parent / f"cache-of-{place.name}"))
         code, out, err = _clas(command, *words)
