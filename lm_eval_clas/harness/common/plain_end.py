@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.screen import Screen
 
 _NAMES = {"lm_eval", "lm-eval"}
 
@@ -20,7 +21,7 @@ def end_plainly() -> None:
 
     def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, ClasError):
-            sys.stderr.write(f"Error: {error}\n")
+            Screen(stderr=True).print(f"Error: {error}", markup=False, highlight=False, soft_wrap=True)
         else:
             before(kind, error, trace)
 
