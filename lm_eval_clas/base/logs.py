@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from lm_eval_clas.base.escaping import visible
 
@@ -32,6 +35,23 @@ _LIBRARIES = ("lm_eval", "datasets", "huggingface_hub", "transformers", "acceler
 def no_bars_of_libraries() -> None:
     """Turns off bars of tqdm; to be called before anything imports it, as it looks only then."""
     os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Draws no bar of tqdm in the block, whoever asks for one: the variable decides only where they say nothing."""
+    from tqdm.std import tqdm
+
+    begin = tqdm.__init__
+
+    def hidden(bar: Any, *given: Any, **options: Any) -> None:
+        begin(bar, *given, **{**options, "disable": True})
+
+    tqdm.__init__ = hidden
+    try:
+        yield
+    finally:
+        tqdm.__init__ = begin
 
 
 def quiet_libraries() -> None:

@@ -138,7 +138,7 @@ def profile_command(
     quiet_libraries()
     require_ours([out], out)  # before the model is loaded
     texts = ParallelInputBuilder(corpus, parse_words(languages) or None, samples, half.value if half else None).build()
-    measured: dict[str, Any] = {"max_tokens": max_tokens, "first_token": first_token.value}
+    measured: dict[str, Any] = {"max_tokens": max_tokens, "first_token": first_token.value, "model_args": model_args}
     options: dict[str, Any] = {**measured, "batch_size": batch_size, "processes": Processes.launched()}
     of_neurons: dict[str, Any] = {} if residual else {"site": site.value, "projection": projection}
     told: dict[str, Any] = {"name": model_name, **measured, **of_neurons}

@@ -50,6 +50,7 @@ def paper(
         require_known("--only", only, STAGES)
     folder = out or Path("studies") / loaded.name
     if plan:
+        _require_tasks(loaded)
         _show_plan(_plan(loaded, folder, calibrate), json)
     else:
         _run(loaded, folder, only, calibrate)
@@ -75,6 +76,8 @@ def _run(recipe: StudyRecipe, folder: Path, only: str | None, calibrate: bool) -
         stages = StudyStages(recipe, folder, progress)
         stages.require_arguments()
         todo = [stage for stage in stages.all() if only in (None, stage.name)]
+        if any(stage.name in ("tune", "evaluate") and not study.finished(stage) for stage in todo):
+            _require_tasks(recipe)
         if only is not None and not todo:
             raise ClasError(f"The recipe has no stage '{only}'.")
         _show_plan(plan, json=False)
@@ -93,6 +96,18 @@ def _run(recipe: StudyRecipe, folder: Path, only: str | None, calibrate: bool) -
             console.print(f"[bold]{stage.name:9}[/bold]{duration(record.seconds if record else 0)}", highlight=False)
     if (folder / "report.html").is_file():
         console.print(f"Report: {escape(str(folder / 'report.html'))}", highlight=False, soft_wrap=True)
+
+
+def _require_tasks(recipe: StudyRecipe) -> None:
+    """Refuses mistyped tasks, which are needed hours later; of those on file, the harness is not asked, which takes seconds.
+
+    Raises:
+        ClasError: there is one.
+    """
+    from lm_eval_clas.harness.task_loading import require_tasks
+    from lm_eval_clas.study.plan.known_sizes import known_sizes
+
+    require_tasks(known_sizes().find(name for part in recipe.parts.values() for name in (*part.tune, *part.evaluate))[1])
 
 
 def _plan(recipe: StudyRecipe, folder: Path, calibrate: bool) -> StudyPlan:

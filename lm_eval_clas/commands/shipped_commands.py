@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import nullcontext
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,12 +13,14 @@ from typing import Annotated, Any
 import typer
 
 from lm_eval_clas.base.clock import stopwatch
-from lm_eval_clas.base.logs import no_bars_of_libraries
+from lm_eval_clas.base.errors import ClasError
+from lm_eval_clas.base.logs import no_bars, no_bars_of_libraries
 from lm_eval_clas.base.screen import print_out
 from lm_eval_clas.commands.application import Json, app, console, messages, notes, number_option, path_option, progress_bars
 from lm_eval_clas.commands.shared_options import LayersOption, PartialScopeOption, SpecificScopeOption
 
 EVAL = "clas eval"
+_NO_TASKS = "Tasks not found: "  # the harness, before it loads a model
 
 
 class Data(str, Enum):
@@ -60,7 +63,22 @@ def evaluate(context: typer.Context) -> None:
     if own is None and getattr(arguments, "config", None):
         own = EvaluatorConfig.load_yaml_config(arguments.config).get("include_path")
     arguments.include_path = [str(shipped("tasks")), *([own] if own else [])]
-    harness.execute(arguments)
+    try:
+        with no_bars() if messages.quiet else nullcontext():
+            harness.execute(arguments)
+    except ValueError as error:
+        told = str(error)
+        if not told.startswith(_NO_TASKS):
+            raise
+        raise _no_tasks(told.removeprefix(_NO_TASKS).split(", "), arguments.include_path) from error
+
+
+def _no_tasks(names: list[str], include_path: list[Any]) -> ClasError:
+    from lm_eval_clas.harness.task_loading import no_tasks
+    from lm_eval_clas.languages.task_index import read_index
+
+    folders = [Path(one) for given in include_path for one in ([given] if isinstance(given, str) else given)]
+    return no_tasks(names, read_index(folders).members.keys(), ", --include_path adds folders")
 
 
 def _call_it_clas(harness: Any) -> None:

@@ -100,6 +100,7 @@ def tune(
 ) -> None:
     """Find the best strength by task and language, in one load; lm_eval then uses it with alpha=tuned."""
     from lm_eval_clas.base.logs import quiet_libraries
+    from lm_eval_clas.base.near_names import require_known
     from lm_eval_clas.base.plain_numbers import require_batch_size
     from lm_eval_clas.base.processes import Processes
     from lm_eval_clas.disk.files import shipped
@@ -120,8 +121,7 @@ def tune(
     new_figure(1, 1)  # a missing matplotlib is told now, and not after hours
     loaded = MaskSet.load(masks)
     size = loaded.config.model.fingerprint
-    if method not in METHODS:
-        raise ClasError(f"--method must be one of {', '.join(METHODS)}, not '{method}'.")
+    require_known("--method", method, METHODS)
     used = METHODS[method]
     if (betas or gammas) and not used.uses_strengths:
         raise ClasError(f"--{'betas' if betas else 'gammas'} plays no role with --method {method}; drop it.")

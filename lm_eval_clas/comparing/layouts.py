@@ -127,7 +127,7 @@ def caption(comparison: Comparison) -> tuple[str, str, str]:
     items = [cell.items for row in comparison.rows for cell in row.cells.values() if cell.items is not None]
     counted = f", {_span(items)} items per language" if items else ""
     together = [cell.clusters for row in comparison.rows for cell in row.cells.values() if cell.clusters is not None]
-    counted += f" in {_span(together)} clusters" if together and comparison.cluster_fields else ""
+    counted += f" in {_span(together)} {_clusters(together)}" if together and comparison.cluster_fields else ""
     unit = "in its own unit" if comparison.unit == comparison.metric.partition(",")[0] else f"in {comparison.unit}"
     common = os.path.commonprefix(list(comparison.tasks.values())).rstrip("_")  # noqa: RUF071 - of names, not of paths
     split = f", tasks {common}" if common != comparison.family and len(comparison.tasks) > 1 else ""
@@ -142,11 +142,11 @@ def legend(comparison: Comparison) -> str:
         test = {"exact McNemar": "exact McNemar test"}.get(comparison.test, f"paired {comparison.test} test")
         adjusted = _adjusted(comparison)
         parts.append(f"p < {SIGNIFICANT:g}, two-sided {test} on the same items{adjusted}")
-    if any(row.low is not None for row in comparison.rows):
+    if told := any(row.low is not None for row in comparison.rows):
         drawn = "clusters of items" if comparison.cluster_fields else "items"
         parts.append(f"interval: 95 % bootstrap over {drawn}, of the average gain")
     if any(row.percent is not None for row in comparison.rows):
-        parts.append(f"%: that gain relative to the average of {comparison.baseline}")
+        parts.append(f"%: {'that' if told else 'the average'} gain relative to the average of {comparison.baseline}")
     if any(row.losses is not None for row in comparison.rows):
         star = " (significantly)" if comparison.test != "none" else ""
         parts.append(f"lose: languages worse than {comparison.baseline}{star}")
@@ -164,6 +164,10 @@ def _adjusted(comparison: Comparison) -> str:
     steered_too = [row for row in comparison.rows if row.kind == "baseline" and row.steering.get("method", "off") != "off"]
     either = f" or {comparison.baseline}" if steered_too else ""
     return f", Holm-adjusted over the languages that the row{either} steered ({_span(counts)})"
+
+
+def _clusters(counts: Sequence[int]) -> str:
+    return "cluster" if max(counts) == 1 else "clusters"
 
 
 def _span(numbers: Sequence[int]) -> str:

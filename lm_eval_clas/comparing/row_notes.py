@@ -141,8 +141,9 @@ def about_clusters(rows: Sequence[Row], clusters: Mapping[str, Clusters], fields
     if together:
         counts, items = ([getattr(one, name) for one in together.values()] for name in ("count", "items"))
         names = ", ".join(dict.fromkeys(f"'{fields[language]}'" for language in together))
+        kind = "cluster" if max(counts) == 1 else "clusters"
         notes.append(
-            f"Items of one {names} hang together: {_span(items)} items are in {_span(counts)} clusters, and tests and "
+            f"Items of one {names} hang together: {_span(items)} items are in {_span(counts)} {kind}, and tests and "
             "intervals flip and draw clusters."
         )
         told = []

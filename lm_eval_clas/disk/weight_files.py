@@ -39,6 +39,8 @@ def weights_hash(model: str, model_args: str) -> str | None:
 
 
 def _weight_files(folder: str) -> list[Path]:
+    if not folder:  # of a model that was made in memory
+        return []
     try:
         return sorted(path for path in Path(folder).iterdir() if path.suffix in _SUFFIXES and path.is_file())
     except (OSError, ValueError):  # no folder, or no path at all

@@ -71,6 +71,7 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         site, projection: where to steer.
 
     Attributes:
+        replicas: how many engines there are.
         changes: the layers in which each row changes anything in the model's dtype, by name.
         loaded: which model it is, as `loaded_as` tells it.
 
@@ -88,7 +89,10 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         for name in ("worker_cls", "scheduler_cls"):
             if own and kwargs.get(name) is not None:
                 raise ClasError(f"{name} is what steers in vLLM, so it cannot be another; drop it.")
-        self._replicas = require_replicas(kwargs.pop("data_parallel_size", None))
+        self.replicas = require_replicas(kwargs.pop("data_parallel_size", None))
+        if self.replicas > 1:
+            kwargs["batch_size"] = "auto"  # as in the harness: one request at a time would leave all but one idle
+        self._asked_of: list[set[str]] = [set() for _ in range(self.replicas)]
         if own:
             own["additional_config"] |= kwargs.pop("additional_config", None) or {}
         self._names: Sequence[str | None] = ()
@@ -97,7 +101,8 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         self.changes: dict[str, list[int]] = {}
         _release_memory()
         refusing = refusing_engines() if tables else nullcontext()
-        with strange_arguments_told("vllm-clas", kwargs), refusing, replicated(self._replicas):
+        looking = (refusing_engines.__module__, refusing_engines.__name__) if tables else None
+        with strange_arguments_told("vllm-clas", kwargs), refusing, replicated(self.replicas, looking):
             super().__init__(pretrained, **own, **kwargs)
         if tables:
             self.load(tables)
@@ -127,6 +132,7 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         """
         assert self._room is not None
         tables.require_room(self._room)
+        self._asked_of = [set() for _ in self._asked_of]  # what is counted begins anew with other tables
         self.changes = tables.changes(self.model.collective_rpc("clas_load", args=(tables.dump(),)))
 
     def take_counts(self) -> dict[str, dict[int, int]]:
@@ -137,9 +143,17 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
         """
         if self._room is None:
             return {}
-        if self._replicas == 1:
+        if self.replicas == 1:
             return steered_tokens(self.model.collective_rpc("clas_take_counts"))
-        return summed_tokens(map(steered_tokens, self.model.of_each("collective_rpc", "clas_take_counts")))
+        each = [steered_tokens(counted) for counted in self.model.of_each("collective_rpc", "clas_take_counts")]
+        asked, self._asked_of = self._asked_of, [set() for _ in each]
+        for number, (names, steered) in enumerate(zip(asked, each, strict=True)):
+            if idle := names - set(steered):
+                raise ClasError(
+                    f"Replica {number} was asked for '{min(idle)}' and steered no position of it, so there is no score; "
+                    "something keeps vLLM from running what steers."
+                )
+        return summed_tokens(each)
 
     @staticmethod
     def modify_gen_kwargs(
@@ -187,6 +201,13 @@ class RowedVLLM(_VLLM):  # type: ignore[misc,valid-type]
             self._names, self._quiet = before
 
     def _model_generate(self, requests: Any, generate: bool = False, sampling_params: Any = None) -> Any:
+        if self.replicas > 1 and isinstance(sampling_params, list):
+            for number, asked in enumerate(self._asked_of):
+                asked.update(
+                    name
+                    for one in sampling_params[number :: self.replicas]
+                    if (name := (one.extra_args or {}).get(EXTRA_ARGUMENT)) is not None
+                )
         batch_size = self.batch_size
         self.batch_size = -1 if self._quiet else batch_size  # of which the harness only asks here whether it is `auto`
         try:

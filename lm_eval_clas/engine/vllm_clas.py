@@ -17,6 +17,7 @@ from lm_eval_clas.engine.row_tables import RowTables, steered_row
 from lm_eval_clas.engine.rowed_vllm import RowedVLLM, engine_takers, with_row
 from lm_eval_clas.harness.common.argument_names import named_in, refuse_slips
 from lm_eval_clas.harness.common.asked_steering import AskedSteering
+from lm_eval_clas.harness.common.plain_end import end_plainly
 from lm_eval_clas.harness.common.steered_lm import UNSEEN, AnswerAll, RequestGroup, Response, SteeredLM, code_of
 from lm_eval_clas.harness.plugin import register
 from lm_eval_clas.harness.tally import Witness
@@ -67,6 +68,7 @@ class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
         projection: str | None = None,
         **kwargs: Any,
     ) -> None:
+        end_plainly()
         refuse_slips(self.harness_name, kwargs, named_in(VLLMCLAS, *engine_takers()))
         options = {
             "alpha": alpha,
@@ -185,7 +187,7 @@ class VLLMCLAS(SteeredLM[LanguageFactors], RowedVLLM):
                 f"{len(group.requests)} requests in '{group.language}' were to be steered, but no position was in layers "
                 f"{', '.join(map(str, idle))}, so there is no score; something keeps vLLM from running what steers."
             )
-        check = {"engine": "vllm", "dtype": self.computes_in}
+        check = {"engine": "vllm", "dtype": self.computes_in, **({"replicas": self.replicas} if self.replicas > 1 else {})}
         digest = group.steerer.factors_hash(code_of(group.language))
         witness = self._tally.witnesses.setdefault(group.name, Witness(digest, check))
         witness.add(len(group.requests), {layer: counted[layer] for layer in effective})

@@ -15,6 +15,7 @@ from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.decoder.projections import slices_error
 from lm_eval_clas.harness.common.asked_steering import AskedSteering
+from lm_eval_clas.harness.common.plain_end import end_plainly
 from lm_eval_clas.harness.common.steered_lm import AnswerAll, RequestGroup, Response, SteeredLM, code_of
 from lm_eval_clas.harness.fast_lm import FastLM, refuse_slips_in_loading
 from lm_eval_clas.harness.gathering import lent
@@ -82,6 +83,7 @@ class CLASLM(SteeredLM[ActivationSteerer], FastLM):
         scoring: str = "fast",
         **kwargs: Any,
     ) -> None:
+        end_plainly()
         refuse_slips_in_loading(self.harness_name, CLASLM, pretrained, kwargs)
         options = {
             "alpha": alpha,

@@ -14,11 +14,7 @@ def load_model(model: str, model_args: str, device: str | None, fast: bool = Fal
     Raises:
         ClasError: it cannot be loaded.
     """
-    from lm_eval.models.huggingface import HFLM
-
-    from lm_eval_clas.harness.fast_lm import FastLM
-
-    kind = FastLM if fast else HFLM
+    kind = _kind(fast)
     try:
         return kind(model, **_arguments(kind, model, model_args, device))
     except ClasError:
@@ -26,6 +22,28 @@ def load_model(model: str, model_args: str, device: str | None, fast: bool = Fal
     except Exception as error:  # transformers, the harness and the Hub raise every kind for a wrong name or argument
         reason = first_line(error)
         raise ClasError(f"Cannot load the model '{model}': {reason}") from error
+
+
+def require_arguments(model: str, model_args: str, fast: bool = False) -> None:
+    """Refuses, before anything is loaded or written, arguments that `load_model` would refuse.
+
+    Raises:
+        ClasError: one is a slip.
+    """
+    try:
+        _arguments(_kind(fast), model, model_args, None)
+    except ClasError:
+        raise
+    except Exception:  # what the harness cannot take apart is told where the model is loaded
+        return
+
+
+def _kind(fast: bool) -> Any:
+    from lm_eval.models.huggingface import HFLM
+
+    from lm_eval_clas.harness.fast_lm import FastLM
+
+    return FastLM if fast else HFLM
 
 
 def _arguments(kind: Any, model: str, model_args: str, device: str | None) -> dict[str, Any]:

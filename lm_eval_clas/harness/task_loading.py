@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -33,8 +33,7 @@ def load_tasks(names: Sequence[str], include_path: Sequence[str], num_fewshot: i
     folders = tuple(include_path)
     manager = _manager(folders, defaults=not _alone(_own_index(folders), names))
     if missing := [name for name in names if name not in manager.all_tasks]:
-        told = ", ".join(f"{name}{did_you_mean(name, manager.all_tasks)}" for name in missing)
-        raise ClasError(f"There is no task {told}; 'lm_eval ls tasks' lists them, --include-path adds folders.")
+        raise no_tasks(missing, manager.all_tasks)
     with _seeded():
         tasks = tasks_of(manager, names)
     for task in tasks.values():
@@ -43,6 +42,31 @@ def load_tasks(names: Sequence[str], include_path: Sequence[str], num_fewshot: i
             task.set_config(key="num_fewshot", value=num_fewshot or 0)
         task.set_fewshot_seed(seed=FEWSHOT_SEED)
     return tasks
+
+
+def no_tasks(names: Iterable[str], known: Collection[str], more: str = ", --include-path adds folders") -> ClasError:
+    """What is said of names that are no task's.
+
+    Args:
+        names: they.
+        known: all names of tasks, groups and tags.
+        more: where else tasks may come from.
+    """
+    told = ", ".join(f"{name}{did_you_mean(name, known)}" for name in names)
+    return ClasError(f"There is no task {told}; 'lm_eval ls tasks' lists them{more}.")
+
+
+def require_tasks(names: Iterable[str]) -> None:
+    """Refuses names that neither our tasks have nor the harness's, without loading any.
+
+    Raises:
+        ClasError: there are some.
+    """
+    own = _own_index((str(shipped("tasks")),)).members
+    if others := [name for name in names if name not in own]:
+        known = own.keys() | installed().members.keys()
+        if missing := [name for name in others if name not in known]:
+            raise no_tasks(missing, known, more="")
 
 
 @contextmanager

@@ -45,6 +45,7 @@ def profile_instances(
     first_token: FirstToken = "skip",
     site: Site = "mlp",
     projection: str | None = None,
+    model_args: str = "",
     report: Callable[[int], None] | None = None,
     processes: Processes | None = None,
 ) -> dict[Tokens, NDArray[np.float64]]:
@@ -56,7 +57,7 @@ def profile_instances(
     Args:
         out: as in `profile`, of which it may be the folder. Shares that are there, of the same inputs, are not counted again.
         name: what to call the model; default: as the profile in `out` does, or as it calls itself.
-        first_token: as in `profile`.
+        first_token, model_args: as in `profile`.
         processes: as in `profile`; every one runs its share of the items.
 
     Returns:
@@ -78,7 +79,7 @@ def profile_instances(
     options: dict[str, Any] = {"site": site, "projection": projection, "max_tokens": max_tokens, "first_token": first_token}
     if name is None and folder is not None and (there := processes.from_main(lambda: load_config(folder))) is not None:
         name = there.model
-    config = config_of(model, projections, texts, name=name, **options)
+    config = config_of(model, projections, texts, model_args, name=name, **options)
     with claimed(folder) if folder is not None and processes.main else nullcontext():
         if folder is not None and (finished := processes.from_main(lambda: _counted(folder, config))) is not None:
             return finished

@@ -43,7 +43,7 @@ class ProfileConfig(Strict):
 
     Attributes:
         first_token: whether the first position of a text counted; older folders, which do not say, kept it.
-        weights: of a model in a local folder, `weights_hash` of it; None elsewhere, and in older folders.
+        weights: of a model in a local folder, and of adapters there, `weights_hash`; None elsewhere, and in older folders.
     """
 
     format_version: int = PROFILE_FORMAT
@@ -321,10 +321,13 @@ def save_config(config: ProfileConfig, folder: Path) -> None:
     write_text(folder / PROFILE_CONFIG_FILE, json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n")
 
 
-def config_of(model: nn.Module, projections: list[Projection], texts: ParallelTexts, **options: Any) -> ProfileConfig:
+def config_of(
+    model: nn.Module, projections: list[Projection], texts: ParallelTexts, model_args: str = "", **options: Any
+) -> ProfileConfig:
     """What a profile of a model on these texts is made of.
 
     Args:
+        model_args: what the harness loaded it with, for adapters.
         options: `name` of the model, or None for its own; `site`, `projection`, `max_tokens` and `first_token`.
     """
     name = options.pop("name")
@@ -332,7 +335,7 @@ def config_of(model: nn.Module, projections: list[Projection], texts: ParallelTe
         model=name or model_name(str(getattr(model.config, "_name_or_path", "") or type(model).__name__)),
         revision=getattr(model.config, "_commit_hash", None),
         fingerprint=ModelFingerprint.of(model, projections),
-        weights=weights_hash(str(getattr(model.config, "_name_or_path", "")), ""),
+        weights=weights_hash(str(getattr(model.config, "_name_or_path", "")), model_args),
         corpus=texts.name,
         corpus_sha256=texts.sha256(),
         languages=list(texts.languages),

@@ -49,6 +49,7 @@ def profile(
     first_token: FirstToken = "skip",
     site: Site = "mlp",
     projection: str | None = None,
+    model_args: str = "",
     report: OnProgress | None = None,
     processes: Processes | None = None,
 ) -> Profile:
@@ -72,6 +73,7 @@ def profile(
             elsewhere the token that stands there is the attention sink, whose activations are like no other's.
         site: `mlp`, the input of each layer's down-projection; or `attn`, that of attention's output projection.
         projection: a pattern of module names, where the site's projections are not found by structure.
+        model_args: what the harness loaded the model with: adapters that it names are part of what the profile is of.
         report: called with language, texts done and texts in all.
         processes: those that call this function together, each with a model of its own. Every one runs its share of the
             batches and gets the whole profile; the main one writes it. Default: this process alone.
@@ -81,7 +83,7 @@ def profile(
             no token that counts, or `out` holds a profile of something else, or a file that is not ours.
     """
     projections = find_projections(model, site, projection)
-    config = _neurons_config(model, projections, texts, name, site, projection, max_tokens, first_token)
+    config = _neurons_config(model, projections, texts, name, site, projection, max_tokens, first_token, model_args)
 
     def start() -> ActivationStatistics:
         return ActivationStatistics(projections, config.fingerprint)
@@ -99,18 +101,19 @@ def finished_profile(
     first_token: FirstToken = "skip",
     site: Site = "mlp",
     projection: str | None = None,
+    model_args: str = "",
 ) -> Profile | None:
     """What `profile` would return without running anything; None if any language is left to run, or `out` holds something else.
 
     Args:
         model: as in `profile`, but without weights, on torch's meta device, it will do.
-        texts, out, name, max_tokens, first_token, site, projection: as in `profile`.
+        texts, out, name, max_tokens, first_token, site, projection, model_args: as in `profile`.
 
     Raises:
         ClasError: the model has nothing recognisable at the site, or the profile is damaged.
     """
     projections = find_projections(model, site, projection)
-    config = _neurons_config(model, projections, texts, name, site, projection, max_tokens, first_token)
+    config = _neurons_config(model, projections, texts, name, site, projection, max_tokens, first_token, model_args)
     return _finished(Profile, config, out)
 
 
@@ -122,9 +125,11 @@ def finished_residual(
     name: str | None = None,
     max_tokens: int = 2048,
     first_token: FirstToken = "skip",
+    model_args: str = "",
 ) -> ResidualProfile | None:
     """What `profile_residual` would return without running anything, as `finished_profile`."""
-    return _finished(ResidualProfile, _residual_config(model, layer_outputs(model), texts, name, max_tokens, first_token), out)
+    config = _residual_config(model, layer_outputs(model), texts, name, max_tokens, first_token, model_args)
+    return _finished(ResidualProfile, config, out)
 
 
 def _finished(kind: type[OfKind], config: ProfileConfig, out: str | Path) -> OfKind | None:
@@ -145,16 +150,23 @@ def _neurons_config(
     projection: str | None,
     max_tokens: int,
     first_token: FirstToken,
+    model_args: str,
 ) -> ProfileConfig:
     options: dict[str, Any] = {"max_tokens": min(max_tokens, position_limit(model)), "first_token": first_token}
-    return config_of(model, projections, texts, name=name, site=site, projection=projection, **options)
+    return config_of(model, projections, texts, model_args, name=name, site=site, projection=projection, **options)
 
 
 def _residual_config(
-    model: nn.Module, places: list[Projection], texts: ParallelTexts, name: str | None, max_tokens: int, first_token: FirstToken
+    model: nn.Module,
+    places: list[Projection],
+    texts: ParallelTexts,
+    name: str | None,
+    max_tokens: int,
+    first_token: FirstToken,
+    model_args: str,
 ) -> ProfileConfig:
     options: dict[str, Any] = {"max_tokens": min(max_tokens, position_limit(model)), "first_token": first_token}
-    return config_of(model, places, texts, name=name, site="residual", projection=None, **options)
+    return config_of(model, places, texts, model_args, name=name, site="residual", projection=None, **options)
 
 
 def profile_residual(
@@ -167,6 +179,7 @@ def profile_residual(
     batch_size: int = 8,
     max_tokens: int = 2048,
     first_token: FirstToken = "skip",
+    model_args: str = "",
     report: OnProgress | None = None,
     processes: Processes | None = None,
 ) -> ResidualProfile:
@@ -176,13 +189,13 @@ def profile_residual(
     `hidden_states`, the last layer's have not gone through the final normalisation, as nothing that is steered has.
 
     Args:
-        model, tokenizer, texts, name, out, batch_size, max_tokens, first_token, report, processes: as in `profile`.
+        model, tokenizer, texts, name, out, batch_size, max_tokens, first_token, model_args, report, processes: as in `profile`.
 
     Raises:
         ClasError: as in `profile`.
     """
     places = layer_outputs(model)
-    config = _residual_config(model, places, texts, name, max_tokens, first_token)
+    config = _residual_config(model, places, texts, name, max_tokens, first_token, model_args)
 
     def start() -> HiddenStatistics:
         return HiddenStatistics(places, len(texts.ids))

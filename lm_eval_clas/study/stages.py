@@ -68,12 +68,14 @@ class StudyStages(Workplace):
         from lm_eval_clas.neurons.profiling import profile, profile_residual
 
         step, commands = self.recipe.profile, []
-        lm = self.load()
         wanted: dict[str, tuple[str, Literal["first", "second"] | None]] = {name: (name, None) for name in self.recipe.parts}
         every: list[tuple[Path, str, Literal["first", "second"] | None, bool]]
         every = [(self.profile_folder(name), *one, False) for name, one in (wanted | self.halves).items()]
         every += [(self.residual_folder(name), *one, True) for name, one in wanted.items() if self.recipe.needs_residual]
-        texts_of = {out: self.texts(part, half) for out, part, half, _ in every}
+        texts_of = {
+            out: self.texts(part, half) for out, part, half, _ in every
+        }  # what is wrong with them is told before the model loads
+        lm = self.load()
         bars = {
             (out, one): self.progress.add_task(f"profile {out.name} {one}", total=len(texts.ids))
             for out, texts in texts_of.items()
@@ -86,6 +88,7 @@ class StudyStages(Workplace):
                 self.progress.update(bars[out, language], completed=done)
 
             options: dict[str, Any] = step.model_dump(include={"batch_size", "max_tokens", "first_token"})
+            options["model_args"] = self.recipe.model_args
             measure: Callable[..., Any] = profile_residual if residual else profile
             measure(lm.model, lm.tokenizer, texts, name=self.model_name, out=out, report=report, **options)
             commands.append(

@@ -48,14 +48,15 @@ def engine_in_use(
         device, batch_size: of `hf`; vLLM has the device that it was built for, and batches of its own.
 
     Raises:
-        ClasError: a device or a launcher was given for vLLM, the method is a map, or vLLM is not installed.
+        ClasError: an argument is a slip, a device or a launcher was given for vLLM, the method is a map, or vLLM is not
+            installed.
     """
     if engine == "hf":
-        from lm_eval_clas.harness.model_loading import load_model
+        from lm_eval_clas.harness.model_loading import load_model, require_arguments
 
-        return EngineInUse(
-            lambda: load_model(model, f"batch_size={batch_size},{model_args}".rstrip(","), device, fast=True), Sweep
-        )
+        given = f"batch_size={batch_size},{model_args}".rstrip(",")
+        require_arguments(model, given, fast=True)
+        return EngineInUse(lambda: load_model(model, given, device, fast=True), Sweep)
     if device is not None:
         raise ClasError(f"vLLM runs on the device that it was built for; drop --device {device}.")
     refuse_launcher()
@@ -63,6 +64,9 @@ def engine_in_use(
     from lm_eval.utils import simple_parse_args_string
 
     from lm_eval_clas.engine.row_sweep import RowSweep, load_rows
+    from lm_eval_clas.engine.rowed_vllm import RowedVLLM, engine_takers
+    from lm_eval_clas.harness.common.argument_names import named_in, refuse_slips
 
     arguments = simple_parse_args_string(model_args)
+    refuse_slips("vllm", arguments, named_in(RowedVLLM, *engine_takers()))
     return EngineInUse(lambda: load_rows(model, arguments, masks, settings, method), RowSweep)

@@ -2,7 +2,7 @@
 
 A run folder holds:
 
-run.json             what decides the scores; a run that differs in it is refused
+run.json             what decides the scores; once there are any, a run that differs in it is refused
 scores/TASK.json     every item's score under every setting, written when a task is finished
 partial/TASK.jsonl   the answers of a task that is not finished (`journal.py`); of other processes, TASK.jsonl.1 and so on
 tuned.json           what was chosen, with the evidence, as it goes into the mask folder
@@ -16,7 +16,7 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, product
 from pathlib import Path
@@ -76,10 +76,10 @@ class TuningPlan:
     measured: str | None = None
 
     def claim(self, folder: Path) -> None:
-        """Takes a run folder for this recipe.
+        """Takes a run folder for this recipe. A run that ended before it measured anything is replaced.
 
         Raises:
-            ClasError: it holds the run of another, or of other weights in the same place.
+            ClasError: it holds scores of another, or of other weights in the same place.
         """
         path = folder / "run.json"
         weights = weights_hash(self.model, self.model_args)
@@ -102,9 +102,10 @@ class TuningPlan:
                 **other,
             }  # as it was before there was a choice, or a look at weights
             changed = [name for name in mine if other.get(name) != mine[name]]
-            if changed:
+            if not changed:
+                return
+            if any(_measured(folder)):
                 raise ClasError(f"'{folder}' holds a run with other {', '.join(changed)}; give another --out, or delete it.")
-            return
         write_text(path, json.dumps(mine, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -165,6 +166,11 @@ def kept_scores(name: str, task: Any, recipe: TuningPlan, folder: Path) -> ItemS
 
 def _scores_file(folder: Path, name: str) -> Path:
     return folder / "scores" / f"{name}.json"
+
+
+def _measured(folder: Path) -> Iterator[Path]:
+    """The files with scores in a run folder, of finished tasks and unfinished ones."""
+    return chain(folder.glob("scores/*.json"), folder.glob("partial/*"))
 
 
 def measure_settings(

@@ -125,6 +125,20 @@ def test_eval_is_lm_eval_with_our_tasks(clas: Run, checkpoint: Path, masks: Mask
     assert (info["alpha"], info["masks_hash"], info["languages"]["hi"]["requests"]) == (-2, masks.hash, 6)
 
 
+@pytest.mark.parametrize("model", ["hf", "hf-clas"])
+@pytest.mark.parametrize("task", ["clas_mini_nli_hi", "clas_mini_qa_hi"])
+def test_a_quiet_eval_draws_no_bars(
+    clas: Run, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, model: str, task: str
+) -> None:
+    for name in ("TQDM_DISABLE", "LMEVAL_LOG_LEVEL"):
+        monkeypatch.setenv(name, "")  # put back afterwards
+    options = ("--tasks", task, "--limit", 1, "--device", "cpu", "--gen_kwargs", "max_gen_toks=2")
+    code, text, error = clas("eval", "--quiet", "--model", model, "--model_args", f"pretrained={checkpoint}", *options)
+    assert code == 0, error
+    assert task in text
+    assert [line for line in error.splitlines() if "%|" in line] == []
+
+
 def test_eval_keeps_the_users_own_tasks(clas: Run, checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     source = (shipped("tasks") / "mini" / "clas_mini_qa_de.yaml").read_text()

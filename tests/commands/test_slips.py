@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,9 @@ PROFILE = ("profile", *NO_MODEL, "--out", "x", "--corpus")
     ("command", "meant"),
     [
         ((*TUNE, "clas_xqaud"), "There is no task clas_xqaud (did you mean 'clas_xquad'?); "),
+        ((*TUNE, "clas_mini_qa_hi", "--method", "cals"), ", not 'cals' (did you mean 'clas'?)."),
+        ((*TUNE, "clas_mini_qa_hi", "--model-args", "dtyp=auto"), "hf takes no argument 'dtyp' (did you mean 'dtype'?); "),
+        (("eval", "--tasks", "clas_xqaud,clas_mini"), "There is no task clas_xqaud (did you mean 'clas_xquad'?); "),
         (("route", "clas_xqaud"), "There is no task, group or tag 'clas_xqaud'; the nearest names are clas_xquad"),
         (("route", "xnli", "--languages", "hi,Germn"), "'Germn' is not a language (did you mean 'German'?); "),
         ((*PROFILE, "xqaud"), "There is no corpus 'xqaud' (did you mean 'xquad'?): "),
@@ -143,3 +147,43 @@ def test_a_study_tells_a_mistyped_argument_of_a_run_before_it_begins(clas: Run, 
     message = "hf-clas takes no argument 'aplha' (did you mean 'alpha'?); correct it in the recipe's run 'clas'."
     assert (code, message in error) == (2, True), error
     assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--plan",)])
+@pytest.mark.parametrize("slip", [{"tune": ["clas_xqaud_tune"]}, {"evaluate": ["clas_mini_nli_hi", "clas_xqaud"]}])
+def test_a_study_tells_a_mistyped_task_before_it_begins(
+    clas: Run, checkpoint: Path, tmp_path: Path, slip: dict[str, Any], more: tuple[str, ...]
+) -> None:
+    recipe = {
+        "name": "r", "model": str(checkpoint), "evaluate": {"runs": {"hf": {}, "clas": {"alpha": 1}}},
+        "parts": {"one": {"corpus": "mini", "evaluate": ["clas_mini_nli_hi"], **slip}},
+    }  # fmt: skip
+    (tmp_path / "r.yaml").write_text(json.dumps(recipe))
+    code, _, error = clas("paper", tmp_path / "r.yaml", "--out", tmp_path / "study", *more)
+    (name,) = {one for names in slip.values() for one in names if "xqaud" in one}
+    meant = name.replace("xqaud", "xquad")
+    assert (code, error) == (2, f"Error: There is no task {name} (did you mean '{meant}'?); 'lm_eval ls tasks' lists them.\n")
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize("program", ["bin/lm_eval", "lm_eval/__main__.py", "bin/lm-eval"])
+def test_lm_eval_ends_in_the_sentence_alone(
+    program: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others: list[BaseException] = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: others.append(error))
+    monkeypatch.setattr(sys, "argv", [f"/somewhere/{program}"])
+    with pytest.raises(ClasError) as told:
+        CLASLM("no/such-model", masks="nowhere", aplha="1")
+    for error in (told.value, KeyError("x")):
+        sys.excepthook(type(error), error, None)
+    assert capsys.readouterr().err == f"Error: {told.value}\n"
+    assert [type(error) for error in others] == [KeyError]
+
+
+def test_a_program_of_ones_own_keeps_its_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sys.excepthook
+    monkeypatch.setattr(sys, "argv", ["/home/somebody/lm_eval/mine.py"])
+    with pytest.raises(ClasError):
+        CLASLM("no/such-model", aplha="1")
+    assert sys.excepthook is before

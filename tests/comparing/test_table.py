@@ -18,6 +18,7 @@ from markdown_it import MarkdownIt
 from small_models import Run
 
 from lm_eval_clas.comparing.compare_runs import compare
+from lm_eval_clas.comparing.layouts import caption, legend
 from lm_eval_clas.comparing.results_files import read_runs
 from lm_eval_clas.comparing.rows import Comparison, LanguageCell, Row
 from lm_eval_clas.comparing.tables import csv, frame, latex, markdown_table, write_tables
@@ -128,6 +129,17 @@ def test_few_items_are_warned_of(tmp_path: Path, clas: Callable[..., tuple[int, 
     assert warning in found.notes
     assert warning in " ".join(clas("table", tmp_path, "--format", "latex")[2].split())
     assert warning in " ".join(clas("table", tmp_path)[1].split())
+
+
+def test_the_legend_speaks_of_what_the_table_has(wide: Comparison) -> None:
+    assert "%: that gain relative to the average of" in legend(wide)
+    bare = [row.model_copy(update={"low": None, "high": None}) for row in wide.rows]
+    assert "%: the average gain relative to the average of" in legend(wide.model_copy(update={"rows": bare}))
+    one = [
+        row.model_copy(update={"cells": {name: cell.model_copy(update={"clusters": 1}) for name, cell in row.cells.items()}})
+        for row in wide.rows
+    ]
+    assert caption(wide.model_copy(update={"rows": one, "cluster_fields": {"hi": "cluster"}}))[2].count(" in 1 cluster;") == 1
 
 
 def test_csv_and_json_hold_every_number(wide: Comparison, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from small_engines import (
     hf,
     one_by_one,
     questions,
-    same_answer,
+    same_answers,
     saved,
     whole_texts,
 )
@@ -91,7 +91,7 @@ def test_a_mixed_batch_is_bit_equal_to_each_request_alone_and_the_anchor_s_to_pl
 ) -> None:
     _, lm = adding
     mixed = getattr(lm, kind)(KINDS[kind])
-    assert all(map(same_answer, one_by_one(lm, kind, KINDS[kind]), mixed))
+    assert same_answers(one_by_one(lm, kind, KINDS[kind]), mixed)
     anchor = [one.doc["language"] == "en" for one in KINDS[kind]]
     alone = getattr(plain, kind)([one for one, here in zip(KINDS[kind], anchor, strict=True) if here])
     assert [answer for answer, here in zip(mixed, anchor, strict=True) if here] == alone

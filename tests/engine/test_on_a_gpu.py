@@ -104,12 +104,16 @@ def answers(
             text=True,
         )
     found: dict[str, Any] = {"way": request.param}
-    for side, one in running.items():
-        _, told = one.communicate(timeout=500)
-        assert one.returncode == 0, told[-3000:]
-        own = json.loads((folder / f"{side}.json").read_text(encoding="utf-8"))
-        assert own.pop("runner") == runner
-        found |= {"again": own["plain"]} if side == "again" else own
+    try:
+        for side, one in running.items():
+            _, told = one.communicate(timeout=500)
+            assert one.returncode == 0, told[-3000:]
+            own = json.loads((folder / f"{side}.json").read_text(encoding="utf-8"))
+            assert own.pop("runner") == runner
+            found |= {"again": own["plain"]} if side == "again" else own
+    finally:
+        for one in running.values():
+            one.kill()
     return found
 
 

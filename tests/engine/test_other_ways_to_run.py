@@ -17,9 +17,10 @@ from lm_eval_clas import CLASLM, MaskSet
 pytest.importorskip("vllm", reason=MISSING)
 
 SUPPORT = Path(__file__).parents[1] / "support"
-OWN_CORE = "an engine core of its own"  # vLLM's default
+OWN_CORE, REPLICAS = "an engine core of its own", "replicas"  # with vLLM's default, and each with it
 WAYS: dict[str, dict[str, Any]] = {
     OWN_CORE: {},
+    REPLICAS: {"data_parallel_size": 2},
     "tensor parallel": {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"},
     # On CPUs, vLLM makes room for what goes between the stages while it warms up, and in eager mode it does not.
     "pipeline parallel": {"pipeline_parallel_size": 2, "distributed_executor_backend": "mp", "enforce_eager": False},
@@ -53,7 +54,7 @@ def test_other_ways_to_run_answer_as_hf_clas_does(
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
         "VLLM_CACHE_ROOT": str(tmp_path / "cache"),
-        "VLLM_ENABLE_V1_MULTIPROCESSING": str(int(way == OWN_CORE)),
+        "VLLM_ENABLE_V1_MULTIPROCESSING": str(int(way in (OWN_CORE, REPLICAS))),
     }
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]

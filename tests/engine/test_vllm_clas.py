@@ -21,7 +21,7 @@ from small_engines import (
     hf,
     one_by_one,
     questions,
-    same_answer,
+    same_answers,
     saved,
     whole_texts,
 )
@@ -63,7 +63,7 @@ def test_the_anchor_in_a_mixed_batch_is_bit_equal_to_plain_vllm(kind: str, steer
 @pytest.mark.parametrize("kind", MIXED)
 def test_a_mixed_batch_is_bit_equal_to_each_request_alone(kind: str, steered: Any) -> None:
     mixed = getattr(steered, kind)(MIXED[kind])
-    assert all(map(same_answer, one_by_one(steered, kind, MIXED[kind]), mixed))
+    assert same_answers(one_by_one(steered, kind, MIXED[kind]), mixed)
 
 
 def test_alpha_0_is_the_harness_s_own_path(plain: Any, start: Callable[..., Any]) -> None:

@@ -147,6 +147,10 @@ def test_weights_that_were_trained_on_are_not_profiled_already(
     found = finished_profile(written(0), texts, out, **asked)  # type: ignore[arg-type]
     assert found is not None
     assert found.config.weights is not None
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(b"of an adapter")
+    with_it = {**asked, "model_args": f"dtype=float32,peft={tmp_path / 'adapter'}"}
+    assert finished_profile(written(0), texts, out, **with_it) is None  # type: ignore[arg-type]
     trained = written(1)
     assert finished_profile(trained, texts, out, **asked) is None  # type: ignore[arg-type]
     with pytest.raises(ClasError, match=r"holds another profile \(it differs in weights\)"):

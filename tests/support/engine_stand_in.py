@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 
@@ -15,7 +17,10 @@ class StandIn:
         fails: with what it does not start; `"exit"` ends its process.
     """
 
-    def __init__(self, fails: str | None = None, **_: Any) -> None:
+    llm_engine = SimpleNamespace(model_config="a configuration")
+
+    def __init__(self, fails: str | None = None, seed: int = 0, **_: Any) -> None:
+        self._seed = seed
         from lm_eval_clas.base.errors import ClasError
 
         if fails == "exit":
@@ -38,3 +43,15 @@ class StandIn:
 
     def devices(self) -> str | None:
         return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+    def seed(self) -> int:
+        return self._seed
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """A context in which engines are made."""
+    from lm_eval_clas.base.errors import ClasError
+
+    yield
+    raise ClasError("refused: in its context.")

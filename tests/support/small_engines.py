@@ -122,15 +122,20 @@ def close(answer: Any, other: Any) -> bool:
     return answer == (other if isinstance(answer, str) else pytest.approx(other, rel=2e-4))
 
 
+def all_close(answers: list[Any], others: list[Any]) -> bool:
+    """Whether each answer is `hf`'s, and there are as many."""
+    return len(answers) == len(others) and all(map(close, answers, others))
+
+
 def one_by_one(lm: Any, kind: str, requests: list[Instance]) -> list[Any]:
     """Answers to requests, each asked alone."""
     return [getattr(lm, kind)([one])[0] for one in requests]
 
 
-def same_answer(answer: Any, other: Any) -> bool:
-    """Whether an answer is that of the same request in another batch: to the bit, as plain vLLM's are on a CPU.
+def same_answers(answers: list[Any], others: list[Any]) -> bool:
+    """Whether answers are those of the same requests in other batches: to the bit, as plain vLLM's are on a CPU.
 
     On a GPU, kernels give other bits for another number of tokens, unless the environment has VLLM_BATCH_INVARIANT=1.
     """
     exact = not torch.cuda.is_available() or os.environ.get("VLLM_BATCH_INVARIANT") == "1"
-    return bool(answer == other) if exact else close(answer, other)
+    return answers == others if exact else all_close(answers, others)

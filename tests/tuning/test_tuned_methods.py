@@ -15,7 +15,7 @@ from strengths_made import with_strengths
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, ClasError, MaskSet, NeuronCategorizer, Profile
-from lm_eval_clas.disk.files import shipped
+from lm_eval_clas.disk.files import shipped, write_text
 from lm_eval_clas.harness.fast_lm import FastLM
 from lm_eval_clas.harness.sweep import Sweep
 from lm_eval_clas.harness.task_loading import load_tasks
@@ -133,6 +133,7 @@ def test_a_run_goes_on_with_the_same_method_only(full: MaskSet, tmp_path: Path) 
     plan = TuningPlan("m", "", full.hash, TASKS, grid(full, [0.1]), method="diffmean", measured=full.residual_hash)
     plan.claim(tmp_path)
     plan.claim(tmp_path)
+    write_text(tmp_path / "scores" / "task.json", "{}")
     with pytest.raises(ClasError, match="holds a run with other method"):
         dataclasses.replace(plan, method="incline").claim(tmp_path)
     with pytest.raises(ClasError, match="holds a run with other measured"):

@@ -27,7 +27,7 @@ from transformers import PreTrainedTokenizerFast
 from lm_eval_clas import CLASLM, ClasError, MaskSet
 from lm_eval_clas.base.processes import Processes
 from lm_eval_clas.commands.tune_command import _show_tuned
-from lm_eval_clas.disk.files import shipped
+from lm_eval_clas.disk.files import shipped, write_text
 from lm_eval_clas.disk.journal import Journal
 from lm_eval_clas.harness.common.loaded_model import loaded_as
 from lm_eval_clas.harness.fast_lm import FastLM
@@ -459,6 +459,16 @@ def test_a_run_folder_is_kept_to_one_run(run: Run) -> None:
         run("another", metric="bleu")
 
 
+def test_a_run_that_measured_nothing_makes_room_for_another(masks: MaskSet, tmp_path: Path) -> None:
+    recipe(masks, model="no-such-model").claim(tmp_path)
+    plan = recipe(masks, model="model")
+    plan.claim(tmp_path)
+    assert json.loads((tmp_path / "run.json").read_text())["model"] == "model"
+    write_text(tmp_path / "partial" / "task.jsonl.1", "")
+    with pytest.raises(ClasError, match="holds a run with other model; give another --out, or delete it"):
+        recipe(masks, model="another").claim(tmp_path)
+
+
 @pytest.mark.parametrize("added", [False, True])
 def test_a_folder_of_a_run_notices_other_weights_in_the_same_place(
     checkpoint: Path, masks: MaskSet, tmp_path: Path, added: bool
@@ -467,6 +477,7 @@ def test_a_folder_of_a_run_notices_other_weights_in_the_same_place(
     named = {"model": "user/name", "model_args": f"dtype=auto,peft={local}"} if added else {"model": str(local)}
     plan, folder = recipe(masks, **named), tmp_path / "run"
     plan.claim(folder)
+    write_text(folder / "scores" / "task.json", "{}")
     for path in local.iterdir():
         os.utime(path, (1, 1))
     plan.claim(folder)  # as after they were copied

@@ -4,35 +4,38 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping
+from contextlib import nullcontext
 from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
 
+Named = tuple[str, str]  # a module, and what is in it
+
 
 def run_replica(
-    connection: Connection, engine: tuple[str, str], devices: Sequence[str] | None, arguments: dict[str, Any]
+    connection: Connection, engine: Named, looking: Named | None, environment: Mapping[str, str], arguments: dict[str, Any]
 ) -> None:
     """Until the other end is closed: takes a method, its arguments and those by name; answers an error or None, and a result.
 
-    The first answer is that of the start, with nothing as its result.
+    The first answer is that of the start, with the configuration of the model as its result.
 
     Args:
         connection: to who asks.
-        engine: module and name of its class.
-        devices: the GPUs of this replica, as CUDA_VISIBLE_DEVICES names them; None where there are none to share.
+        engine: its class.
+        looking: a context in which it is made, such as one that refuses configurations.
+        environment: of this process, beside what it inherits: its GPUs.
         arguments: of the class.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; who asks ends this one
-    if devices is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+    os.environ.update(environment)
     try:
-        module, name = engine
-        made = getattr(import_module(module), name)(**arguments)
+        with nullcontext() if looking is None else _there(looking)():
+            made = _there(engine)(**arguments)
+        connection.send((None, made.llm_engine.model_config))
     except Exception as error:
         connection.send((_plain(error), None))
         return
-    connection.send((None, None))
     while True:
         try:
             method, given, named = connection.recv()
@@ -42,6 +45,11 @@ def run_replica(
             connection.send((None, getattr(made, method)(*given, **named)))
         except Exception as error:
             connection.send((_plain(error), None))
+
+
+def _there(named: Named) -> Any:
+    module, name = named
+    return getattr(import_module(module), name)
 
 
 def _plain(error: Exception) -> tuple[str, str]:

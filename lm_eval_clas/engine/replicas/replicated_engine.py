@@ -6,15 +6,19 @@ stay, so that all can be asked for what they counted.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import multiprocessing
 import os
+import signal
+import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import SimpleNamespace
 from typing import Any
@@ -22,19 +26,29 @@ from typing import Any
 import psutil
 
 from lm_eval_clas.base.errors import ClasError
-from lm_eval_clas.engine.replicas.replica_process import run_replica
+from lm_eval_clas.base.plain_numbers import plain_number
+from lm_eval_clas.engine.replicas.replica_process import Named, run_replica
 
-_ENGINE = ("vllm", "LLM")
-_PATIENCE = 5.0  # seconds for replicas to end by themselves, which they do not while they answer
+_PATIENCE = 5.0  # seconds for processes to end by themselves, and then when they are asked to
+
+
+@dataclass
+class _Replica:
+    """A process with an engine, our end of the pipe to it, and the processes that its engine has."""
+
+    process: BaseProcess
+    connection: Connection
+    own: list[psutil.Process] = field(default_factory=list)
 
 
 class ReplicatedEngine:
-    """Replicas, each of which gets every n-th prompt.
+    """Replicas, each of which gets every n-th prompt. Where one fails, all are ended.
 
     Args:
         count: of replicas, at least 2.
-        engine: module and name of their class.
-        **arguments: of the class.
+        looking: a context, by module and name, in which each engine is made.
+        engine: their class, by module and name.
+        **arguments: of the class. Each replica has a seed of its own, so that they do not sample alike.
 
     Attributes:
         llm_engine: with the model's configuration where `vllm.LLM` has it.
@@ -43,24 +57,31 @@ class ReplicatedEngine:
         ClasError: there are not enough GPUs, or a replica does not start.
     """
 
-    def __init__(self, count: int, engine: tuple[str, str] = _ENGINE, **arguments: Any) -> None:
+    def __init__(self, count: int, looking: Named | None = None, engine: Named = ("vllm", "LLM"), **arguments: Any) -> None:
         shares = _device_shares(count, arguments)
-        if engine == _ENGINE:
-            # Made here as well, so that whoever looks at configurations can refuse one before anything is loaded.
-            config = importlib.import_module("vllm.engine.arg_utils").EngineArgs(**arguments).create_engine_config()
-            self.llm_engine = SimpleNamespace(model_config=config.model_config)
         context = multiprocessing.get_context("spawn")
-        self._replicas: list[tuple[BaseProcess, Connection]] = []
-        self._close = weakref.finalize(self, _end, self._replicas)
-        for share in shares:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=run_replica, args=(theirs, engine, share, arguments))
-            process.start()
-            theirs.close()
-            self._replicas.append((process, ours))
+        self._replicas: list[_Replica] = []
+        self._close = weakref.finalize(self, _end, self._replicas, _PATIENCE)
+        # Before multiprocessing's own at the end of a program, which waits for processes that wait for us.
+        atexit.register(self._close)
         with self._closing():
-            for number in range(count):
-                self._answer(number)
+            for number, share in enumerate(shares):
+                ours, theirs = context.Pipe()
+                own = {**arguments, "seed": int(arguments.get("seed") or 0) + number}
+                process = context.Process(target=run_replica, args=(theirs, engine, looking, share, own))
+                with _deaf_to_ctrl_c():  # until it ignores that by itself
+                    process.start()
+                theirs.close()
+                self._replicas.append(_Replica(process, ours))
+            configurations = [self._answer(number) for number in range(count)]
+            for replica in self._replicas:
+                replica.own = _children(replica.process)
+        self.llm_engine = SimpleNamespace(model_config=configurations[0])
+
+    @property
+    def count(self) -> int:
+        """How many there are; the n-th of them gets the n-th prompt of a list, and every `count`-th after it."""
+        return len(self._replicas)
 
     def generate(self, prompts: Sequence[Any], sampling_params: Any = None, use_tqdm: Any = True, **named: Any) -> list[Any]:
         """As `vllm.LLM.generate`; the bar is that of the first replica.
@@ -68,16 +89,15 @@ class ReplicatedEngine:
         Raises:
             ClasError: a replica ended.
         """
-        count = len(self._replicas)
         by_prompt = isinstance(sampling_params, (list, tuple))
-        asked = range(min(count, len(prompts)))
+        asked = range(min(self.count, len(prompts)))
         with self._closing():
             for number in asked:
-                own = sampling_params[number::count] if by_prompt else sampling_params
+                own = sampling_params[number :: self.count] if by_prompt else sampling_params
                 bar = use_tqdm if number == 0 else False
-                self._ask(number, "generate", prompts[number::count], sampling_params=own, use_tqdm=bar, **named)
+                self._ask(number, "generate", prompts[number :: self.count], sampling_params=own, use_tqdm=bar, **named)
             shares = [self._answer(number) for number in asked]
-        return [shares[place % count][place // count] for place in range(len(prompts))]
+        return [shares[place % self.count][place // self.count] for place in range(len(prompts))]
 
     def of_each(self, method: str, *given: Any, **named: Any) -> list[Any]:
         """What each replica answers to a method.
@@ -86,9 +106,9 @@ class ReplicatedEngine:
             ClasError: a replica ended, or answers with an error.
         """
         with self._closing():
-            for number in range(len(self._replicas)):
+            for number in range(self.count):
                 self._ask(number, method, *given, **named)
-            return [self._answer(number) for number in range(len(self._replicas))]
+            return [self._answer(number) for number in range(self.count)]
 
     def collective_rpc(self, method: str, **named: Any) -> list[Any]:
         """As `vllm.LLM.collective_rpc`: of all processes of all replicas."""
@@ -99,26 +119,29 @@ class ReplicatedEngine:
         return all(self.of_each("reset_prefix_cache"))
 
     def _ask(self, number: int, method: str, *given: Any, **named: Any) -> None:
+        if not self._close.alive:
+            raise ClasError("The engines of data_parallel_size have ended; load the model again.")
         with suppress(BrokenPipeError):  # that it ended is said where its answer is waited for
-            self._replicas[number][1].send((method, given, named))
+            self._replicas[number].connection.send((method, given, named))
 
     def _answer(self, number: int) -> Any:
-        process, connection = self._replicas[number]
+        replica = self._replicas[number]
+        name = f"Replica {number} of data_parallel_size={self.count}"
+        # What its engine started may hold the pipe open when it has ended.
+        wait([replica.connection, replica.process.sentinel])
         try:
-            error, result = connection.recv()
+            if not replica.connection.poll():
+                raise EOFError
+            error, result = replica.connection.recv()
         except (EOFError, ConnectionResetError):
-            process.join(_PATIENCE)
+            replica.process.join(_PATIENCE)
             raise ClasError(
-                f"Replica {number} of data_parallel_size={len(self._replicas)} has ended (exit code {process.exitcode}); the "
-                "lines above say why."
+                f"{name} has ended (exit code {replica.process.exitcode}); the lines above say why. (A script that makes "
+                "replicas needs a file of its own, and `if __name__ == '__main__':` before what it does.)"
             ) from None
         if error is not None:
             kind, told = error
-            raise ClasError(
-                told
-                if kind == ClasError.__name__
-                else f"Replica {number} of data_parallel_size={len(self._replicas)}: {kind}: {told}"
-            )
+            raise ClasError(told if kind == ClasError.__name__ else f"{name}: {kind}: {told}")
         return result
 
     @contextmanager
@@ -127,26 +150,58 @@ class ReplicatedEngine:
         try:
             yield
         except BaseException:
-            self._close()
+            if self._close.detach() is not None:
+                atexit.unregister(self._close)
+                _end(self._replicas, patience=0)
             raise
 
 
-def _end(replicas: Sequence[tuple[BaseProcess, Connection]]) -> None:
-    for _, connection in replicas:
-        connection.close()
-    end = time.monotonic() + _PATIENCE
-    for process, _ in replicas:
-        process.join(max(0.0, end - time.monotonic()))
-        if process.is_alive() and process.pid is not None:
+def _end(replicas: Sequence[_Replica], patience: float) -> None:
+    """Ends replicas and what they started; by themselves, if they do within that many seconds."""
+    started = [one for replica in replicas for one in (*_children(replica.process), *replica.own)]
+    try:
+        for replica in replicas:
+            replica.connection.close()
+        end = time.monotonic() + patience
+        for replica in replicas:
+            replica.process.join(max(0.0, end - time.monotonic()))
+        for replica in replicas:
+            replica.process.terminate()
+        for one in started:
             with suppress(psutil.NoSuchProcess):
-                for one in psutil.Process(process.pid).children(recursive=True):  # vLLM's engine may have its own
-                    one.terminate()
-            process.terminate()
-            process.join(_PATIENCE)
+                one.terminate()
+        _, started = psutil.wait_procs(started, timeout=_PATIENCE)
+    finally:  # of a second Ctrl-C, too
+        for one in started:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        for replica in replicas:
+            replica.process.join(_PATIENCE)
+            replica.process.kill()
 
 
-def _device_shares(count: int, arguments: dict[str, Any]) -> list[list[str] | None]:
-    """The GPUs of each replica, by the names that CUDA_VISIBLE_DEVICES has for them; None each where there are no GPUs.
+def _children(process: BaseProcess) -> list[psutil.Process]:
+    """All that a process started; nothing where it has ended."""
+    try:
+        return list(psutil.Process(process.pid).children(recursive=True))
+    except psutil.NoSuchProcess:
+        return []
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _device_shares(count: int, arguments: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The GPUs of each replica, as its environment names them; nothing each where there are no GPUs.
 
     Raises:
         ClasError: there are too few, or Ray is to share them.
@@ -160,15 +215,16 @@ def _device_shares(count: int, arguments: dict[str, Any]) -> list[list[str] | No
         )
     there = torch.cuda.device_count()
     if there == 0:
-        return [None] * count
+        return [{}] * count
     each = int(arguments.get("tensor_parallel_size") or 1) * int(arguments.get("pipeline_parallel_size") or 1)
     if count * each > there:
         raise ClasError(
             f"data_parallel_size={count} needs {count * each} GPUs, {each} for each replica, and {there} can be seen."
         )
-    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    variable = "HIP_VISIBLE_DEVICES" if torch.version.hip else "CUDA_VISIBLE_DEVICES"
+    named = [name for name in os.environ.get(variable, "").split(",") if name]
     names = named or [str(number) for number in range(there)]
-    return [names[number * each : (number + 1) * each] for number in range(count)]
+    return [{variable: ",".join(names[number * each : (number + 1) * each])} for number in range(count)]
 
 
 def require_replicas(asked: Any) -> int:
@@ -180,22 +236,27 @@ def require_replicas(asked: Any) -> int:
     if asked is None:
         return 1
     try:
-        count = int(asked)
+        number = plain_number(asked)
     except ValueError:
-        count = 0
-    if count < 1:
+        number = 0.0
+    if number < 1 or not number.is_integer():
         raise ClasError(f"data_parallel_size={asked}: give the number of replicas, 1 or more.")
-    return count
+    return int(number)
 
 
 @contextmanager
-def replicated(count: int) -> Iterator[None]:
-    """Inside it, the harness's class for vLLM makes so many replicas in the place of one engine."""
+def replicated(count: int, looking: Named | None) -> Iterator[None]:
+    """Inside it, the harness's class for vLLM makes so many replicas in the place of one engine.
+
+    Args:
+        count: of replicas; 1 changes nothing.
+        looking: as `ReplicatedEngine` takes it.
+    """
     if count == 1:
         yield
         return
     module: Any = importlib.import_module("lm_eval.models.vllm_causallms")
-    original, module.LLM = module.LLM, partial(ReplicatedEngine, count)
+    original, module.LLM = module.LLM, partial(ReplicatedEngine, count, looking)
     try:
         yield
     finally:

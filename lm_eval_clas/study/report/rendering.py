@@ -93,11 +93,11 @@ def _summary(sources: Sources) -> tuple[list[Block], Comparison | None]:
         return [Text(nothing, lead=True)], None
     sentence, picked_from, drawn = first_minute(comparisons, sources.against)
     points = below_the_headline(list(comparisons.values()), sources.against)
-    blocks: list[Block] = [Text(sentence, lead=True), *([Text(picked_from)] if picked_from else []), Bullets(points)]
+    blocks: list[Block] = [Text(sentence, lead=True), *([Text(picked_from)] if picked_from else [])]
     stem = next((name for name, one in comparisons.items() if one is drawn), "")
     if drawn is not None and (panels := gain_panels(drawn, stem)) is not None:
-        blocks.append(panels)
-    return blocks, drawn
+        blocks.append(panels)  # before the sentences, which are long where many methods were compared
+    return [*blocks, Bullets(points)], drawn
 
 
 def render(view: Report) -> str:
