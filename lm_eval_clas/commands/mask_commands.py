@@ -142,7 +142,7 @@ def profile_command(
     options: dict[str, Any] = {**measured, "batch_size": batch_size, "processes": Processes.launched()}
     of_neurons: dict[str, Any] = {} if residual else {"site": site.value, "projection": projection}
     told: dict[str, Any] = {"name": model_name, **measured, **of_neurons}
-    there = _finished(model, model_args, texts, out, **told) if level is Level.dataset else None
+    there = _finished(model, texts, out, **told) if level is Level.dataset else None
     if there is not None:
         _tell_profiled("Nothing left to run: already profiled", there, texts, out)
         return
@@ -164,7 +164,7 @@ def profile_command(
     _tell_profiled("Profiled", made, texts, out)
 
 
-def _finished(model: str, model_args: str, texts: ParallelTexts, out: Path, **options: Any) -> Profile | ResidualProfile | None:
+def _finished(model: str, texts: ParallelTexts, out: Path, **options: Any) -> Profile | ResidualProfile | None:
     """The finished profile of these inputs in a folder, told without the model's weights; None if there is none.
 
     Options that are not about neurons are those of `profile_residual`.
@@ -173,7 +173,7 @@ def _finished(model: str, model_args: str, texts: ParallelTexts, out: Path, **op
     from lm_eval_clas.neurons.profile_folder import PROFILE_CONFIG_FILE
     from lm_eval_clas.neurons.profiling import finished_profile, finished_residual
 
-    if not (out / PROFILE_CONFIG_FILE).is_file() or (modules := modules_to_load(model, model_args)) is None:
+    if not (out / PROFILE_CONFIG_FILE).is_file() or (modules := modules_to_load(model, options["model_args"])) is None:
         return None
     return (finished_profile if "site" in options else finished_residual)(modules, texts, out, **options)
 
