@@ -72,9 +72,8 @@ class StudyStages(Workplace):
         every: list[tuple[Path, str, Literal["first", "second"] | None, bool]]
         every = [(self.profile_folder(name), *one, False) for name, one in (wanted | self.halves).items()]
         every += [(self.residual_folder(name), *one, True) for name, one in wanted.items() if self.recipe.needs_residual]
-        texts_of = {
-            out: self.texts(part, half) for out, part, half, _ in every
-        }  # what is wrong with them is told before the model loads
+        # Before the model is loaded, so that what is wrong with texts is told at once.
+        texts_of = {out: self.texts(part, half) for out, part, half, _ in every}
         lm = self.load()
         bars = {
             (out, one): self.progress.add_task(f"profile {out.name} {one}", total=len(texts.ids))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from gpu_process import EXCHANGED, asked
-from small_engines import MISSING, STEERING, engine_model
+from small_engines import MISSING, STEERING, SUPPORT, engine_model, environment
 from transformers import PreTrainedTokenizerFast
 
 from lm_eval_clas import CLASLM, MaskSet
@@ -85,21 +84,18 @@ def answers(
     name, mode = request.param.split()
     number, runner = RUNNERS[name]
     folder = tmp_path_factory.mktemp("answers")
-    support = Path(__file__).parents[1] / "support"
-    paths = (str(support.parents[1]), str(support), *filter(None, [os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "VLLM_USE_V2_MODEL_RUNNER": number}
     sides = ["plain", "steered", *(["again"] if mode == "compiled" else [])]
     running = {}
     for side in sides:
         kind = "steered" if side == "steered" else "plain"
         running[side] = subprocess.Popen(
-            [sys.executable, support / "gpu_process.py", kind, mode, *large, folder / f"{side}.json"],
+            [sys.executable, SUPPORT / "gpu_process.py", kind, mode, *large, folder / f"{side}.json"],
             # Caches of their own: what one compiled is not what another runs.
-            env={
-                **environment,
-                "VLLM_CACHE_ROOT": str(folder / side),
-                "TORCHINDUCTOR_CACHE_DIR": str(folder / side / "inductor"),
-            },
+            env=environment(
+                VLLM_USE_V2_MODEL_RUNNER=number,
+                VLLM_CACHE_ROOT=str(folder / side),
+                TORCHINDUCTOR_CACHE_DIR=str(folder / side / "inductor"),
+            ),
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_engines import MISSING, STEERING, choices, questions
+from small_engines import MISSING, STEERING, SUPPORT, choices, environment, questions
 
 from lm_eval_clas import CLASLM, MaskSet
 
 pytest.importorskip("vllm", reason=MISSING)
 
-SUPPORT = Path(__file__).parents[1] / "support"
 OWN_CORE, REPLICAS = "an engine core of its own", "replicas"  # with vLLM's default, and each with it
 WAYS: dict[str, dict[str, Any]] = {
     OWN_CORE: {},
@@ -49,14 +47,11 @@ def test_other_ways_to_run_answer_as_hf_clas_does(
     first, then = STEERINGS[steering]
     command = [sys.executable, SUPPORT / "engine_process.py", engine_checkpoint, tmp_path / "masks", out]
     command += map(json.dumps, (WAYS[way], first, then))
-    paths = (str(Path(__file__).parents[2]), str(SUPPORT), *filter(None, [os.environ.get("PYTHONPATH")]))
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
+    own = {
         "VLLM_CACHE_ROOT": str(tmp_path / "cache"),
         "VLLM_ENABLE_V1_MULTIPROCESSING": str(int(way in (OWN_CORE, REPLICAS))),
     }
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment(**own))
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(out.read_text(encoding="utf-8"))
     answers = found["answers"]

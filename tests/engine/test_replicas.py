@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_engines import MISSING, STEERING, all_close, choices, questions, whole_texts
+from small_engines import MISSING, STEERING, all_close, choices, environment, questions, whole_texts
 
 from lm_eval_clas.base.errors import ClasError
 from lm_eval_clas.engine.replicas.replicated_engine import ReplicatedEngine, require_replicas
@@ -116,11 +115,8 @@ if __name__ == "__main__":
 """,
         encoding="utf-8",
     )
-    paths = (str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / "support"))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [sys.executable, tmp_path / "program.py"], capture_output=True, text=True, timeout=120, env=environment
-    )
+    own = environment(CUDA_VISIBLE_DEVICES="")
+    done = subprocess.run([sys.executable, tmp_path / "program.py"], capture_output=True, text=True, timeout=120, env=own)
     assert (done.returncode, done.stdout) == (0, "5\n"), done.stderr
 
 

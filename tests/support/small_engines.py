@@ -23,6 +23,7 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 # On a GPU, vLLM's attention multiplies float32 with 10 bits of fraction, and differs from transformers in the fourth digit.
 os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")
 
+SUPPORT = Path(__file__).parent
 LAYERS, NEURONS = 6, 96
 BLOCK = 128  # tokens of a block of the cache: what it is on CPUs
 # The budget of a step is smaller than many prompts, so that they run in chunks.
@@ -120,6 +121,12 @@ def close(answer: Any, other: Any) -> bool:
     if isinstance(answer, tuple):
         return answer[1] == other[1] and close(answer[0], other[0])
     return answer == (other if isinstance(answer, str) else pytest.approx(other, rel=2e-4))
+
+
+def environment(**more: str) -> dict[str, str]:
+    """That of a process which imports the package and what tests share."""
+    paths = (str(SUPPORT.parents[1]), str(SUPPORT), *filter(None, [os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **more}
 
 
 def all_close(answers: list[Any], others: list[Any]) -> bool:
